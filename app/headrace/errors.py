@@ -1,0 +1,100 @@
+"""The errors of Headrace, as a tree by what to do next.
+
+```
+HeadraceError
+├── ConfigurationError      refuse to start; a person must change a setting
+│   └── LogMismatchError    the log is not the one the claim was made on: refuse the partition, never guess
+├── TransportError          the log did not answer: keep the offset, try again
+│   └── PartitionLostError  a rebalance took the partition: drop the work, commit nothing
+├── StateError              Postgres
+│   ├── ConflictError       another writer changed a row: reload and run the batch again at once
+│   ├── StateUnavailableError  no connection, deadlock, serialisation: back off, run the batch again
+│   └── DataRefusedError    the database refused the data: find the one event and park it
+├── EventError              the event's own fault: a dead letter
+│   ├── DecodeError         the bytes are not an event
+│   ├── UnknownTypeError    the event's type is not declared
+│   └── SchemaError         the data do not fit the event type
+├── HandlerError            a team's handler raised (`__cause__`): park the event
+└── FencedError             another owner holds the claim: stop
+```
+
+Facts are attributes; the message is one sentence that says what, where and what to try.
+"""
+
+from __future__ import annotations
+
+
+class HeadraceError(Exception):
+    """The root. `str(error)` is one sentence for a person."""
+
+
+class ConfigurationError(HeadraceError):
+    """A setting, a declaration or an installation is wrong; starting would do harm."""
+
+
+class LogMismatchError(ConfigurationError):
+    """The log does not continue where the claim stands (retention, re-creation, truncation, repartitioning)."""
+
+
+class TransportError(HeadraceError):
+    """The log could not be reached or did not acknowledge; the outcome of a publish may be unknown."""
+
+
+class PartitionLostError(TransportError):
+    """The partition was taken away while something waited for it."""
+
+
+class StateError(HeadraceError):
+    """Something about Postgres."""
+
+
+class ConflictError(StateError):
+    """A row was changed by another writer since it was read."""
+
+
+class StateUnavailableError(StateError):
+    """Postgres cannot be reached or asks to try again."""
+
+
+class DataRefusedError(StateError):
+    """Postgres refused the data of a transaction (an integrity or data error)."""
+
+
+class EventError(HeadraceError):
+    """The event itself is at fault. `reason` is the label used in metrics and dead letters."""
+
+    reason = "decode"
+
+
+class DecodeError(EventError):
+    """The bytes are not a CloudEvent."""
+
+    reason = "decode"
+
+
+class UnknownTypeError(EventError):
+    """The event's type is not declared on this platform."""
+
+    reason = "unknown_type"
+
+
+class SchemaError(EventError):
+    """The data do not fit the event type. `details` holds one entry per fault, JSON-ready."""
+
+    reason = "schema"
+
+    def __init__(self, message: str, details: list[dict[str, object]] | None = None) -> None:
+        super().__init__(message)
+        self.details = details or []
+
+
+class HandlerError(HeadraceError):
+    """A handler raised; the team's exception is the `__cause__`."""
+
+    def __init__(self, message: str, handler: str) -> None:
+        super().__init__(message)
+        self.handler = handler
+
+
+class FencedError(HeadraceError):
+    """The claim's epoch, offset or token is no longer ours: another owner is at work."""

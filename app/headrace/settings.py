@@ -1,0 +1,290 @@
+"""Every setting, read once from the environment (`HEADRACE_...`): one frozen class per component.
+
+All faults are reported at once, each with its variable, its value and what is valid. Unknown `HEADRACE_` variables are
+faults too, except the ones that Kubernetes injects for a Service named `headrace...` (service links).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from headrace.errors import ConfigurationError
+
+EMBEDDED = "embedded"
+MEMORY = "memory"
+Role = Literal["all", "ingest", "worker"]
+
+_SERVICE_LINK = re.compile(r"^HEADRACE(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_[A-Z0-9_]+)?)$")
+
+
+def _component(prefix: str) -> SettingsConfigDict:
+    return SettingsConfigDict(env_prefix=prefix, frozen=True, extra="ignore", case_sensitive=False)
+
+
+class KafkaSettings(BaseSettings):
+    """`HEADRACE_KAFKA_...`: how the Kafka cluster is talked to; used where HEADRACE_LOG is `kafka://...`."""
+
+    model_config = _component("HEADRACE_KAFKA_")
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How connections are secured; as the cluster's listener asks."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="How the user logs in; needed with SASL_PLAINTEXT and SASL_SSL."
+    )
+    username: str | None = Field(None, description="The SASL user.")
+    password: SecretStr | None = Field(None, description="The SASL password; prefer HEADRACE_KAFKA_PASSWORD_FILE.")
+    password_file: Path | None = Field(None, description="A file that holds the SASL password, as a Secret is mounted.")
+    tls_ca_file: Path | None = Field(None, description="PEM of the authority that signed the brokers' certificates.")
+    tls_cert_file: Path | None = Field(None, description="PEM of this client's certificate, for mutual TLS.")
+    tls_key_file: Path | None = Field(None, description="PEM of this client's key, for mutual TLS.")
+    session_timeout_seconds: float = Field(
+        45.0, ge=6, le=1800, description="A silent member loses its partitions after this; raise it for starved nodes."
+    )
+    heartbeat_seconds: float = Field(3.0, gt=0, le=60, description="Time between heartbeats; a third of the session at most.")
+    max_poll_seconds: float = Field(300.0, ge=10, description="A member that does not poll for so long is thrown out.")
+    request_timeout_seconds: float = Field(30.0, ge=1, description="A request without an answer fails after this.")
+    linger_seconds: float = Field(0.005, ge=0, le=1, description="How long the producer waits to fill a batch.")
+    batch_bytes: int = Field(262_144, ge=1_024, description="The producer's largest batch per partition.")
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("lz4", description="The producer's codec.")
+    fetch_bytes: int = Field(1_048_576, ge=1_024, description="Read ahead per partition; bounds a worker's memory.")
+    client_rack: str | None = Field(None, description="This client's rack, to read from the nearest replica.")
+    replication_factor: int = Field(-1, ge=-1, description="Replicas of created topics; -1 is the brokers' default.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.heartbeat_seconds * 3 > self.session_timeout_seconds:
+            raise ValueError("HEADRACE_KAFKA_HEARTBEAT_SECONDS must be at most a third of HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS")
+        if self.security_protocol.startswith("SASL") and not (self.sasl_mechanism and self.username):
+            raise ValueError(f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_MECHANISM and HEADRACE_KAFKA_USERNAME")
+        if self.tls_cert_file and not self.tls_key_file:
+            raise ValueError("HEADRACE_KAFKA_TLS_CERT_FILE needs HEADRACE_KAFKA_TLS_KEY_FILE")
+        return self
+
+    def read_password(self) -> str | None:
+        """Return the password, from the file where one is named. Raises: ConfigurationError (file unreadable)."""
+        return _read_secret("HEADRACE_KAFKA_PASSWORD_FILE", self.password_file, self.password)
+
+
+class DatabaseSettings(BaseSettings):
+    """`HEADRACE_DATABASE_...`: connections to Postgres; the address itself is HEADRACE_DATABASE."""
+
+    model_config = _component("HEADRACE_DATABASE_")
+
+    password: SecretStr | None = Field(None, description="The password, where it is not part of the address.")
+    password_file: Path | None = Field(None, description="A file that holds the password, as a Secret is mounted.")
+    pool_size: int = Field(10, ge=2, le=200, description="Connections of this process: partitions in flight + 2.")
+    connect_timeout_seconds: float = Field(10.0, gt=0, description="A connection attempt fails after this.")
+    statement_timeout_seconds: float = Field(30.0, gt=0, description="A statement fails after this; also the batch limit.")
+    idle_in_transaction_seconds: float = Field(
+        15.0, gt=0, description="Postgres ends a session that holds locks and is silent; below Kafka's session timeout."
+    )
+    migrate_on_start: bool = Field(True, description="Apply `pre` migrations at start; off where a Job does it.")
+
+    def read_password(self) -> str | None:
+        """Return the password, from the file where one is named. Raises: ConfigurationError (file unreadable)."""
+        return _read_secret("HEADRACE_DATABASE_PASSWORD_FILE", self.password_file, self.password)
+
+
+class EngineSettings(BaseSettings):
+    """`HEADRACE_ENGINE_...`: batches, retries and memory of the consumers."""
+
+    model_config = _component("HEADRACE_ENGINE_")
+
+    batch_records: int = Field(5_000, ge=1, le=100_000, description="The most records of one partition in one transaction.")
+    batch_seconds: float = Field(30.0, gt=0, description="A batch that runs longer is logged and counts as stuck.")
+    dedupe_window_ids: int = Field(
+        200_000, ge=0, description="Event ids remembered per partition, about 130 bytes each; larger sees later duplicates."
+    )
+    state_cache_keys: int = Field(
+        50_000, ge=0, description="States remembered per partition; keys beyond are read again from Postgres."
+    )
+    retry_attempts: int = Field(8, ge=1, description="Runs of a failing event before it becomes a dead letter.")
+    retry_first_seconds: float = Field(0.5, gt=0, description="Wait before the first retry; doubles each time, with jitter.")
+    retry_max_seconds: float = Field(300.0, gt=0, description="The longest wait between two retries.")
+    emits_pending: int = Field(20_000, ge=1, description="Emits not yet acknowledged at which a partition waits.")
+    handler_threads: int = Field(8, ge=1, le=256, description="Threads for synchronous handlers; raise it where they wait on I/O.")
+    stuck_seconds: float = Field(60.0, gt=0, description="Lag without a commit for so long makes the client anew.")
+    drain_seconds: float = Field(30.0, gt=0, description="How long a stop waits for batches in flight.")
+    ledger_days: int = Field(14, ge=1, description="Days of ledger kept; must span the dedupe window.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.retry_first_seconds > self.retry_max_seconds:
+            raise ValueError("HEADRACE_ENGINE_RETRY_FIRST_SECONDS must be at most HEADRACE_ENGINE_RETRY_MAX_SECONDS")
+        return self
+
+
+class IngestSettings(BaseSettings):
+    """`HEADRACE_INGEST_...`: what the HTTP door lets in."""
+
+    model_config = _component("HEADRACE_INGEST_")
+
+    max_body_bytes: int = Field(1_048_576, ge=1_024, description="A larger request is answered 413.")
+    max_batch_events: int = Field(10_000, ge=1, description="A larger batch is answered 413.")
+    max_in_flight: int = Field(1_000, ge=1, description="Requests waiting for the log at once; more are answered 429.")
+    timeout_seconds: float = Field(10.0, gt=0, description="An unacknowledged publish is answered 503 after this.")
+    allow_unauthenticated: bool = Field(
+        False, description="Serve other addresses than loopback without API keys: ANYBODY WHO REACHES THE PORT MAY PUBLISH AND OPERATE."
+    )
+    max_streams: int = Field(50, ge=1, description="Open `GET /events/stream` connections; more are answered 429.")
+
+
+class Settings(BaseSettings):
+    """`HEADRACE_...`: the platform as a whole, and its components."""
+
+    model_config = _component("HEADRACE_")
+
+    log: str = Field(EMBEDDED, description="`embedded`, `memory`, or `kafka://host:port[,host:port]`.")
+    database: SecretStr = Field(SecretStr(EMBEDDED), description="`embedded` or `postgresql://user@host:port/name`.")
+    data_dir: Path = Field(Path(".headrace"), description="Where the embedded log and database keep their files.")
+    partitions: int | None = Field(
+        None, ge=1, le=10_000, description="Partitions of every topic: created so (6 where unset), and refused where different."
+    )
+    api_keys_file: Path | None = Field(None, description="JSON list of {key, scopes}; guards every route but health. Re-read on change.")
+    management_port: int = Field(9000, ge=0, le=65_535, description="Port of /metrics and /health for probes; 0 takes a free one.")
+    management_host: str = Field("127.0.0.1", description="Address of the management port; 0.0.0.0 in a pod.")
+    role: Role = Field("all", description="`all`, `ingest` (HTTP only) or `worker` (handlers only).")
+    subscriptions: str = Field("*", description="Comma-separated subscriptions that this worker runs; `*` is all.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: readable on a terminal, else JSON.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least severe entry logged.")
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    database_options: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        kind = self.log.split("://", 1)[0]
+        if self.log not in (EMBEDDED, MEMORY) and kind != "kafka":
+            raise ValueError("HEADRACE_LOG must be embedded, memory or kafka://host:port[,host:port]")
+        if kind == "kafka" and not all(re.fullmatch(r"\S+:\d{1,5}", broker) for broker in self.kafka_brokers):
+            raise ValueError("HEADRACE_LOG=kafka:// needs host:port for every broker, separated by commas")
+        if kind != "kafka" and self.role != "all":
+            raise ValueError(f"HEADRACE_ROLE={self.role} needs a log that processes share: HEADRACE_LOG=kafka://...")
+        url = self.database.get_secret_value()
+        if url != EMBEDDED and urlsplit(url).scheme not in ("postgresql", "postgres"):
+            raise ValueError("HEADRACE_DATABASE must be embedded or postgresql://user@host:port/name")
+        if kind == "kafka" and self.database_options.idle_in_transaction_seconds >= self.kafka.session_timeout_seconds:
+            raise ValueError(
+                "HEADRACE_DATABASE_IDLE_IN_TRANSACTION_SECONDS must be below HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS"
+            )
+        return self
+
+    @property
+    def is_kafka(self) -> bool:
+        """True where the log is Kafka."""
+        return self.log.startswith("kafka://")
+
+    @property
+    def is_database_embedded(self) -> bool:
+        """True where the platform brings its own PostgreSQL."""
+        return self.database.get_secret_value() == EMBEDDED
+
+    @property
+    def kafka_brokers(self) -> list[str]:
+        """The brokers' host:port list; empty where the log is not Kafka."""
+        return [b.strip() for b in self.log.removeprefix("kafka://").rstrip("/").split(",")] if self.is_kafka else []
+
+    @property
+    def database_url(self) -> str:
+        """The Postgres address with the password in it. Raises: ConfigurationError (password file unreadable)."""
+        url = self.database.get_secret_value()
+        password = self.database_options.read_password()
+        parts = urlsplit(url)
+        if password is None or parts.password is not None:
+            return url
+        user, _, host = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+    def runs(self, subscription: str) -> bool:
+        """True where this process runs the subscription."""
+        names = [name.strip() for name in self.subscriptions.split(",")]
+        return "*" in names or subscription in names
+
+
+COMPONENTS: dict[str, type[BaseSettings]] = {
+    "kafka": KafkaSettings,
+    "database_options": DatabaseSettings,
+    "engine": EngineSettings,
+    "ingest": IngestSettings,
+}
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the environment. Raises: ConfigurationError that lists every fault, one a line."""
+    faults = [f"{name}: no such setting{_closest(name)}" for name in _unknown_variables()]
+    parts: dict[str, Any] = {}
+    for field, component in COMPONENTS.items():
+        try:
+            parts[field] = component()
+        except ValidationError as error:
+            faults += _explain(component, error)
+    try:
+        settings = Settings(**parts, **(overrides or {})) if len(parts) == len(COMPONENTS) else Settings()
+    except ValidationError as error:
+        faults += [fault for fault in _explain(Settings, error) if fault not in faults]
+    if faults:
+        raise ConfigurationError("the settings are wrong:\n  " + "\n  ".join(dict.fromkeys(faults)))
+    return settings
+
+
+def variables() -> Iterator[tuple[str, Any]]:
+    """Yield (variable, field) of every setting, for the reference and the chart's test."""
+    for component in (Settings, *COMPONENTS.values()):
+        prefix = component.model_config["env_prefix"]
+        for name, field in component.model_fields.items():
+            if name not in COMPONENTS:
+                yield f"{prefix}{name}".upper(), field
+
+
+def _unknown_variables() -> list[str]:
+    known = {name for name, _ in variables()}
+    return [
+        name
+        for name in os.environ
+        if name.startswith("HEADRACE_")
+        and not name.startswith("HEADRACE_TEST_")
+        and name not in known
+        and not _SERVICE_LINK.match(name)
+    ]
+
+
+def _closest(name: str) -> str:
+    import difflib
+
+    found = difflib.get_close_matches(name, [known for known, _ in variables()], n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _explain(component: type[BaseSettings], error: ValidationError) -> list[str]:
+    prefix = component.model_config["env_prefix"]
+    faults = []
+    for fault in error.errors(include_url=False):
+        if not fault["loc"]:
+            faults.append(str(fault["msg"]).removeprefix("Value error, "))
+            continue
+        name = str(fault["loc"][0])
+        field = component.model_fields.get(name)
+        secret = field is not None and "Secret" in str(field.annotation)
+        value = "" if secret else f"={fault['input']!r}"
+        faults.append(f"{prefix}{name}".upper() + f"{value}: {fault['msg']}")
+    return faults
+
+
+def _read_secret(variable: str, file: Path | None, value: SecretStr | None) -> str | None:
+    if file is not None:
+        try:
+            return file.read_text().rstrip("\n")
+        except OSError as error:
+            raise ConfigurationError(f"{variable}={file} cannot be read: {error.strerror}.") from error
+    return value.get_secret_value() if value is not None else None
