@@ -1,0 +1,36 @@
+"""Headrace: events for FastAPI teams. Typed, in order per key, applied exactly once in Postgres.
+
+The way of an event, with the folders it passes:
+
+```
+ producers ──HTTP──▶ ingest/ ──▶ log/ ──▶ engine/ ──▶ handlers/ ──▶ state/ and the ledger: one transaction
+                  cloudevents/    ▲      (claims, batches, lanes)          │
+                                  └───────────── emits/ ◀──────────────────┤ dead_letters/
+                                                        queries/ ◀─────────┘
+```
+`platform.py` is what a team declares, `runtime.py` what runs, `settings.py` what can be set, `errors.py` what can go
+wrong. `telemetry/` and `security/` stand beside the flow, `database/` under it.
+"""
+
+from headrace.envelope import Envelope
+from headrace.errors import HeadraceError
+from headrace.event import Event, event
+from headrace.handlers.inject import Emit, State, Transaction
+from headrace.handlers.subscription import Subscription
+from headrace.log.ports import Record
+from headrace.platform import Headrace
+from headrace.version import VERSION as __version__
+
+__all__ = [
+    "Emit",
+    "Envelope",
+    "Event",
+    "Headrace",
+    "HeadraceError",
+    "Record",
+    "State",
+    "Subscription",
+    "Transaction",
+    "__version__",
+    "event",
+]

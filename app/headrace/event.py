@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Type, TypeVar, cast  # noqa: UP035 - a parameter named `type` hides the builtin
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -108,8 +109,8 @@ def event(
 ) -> Callable[[type[StructT]], type[StructT]]:
     """Declare a `msgspec.Struct` as an event type; the fast alternative to subclassing `Event`."""
 
-    def declare(model: builtins_type[StructT]) -> builtins_type[StructT]:
-        if not (isinstance(model, builtins_type) and issubclass(model, msgspec.Struct)):
+    def declare(model: Type[StructT]) -> Type[StructT]:
+        if not (inspect.isclass(model) and issubclass(model, msgspec.Struct)):
             raise ConfigurationError(f"@event declares a msgspec.Struct; {model!r} is none. Subclass headrace.Event.")
         names = _checked_names(model.__name__, type, topic, key, {f: None for f in model.__struct_fields__})
         decoder = msgspec.json.Decoder(model)
@@ -141,8 +142,6 @@ def event(
 
     return declare
 
-
-builtins_type = type
 
 
 def event_type_of(model: object) -> EventType | None:

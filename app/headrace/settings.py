@@ -49,7 +49,9 @@ class KafkaSettings(BaseSettings):
     session_timeout_seconds: float = Field(
         45.0, ge=6, le=1800, description="A silent member loses its partitions after this; raise it for starved nodes."
     )
-    heartbeat_seconds: float = Field(3.0, gt=0, le=60, description="Time between heartbeats; a third of the session at most.")
+    heartbeat_seconds: float = Field(
+        3.0, gt=0, le=60, description="Time between heartbeats; a third of the session at most."
+    )
     max_poll_seconds: float = Field(300.0, ge=10, description="A member that does not poll for so long is thrown out.")
     request_timeout_seconds: float = Field(30.0, ge=1, description="A request without an answer fails after this.")
     linger_seconds: float = Field(0.005, ge=0, le=1, description="How long the producer waits to fill a batch.")
@@ -62,9 +64,13 @@ class KafkaSettings(BaseSettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.heartbeat_seconds * 3 > self.session_timeout_seconds:
-            raise ValueError("HEADRACE_KAFKA_HEARTBEAT_SECONDS must be at most a third of HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS")
+            raise ValueError(
+                "HEADRACE_KAFKA_HEARTBEAT_SECONDS must be at most a third of HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS"
+            )
         if self.security_protocol.startswith("SASL") and not (self.sasl_mechanism and self.username):
-            raise ValueError(f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_MECHANISM and HEADRACE_KAFKA_USERNAME")
+            raise ValueError(
+                f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_MECHANISM and HEADRACE_KAFKA_USERNAME"
+            )
         if self.tls_cert_file and not self.tls_key_file:
             raise ValueError("HEADRACE_KAFKA_TLS_CERT_FILE needs HEADRACE_KAFKA_TLS_KEY_FILE")
         return self
@@ -83,7 +89,9 @@ class DatabaseSettings(BaseSettings):
     password_file: Path | None = Field(None, description="A file that holds the password, as a Secret is mounted.")
     pool_size: int = Field(10, ge=2, le=200, description="Connections of this process: partitions in flight + 2.")
     connect_timeout_seconds: float = Field(10.0, gt=0, description="A connection attempt fails after this.")
-    statement_timeout_seconds: float = Field(30.0, gt=0, description="A statement fails after this; also the batch limit.")
+    statement_timeout_seconds: float = Field(
+        30.0, gt=0, description="A statement fails after this; also the batch limit."
+    )
     idle_in_transaction_seconds: float = Field(
         15.0, gt=0, description="Postgres ends a session that holds locks and is silent; below Kafka's session timeout."
     )
@@ -99,19 +107,27 @@ class EngineSettings(BaseSettings):
 
     model_config = _component("HEADRACE_ENGINE_")
 
-    batch_records: int = Field(5_000, ge=1, le=100_000, description="The most records of one partition in one transaction.")
+    batch_records: int = Field(
+        5_000, ge=1, le=100_000, description="The most records of one partition in one transaction."
+    )
     batch_seconds: float = Field(30.0, gt=0, description="A batch that runs longer is logged and counts as stuck.")
     dedupe_window_ids: int = Field(
-        200_000, ge=0, description="Event ids remembered per partition, about 130 bytes each; larger sees later duplicates."
+        200_000,
+        ge=0,
+        description="Event ids remembered per partition, about 130 bytes each; larger sees later duplicates.",
     )
     state_cache_keys: int = Field(
         50_000, ge=0, description="States remembered per partition; keys beyond are read again from Postgres."
     )
     retry_attempts: int = Field(8, ge=1, description="Runs of a failing event before it becomes a dead letter.")
-    retry_first_seconds: float = Field(0.5, gt=0, description="Wait before the first retry; doubles each time, with jitter.")
+    retry_first_seconds: float = Field(
+        0.5, gt=0, description="Wait before the first retry; doubles each time, with jitter."
+    )
     retry_max_seconds: float = Field(300.0, gt=0, description="The longest wait between two retries.")
     emits_pending: int = Field(20_000, ge=1, description="Emits not yet acknowledged at which a partition waits.")
-    handler_threads: int = Field(8, ge=1, le=256, description="Threads for synchronous handlers; raise it where they wait on I/O.")
+    handler_threads: int = Field(
+        8, ge=1, le=256, description="Threads for synchronous handlers; raise it where they wait on I/O."
+    )
     stuck_seconds: float = Field(60.0, gt=0, description="Lag without a commit for so long makes the client anew.")
     drain_seconds: float = Field(30.0, gt=0, description="How long a stop waits for batches in flight.")
     ledger_days: int = Field(14, ge=1, description="Days of ledger kept; must span the dedupe window.")
@@ -133,7 +149,8 @@ class IngestSettings(BaseSettings):
     max_in_flight: int = Field(1_000, ge=1, description="Requests waiting for the log at once; more are answered 429.")
     timeout_seconds: float = Field(10.0, gt=0, description="An unacknowledged publish is answered 503 after this.")
     allow_unauthenticated: bool = Field(
-        False, description="Serve other addresses than loopback without API keys: ANYBODY WHO REACHES THE PORT MAY PUBLISH AND OPERATE."
+        False,
+        description="Serve other addresses than loopback without API keys: ANYBODY WHO REACHES THE PORT MAY PUBLISH AND OPERATE.",
     )
     max_streams: int = Field(50, ge=1, description="Open `GET /events/stream` connections; more are answered 429.")
 
@@ -147,15 +164,26 @@ class Settings(BaseSettings):
     database: SecretStr = Field(SecretStr(EMBEDDED), description="`embedded` or `postgresql://user@host:port/name`.")
     data_dir: Path = Field(Path(".headrace"), description="Where the embedded log and database keep their files.")
     partitions: int | None = Field(
-        None, ge=1, le=10_000, description="Partitions of every topic: created so (6 where unset), and refused where different."
+        None,
+        ge=1,
+        le=10_000,
+        description="Partitions of every topic: created so (6 where unset), and refused where different.",
     )
-    api_keys_file: Path | None = Field(None, description="JSON list of {key, scopes}; guards every route but health. Re-read on change.")
-    management_port: int = Field(9000, ge=0, le=65_535, description="Port of /metrics and /health for probes; 0 takes a free one.")
+    api_keys_file: Path | None = Field(
+        None, description="JSON list of {key, scopes}; guards every route but health. Re-read on change."
+    )
+    management_port: int = Field(
+        9000, ge=0, le=65_535, description="Port of /metrics and /health for probes; 0 takes a free one."
+    )
     management_host: str = Field("127.0.0.1", description="Address of the management port; 0.0.0.0 in a pod.")
     role: Role = Field("all", description="`all`, `ingest` (HTTP only) or `worker` (handlers only).")
     subscriptions: str = Field("*", description="Comma-separated subscriptions that this worker runs; `*` is all.")
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: readable on a terminal, else JSON.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least severe entry logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: readable on a terminal, else JSON."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least severe entry logged."
+    )
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     database_options: DatabaseSettings = Field(default_factory=DatabaseSettings)
@@ -240,8 +268,9 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
 
 def variables() -> Iterator[tuple[str, Any]]:
     """Yield (variable, field) of every setting, for the reference and the chart's test."""
-    for component in (Settings, *COMPONENTS.values()):
-        prefix = component.model_config["env_prefix"]
+    components: list[type[BaseSettings]] = [Settings, *COMPONENTS.values()]
+    for component in components:
+        prefix = component.model_config.get("env_prefix", "")
         for name, field in component.model_fields.items():
             if name not in COMPONENTS:
                 yield f"{prefix}{name}".upper(), field
@@ -267,7 +296,7 @@ def _closest(name: str) -> str:
 
 
 def _explain(component: type[BaseSettings], error: ValidationError) -> list[str]:
-    prefix = component.model_config["env_prefix"]
+    prefix = component.model_config.get("env_prefix", "")
     faults = []
     for fault in error.errors(include_url=False):
         if not fault["loc"]:

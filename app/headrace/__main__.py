@@ -1,0 +1,21 @@
+"""`headrace` and `python -m headrace`."""
+
+from __future__ import annotations
+
+import sys
+
+from headrace.cli import cli
+from headrace.errors import HeadraceError
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one sentence, not a traceback."""
+    try:
+        cli()
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Collects what the handlers of a batch emit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from headrace.cloudevents import encode_record, event_key
+from headrace.engine.items import Item
+from headrace.envelope import Envelope
+from headrace.errors import ConfigurationError
+from headrace.event import EventType, event_type_of
+from headrace.log.ports import NewRecord
+
+
+class Emitter:
+    """The `Emit` of one batch: `emit(event)` appends to `emitted`, in the order of the calls."""
+
+    def __init__(self, service: str, subscription: str, types: Mapping[str, EventType]) -> None:
+        self._source = f"/{service}/{subscription}"
+        self._types = types
+        self._cause: Item | None = None
+        self._position = 0
+        self.emitted: list[tuple[Item, NewRecord]] = []
+        """(source item, record), ready to be published."""
+
+    def begin(self, cause: Item) -> None:
+        """What follows is emitted by the handler of this item."""
+        self._cause = cause
+        self._position = 0
+
+    def undo(self) -> None:
+        """Take back what the handler of the current item emitted."""
+        while self.emitted and self.emitted[-1][0] is self._cause:
+            self.emitted.pop()
+
+    def __call__(self, event: object, *, key: str | None = None) -> None:
+        """Emit one event. Raises: ConfigurationError when its type is not declared."""
+        cause = self._cause
+        if cause is None:
+            raise ConfigurationError("emit() was called outside of a handler; emit while the handler runs.")
+        event_type = event_type_of(event)
+        if event_type is None or event_type.type not in self._types:
+            name = type(event).__name__
+            raise ConfigurationError(
+                f"{name} cannot be emitted, since the service does not declare it; write events.declare({name})."
+            )
+        source = cause.envelope
+        identity = f"{self._source}\x00{source.source}\x00{source.id}\x00{self._position}"
+        self._position += 1
+        envelope = Envelope(
+            id=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
+            source=self._source,
+            type=event_type.type,
+            time=datetime.now(UTC),
+            datacontenttype="application/json",
+            traceparent=source.traceparent,
+            tracestate=source.tracestate,
+            correlationid=source.correlationid or source.id,
+            causationid=source.id,
+        )
+        key = event_key(envelope, event_type, event) if key is None else key
+        envelope = msgspec.structs.replace(envelope, partitionkey=key)
+        record = encode_record(envelope, event_type.encode(event), topic=event_type.topic, key=key)
+        self.emitted.append((cause, record))
+
+
+def pack(records: list[NewRecord]) -> bytes:
+    """Return the records as the ledger keeps them (MessagePack)."""
+    return msgspec.msgpack.encode(records)
+
+
+_unpack = msgspec.msgpack.Decoder(list[NewRecord])
+
+
+def unpack(packed: bytes) -> list[NewRecord]:
+    """Return the records of one ledger row."""
+    return _unpack.decode(packed)

@@ -1,0 +1,126 @@
+"""Publishes the emits of one partition after their commit, in order, until the log has them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+
+from headrace.emits.emitter import unpack
+from headrace.errors import HeadraceError
+from headrace.log.ports import Log, NewRecord, TopicPartition
+from headrace.telemetry.logging import get_logger
+from headrace.telemetry.metrics import Metrics
+
+UNMARKED = """
+select sequence, emits from headrace.ledger
+where subscription = $1 and topic = $2 and partition = $3 and sequence > $4 and emits is not null
+order by sequence limit 100
+"""
+
+logger = get_logger(__name__)
+
+
+class Relay:
+    """Takes (ledger sequence, records) after each commit; `through` is the sequence up to which all are in the log."""
+
+    def __init__(self, log: Log, metrics: Metrics, subscription: str, source: TopicPartition, through: int) -> None:
+        self._log = log
+        self._metrics = metrics
+        self._subscription = subscription
+        self._source = source
+        self._through = through
+        self._pending: deque[tuple[int, Sequence[NewRecord], float]] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def pending(self) -> int:
+        """Records committed and not yet acknowledged by the log."""
+        return sum(len(records) for _, records, _ in self._pending)
+
+    @property
+    def oldest_pending_seconds(self) -> float:
+        """Age of the oldest such record; 0 when none waits."""
+        return time.monotonic() - self._pending[0][2] if self._pending else 0.0
+
+    def through(self, sequence: int, *, emits: bool) -> int:
+        """Return what a batch that becomes ledger row `sequence` may write into the claim's `emitted_through`."""
+        if self._pending:
+            return self._pending[0][0] - 1
+        return sequence - 1 if emits else sequence
+
+    async def publish_unmarked(self, connection: asyncpg.Connection[Any]) -> int:
+        """Publish what an earlier owner committed and perhaps did not publish. Returns how many records.
+
+        Raises: TransportError.
+        """
+        count = 0
+        while rows := await connection.fetch(UNMARKED, self._subscription, *self._source, self._through):
+            for row in rows:
+                records = unpack(row["emits"])
+                await self._log.publish(records)
+                self._through = row["sequence"]
+                count += len(records)
+                for record in records:
+                    self._metrics.emits_republished_total.labels(
+                        subscription=self._subscription, topic=record.topic
+                    ).inc()
+        return count
+
+    def push(self, sequence: int, records: Sequence[NewRecord]) -> None:
+        """Publish the records of a committed ledger row, behind those pushed before."""
+        self._pending.append((sequence, records, time.monotonic()))
+        self._idle.clear()
+        self._wake.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"relay {self._subscription} {self._source}")
+
+    async def flush(self, timeout_seconds: float) -> bool:
+        """Wait until nothing is pending. Returns False after the timeout."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._idle.wait()
+        return not self._pending
+
+    async def stop(self) -> None:
+        """Stop publishing; what is pending stays unmarked and is published by the next owner."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _run(self) -> None:
+        delay = 0.1
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                batch = list(self._pending)
+                records = [record for _, records, _ in batch for record in records]
+                try:
+                    await self._log.publish(records)
+                except HeadraceError as error:
+                    logger.warning(
+                        "emits wait", subscription=self._subscription, records=len(records), error=str(error)
+                    )
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, 10.0)
+                    continue
+                delay = 0.1
+                for sequence, published, _ in batch:
+                    self._pending.popleft()
+                    self._through = sequence
+                    for record in published:
+                        self._metrics.emits_published_total.labels(
+                            subscription=self._subscription, topic=record.topic
+                        ).inc()
+            self._idle.set()

@@ -1,0 +1,375 @@
+"""Applies records of one partition: read, run, commit, and the answer to each way in which that can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import asyncpg
+
+from headrace.emits.emitter import Emitter
+from headrace.emits.relay import Relay
+from headrace.engine.claim import Claim, Fingerprint
+from headrace.engine.commit import BATCH, RETRY, Effects, count_attempts, write_effects
+from headrace.engine.context import EngineContext
+from headrace.engine.items import DEAD, PARKED, Item, Outcome
+from headrace.engine.lanes import HEADS, Lane, new_lane, plain, records_of
+from headrace.engine.memory import PartitionMemory
+from headrace.engine.read import RecordReader
+from headrace.engine.report import Reporter
+from headrace.engine.run import HandlerFailedError, Run
+from headrace.errors import ConflictError, DataRefusedError, HandlerError, StateUnavailableError
+from headrace.handlers.subscription import Subscription
+from headrace.log.ports import Record
+from headrace.state.store import load
+
+T = TypeVar("T")
+
+INLINE_RECORDS = 64
+"""A smaller batch is decoded and encoded on the event loop: a hop to a thread costs more."""
+
+LANE_EVENTS = 100
+"""The most events of one lane in one run."""
+
+
+class Source:
+    """One topic of a worker: its claim, the relay of its emits, and the records in flight."""
+
+    def __init__(self, claim: Claim, relay: Relay) -> None:
+        self.claim = claim
+        self.relay = relay
+
+
+class BatchProcessor:
+    """Applies batches of one partition number, one at a time."""
+
+    def __init__(
+        self,
+        context: EngineContext,
+        subscription: Subscription,
+        partition: int,
+        memory: PartitionMemory,
+        reporter: Reporter,
+    ) -> None:
+        self._context = context
+        self._subscription = subscription
+        self._partition = partition
+        self._memory = memory
+        self._reporter = reporter
+        self._reader = RecordReader(subscription, context.registry.types, context.registry.decoders)
+        self._engine = context.settings.engine
+        self._limit = self._engine.batch_records
+        self._careful = False
+        self._run: Run | None = None
+        self._wants_transaction = any(h.signature.wants_transaction for h in subscription.handlers.values())
+
+    async def apply(self, source: Source, records: Sequence[Record]) -> None:
+        """Apply the next records of the log, all of them, in one or more transactions.
+
+        Raises: FencedError (nothing of the current batch happened), CancelledError.
+        """
+        claim = source.claim
+        doomed: dict[int, tuple[Outcome, BaseException]] = {}
+        if claim.is_guilty:
+            doomed[records[0].offset] = (Outcome.PROCESS_KILLED, HandlerError(KILLED, ""))
+            self._limit = 1
+        if claim.is_suspect:
+            claim.suspect_until = max(claim.suspect_until, claim.next_offset + self._engine.batch_records)
+        pending = records
+        while pending:
+            chunk = pending[: 1 if claim.is_suspect else self._limit]
+
+            def build(chunk: Sequence[Record] = chunk) -> list[Item]:
+                items = self._reader.read(chunk, self._memory.windows[claim.source.topic].ids)
+                for item in items:
+                    if item.record.offset in doomed and item.outcome is Outcome.READY:
+                        item.outcome, item.error = doomed[item.record.offset]
+                return items
+
+            try:
+                await self._transact(source, BATCH, build, chunk[-1].offset + 1, Fingerprint.of(chunk[-1]))
+            except DataRefusedError as error:
+                self._reporter.rerun("handler", error)
+                if len(chunk) == 1:
+                    doomed[chunk[0].offset] = (Outcome.DATA_REFUSED, error.__cause__ or error)
+                self._limit = max(1, len(chunk) // 2)
+                continue
+            pending = pending[len(chunk) :]
+            self._limit = min(self._limit * 2, self._engine.batch_records)
+
+    async def skip_to(self, source: Source, offset: int) -> None:
+        """Move the claim over offsets that hold no record (commit markers, aborted or compacted records)."""
+        await self._transact(source, BATCH, list, offset, source.claim.last)
+
+    async def retry(self, source: Source, keys: Sequence[str]) -> None:
+        """Run the events of the keys' lanes, in order, until each lane is empty or its head fails again."""
+        context, lanes = self._context, self._memory.lanes
+        async with context.connection() as connection:
+            async with connection.transaction(isolation="read_committed"):
+                await count_attempts(connection, source.claim, keys)
+            rows = await connection.fetch(
+                HEADS, self._subscription.name, self._partition, [key.encode() for key in keys], LANE_EVENTS
+            )
+        for key in keys:
+            lanes.by_key[key].attempts += 1
+        worn_out = {key for key in keys if lanes.by_key[key].attempts > self._engine.retry_attempts}
+        parked = records_of(rows)
+        refused: set[str] = set()
+
+        def build() -> list[Item]:
+            items = self._reader.read([record for _, _, record in parked], frozenset())
+            heads: set[str] = set()
+            for item, (key, number, _) in zip(items, parked, strict=True):
+                item.number, item.key = number, key
+                if item.outcome in (Outcome.DUPLICATE_ID, Outcome.UNHANDLED):
+                    continue
+                is_head = key not in heads
+                heads.add(key)
+                if is_head and key in worn_out:
+                    item.outcome, item.error = Outcome.HANDLER_ERROR, HandlerError(KILLED, "")
+                elif key in refused:
+                    item.outcome = Outcome.HANDLER_ERROR if is_head else Outcome.BEHIND_KEY
+                    item.error = HandlerError(lanes.by_key[key].error, "")
+            return items
+
+        self._careful = True
+        try:
+            await self._transact(source, RETRY, build, source.claim.next_offset, source.claim.last)
+        except DataRefusedError as error:
+            if len(keys) > 1:
+                for key in keys:
+                    lanes.by_key[key].attempts -= 1
+                    await self.retry(source, [key])
+                return
+            lanes.by_key[keys[0]].error = plain(str(error.__cause__ or error))
+            refused.add(keys[0])
+            await self._transact(source, RETRY, build, source.claim.next_offset, source.claim.last)
+
+    async def _transact(
+        self,
+        source: Source,
+        kind: int,
+        build: Callable[[], list[Item]],
+        next_offset: int,
+        last: Fingerprint | None,
+    ) -> None:
+        """Do one batch until it is committed. Raises: DataRefusedError, FencedError."""
+        claim, delay = source.claim, 0.05
+        started = time.time_ns()
+        while True:
+            sequence = claim.sequence + 1
+            try:
+                items = await self._off_loop(
+                    build, large=kind == RETRY or next_offset - claim.next_offset > INLINE_RECORDS
+                )
+                effects = Effects(kind, items, next_offset, last)
+                commit_ns = await self._attempt(source, effects, sequence)
+            except HandlerFailedError as error:
+                self._undo()
+                self._careful = True
+                self._reporter.rerun("handler", error)
+                continue
+            except ConflictError as error:
+                self._undo(forget=True)
+                self._reporter.rerun("conflict", error)
+                await asyncio.sleep(delay / 10)
+                continue
+            except StateUnavailableError as error:
+                self._undo()
+                self._reporter.rerun("infrastructure", error)
+                if not await self._was_committed(source, sequence):
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, 5.0)
+                    continue
+                commit_ns = time.time_ns()
+                self._undo(forget=True)
+            except BaseException:
+                self._undo()
+                raise
+            self._committed(source, effects, sequence)
+            self._reporter.committed(claim, effects, started, commit_ns)
+            return
+
+    async def _attempt(self, source: Source, effects: Effects, sequence: int) -> int:
+        context, items = self._context, effects.items
+        await self._load_states(items)
+        held = self._memory.lanes.by_key if effects.kind == BATCH else frozenset[str]()
+        emitter = Emitter(context.registry.service, self._subscription.name, context.registry.types)
+        run = self._run = Run(
+            items,
+            self._memory.caches,
+            held,
+            emitter,
+            careful=self._careful,
+            timeout_seconds=self._engine.batch_seconds,
+            observe=self._reporter.handled,
+        )
+        if self._wants_transaction:
+            async with context.connection() as connection, connection.transaction(isolation="read_committed"):
+                await source.claim.guard(connection)
+                await run.execute(context.executor, connection)
+                await self._collect(effects, run)
+                return await self._write(connection, source, effects, sequence)
+        await run.execute(context.executor, None)
+        await self._collect(effects, run)
+        async with context.connection() as connection, connection.transaction(isolation="read_committed"):
+            return await self._write(connection, source, effects, sequence)
+
+    async def _write(
+        self, connection: asyncpg.Connection[Any], source: Source, effects: Effects, sequence: int
+    ) -> int:
+        through = source.relay.through(sequence, emits=bool(effects.emits))
+        await write_effects(connection, source.claim, effects, sequence, through)
+        return time.time_ns()
+
+    async def _load_states(self, items: Sequence[Item]) -> None:
+        keys: dict[str, set[str]] = {name: set() for name in self._memory.caches}
+        for item in items:
+            if item.outcome is Outcome.READY and item.handler is not None and item.key is not None:
+                for name in item.handler.state_names:
+                    keys[name].add(item.key)
+        missing = {name: cache.missing(keys[name]) for name, cache in self._memory.caches.items()}
+        if any(missing.values()):
+            async with self._context.connection() as connection:
+                for name, wanted in missing.items():
+                    if wanted:
+                        await load(connection, self._subscription.name, self._memory.caches[name], wanted)
+
+    async def _collect(self, effects: Effects, run: Run) -> None:
+        """Turn what the run did into what is to be written."""
+        large = len(effects.items) > INLINE_RECORDS
+        effects.states = await self._off_loop(lambda: _changed(self._memory, run), large=large)
+        effects.emits = run.emitter.emitted
+        lanes, opened = self._memory.lanes, dict[str, Lane]()
+        if effects.kind == RETRY:
+            self._collect_retry(effects)
+            return
+        number = lanes.next_number
+        for item in effects.items:
+            outcome = item.outcome
+            if outcome is Outcome.APPLIED:
+                effects.identities.append(item.identity)
+            elif outcome in PARKED:
+                effects.identities.append(item.identity)
+                item.number = number
+                number += 1
+                effects.parked.append(item)
+                assert item.key is not None
+                if item.key not in lanes.by_key and item.key not in opened:
+                    opened[item.key] = new_lane(lanes, item)
+            elif outcome in DEAD:
+                effects.dead.append((item, 1))
+        effects.lanes = opened
+
+    def _collect_retry(self, effects: Effects) -> None:
+        lanes, now = self._memory.lanes, time.time()
+        by_key: dict[str, list[Item]] = {}
+        for item in effects.items:
+            assert item.key is not None
+            by_key.setdefault(item.key, []).append(item)
+        for key, items in by_key.items():
+            lane = lanes.by_key[key]
+            left = 0
+            after = Lane(due=now, since=lane.since, attempts=0, error=lane.error)
+            for index, item in enumerate(items):
+                if item.outcome is Outcome.HANDLER_ERROR:
+                    attempts = lane.attempts if index == 0 else 1
+                    after.error = plain(str(item.error))
+                    if attempts >= self._engine.retry_attempts:
+                        item.outcome = Outcome.GAVE_UP
+                        effects.dead.append((item, min(attempts, self._engine.retry_attempts)))
+                        effects.released.append(item)
+                        left += 1
+                        break
+                    after.attempts, after.due = attempts, now + lanes.back_off(attempts)
+                    break
+                if item.outcome in DEAD:
+                    effects.dead.append((item, lane.attempts))
+                effects.released.append(item)
+                left += 1
+            after.events = lane.events - left
+            if after.events > 0:
+                effects.lanes[key] = after
+            else:
+                effects.closed.append(key)
+
+    def _committed(self, source: Source, effects: Effects, sequence: int) -> None:
+        memory, claim = self._memory, source.claim
+        through = source.relay.through(sequence, emits=bool(effects.emits))
+        claim.advanced(effects.next_offset, sequence, through, effects.last)
+        if effects.emits:
+            source.relay.push(sequence, [record for _, record in effects.emits])
+        memory.windows[claim.source.topic].add(effects.identities)
+        for state, rows in effects.states.items():
+            cache = memory.caches[state]
+            for key, version, data in rows:
+                if (entry := cache.entries.get(key)) is not None:
+                    entry.version, entry.raw = version, data.encode()
+            cache.trim([row[0] for row in rows])
+        for key, lane in effects.lanes.items():
+            memory.lanes.by_key[key] = lane
+        for key in effects.closed:
+            memory.lanes.by_key.pop(key, None)
+        for item in effects.parked:
+            assert item.key is not None
+            memory.lanes.by_key[item.key].events += 1
+        memory.lanes.next_number += len(effects.parked)
+        self._forget_strays(effects)
+        self._careful = any(item.outcome is Outcome.HANDLER_ERROR for item in effects.items)
+        self._run = None
+
+    def _forget_strays(self, effects: Effects) -> None:
+        strays = self._reporter.strays(effects)
+        for cache in self._memory.caches.values():
+            cache.forget(strays)
+
+    def _undo(self, *, forget: bool = False) -> None:
+        run, self._run = self._run, None
+        if run is None:
+            return
+        keys = {item.key for item in run.items if item.key is not None}
+        for cache in self._memory.caches.values():
+            if forget:
+                cache.forget(keys)
+            else:
+                cache.restore(key for key in keys if key in cache.entries)
+
+    async def _was_committed(self, source: Source, sequence: int) -> bool:
+        """Ask the claim what became of a batch whose connection was lost; waits until Postgres answers."""
+        delay = 0.1
+        while True:
+            try:
+                async with self._context.connection() as connection, connection.transaction(isolation="read_committed"):
+                    committed = await source.claim.was_committed(connection, sequence)
+            except StateUnavailableError as error:
+                self._reporter.waiting(error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+                continue
+            self._reporter.resolved(committed)
+            return committed
+
+    async def _off_loop(self, function: Callable[[], T], *, large: bool) -> T:
+        if not large:
+            return function()
+        return await asyncio.get_running_loop().run_in_executor(self._context.executor, function)
+
+
+KILLED = "the process died each time while this event was being handled (out of memory, or a crash in native code)."
+
+
+def _changed(memory: PartitionMemory, run: Run) -> dict[str, list[tuple[str, int, str]]]:
+    """Return (key, next version, JSON) of the states that differ from what Postgres holds, sorted by key."""
+    changed: dict[str, list[tuple[str, int, str]]] = {}
+    for name, keys in run.touched.items():
+        cache = memory.caches[name]
+        encode, entries = cache.state.encode, cache.entries
+        rows = changed[name] = []
+        for key in sorted(keys):
+            entry = entries[key]
+            raw = encode(entry.value)
+            if raw != entry.raw:
+                rows.append((key, entry.version + 1, raw.decode()))
+    return changed

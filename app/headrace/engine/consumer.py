@@ -1,0 +1,204 @@
+"""One subscription in one process: its seat in the group, its workers, and what is watched between batches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from headrace.dead_letters.store import COUNT, REPLAYS
+from headrace.engine.context import EngineContext
+from headrace.engine.lanes import record_of
+from headrace.engine.memory import PartitionMemory
+from headrace.engine.worker import Phase, Worker
+from headrace.errors import HeadraceError
+from headrace.handlers.subscription import Subscription
+from headrace.log.ports import Membership, TopicPartition
+from headrace.telemetry.logging import get_logger
+
+logger = get_logger("headrace.engine")
+
+WATCH_SECONDS = 1.0
+GAUGE_SECONDS = 5.0
+STUCK_RESTARTS = 3
+PAUSED = "select paused from headrace.subscription where subscription = $1"
+
+
+class Consumer:
+    """Starts a worker for each partition that the group gives to this process, and stops it when it is taken away."""
+
+    def __init__(self, context: EngineContext, subscription: Subscription, partitions: int) -> None:
+        self._context = context
+        self._subscription = subscription
+        self._partitions = partitions
+        self._membership: Membership = context.log.membership(subscription.name, subscription.topics, self)
+        self._memories: dict[int, PartitionMemory] = {}
+        self._restarts: dict[int, int] = {}
+        self._watcher: asyncio.Task[None] | None = None
+        self._revoked_at: float | None = None
+        self._is_paused = False
+        self._dead_reasons: set[str] = set()
+        self.workers: dict[int, Worker] = {}
+
+    @property
+    def is_joined(self) -> bool:
+        """True once the group was joined or is being waited for."""
+        return self._membership.is_joined
+
+    async def start(self) -> None:
+        """Join the group."""
+        self._watcher = asyncio.create_task(self._watch(), name=f"consumer {self._subscription.name}")
+        await self._membership.start()
+
+    async def stop(self, deadline_seconds: float) -> bool:
+        """Drain: finish what was taken, let the claims go, leave the group. False where the deadline cut it short."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watcher
+        clean = await self._stop_workers(list(self.workers), deadline_seconds)
+        await self._membership.stop()
+        return clean
+
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """The partitions leave: finish the batch in flight and let the claims go."""
+        numbers = sorted({partition.partition for partition in partitions} & self.workers.keys())
+        if not numbers:
+            return
+        self._revoked_at = time.monotonic()
+        self._context.metrics.rebalances_total.labels(subscription=self._subscription.name, cause="revoked").inc()
+        await self._stop_workers(numbers, self._context.settings.engine.batch_seconds)
+
+    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """The partitions that are ours from now on; claims them in the background."""
+        numbers = {partition.partition for partition in partitions}
+        logger.info("partitions assigned", subscription=self._subscription.name, partitions=sorted(numbers))
+        self._context.metrics.rebalances_total.labels(subscription=self._subscription.name, cause="joined").inc()
+        for gone in self._memories.keys() - numbers:
+            del self._memories[gone]
+        for number in sorted(numbers - self.workers.keys()):
+            memory = self._memories.pop(number, None) or PartitionMemory(
+                self._context.settings.engine, self._subscription.states
+            )
+            worker = Worker(self._context, self._subscription, number, self._partitions, memory)
+            worker.is_paused = self._is_paused
+            self.workers[number] = worker
+            worker.start()
+
+    async def _stop_workers(self, numbers: list[int], deadline_seconds: float) -> bool:
+        workers = {number: self.workers[number] for number in numbers}
+        results = await asyncio.gather(*(worker.stop(deadline_seconds) for worker in workers.values()))
+        for number, worker in workers.items():
+            del self.workers[number]
+            self._memories[number] = worker.memory
+            for source in worker.topic_partitions:
+                self._context.metrics.forget_partition(self._subscription.name, source.topic, source.partition)
+        await self._membership.commit(_offsets(workers.values()))
+        return all(results)
+
+    async def _watch(self) -> None:
+        gauged_at = 0.0
+        while True:
+            try:
+                await self._look_at_database()
+                now = time.monotonic()
+                if now - gauged_at >= GAUGE_SECONDS:
+                    gauged_at = now
+                    await self._look_at_log()
+                await self._membership.commit(_offsets(self.workers.values()))
+                self._note_standstill()
+            except HeadraceError as error:
+                logger.warning("cannot look at progress", subscription=self._subscription.name, error=str(error))
+            except Exception:
+                logger.exception("the watch of a subscription failed", subscription=self._subscription.name)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _look_at_database(self) -> None:
+        name, metrics = self._subscription.name, self._context.metrics
+        numbers = list(self.workers)
+        async with self._context.connection() as connection:
+            self._is_paused = bool(await connection.fetchval(PAUSED, name))
+            replays = await connection.fetch(REPLAYS, name, numbers)
+            counts = await connection.fetch(COUNT, name, numbers)
+        metrics.subscription_paused.labels(subscription=name).set(self._is_paused)
+        open_by_reason = dict.fromkeys(self._dead_reasons, 0) | {row["reason"]: row["open"] for row in counts}
+        self._dead_reasons |= open_by_reason.keys()
+        for reason, count in open_by_reason.items():
+            metrics.dead_letters_open.labels(subscription=name, reason=reason).set(count)
+        by_number: dict[int, list[tuple[object, object]]] = {}
+        for row in replays:
+            by_number.setdefault(row["partition"], []).append((row["id"], record_of(row, row["partition"])))
+        for number, worker in self.workers.items():
+            worker.is_paused = self._is_paused
+            worker.replays = by_number.get(number, [])  # type: ignore[assignment]
+
+    async def _look_at_log(self) -> None:
+        metrics, name, now = self._context.metrics, self._subscription.name, time.time()
+        running = {n: w for n, w in self.workers.items() if w.phase is Phase.RUNNING and w.sources}
+        wanted = [source for worker in running.values() for source in worker.topic_partitions]
+        bounds = await self._context.log.bounds(wanted) if wanted else {}
+        metrics.claims_held.labels(subscription=name).set(len(running))
+        suspects = 0
+        for number, worker in running.items():
+            lag = 0
+            for source in worker.topic_partitions:
+                if source.topic not in worker.sources:
+                    continue
+                held = worker.sources[source.topic].claim
+                behind = max(0, bounds[source].end - held.next_offset)
+                lag += behind
+                suspects += held.is_suspect
+                labels = {"subscription": name, "topic": source.topic, "partition": str(source.partition)}
+                metrics.lag_records.labels(**labels).set(behind)
+                metrics.next_offset.labels(**labels).set(held.next_offset)
+                metrics.claim_epoch.labels(**labels).set(held.epoch)
+                since = worker.pending_since_ms
+                age = max(0.0, now - since / 1000) if since is not None and behind else 0.0
+                metrics.oldest_pending_seconds.labels(**labels).set(age)
+            self._restart_if_stuck(number, worker, lag)
+        metrics.claim_crash_suspects.labels(subscription=name).set(suspects)
+        self._gauge_memory(now)
+
+    def _gauge_memory(self, now: float) -> None:
+        metrics, name = self._context.metrics, self._subscription.name
+        lanes = [lane for worker in self.workers.values() for lane in worker.memory.lanes.by_key.values()]
+        topic = self._subscription.topics[0]
+        metrics.lane_keys.labels(subscription=name, topic=topic).set(len(lanes))
+        metrics.lane_events.labels(subscription=name, topic=topic).set(sum(lane.events for lane in lanes))
+        oldest = max((now - lane.since for lane in lanes), default=0.0)
+        metrics.lane_oldest_seconds.labels(subscription=name, topic=topic).set(oldest)
+        windows = [window for worker in self.workers.values() for window in worker.memory.windows.values()]
+        metrics.dedupe_window_ids.labels(subscription=name).set(sum(len(window) for window in windows))
+        relays = [source.relay for worker in self.workers.values() for source in worker.sources.values()]
+        metrics.emits_pending.labels(subscription=name, topic=topic).set(sum(relay.pending for relay in relays))
+        metrics.emits_oldest_pending_seconds.labels(subscription=name, topic=topic).set(
+            max((relay.oldest_pending_seconds for relay in relays), default=0.0)
+        )
+
+    def _restart_if_stuck(self, number: int, worker: Worker, lag: int) -> None:
+        """Lag and no progress: whatever the client says, it is made anew; three times in vain and the process goes."""
+        limit = self._context.settings.engine.stuck_seconds
+        if lag == 0 or worker.is_paused or time.monotonic() - worker.last_progress < limit:
+            if lag == 0:
+                self._restarts.pop(number, None)
+            return
+        restarts = self._restarts[number] = self._restarts.get(number, 0) + 1
+        name = self._subscription.name
+        self._context.metrics.client_recreated_total.labels(subscription=name, reason="stuck").inc()
+        logger.error("no progress, the client is made anew", subscription=name, partition=number, lag=lag)
+        worker.last_progress = time.monotonic()
+        worker.restart_reader()
+        if restarts > STUCK_RESTARTS:
+            self._context.health.fail(f"stuck:{name}/{number}")
+
+    def _note_standstill(self) -> None:
+        if self._revoked_at is not None and any(worker.phase is Phase.RUNNING for worker in self.workers.values()):
+            self._context.metrics.rebalance_standstill_seconds.labels(subscription=self._subscription.name).observe(
+                time.monotonic() - self._revoked_at
+            )
+            self._revoked_at = None
+
+
+def _offsets(workers: Iterable[Worker]) -> dict[TopicPartition, int]:
+    return {source: offset for worker in workers for source, offset in worker.next_offsets().items()}

@@ -1,0 +1,51 @@
+"""What every part of the engine works with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import asyncpg
+
+from headrace.database.failures import classify, kind_of
+from headrace.log.ports import Log
+from headrace.registry import Registry
+from headrace.settings import Settings
+from headrace.telemetry.health import Health
+from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.tracing import Tracing
+
+
+@dataclass(frozen=True)
+class EngineContext:
+    """The connections and instruments of one process."""
+
+    settings: Settings
+    registry: Registry
+    log: Log
+    pool: asyncpg.Pool[Any]
+    metrics: Metrics
+    tracing: Tracing
+    health: Health
+    executor: ThreadPoolExecutor
+    owner: str
+    """This process's name in claims: host, process id, start."""
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """Lend a connection. Raises: StateError for whatever Postgres raises inside, with the driver's error as cause."""
+        started = perf_counter()
+        try:
+            async with self.pool.acquire() as connection:
+                self.metrics.db_pool_wait_seconds.labels(pool="engine").observe(perf_counter() - started)
+                yield connection  # type: ignore[misc]
+        except Exception as error:
+            failure = classify(error)
+            if failure is None or failure is error:
+                raise
+            self.metrics.db_errors_total.labels(kind=kind_of(error)).inc()
+            raise failure from error

@@ -1,0 +1,193 @@
+"""Counts, traces and logs what the engine does. Every outcome of promise 4 ("nothing silent") passes here."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from typing import Any
+
+from headrace.engine.claim import Claim
+from headrace.engine.commit import BATCH, Effects
+from headrace.engine.context import EngineContext
+from headrace.engine.items import DEAD, PARKED, SKIPPED, Outcome
+from headrace.errors import HandlerError
+from headrace.handlers.subscription import Handler, Subscription
+from headrace.log.partitioner import partition_for
+from headrace.telemetry.logging import get_logger
+from headrace.telemetry.tracing import EventLink
+
+logger = get_logger("headrace.engine")
+
+VERIFIED_KEYS = 100_000
+
+
+class Reporter:
+    """The instruments of one partition number of one subscription."""
+
+    def __init__(self, context: EngineContext, subscription: Subscription, partition: int, partitions: int) -> None:
+        self._context = context
+        self._metrics = context.metrics
+        self._subscription = subscription
+        self._name = subscription.name
+        self._partition = partition
+        self._partitions = partitions
+        self._verified: set[str] = set()
+        self._children: dict[tuple[str, ...], Any] = {}
+        self._logger = logger.bind(subscription=self._name, partition=partition)
+
+    def handled(self, handler: Handler, seconds: float) -> None:
+        """One call of a handler took so long (a sample of the calls)."""
+        kind = "async" if handler.is_async else "sync"
+        self._child("handler_duration_seconds", subscription=self._name, handler=handler.name, kind=kind).observe(
+            seconds
+        )
+
+    def rerun(self, cause: str, error: BaseException) -> None:
+        """A batch is rolled back and runs again."""
+        self._child("batch_reruns_total", subscription=self._name, cause=cause).inc()
+        if cause == "infrastructure":
+            self.waiting(error)
+
+    def waiting(self, error: BaseException) -> None:
+        """Postgres is away; the batch waits."""
+        self._logger.warning("waiting for the database", error=str(error))
+
+    def resolved(self, committed: bool) -> None:
+        """A connection was lost and the claim told what became of the batch."""
+        outcome = "committed" if committed else "rolled_back"
+        self._child("db_commit_unknown_total", subscription=self._name, resolved=outcome).inc()
+
+    def strays(self, effects: Effects) -> set[str]:
+        """Return, and count, the keys that murmur2 would have put on another partition."""
+        if effects.kind != BATCH:
+            return set()
+        fresh = {item.key for item in effects.items if item.key is not None} - self._verified
+        strays = {key for key in fresh if partition_for(key.encode(), self._partitions) != self._partition}
+        if len(self._verified) > VERIFIED_KEYS:
+            self._verified.clear()
+        self._verified |= fresh - strays
+        if strays:
+            for topic, count in Counter(i.record.topic for i in effects.items if i.key in strays).items():
+                self._child("events_stray_total", subscription=self._name, topic=topic).inc(count)
+        return strays
+
+    def committed(self, claim: Claim, effects: Effects, started_ns: int, commit_ns: int) -> None:
+        """A batch is committed."""
+        if not effects.items:
+            return
+        ended_ns = time.time_ns()
+        name, topic = self._name, claim.source.topic
+        self._child("batch_events", subscription=name).observe(len(effects.items))
+        self._child("batch_duration_seconds", subscription=name, outcome="committed").observe(
+            (ended_ns - started_ns) / 1e9
+        )
+        self._child("batch_commit_duration_seconds", subscription=name).observe((ended_ns - commit_ns) / 1e9)
+        self._count_outcomes(topic, effects)
+        self._observe_ages(effects, ended_ns // 1_000_000)
+        for _, record in effects.emits:
+            self._child("emits_committed_total", subscription=name, topic=record.topic).inc()
+        self._log_failures(effects)
+        if self._context.tracing.enabled:
+            self._trace(claim, effects, started_ns, ended_ns, commit_ns)
+
+    def _count_outcomes(self, topic: str, effects: Effects) -> None:
+        name, is_retry = self._name, effects.kind != BATCH
+        counts = Counter((item.outcome, item.envelope.type if item.handler else "") for item in effects.items)
+        for (outcome, event_type), count in counts.items():
+            if outcome is Outcome.APPLIED:
+                self._child("events_applied_total", subscription=name, topic=topic, type=event_type).inc(count)
+                if is_retry:
+                    self._child("lane_released_total", subscription=name, outcome="applied").inc(count)
+            elif outcome in SKIPPED:
+                self._child("events_skipped_total", subscription=name, topic=topic, reason=outcome.value).inc(count)
+            elif outcome in DEAD:
+                self._child("events_dead_lettered_total", subscription=name, topic=topic, reason=outcome.value).inc(
+                    count
+                )
+                if is_retry:
+                    self._child("lane_released_total", subscription=name, outcome="dead_lettered").inc(count)
+            elif outcome in PARKED and not is_retry:
+                reason = "handler_error" if outcome is Outcome.DATA_REFUSED else outcome.value
+                self._child("events_parked_total", subscription=name, topic=topic, reason=reason).inc(count)
+
+    def _observe_ages(self, effects: Effects, now_ms: int) -> None:
+        if effects.kind != BATCH:
+            return
+        ages = Counter(
+            max(0, now_ms - item.record.timestamp) for item in effects.items if item.outcome is Outcome.APPLIED
+        )
+        if ages:
+            observe_counted(self._child("event_age_seconds", subscription=self._name), ages)
+
+    def _log_failures(self, effects: Effects) -> None:
+        for item in effects.items:
+            if item.error is None:
+                continue
+            handler = item.handler.name if item.handler else "-"
+            if item.outcome is Outcome.HANDLER_ERROR or item.outcome is Outcome.GAVE_UP:
+                cause = item.error.__cause__ or item.error
+                self._child(
+                    "handler_errors_total",
+                    subscription=self._name,
+                    handler=handler,
+                    error=self._metrics.error_label(handler, cause),
+                ).inc()
+            if item.outcome is Outcome.PROCESS_KILLED:
+                self._child("handler_killed_process_total", subscription=self._name, handler=handler).inc()
+            self._logger.warning(
+                "dead letter" if item.outcome in DEAD else "event parked",
+                topic=item.record.topic,
+                offset=item.record.offset,
+                event_id=item.envelope.id if item.is_named else None,
+                handler=item.error.handler if isinstance(item.error, HandlerError) and item.error.handler else handler,
+                reason=item.outcome.value,
+                error=str(item.error)[:500],
+            )
+
+    def _trace(self, claim: Claim, effects: Effects, started_ns: int, ended_ns: int, commit_ns: int) -> None:
+        links = [
+            EventLink(e.traceparent, e.tracestate, e.id, item.record.offset, item.outcome.value)
+            for item in effects.items
+            if (e := item.envelope).traceparent is not None
+        ]
+        parked = effects.count(PARKED)
+        self._context.tracing.batch(
+            subscription=self._name,
+            topic=claim.source.topic,
+            partition=claim.source.partition,
+            epoch=claim.epoch,
+            started_ns=started_ns,
+            ended_ns=ended_ns,
+            first_offset=effects.items[0].record.offset,
+            last_offset=effects.items[-1].record.offset,
+            links=links,
+            applied=effects.count(frozenset({Outcome.APPLIED})),
+            skipped=effects.count(SKIPPED),
+            parked=parked,
+            error_type="parked" if parked else None,
+            commit=(commit_ns, ended_ns),
+        )
+
+    def fenced(self, error: BaseException) -> None:
+        """Another owner holds the claim."""
+        self._child("claim_fenced_total", subscription=self._name).inc()
+        self._logger.warning("claim lost", error=str(error))
+
+    def _child(self, metric: str, **labels: str) -> Any:
+        key = (metric, *labels.values())
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = getattr(self._metrics, metric).labels(**labels)
+        return child
+
+
+def observe_counted(histogram: Any, milliseconds: Counter[int]) -> None:
+    """Observe many values at once: a call per value would cost more than the event itself.
+
+    Uses prometheus-client's own buckets (`Histogram._upper_bounds`, `_buckets`, `_sum`), pinned by a test.
+    """
+    bounds = histogram._upper_bounds
+    for value, count in milliseconds.items():
+        histogram._buckets[bisect_left(bounds, value / 1000)].inc(count)
+    histogram._sum.inc(sum(value * count for value, count in milliseconds.items()) / 1000)

@@ -1,0 +1,206 @@
+"""Runs the handlers of a batch over its items, in order per key.
+
+The first run is quick: handlers change the states in place, and nothing is kept to undo one event alone. Where a
+handler raises, everything is undone and the batch runs again with care: each event's states are copied before its
+handler runs (and a savepoint is set where it has a Transaction), so that a failing event is taken out alone, and the
+later events of its key wait behind it. Synchronous handlers run in a thread, one hop for a whole run of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from itertools import groupby
+from typing import Any
+
+import asyncpg
+
+from headrace.emits.emitter import Emitter
+from headrace.engine.items import Item, Outcome
+from headrace.errors import HandlerError
+from headrace.handlers.inject import Transaction
+from headrace.handlers.signature import Dependency
+from headrace.handlers.subscription import Handler
+from headrace.state.cache import StateCache
+
+
+class HandlerFailedError(Exception):
+    """A handler raised in the quick run: undo everything and run again with care."""
+
+
+Observe = Callable[[Handler, float], None]
+"""(handler, seconds of one call): called for a sample of the calls."""
+
+SAMPLE = 16
+"""Every 16th call is timed: two clock readings cost as much as a small handler."""
+
+
+class Run:
+    """One run over the items of a batch. Touched states are in `touched`, emits in `emitter.emitted`."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        caches: dict[str, StateCache],
+        held: Container[str],
+        emitter: Emitter,
+        *,
+        careful: bool,
+        timeout_seconds: float,
+        observe: Observe,
+    ) -> None:
+        self.items = items
+        self.touched: dict[str, dict[str, None]] = {name: {} for name in caches}
+        self.emitter = emitter
+        self._caches = caches
+        self._held = held
+        self._failed: set[str] = set()
+        self._careful = careful
+        self._timeout = timeout_seconds
+        self._observe = observe
+        self._calls = 0
+
+    async def execute(self, executor: Executor, connection: asyncpg.Connection[Any] | None) -> None:
+        """Run every READY item; afterwards each is APPLIED, HANDLER_ERROR or BEHIND_KEY.
+
+        Raises: HandlerFailedError (quick run only); StateUnavailableError when Postgres failed under a handler.
+        """
+        ready = [item for item in self.items if item.outcome is Outcome.READY]
+        for is_async, group in groupby(ready, key=_is_async):
+            if is_async:
+                await self._run_async(list(group), connection)
+            else:
+                await asyncio.get_running_loop().run_in_executor(executor, self._run_sync, list(group))
+
+    def _run_sync(self, items: Sequence[Item]) -> None:
+        caches, touched, emitter = self._caches, self.touched, self.emitter
+        for item in items:
+            handler, key = item.handler, item.key
+            assert handler is not None and key is not None
+            if key in self._held or key in self._failed:
+                item.outcome = Outcome.BEHIND_KEY
+                continue
+            states = [caches[name].entries[key].value for name in handler.state_names]
+            saved = self._save(handler, states)
+            emitter.begin(item)
+            started = self._clock()
+            try:
+                if handler.dependencies:
+                    with ExitStack() as stack:
+                        values = [_enter(stack, dependency, item, emitter) for dependency in handler.dependencies]
+                        returned = handler.signature.call(item.event, item.envelope, states, emitter, None, values)
+                        self._emit_returned(returned)
+                else:
+                    returned = handler.signature.call(item.event, item.envelope, states, emitter, None, ())
+                    if returned is not None:
+                        self._emit_returned(returned)
+            except (Exception, SystemExit) as error:
+                self._fail(item, handler, error, saved)
+                continue
+            self._done(item, handler, touched, started)
+
+    async def _run_async(self, items: Sequence[Item], connection: asyncpg.Connection[Any] | None) -> None:
+        for item in items:
+            handler, key = item.handler, item.key
+            assert handler is not None and key is not None
+            if key in self._held or key in self._failed:
+                item.outcome = Outcome.BEHIND_KEY
+                continue
+            states = [self._caches[name].entries[key].value for name in handler.state_names]
+            saved = self._save(handler, states)
+            self.emitter.begin(item)
+            transaction = Transaction(connection) if connection is not None else None
+            started = self._clock()
+            try:
+                async with _savepoint(connection if self._careful and handler.signature.wants_transaction else None):
+                    async with asyncio.timeout(self._timeout), AsyncExitStack() as stack:
+                        values = [await _aenter(stack, each, item, self.emitter) for each in handler.dependencies]
+                        returned = await handler.signature.call(
+                            item.event, item.envelope, states, self.emitter, transaction, values
+                        )
+                    if returned is not None:
+                        self._emit_returned(returned)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                self._fail(item, handler, error, saved)
+                continue
+            except (Exception, SystemExit) as error:
+                if transaction is not None and transaction.unavailable is not None:
+                    raise transaction.unavailable from error
+                self._fail(item, handler, error, saved)
+                continue
+            self._done(item, handler, self.touched, started)
+
+    def _save(self, handler: Handler, states: Sequence[Any]) -> list[Any] | None:
+        if not self._careful:
+            return None
+        return [self._caches[name].state.copy(value) for name, value in zip(handler.state_names, states, strict=True)]
+
+    def _fail(self, item: Item, handler: Handler, error: BaseException, saved: list[Any] | None) -> None:
+        if saved is None:
+            raise HandlerFailedError from error
+        key = item.key
+        assert key is not None
+        for name, value in zip(handler.state_names, saved, strict=True):
+            self._caches[name].entries[key].value = value
+        self.emitter.undo()
+        self._failed.add(key)
+        item.outcome = Outcome.HANDLER_ERROR
+        wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {error}", handler.name)
+        wrapped.__cause__ = error
+        item.error = wrapped
+
+    def _done(self, item: Item, handler: Handler, touched: dict[str, dict[str, None]], started: float) -> None:
+        item.outcome = Outcome.APPLIED
+        for name in handler.state_names:
+            touched[name][item.key] = None  # type: ignore[index]
+        if started:
+            self._observe(handler, time.perf_counter() - started)
+
+    def _clock(self) -> float:
+        self._calls += 1
+        return time.perf_counter() if self._calls % SAMPLE == 1 else 0.0
+
+    def _emit_returned(self, returned: Any) -> None:
+        if returned is None:
+            return
+        for event in returned if isinstance(returned, (list, tuple)) or _is_iterator(returned) else (returned,):
+            self.emitter(event)
+
+
+def _is_async(item: Item) -> bool:
+    return item.handler is not None and item.handler.is_async
+
+
+def _is_iterator(value: object) -> bool:
+    return isinstance(value, Iterator)
+
+
+def _enter(stack: ExitStack, dependency: Dependency, item: Item, emitter: Emitter) -> Any:
+    nested = [_enter(stack, each, item, emitter) for each in dependency.signature.dependencies]
+    value = dependency.signature.call(item.event, item.envelope, (), emitter, None, nested)
+    return stack.enter_context(contextmanager(lambda: value)()) if dependency.is_generator else value
+
+
+async def _aenter(stack: AsyncExitStack, dependency: Dependency, item: Item, emitter: Emitter) -> Any:
+    nested = [await _aenter(stack, each, item, emitter) for each in dependency.signature.dependencies]
+    value = dependency.signature.call(item.event, item.envelope, (), emitter, None, nested)
+    if dependency.is_generator:
+        if hasattr(value, "__anext__"):
+            return await stack.enter_async_context(asynccontextmanager(lambda: value)())
+        return stack.enter_context(contextmanager(lambda: value)())
+    return await value if dependency.signature.is_async else value
+
+
+@asynccontextmanager
+async def _savepoint(connection: asyncpg.Connection[Any] | None) -> Any:
+    if connection is None:
+        yield
+        return
+    async with connection.transaction():
+        yield

@@ -1,0 +1,106 @@
+"""Checks at start that the log's topics are the ones that the declarations and the claims speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import asyncpg
+
+from headrace.errors import ConfigurationError
+from headrace.log.ports import Log, TopicInfo, TopicPartition
+from headrace.registry import Registry
+from headrace.settings import Settings
+
+DEFAULT_PARTITIONS = 6
+
+KNOWN = "select topic, partitions, log_id from headrace.topic where topic = any($1::text[])"
+REMEMBER = """
+insert into headrace.topic (topic, partitions, log_id) values ($1, $2, $3)
+on conflict (topic) do update set partitions = excluded.partitions, log_id = excluded.log_id, seen_at = now()
+"""
+RESET = """
+update headrace.claim set epoch = epoch + 1, token = gen_random_uuid(), owner = null, next_offset = $3,
+       claimed_offset = $3, last_offset = null, last_timestamp = null, last_crc = null, crashes = 0
+where topic = $1 and partition = $2
+"""
+FORGET = "delete from headrace.claim where topic = $1 and partition >= $2"
+
+
+def topics_of(registry: Registry) -> list[str]:
+    """Return every topic that the service reads or writes, sorted."""
+    read = {topic for subscription in registry.subscriptions.values() for topic in subscription.topics}
+    return sorted(read | set(registry.topics) | set(registry.decoders))
+
+
+async def ensure_topics(log: Log, registry: Registry, settings: Settings) -> dict[str, TopicInfo]:
+    """Create what is missing and return all. Raises: ConfigurationError (a foreign topic is missing), TransportError."""
+    names = topics_of(registry)
+    found = await log.topics(names)
+    for name in names:
+        if name in found:
+            continue
+        if name in registry.decoders:
+            raise ConfigurationError(
+                f"the foreign topic {name!r}, which has a decoder, does not exist; create it first."
+            )
+        await log.create(name, settings.partitions or DEFAULT_PARTITIONS)
+    return await log.topics(names)
+
+
+def check_partitions(infos: Mapping[str, TopicInfo], registry: Registry, settings: Settings) -> None:
+    """Refuse counts that differ from the setting, or between topics of one subscription. Raises: ConfigurationError."""
+    for info in infos.values():
+        if settings.partitions is not None and info.partitions != settings.partitions:
+            raise ConfigurationError(
+                f"topic {info.topic!r} has {info.partitions} partitions, but HEADRACE_PARTITIONS is "
+                f"{settings.partitions}; set HEADRACE_PARTITIONS={info.partitions}, or unset it."
+            )
+    for subscription in registry.subscriptions.values():
+        counts = {topic: infos[topic].partitions for topic in subscription.topics}
+        if len(set(counts.values())) > 1:
+            shown = ", ".join(f"{topic}: {count}" for topic, count in counts.items())
+            raise ConfigurationError(
+                f"the topics of subscription {subscription.name!r} are not co-partitioned ({shown}); "
+                "give them the same number of partitions, or handle them in two subscriptions."
+            )
+
+
+async def check_known(connection: asyncpg.Connection[Any], infos: Mapping[str, TopicInfo]) -> None:
+    """Refuse a topic that is not the one known from before; remember new ones. Raises: ConfigurationError."""
+    known = {row["topic"]: row for row in await connection.fetch(KNOWN, list(infos))}
+    for topic, info in infos.items():
+        before = known.get(topic)
+        if before is None:
+            await connection.execute(REMEMBER, topic, info.partitions, info.log_id)
+        elif before["log_id"] != info.log_id:
+            raise ConfigurationError(
+                f"HEADRACE_LOG names another log than before: topic {topic!r} was applied from {before['log_id']}, this is "
+                f"{info.log_id}; set HEADRACE_LOG back, or run `headrace topics --accept {topic}` to start at its beginning."
+            )
+        elif before["partitions"] != info.partitions:
+            raise ConfigurationError(
+                f"topic {topic!r} has {info.partitions} partitions and had {before['partitions']} before, so keys have moved; "
+                f"drain it first, then run `headrace topics --accept {topic}`."
+            )
+
+
+async def accept_topic(connection: asyncpg.Connection[Any], log: Log, topic: str) -> list[str]:
+    """Take the topic as it is now; claims that it does not continue go to its beginning. Returns what was done."""
+    infos = await log.topics([topic])
+    if topic not in infos:
+        raise ConfigurationError(f"topic {topic!r} does not exist in HEADRACE_LOG; create it with `headrace topics`.")
+    info = infos[topic]
+    bounds = await log.bounds(_partitions(info))
+    done = []
+    async with connection.transaction():
+        await connection.execute(REMEMBER, topic, info.partitions, info.log_id)
+        await connection.execute(FORGET, topic, info.partitions)
+        for source, held in bounds.items():
+            await connection.execute(RESET, topic, source.partition, held.begin)
+            done.append(f"{topic}/{source.partition} goes on at offset {held.begin}")
+    return done
+
+
+def _partitions(info: TopicInfo) -> list[TopicPartition]:
+    return [TopicPartition(info.topic, number) for number in range(info.partitions)]

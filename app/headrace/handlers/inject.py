@@ -1,0 +1,85 @@
+"""What a handler may ask for in its signature, beside the event itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Protocol, TypeVar
+
+import asyncpg
+
+from headrace.database.failures import classify
+from headrace.errors import ConfigurationError, StateUnavailableError
+
+T = TypeVar("T")
+
+
+class StateMarker:
+    """Marks a parameter as the state of the event's key."""
+
+    def __repr__(self) -> str:
+        return "State"
+
+
+State = Annotated[T, StateMarker()]
+"""`wallet: State[Wallet]`: the value kept for the event's key; what the handler changes in it is saved."""
+
+
+class Emit(Protocol):
+    """`emit(event)`: the event leaves if and only if the handler's transaction commits.
+
+    `key` overrides the key that the event type declares. The event is written as JSON at once: later changes of the
+    object have no effect. Raises: ConfigurationError (not a declared event type).
+    """
+
+    def __call__(self, event: object, *, key: str | None = None) -> None: ...
+
+
+class Transaction:
+    """The batch's own transaction in Postgres: SQL done through it commits with state, emits and progress, or not at all.
+
+    The methods are asyncpg's. Transaction control belongs to the platform and is refused.
+    """
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+        self.unavailable: StateUnavailableError | None = None
+        """Set where Postgres, not the handler, was at fault."""
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        """Run statements; return the last command's status."""
+        return str(await self._guard(query, self._connection.execute, *args, timeout=timeout))
+
+    async def executemany(self, query: str, args: Any, *, timeout: float | None = None) -> None:
+        """Run one statement for each row of arguments."""
+        await self._guard(query, self._connection.executemany, args, timeout=timeout)
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]:
+        """Run a query; return its rows."""
+        return list(await self._guard(query, self._connection.fetch, *args, timeout=timeout))
+
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any:
+        """Run a query; return its first row, or None."""
+        return await self._guard(query, self._connection.fetchrow, *args, timeout=timeout)
+
+    async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any:
+        """Run a query; return the first column of its first row, or None."""
+        return await self._guard(query, self._connection.fetchval, *args, timeout=timeout)
+
+    async def _guard(self, query: str, call: Any, *args: Any, timeout: float | None) -> Any:
+        if _CONTROL.search(query):
+            raise ConfigurationError(
+                "a handler's Transaction commits with its batch; remove BEGIN, COMMIT, ROLLBACK and SAVEPOINT from its SQL."
+            )
+        try:
+            return await call(query, *args, timeout=timeout)
+        except Exception as error:
+            failure = classify(error)
+            if isinstance(failure, StateUnavailableError):
+                self.unavailable = failure
+            raise
+
+
+_CONTROL = re.compile(
+    r"(?:^|;)\s*(begin|commit|rollback|abort|end|savepoint|release|start\s+transaction|prepare\s+transaction)\b(?!\s*\$)",
+    re.IGNORECASE,
+)

@@ -1,0 +1,108 @@
+"""A subscription: a named set of handlers with progress of its own (one consumer group)."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
+
+from headrace.errors import ConfigurationError
+from headrace.event import EventType, event_type_of
+from headrace.handlers.signature import Signature
+from headrace.state.codec import StateType
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+Start = Literal["earliest", "latest"]
+
+_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,99}$")
+
+
+class Handler:
+    """One handler of a subscription, ready to be called."""
+
+    __slots__ = ("dependencies", "function", "is_async", "name", "signature", "state_names")
+
+    def __init__(self, function: Callable[..., Any], signature: Signature) -> None:
+        self.function = function
+        self.signature = signature
+        self.name = signature.name
+        self.is_async = signature.is_async
+        self.dependencies = signature.dependencies
+        self.state_names = tuple(state.name for state in signature.states)
+
+
+class Subscription:
+    """A named set of handlers: the unit of scaling, pausing, rewinding and ownership.
+
+    The name is its identity: claims, ledger and state hang on it. A renamed subscription starts anew, from `start`,
+    and the old one's rows stay behind.
+    """
+
+    def __init__(self, name: str, start: Start = "earliest") -> None:
+        if not _NAME.match(name):
+            raise ConfigurationError(
+                f"subscription {name!r}: a name has 1 to 100 of a-z, 0-9, '.', '_', '-' and starts with a letter or digit."
+            )
+        self.name = name
+        self.start: Start = start
+        self.handlers: dict[str, Handler] = {}
+        self.event_types: dict[str, EventType] = {}
+        self.states: dict[str, StateType] = {}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics of the handled types, sorted."""
+        return tuple(sorted({event_type.topic for event_type in self.event_types.values()}))
+
+    @property
+    def wants_envelope(self) -> bool:
+        """True where a handler reads the envelope, so that unknown extensions are worth decoding."""
+        return any(handler.signature.wants_envelope for handler in self.handlers.values())
+
+    def on(self, *models: type[Any]) -> Callable[[FunctionT], FunctionT]:
+        """Declare a function as the handler of event types: `@wallets.on(WalletCredited)`.
+
+        Raises: ConfigurationError when the signature asks for what cannot be injected, or a type has a handler.
+        """
+        caller = sys._getframe(1)
+        local_names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
+
+        def declare(function: FunctionT) -> FunctionT:
+            self._add(function, models, local_names)
+            return function
+
+        return declare
+
+    def _add(self, function: Callable[..., Any], models: tuple[type[Any], ...], names: Mapping[str, Any]) -> None:
+        if not models:
+            raise ConfigurationError(f"name the event types: @{self.name}.on(WalletCredited).")
+        signature = Signature(function, names)
+        handler = Handler(function, signature)
+        where = f"subscription {self.name!r}, handler {handler.name}"
+        for state in signature.states:
+            known = self.states.setdefault(state.name, state)
+            if known.model is not state.model:
+                raise ConfigurationError(
+                    f"{where}: two states are named {state.name!r} ({known.model.__qualname__}, "
+                    f"{state.model.__qualname__}); rename one class, since its lower-case name is its identity."
+                )
+        for model in models:
+            event_type = event_type_of(model)
+            if event_type is None:
+                raise ConfigurationError(
+                    f"{where}: {getattr(model, '__name__', model)!r} is no event type; declare it as "
+                    f'class {getattr(model, "__name__", "Thing")}(Event, type="...", topic="...").'
+                )
+            if signature.events and not issubclass(model, signature.events):
+                raise ConfigurationError(
+                    f"{where}: its event parameter is a {signature.events[0].__name__}, but it is declared for "
+                    f"{model.__name__}; make both the same."
+                )
+            if event_type.type in self.handlers:
+                raise ConfigurationError(
+                    f"{where}: {event_type.type} already has the handler {self.handlers[event_type.type].name}; "
+                    "call one from the other, or use another subscription."
+                )
+            self.handlers[event_type.type] = handler
+            self.event_types[event_type.type] = event_type

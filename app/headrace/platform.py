@@ -1,0 +1,99 @@
+"""Headrace: what a team declares, and what its FastAPI application includes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, FastAPI
+
+from headrace.errors import ConfigurationError
+from headrace.handlers.subscription import Start, Subscription
+from headrace.ingest import build_router as ingest_router
+from headrace.ingest.documents import extend_openapi
+from headrace.queries import build_router as query_router
+from headrace.registry import Decoder, Registry
+from headrace.runtime import Runtime
+from headrace.settings import Settings, load_settings
+from headrace.telemetry.logging import configure_logging
+from headrace.telemetry.routes import telemetry_routes
+
+DecoderT = TypeVar("DecoderT", bound=Decoder)
+
+
+class Headrace:
+    """The event platform of one service.
+
+    ```python
+    events = Headrace("shop")
+    app = FastAPI(lifespan=events.lifespan)
+    app.include_router(events.router)
+    wallets = events.subscription("wallets")
+    ```
+    `service` names the service in emitted events' sources. Settings come from the environment unless given.
+    """
+
+    def __init__(self, service: str, settings: Settings | None = None) -> None:
+        if not service or "/" in service:
+            raise ConfigurationError(f"Headrace({service!r}): a service has a name without '/', such as \"shop\".")
+        self.registry = Registry(service)
+        self.runtime: Runtime | None = None
+        """The running platform; None before the application has started."""
+        self.fatal: ConfigurationError | None = None
+        """Why the platform gave up, where only a person can help."""
+        self._settings = settings
+        self.router = APIRouter()
+        for router in (ingest_router(), query_router(), telemetry_routes()):
+            self.router.include_router(router)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, read once. Raises: ConfigurationError that lists every fault."""
+        if self._settings is None:
+            self._settings = load_settings()
+        return self._settings
+
+    def subscription(self, name: str, *, start: Start = "earliest") -> Subscription:
+        """Declare a subscription; `start` is where a partition begins that it never read."""
+        return self.registry.add_subscription(name, start)
+
+    def declare(self, *models: type[Any]) -> None:
+        """Make event types known that no handler here takes: those only published or emitted."""
+        for model in models:
+            self.registry.add_type(model)
+
+    def decoder(self, topic: str) -> Callable[[DecoderT], DecoderT]:
+        """Declare how records of a foreign topic (not CloudEvents) become events.
+
+        The function takes the record (`.key`, `.value`, `.headers`, `.timestamp`) and returns an instance of a declared
+        event type, or None to skip it; what it raises makes the record a dead letter. The event's id is its position.
+        """
+
+        def declare(function: DecoderT) -> DecoderT:
+            if topic in self.registry.decoders:
+                raise ConfigurationError(f"topic {topic!r} has two decoders; keep one.")
+            self.registry.decoders[topic] = function
+            return function
+
+        return declare
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Run the platform while the application serves: `FastAPI(lifespan=events.lifespan)`."""
+        settings = self.settings
+        configure_logging(settings)
+        app.state.headrace = self
+        build_openapi = app.openapi
+        app.openapi = lambda: extend_openapi(build_openapi(), self.registry)  # type: ignore[method-assign]
+        self.runtime = Runtime(settings, self.registry)
+        try:
+            await self.runtime.start()
+            yield
+        except ConfigurationError as error:
+            self.fatal = error
+            raise
+        finally:
+            runtime, self.runtime = self.runtime, None
+            self.fatal = self.fatal or (runtime.fatal.result() if runtime.fatal.done() else None)
+            await runtime.stop()

@@ -1,0 +1,61 @@
+"""What a team's code declares: event types, subscriptions and decoders of foreign topics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from headrace.errors import ConfigurationError
+from headrace.event import EventType, event_type_of
+from headrace.handlers.subscription import Start, Subscription
+from headrace.log.ports import Record
+
+Decoder = Callable[[Record], object]
+"""Record of a foreign topic -> an instance of a declared event type, or None to skip it. Raises: any, a dead letter."""
+
+
+class Registry:
+    """The declarations of one service, filled while its modules are imported."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.types: dict[str, EventType] = {}
+        self.subscriptions: dict[str, Subscription] = {}
+        self.decoders: dict[str, Decoder] = {}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Every topic that the declared types live on, sorted."""
+        return tuple(sorted({event_type.topic for event_type in self.types.values()}))
+
+    def add_type(self, model: type[Any]) -> EventType:
+        """Make a declared model known. Raises: ConfigurationError (not declared, or another model has its type)."""
+        event_type = event_type_of(model)
+        if event_type is None:
+            raise ConfigurationError(
+                f'{model.__name__} is no event type; declare it as class {model.__name__}(Event, type="...", topic="...").'
+            )
+        known = self.types.setdefault(event_type.type, event_type)
+        if known is not event_type:
+            raise ConfigurationError(
+                f"two classes have the type {event_type.type!r}: {known.model.__qualname__} and "
+                f"{event_type.model.__qualname__}; a type has one class."
+            )
+        return event_type
+
+    def add_subscription(self, name: str, start: Start) -> Subscription:
+        """Declare a subscription. Raises: ConfigurationError (bad or taken name)."""
+        if name in self.subscriptions:
+            raise ConfigurationError(f"the subscription {name!r} is declared twice; give one another name.")
+        subscription = self.subscriptions[name] = Subscription(name, start)
+        return subscription
+
+    def complete(self) -> None:
+        """Take in the types that handlers were declared for. Raises: ConfigurationError (clashing types, no handler)."""
+        for subscription in self.subscriptions.values():
+            if not subscription.handlers:
+                raise ConfigurationError(
+                    f"subscription {subscription.name!r} has no handler; add @{subscription.name}.on(...) or remove it."
+                )
+            for event_type in subscription.event_types.values():
+                self.add_type(event_type.model)

@@ -1,0 +1,264 @@
+"""A running Headrace: connects, serves, drains. The only module that names every concrete class.
+
+```
+start ─▶ management port, loop watch ─▶ connecting ─▶ connected ─▶ draining ─▶ stopped
+                                          ▲    │ Postgres or the log is away: wait, try again
+                                          └────┘ a setting is wrong: `fatal`; `headrace run` exits, readiness is false
+```
+While connecting, the HTTP door answers 503 with `Retry-After`. Once it was connected an outage leaves readiness alone:
+producers get 503 with a body that explains it, which beats a pod that has vanished.
+
+Drain, in order: readiness off, no new work, batches in flight finish, emits go out, claims are let go, the group is
+left, spans and logs are flushed. All within `HEADRACE_ENGINE_DRAIN_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from headrace.database.embedded import EmbeddedPostgres
+from headrace.database.migrate import expected_version, migrate, schema_version
+from headrace.database.pool import open_pool
+from headrace.engine.consumer import Consumer
+from headrace.engine.context import EngineContext
+from headrace.engine.maintenance import maintain_ledger, tend
+from headrace.engine.topics import check_known, check_partitions, ensure_topics
+from headrace.errors import ConfigurationError, StateError, StateUnavailableError, TransportError
+from headrace.log.embedded import EmbeddedLog
+from headrace.log.kafka import KafkaLog
+from headrace.log.memory import MemoryLog
+from headrace.log.ports import Log
+from headrace.registry import Registry
+from headrace.settings import MEMORY, Settings
+from headrace.telemetry.health import Health
+from headrace.telemetry.logging import get_logger
+from headrace.telemetry.loop_monitor import LoopMonitor
+from headrace.telemetry.management import ManagementServer
+from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.tracing import Tracing
+from headrace.version import VERSION
+
+logger = get_logger("headrace")
+
+CONNECTING = "connecting"
+
+
+class Runtime:
+    """The connections, consumers and instruments of one process."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.metrics = Metrics(version=VERSION, role=settings.role)
+        self.tracing = Tracing(registry.service, metrics=self.metrics)
+        self.health = Health()
+        self.log: Log | None = None
+        self.pool: asyncpg.Pool[Any] | None = None
+        self.consumers: dict[str, Consumer] = {}
+        self.is_draining = False
+        self.draining = asyncio.Event()
+        self.connected = asyncio.Event()
+        self.fatal: asyncio.Future[ConfigurationError] = asyncio.get_running_loop().create_future()
+        """Set where only a person can help: `headrace run` prints it and exits."""
+        self.management_port = settings.management_port
+        self._management = ManagementServer(
+            settings.management_host, settings.management_port, self.health, self.metrics
+        )
+        self._executor = ThreadPoolExecutor(settings.engine.handler_threads, thread_name_prefix="handlers")
+        self._postgres: EmbeddedPostgres | None = None
+        self._monitor: LoopMonitor | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._scratch: str | None = None
+
+    async def start(self) -> None:
+        """Open the management port and connect; returns when connected, or when waiting has begun.
+
+        Raises: ConfigurationError (the management port is taken, a declaration is wrong).
+        """
+        self.registry.complete()
+        self.health.not_ready(CONNECTING)
+        self.management_port = self._management.start()
+        logger.info("management port open", host=self.settings.management_host, port=self.management_port)
+        self._monitor = LoopMonitor(
+            asyncio.get_running_loop(), self.metrics, self.health, _handler_names(self.registry)
+        )
+        self._monitor.start()
+        self.health.started = True
+        connecting = asyncio.create_task(self._connect(), name="connect")
+        self._tasks.append(connecting)
+        waiting = asyncio.create_task(self.connected.wait())
+        pending: set[asyncio.Future[Any]] = {connecting, waiting, self.fatal}
+        await asyncio.wait(pending, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    async def stop(self) -> None:
+        """Drain and let go of everything. Never raises."""
+        started = time.monotonic()
+        self.begin_drain()
+        limit = self.settings.engine.drain_seconds
+        with self.tracing.drain():
+            results = await asyncio.gather(*(consumer.stop(limit) for consumer in self.consumers.values()))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.log is not None:
+            await self.log.stop()
+        if self.pool is not None:
+            with suppress(Exception):
+                await asyncio.wait_for(self.pool.close(), 5)
+        if self._postgres is not None:
+            await self._postgres.stop()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        outcome = "clean" if all(results) else "cut_short"
+        self.metrics.drains_total.labels(outcome=outcome).inc()
+        self.metrics.drain_duration_seconds.observe(time.monotonic() - started)
+        logger.info("drained", outcome=outcome, seconds=round(time.monotonic() - started, 3))
+        if self._monitor is not None:
+            self._monitor.stop()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self.tracing.shutdown(5.0)
+        self._management.stop()
+
+    def begin_drain(self) -> None:
+        """Turn readiness off and tell open streams to end; the first step of a stop."""
+        self.is_draining = True
+        self.draining.set()
+        self.health.not_ready("draining")
+
+    async def _connect(self) -> None:
+        delay = 0.5
+        while True:
+            try:
+                await self._connect_once()
+                self.health.ready(CONNECTING)
+                self.connected.set()
+                logger.info("connected", log=self.settings.log, subscriptions=sorted(self.consumers))
+                return
+            except (TransportError, StateUnavailableError) as error:
+                self.health.not_ready(CONNECTING, str(error))
+                logger.error("waiting to connect", error=str(error), retry_seconds=delay)
+            except (ConfigurationError, StateError) as error:
+                self._fail(ConfigurationError(str(error)))
+                return
+            except Exception as error:
+                logger.exception("connecting failed")
+                self._fail(ConfigurationError(f"connecting failed: {type(error).__name__}: {error}"))
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 10.0)
+
+    def _fail(self, error: ConfigurationError) -> None:
+        self.health.not_ready("configuration", str(error))
+        logger.error("cannot start", error=str(error))
+        if not self.fatal.done():
+            self.fatal.set_result(error)
+
+    async def _connect_once(self) -> None:
+        if self.pool is None:
+            self.pool = await self._open_database()
+        if self.log is None:
+            log = self._new_log(self.pool)
+            await log.start()
+            self.log = log
+        infos = await ensure_topics(self.log, self.registry, self.settings)
+        check_partitions(infos, self.registry, self.settings)
+        for info in infos.values():
+            self.metrics.topic_partitions.labels(topic=info.topic).set(info.partitions)
+        context = EngineContext(
+            self.settings,
+            self.registry,
+            self.log,
+            self.pool,
+            self.metrics,
+            self.tracing,
+            self.health,
+            self._executor,
+            owner_name(),
+        )
+        async with context.connection() as connection:
+            await check_known(connection, infos)
+        if self.settings.role == "ingest":
+            return
+        await tend(context, _today())
+        self._tasks.append(asyncio.create_task(maintain_ledger(context), name="ledger"))
+        for name, subscription in self.registry.subscriptions.items():
+            if self.settings.runs(name) and name not in self.consumers:
+                consumer = Consumer(context, subscription, infos[subscription.topics[0]].partitions)
+                self.consumers[name] = consumer
+                await consumer.start()
+
+    async def _open_database(self) -> asyncpg.Pool[Any]:
+        if self.settings.is_database_embedded:
+            url = await self._embedded_url()
+        else:
+            url = self.settings.database_url
+        if self.settings.is_database_embedded or self.settings.database_options.migrate_on_start:
+            await migrate(url, "pre", lambda step: logger.info("migration", step=step))
+        pool = await open_pool(self.settings, url)
+        await self._wait_for_schema(pool)
+        return pool
+
+    async def _embedded_url(self) -> str:
+        if self._postgres is None:
+            folder = self.settings.data_dir / "postgres"
+            if self.settings.log == MEMORY:
+                self._scratch = tempfile.mkdtemp(prefix="headrace-")
+                folder = Path(self._scratch) / "postgres"
+            self._postgres = EmbeddedPostgres(folder)
+        return await self._postgres.start()
+
+    async def _wait_for_schema(self, pool: asyncpg.Pool[Any]) -> None:
+        """Wait, unready, until the schema is as new as this code. Raises: ConfigurationError (it is newer)."""
+        expected = expected_version("pre")
+        self.metrics.schema_version_expected.labels(phase="pre").set(expected)
+        while True:
+            async with pool.acquire() as connection:
+                versions = await schema_version(connection)  # type: ignore[arg-type]
+            found = versions.get("pre", 0)
+            self.metrics.schema_version.labels(phase="pre").set(found)
+            if found > expected:
+                raise ConfigurationError(
+                    f"the database schema is at version {found}, this release knows {expected}; run the newer release."
+                )
+            if found == expected:
+                self.health.ready("schema_too_old")
+                return
+            self.health.not_ready("schema_too_old", f"version {found}, needed {expected}: run `headrace migrate`")
+            logger.warning("waiting for `headrace migrate`", found=found, expected=expected)
+            await asyncio.sleep(2.0)
+
+    def _new_log(self, pool: asyncpg.Pool[Any]) -> Log:
+        if self.settings.is_kafka:
+            return KafkaLog(self.settings)
+        return MemoryLog() if self.settings.log == MEMORY else EmbeddedLog(pool)
+
+
+def owner_name() -> str:
+    """Return a name for this process that no other has: host, process id, start."""
+    return f"{socket.gethostname()}/{os.getpid()}/{time.time_ns():x}"
+
+
+def _handler_names(registry: Registry) -> dict[Any, str]:
+    return {
+        handler.function.__code__: handler.name
+        for subscription in registry.subscriptions.values()
+        for handler in subscription.handlers.values()
+    }
+
+
+def _today() -> Any:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).date()

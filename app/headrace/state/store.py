@@ -1,0 +1,53 @@
+"""States in Postgres, read and written by set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from headrace.errors import ConflictError
+from headrace.state.cache import StateCache
+
+READ = """
+select key, version, data from headrace.state where subscription = $1 and state = $2 and key = any($3::text[])
+"""
+
+WRITE = """
+insert into headrace.state as kept (subscription, state, key, partition, version, data)
+select $1, $2, new.key, $3, new.version, new.data
+from unnest($4::text[], $5::bigint[], $6::jsonb[]) as new (key, version, data)
+on conflict (subscription, state, key) do update
+set version = excluded.version, data = excluded.data, partition = excluded.partition
+where kept.version = excluded.version - 1
+"""
+
+
+async def load(connection: asyncpg.Connection[Any], subscription: str, cache: StateCache, keys: Sequence[str]) -> None:
+    """Read the keys into the cache; a key that Postgres does not know starts new."""
+    rows = await connection.fetch(READ, subscription, cache.state.name, keys)
+    for row in rows:
+        cache.put(row["key"], row["data"].encode(), row["version"])
+    for key in cache.missing(keys):
+        cache.put(key, b"", 0)
+
+
+async def write(
+    connection: asyncpg.Connection[Any],
+    subscription: str,
+    partition: int,
+    state: str,
+    rows: Sequence[tuple[str, int, str]],
+) -> None:
+    """Write (key, new version, JSON) rows, sorted by key so that two writers never wait for each other in a circle.
+
+    Raises: ConflictError when a row's version is not the one before: somebody else wrote it since it was read.
+    """
+    keys, versions, data = zip(*rows, strict=True)
+    status = await connection.execute(WRITE, subscription, state, partition, keys, versions, data)
+    written = int(status.rpartition(" ")[2])
+    if written != len(rows):
+        raise ConflictError(
+            f"{len(rows) - written} of {len(rows)} states of {subscription}.{state} were changed elsewhere."
+        )

@@ -1,0 +1,4 @@
+"""The example service: wallets that are credited and debited, and an alert when one is overdrawn.
+
+`headrace run shop.service:app` serves it. `events.py` declares what happens, `wallets.py` and `alerts.py` what follows.
+"""

@@ -1,0 +1,25 @@
+"""How often a customer's wallet was overdrawn, and by how much at worst."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from headrace import State
+from shop.events import WalletOverdrawn
+from shop.platform import events
+
+alerts = events.subscription("alerts")
+
+
+class Alert(BaseModel):
+    """One customer's alerts."""
+
+    count: int = 0
+    lowest: int = 0
+
+
+@alerts.on(WalletOverdrawn)
+def note(event: WalletOverdrawn, alert: State[Alert]) -> None:
+    """Count the alert."""
+    alert.count += 1
+    alert.lowest = min(alert.lowest, event.balance)

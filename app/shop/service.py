@@ -1,0 +1,11 @@
+"""The shop as an application: `headrace run shop.service:app`."""
+
+from fastapi import FastAPI
+
+from shop import alerts, wallets
+from shop.platform import events
+
+__all__ = ["alerts", "app", "wallets"]
+
+app = FastAPI(title="shop", lifespan=events.lifespan)
+app.include_router(events.router)
