@@ -1,0 +1,46 @@
+"""CloudEvents 1.0, read and written: one set of checks for HTTP and for the log.
+
+```
+HTTP  structured · batched · binary ─▶ http.py ─┐
+                                                ├─▶ attributes.py ─▶ Envelope + data as JSON bytes
+log   binary (ce_* headers) · structured ─▶ kafka.py ─┘
+Envelope + data ─▶ kafka.py (binary record) · structured.py (JSON, for the SSE tail)
+```
+
+Whatever HTTP lets in is written in binary mode by `encode_record` and read back by `decode_record`: both sides share
+the attribute checks, and where they differ the log is the more lenient one. So an event that was answered 202 never
+becomes a dead letter for its envelope (tests/unit/cloudevents/test_round_trip.py).
+
+Data are JSON always; their bytes travel as they were sent. `datacontenttype` is carried, not obeyed: what the bytes
+are decides. A media type of CloudEvents itself is refused there, since a binary record that carried it would be read
+as another, structured event.
+
+Sources: CloudEvents 1.0.2, its JSON format, its HTTP and Kafka protocol bindings.
+"""
+
+from headrace.cloudevents.attributes import check_json
+from headrace.cloudevents.http import (
+    MediaTypeError,
+    Mode,
+    ParsedEvent,
+    check_json_media_type,
+    parse_request,
+    request_mode,
+)
+from headrace.cloudevents.kafka import decode_record, encode_record
+from headrace.cloudevents.key import event_key
+from headrace.cloudevents.structured import encode_structured
+
+__all__ = [
+    "MediaTypeError",
+    "Mode",
+    "ParsedEvent",
+    "check_json",
+    "check_json_media_type",
+    "decode_record",
+    "encode_record",
+    "encode_structured",
+    "event_key",
+    "parse_request",
+    "request_mode",
+]

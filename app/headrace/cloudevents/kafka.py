@@ -1,0 +1,155 @@
+"""The CloudEvents Kafka protocol binding: records to events and back.
+
+Binary mode: the attributes are `ce_` headers, the value is the data. Structured mode: the value is the whole event; the
+`content-type` header says so. A record with neither `ce_` headers nor a content type is tried as a structured event,
+since many producers leave the header out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import msgspec
+
+from headrace.cloudevents.attributes import ATTRIBUTES, check_json, check_name, raise_explained
+from headrace.cloudevents.structured import decode_structured
+from headrace.envelope import Envelope
+from headrace.errors import DecodeError
+from headrace.log.ports import NewRecord, Record
+
+CONTENT_TYPE = "content-type"
+STRUCTURED = "application/cloudevents+json"
+
+_PREFIX = "ce_"
+_ATTRIBUTE_OF = {f"{_PREFIX}{name}": name for name in ATTRIBUTES} | {
+    CONTENT_TYPE: CONTENT_TYPE,
+    "Content-Type": CONTENT_TYPE,
+}
+_ATTRIBUTES = tuple(sorted(ATTRIBUTES - {"time", "datacontenttype"}))
+_HEADER_OF = {name: f"{_PREFIX}{name}" for name in _ATTRIBUTES}
+_TRACE = frozenset({"traceparent", "tracestate"})
+
+
+def decode_record(record: Record, *, extensions: bool = False) -> tuple[Envelope, bytes]:
+    """Return the envelope and the data as JSON bytes.
+
+    `extensions`: keep the attributes that the platform does not know, too. The trace context is read from the `ce_`
+    headers first, from plain `traceparent` and `tracestate` headers else.
+    Raises: DecodeError: tombstone, not JSON, not UTF-8, no CloudEvent; the sentence says which attribute and why.
+    """
+    value = record.value
+    if value is None:
+        raise DecodeError("the record is a tombstone (its value is null); an event has data.")
+    attributes: dict[str, Any] = {}
+    others: list[tuple[str, bytes]] = []
+    known = 0
+    for name, raw in record.headers:
+        attribute = _ATTRIBUTE_OF.get(name)
+        if attribute is None:
+            others.append((name, raw))
+            continue
+        try:
+            attributes[attribute] = raw.decode()
+            known += 1
+        except (UnicodeDecodeError, AttributeError):
+            _refuse_header(name, raw)
+    if known != len(attributes):
+        _refuse_duplicate(record)
+    content_type = attributes.pop(CONTENT_TYPE, None)
+    unknown = _read_others(attributes, others) if others else None
+    if content_type is None:
+        if not unknown and attributes.keys() <= _TRACE:
+            return _structured(value, attributes, extensions)
+    elif names_cloudevents(content_type):
+        if content_type.partition(";")[0].strip().lower() != STRUCTURED:
+            raise DecodeError(f"the content type {content_type[:100]!r} is not read; send {STRUCTURED} or binary mode.")
+        return _structured(value, attributes, extensions)
+    else:
+        attributes["datacontenttype"] = content_type
+    check_json(value)
+    if extensions and unknown:
+        attributes["extensions"] = unknown
+    try:
+        return msgspec.convert(attributes, Envelope), value
+    except msgspec.ValidationError as error:
+        raise_explained(attributes, error)
+
+
+def encode_record(envelope: Envelope, data: bytes, *, topic: str, key: str) -> NewRecord:
+    """Return the event as a record in binary mode; the trace context is written as plain headers, too.
+
+    Raises: DecodeError where a binary record cannot carry the event.
+    """
+    try:
+        return NewRecord(topic, key.encode(), data, _headers(envelope))
+    except UnicodeEncodeError as error:
+        raise DecodeError(f"the event {envelope.id!r} holds text that is not Unicode: {error.reason}.") from None
+
+
+def names_cloudevents(media_type: str) -> bool:
+    """True for a media type of CloudEvents itself, which no data may have."""
+    return media_type.lstrip()[:23].lower().startswith("application/cloudevents")
+
+
+def _headers(envelope: Envelope) -> list[tuple[str, bytes]]:
+    content_type = envelope.datacontenttype
+    if content_type is None:
+        headers: list[tuple[str, bytes]] = []
+    elif names_cloudevents(content_type):
+        raise DecodeError(f"datacontenttype {content_type!r} names CloudEvents itself; name the type of the data.")
+    else:
+        headers = [(CONTENT_TYPE, content_type.encode())]
+    for name in _ATTRIBUTES:
+        value = getattr(envelope, name)
+        if value is not None:
+            headers.append((_HEADER_OF[name], value.encode()))
+    if envelope.time is not None:
+        headers.append(("ce_time", msgspec.to_builtins(envelope.time).encode()))
+    for name in ("traceparent", "tracestate"):
+        value = getattr(envelope, name)
+        if value is not None:
+            headers.append((name, value.encode()))
+    for name, value in (envelope.extensions or {}).items():
+        headers.append((_PREFIX + check_name(name), value.encode()))
+    return headers
+
+
+def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes]]) -> dict[str, str]:
+    """Return the unknown extensions; take the plain trace headers in where the event has none of its own."""
+    unknown: dict[str, str] = {}
+    for name, raw in headers:
+        if name[:3] == _PREFIX:
+            attribute = check_name(name[3:])
+            if attribute in unknown:
+                raise DecodeError(f"the header {name} is there twice; send it once.")
+            try:
+                unknown[attribute] = raw.decode()
+            except (UnicodeDecodeError, AttributeError):
+                _refuse_header(name, raw)
+        elif name in _TRACE and name not in attributes:
+            try:
+                attributes[name] = raw.decode("ascii")
+            except (UnicodeDecodeError, AttributeError):
+                continue  # a foreign header's fault does not cost an event
+    return unknown
+
+
+def _structured(value: bytes, trace: dict[str, Any], extensions: bool) -> tuple[Envelope, bytes]:
+    envelope, data = decode_structured(value, extensions=extensions)
+    if envelope.traceparent is None and "traceparent" in trace:
+        envelope = msgspec.structs.replace(
+            envelope, traceparent=trace["traceparent"], tracestate=envelope.tracestate or trace.get("tracestate")
+        )
+    return envelope, data
+
+
+def _refuse_header(name: str, raw: bytes | None) -> NoReturn:
+    if raw is None:
+        raise DecodeError(f"the header {name} is null; leave it out or fill it in.")
+    raise DecodeError(f"the header {name} is not UTF-8; the Kafka binding of CloudEvents asks for UTF-8 text.")
+
+
+def _refuse_duplicate(record: Record) -> NoReturn:
+    names = [name for name, _ in record.headers if name in _ATTRIBUTE_OF]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise DecodeError(f"the header {twice} is there twice; send it once.")
