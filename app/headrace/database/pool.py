@@ -1,0 +1,172 @@
+"""Connections to Postgres that behave the same whatever the role's, the database's or the server's defaults are."""
+
+from __future__ import annotations
+
+import ssl
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from headrace.database.failures import classify
+from headrace.errors import ConfigurationError, HeadraceError, StateUnavailableError
+from headrace.settings import DatabaseSettings, Settings
+
+OLDEST_SERVER = 14
+
+_LOCK_TIMEOUT_SECONDS = 10.0
+_IDLE_CONNECTION_SECONDS = 300.0
+
+
+async def open_pool(settings: Settings, url: str, *, size: int | None = None) -> asyncpg.Pool:
+    """Return a pool of at most `size` connections (HEADRACE_DATABASE_POOL_SIZE), after one was tried.
+
+    JSON goes in and comes out as text.
+    Raises: ConfigurationError (address, user, password, database, TLS, server too old), StateUnavailableError (the
+    server is away or a standby: try again). Neither shows the password.
+    """
+    options = settings.database_options
+    pool = None
+    try:
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size or options.pool_size,
+            timeout=options.connect_timeout_seconds,
+            # Beyond the server's own limit: it speaks up only where the server has gone without a word.
+            command_timeout=options.statement_timeout_seconds + 5,
+            max_inactive_connection_lifetime=_IDLE_CONNECTION_SECONDS,
+            server_settings=session_settings(options),
+        )
+        async with pool.acquire() as connection:
+            await check_server(connection, url)
+    except BaseException as error:
+        if pool is not None:
+            pool.terminate()
+        _raise_explained(error, url)
+    return pool
+
+
+async def connect(url: str, *, timeout_seconds: float = 10.0) -> asyncpg.Connection:
+    """Return one connection without a statement timeout, for migrations and the doctor. Raises: as open_pool."""
+    settings = session_settings(DatabaseSettings()) | {"statement_timeout": "0"}
+    connection = None
+    try:
+        connection = await asyncpg.connect(url, timeout=timeout_seconds, server_settings=settings)
+        await check_server(connection, url)
+    except BaseException as error:
+        if connection is not None:
+            connection.terminate()
+        _raise_explained(error, url)
+    return connection
+
+
+def session_settings(options: DatabaseSettings) -> dict[str, str]:
+    """Return what every session sets for itself; `RESET ALL` goes back to these."""
+    return {
+        "application_name": "headrace",
+        # Ours is always named in full; a team's own SQL must not land in a schema that has its role's name.
+        "search_path": "public",
+        "timezone": "UTC",
+        "datestyle": "ISO",
+        "statement_timeout": _milliseconds(options.statement_timeout_seconds),
+        "lock_timeout": _milliseconds(_LOCK_TIMEOUT_SECONDS),
+        "idle_in_transaction_session_timeout": _milliseconds(options.idle_in_transaction_seconds),
+        "default_transaction_isolation": "read committed",
+        "default_transaction_read_only": "off",
+        "synchronous_commit": "on",
+        # A dead client's locks are free after 25 s.
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+        "jit": "off",  # compiling costs more than a batch's short statements ever win back
+    }
+
+
+async def check_server(connection: asyncpg.Connection, url: str) -> None:
+    """Return where Headrace can work on this server. Raises: ConfigurationError, StateUnavailableError (standby)."""
+    version = connection.get_server_version()
+    if version.major < OLDEST_SERVER:
+        raise ConfigurationError(
+            f"HEADRACE_DATABASE: the server at {_place(url)} is PostgreSQL {version.major}.{version.minor}; "
+            f"Headrace needs at least {OLDEST_SERVER}."
+        )
+    encoding, standby = await connection.fetchrow("select current_setting('server_encoding'), pg_is_in_recovery()")
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"HEADRACE_DATABASE: the database at {_place(url)} has the encoding {encoding}; "
+            "create it anew: create database ... encoding 'UTF8' template template0."
+        )
+    if standby:
+        raise StateUnavailableError(f"HEADRACE_DATABASE: the server at {_place(url)} is a standby and takes no writes.")
+
+
+async def postgres_version(connection: asyncpg.Connection) -> str:
+    """Return the server's version as it names it, such as `18.4`."""
+    return str(await connection.fetchval("select current_setting('server_version')")).split(" ", 1)[0]
+
+
+def _raise_explained(error: BaseException, url: str) -> NoReturn:
+    """Raise the error as a sentence about HEADRACE_DATABASE, or as it is where it is none of ours to explain."""
+    if isinstance(error, HeadraceError) or not isinstance(error, Exception):
+        raise error
+    if isinstance(error, ValueError) and not isinstance(error, asyncpg.PostgresError):
+        # Without the cause, since asyncpg quotes the address that it cannot read.
+        raise ConfigurationError(f"HEADRACE_DATABASE is not an address of Postgres: {_reason(error, url)}.") from None
+    if isinstance(error, asyncpg.ProtocolViolationError):
+        raise ConfigurationError(
+            f"HEADRACE_DATABASE: {_place(url)} refuses session settings ({_reason(error, url)}); "
+            "name the server itself or a pooler in session mode."
+        ) from error
+    is_file_missing = isinstance(error, FileNotFoundError | PermissionError) and "ssl" in urlsplit(url).query
+    if isinstance(error, _WRONG_SETTING) or is_file_missing or "SSL upgrade" in str(error):
+        raise ConfigurationError(
+            f"HEADRACE_DATABASE: {_place(url)} refuses the connection: {_reason(error, url)}; {_advice(error)}."
+        ) from error
+    failure = classify(error)
+    if isinstance(failure, StateUnavailableError):
+        raise StateUnavailableError(
+            f"HEADRACE_DATABASE: {_place(url)} cannot be reached: {_reason(error, url)}."
+        ) from error
+    raise error
+
+
+_WRONG_SETTING = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidPasswordError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InterfaceError,  # an authentication method that asyncpg does not know
+    ssl.SSLError,
+)
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return "create the database, or correct its name"
+    if isinstance(error, ssl.SSLError | OSError) or "SSL" in str(error):
+        return "set sslmode and sslrootcert in the address as the server asks"
+    return "check the user and the password (HEADRACE_DATABASE_PASSWORD, HEADRACE_DATABASE_PASSWORD_FILE)"
+
+
+def _reason(error: Exception, url: str) -> str:
+    text = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
+    if isinstance(error, TimeoutError):
+        text = "no answer in time"
+    try:
+        secrets = {url, urlsplit(url).password or url}
+    except ValueError:
+        secrets = {url}
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _place(url: str) -> str:
+    """host:port/database, never the password."""
+    parts = urlsplit(url)
+    return f"{parts.netloc.rpartition('@')[2] or 'the local socket'}{parts.path}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1_000)))

@@ -1,0 +1,218 @@
+"""The server itself: formatted, started, killed, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from headrace.database import launch
+from tests.support.kafka.installation import find_jars, find_java
+from tests.support.ports import free_ports
+from tests.support.waiting import until
+
+USER = "headrace"
+PASSWORD = "river-stone"  # noqa: S105 (of a server that lives for a test run, on loopback)
+
+_CLUSTER_ID = "aGVhZHJhY2UtdGVzdHMtMQ"
+_START_SECONDS = 60.0
+_LOG4J = Path(__file__).with_name("log4j2.properties")
+
+
+class KafkaServer:
+    """One Kafka node, or the running one that `external` names (then start, stop and kill do nothing)."""
+
+    def __init__(self, external: str | None = None) -> None:
+        self._external = external
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+        self._plain, self._sasl, self._controller = free_ports(3)
+        self._admin: AdminClient | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """host:port, without security."""
+        return self._external or f"127.0.0.1:{self._plain}"
+
+    @property
+    def sasl_bootstrap(self) -> str:
+        """host:port of the SASL_PLAINTEXT listener: mechanism PLAIN, `USER` and `PASSWORD`."""
+        return f"127.0.0.1:{self._sasl}"
+
+    @property
+    def url(self) -> str:
+        """The value for HEADRACE_LOG."""
+        return f"kafka://{self.bootstrap}"
+
+    @property
+    def is_external(self) -> bool:
+        """True where the server is not ours to stop."""
+        return self._external is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    async def start(self) -> None:
+        """Return when the broker answers: anew the first time, later on the same ports and data.
+
+        Call it in the main thread: the broker ends with the thread that started it.
+        """
+        if self._external:
+            return
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="headrace-kafka-"))
+            self._write_settings(self._folder)
+            await self._format(self._folder)
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = self._java(
+                "-Xmx512m", "kafka.Kafka", str(self._folder / "server.properties"), output=log.fileno()
+            )
+        self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        await until(lambda: asyncio.to_thread(self._answers), "Kafka answers", _START_SECONDS)
+
+    async def stop(self) -> None:
+        """End the broker politely and throw its data away."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+            try:
+                await until(lambda: self.pid is None, "Kafka has stopped", 10.0)
+            except TimeoutError:
+                await self.kill()
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+            self._folder = None
+
+    async def shut_down(self) -> None:
+        """End the broker politely and keep its data for the next start."""
+        if self._process is not None:
+            self._process.terminate()
+            await until(lambda: self.pid is None, "Kafka has stopped", 30.0)
+
+    async def kill(self) -> None:
+        """End the broker with -9 and keep its data for the next start."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    async def restart(self) -> None:
+        """Kill the broker and start it again."""
+        await self.kill()
+        await self.start()
+
+    def pause(self) -> None:
+        """Stop the broker in its tracks: connections stay open and nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused broker go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    async def create_topic(self, topic: str, partitions: int, **configuration: str) -> None:
+        """Create the topic; `configuration` as `retention_ms="1000"`. Returns when it is there."""
+        asked = NewTopic(topic, partitions, 1, config={n.replace("_", "."): v for n, v in configuration.items()})
+        await asyncio.to_thread(lambda: self._admin_client.create_topics([asked])[topic].result(30))
+        await until(lambda: asyncio.to_thread(self._has, topic, partitions), f"topic {topic} exists")
+
+    async def delete_topic(self, topic: str) -> None:
+        """Delete the topic. Returns when it is gone."""
+        await asyncio.to_thread(lambda: self._admin_client.delete_topics([topic])[topic].result(30))
+        await until(lambda: asyncio.to_thread(lambda: not self._has(topic, 0)), f"topic {topic} is gone")
+
+    @property
+    def _admin_client(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        return self._admin
+
+    def _answers(self) -> bool:
+        assert self._folder is not None
+        if self.pid is None:
+            said = (self._folder / "server.log").read_text(errors="replace")[-2_000:]
+            raise RuntimeError(f"Kafka exited:\n{said}")
+        try:
+            return bool(self._admin_client.list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False
+
+    def _has(self, topic: str, partitions: int) -> bool:
+        known = self._admin_client.list_topics(timeout=10).topics
+        if topic not in known or known[topic].error is not None:
+            return False
+        found = known[topic].partitions.values()
+        return len(found) >= partitions and all(partition.leader >= 0 for partition in found)
+
+    async def _format(self, folder: Path) -> None:
+        settings = str(folder / "server.properties")
+        with (folder / "format.log").open("wb") as log:
+            process = self._java(
+                "-XX:TieredStopAtLevel=1",
+                "kafka.tools.StorageTool",
+                *("format", "--standalone", "-t", _CLUSTER_ID, "-c", settings),
+                output=log.fileno(),
+            )
+            await until(lambda: process.poll() is not None, "Kafka's folder is formatted", _START_SECONDS)
+        if process.returncode != 0:
+            raise RuntimeError(f"Kafka's folder cannot be formatted:\n{(folder / 'format.log').read_text()[-2_000:]}")
+
+    def _java(self, *arguments: str, output: int) -> subprocess.Popen[bytes]:
+        assert self._folder is not None
+        options = ["-cp", f"{find_jars()}/*", "-XX:+UseSerialGC", "-Xshare:auto", f"-Dlog4j2.configurationFile={_LOG4J}"]
+        return subprocess.Popen(
+            launch.command("same", [find_java(), *options, *arguments], signal.SIGKILL),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=self._folder,
+            env={name: value for name, value in os.environ.items() if name != "CLASSPATH"},
+            start_new_session=True,
+        )
+
+    def _write_settings(self, folder: Path) -> None:
+        login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller}",
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listeners": ",".join(
+                f"{name}://127.0.0.1:{port}"
+                for name, port in (("PLAINTEXT", self._plain), ("SASL", self._sasl), ("CONTROLLER", self._controller))
+            ),
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl.plain.sasl.jaas.config": f'{login} user_{USER}="{PASSWORD}";',
+            "log.dirs": str(folder / "data"),
+            "num.partitions": "1",
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "4",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "500",
+            "log.retention.check.interval.ms": "1000",
+            "log.initial.task.delay.ms": "500",
+            "log.segment.delete.delay.ms": "0",
+            "controlled.shutdown.enable": "false",
+            # A killed broker may register again only when its old session is over.
+            "broker.session.timeout.ms": "2000",
+            "broker.heartbeat.interval.ms": "250",
+        }
+        text = "".join(f"{name}={value}\n" for name, value in settings.items())
+        (folder / "server.properties").write_text(text)

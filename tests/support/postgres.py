@@ -1,0 +1,143 @@
+"""A real PostgreSQL for tests: the product's own embedded server in a temporary folder, with TCP and a password.
+
+    server = PostgresServer()
+    await server.start()
+    server.url                                # "postgresql://headrace:...@127.0.0.1:41234/headrace"
+    async with server.database() as url: ...  # a fresh database with the schema headrace, gone afterwards
+    async with server.database(migrated=False) as url: ...
+    await server.kill(); await server.start() # -9, then the same port and data
+    await server.stop()                       # the data go, too
+
+`HEADRACE_TEST_POSTGRES=postgresql://...` names a running one instead, whose user may create databases; a test that needs
+to stop it makes its own `PostgresServer()`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from headrace.database.embedded import USER, EmbeddedPostgres
+from headrace.database.migrate import migrate
+from tests.support.ports import free_ports
+from tests.support.waiting import until
+
+PASSWORD = "mill:wheel/%"  # noqa: S105 (of a server that lives for a test run; it needs quoting in an address)
+_QUOTED_PASSWORD = "mill%3Awheel%2F%25"  # noqa: S105
+
+
+class PostgresServer:
+    """One PostgreSQL server, or the running one that `external` names (then start, stop and kill do nothing)."""
+
+    def __init__(self, external: str | None = None) -> None:
+        self._external = external
+        self._folder: Path | None = None
+        self._server: EmbeddedPostgres | None = None
+        self._port = free_ports(1)[0]
+        self._template: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The address of the server's first database, over TCP and with the password."""
+        return self._external or f"postgresql://{USER}:{_QUOTED_PASSWORD}@127.0.0.1:{self._port}/{USER}"
+
+    @property
+    def is_external(self) -> bool:
+        """True where the server is not ours to stop."""
+        return self._external is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._server.pid if self._server is not None else None
+
+    async def start(self) -> None:
+        """Return when the server answers: anew the first time, later on the same port and data."""
+        if self._external:
+            return
+        is_new = self._folder is None
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="headrace-postgres-"))
+        self._server = EmbeddedPostgres(self._folder, tcp_port=self._port)
+        socket_url = await self._server.start()
+        if is_new:
+            connection = await asyncpg.connect(socket_url)
+            await connection.execute(f"alter role {USER} password '{PASSWORD}'")
+            await connection.close()
+
+    async def stop(self) -> None:
+        """End the server and throw its data away."""
+        if self._external:
+            await self._drop_template()
+            return
+        await self.shut_down()
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+            self._folder = self._template = None
+
+    async def shut_down(self) -> None:
+        """End the server politely and keep its data for the next start."""
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+
+    async def kill(self) -> None:
+        """End the server with -9 and keep its data for the next start."""
+        if self._server is not None and self._server.pid is not None:
+            os.kill(self._server.pid, signal.SIGKILL)
+            await until(lambda: self.pid is None, "PostgreSQL is dead")
+        await self.shut_down()
+
+    def pause(self) -> None:
+        """Stop the server's first process: whoever connects waits; open sessions go on."""
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on."""
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGCONT)
+
+    @asynccontextmanager
+    async def database(self, *, migrated: bool = True) -> AsyncIterator[str]:
+        """Yield the address of a fresh database that is dropped afterwards, whoever is still connected."""
+        name = f"t_{secrets.token_hex(6)}"
+        template = await self._ensure_template() if migrated else "template1"
+        await self._execute(f"create database {name} template {template}")
+        try:
+            yield _with_database(self.url, name)
+        finally:
+            await self._execute(f"drop database if exists {name} with (force)")
+
+    async def _ensure_template(self) -> str:
+        if self._template is None:
+            name = f"t_{secrets.token_hex(6)}_template"
+            await self._execute(f"create database {name} template template1")
+            await migrate(_with_database(self.url, name), "pre")
+            self._template = name
+        return self._template
+
+    async def _drop_template(self) -> None:
+        if self._template is not None:
+            await self._execute(f"drop database if exists {self._template} with (force)")
+            self._template = None
+
+    async def _execute(self, sql: str) -> None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
