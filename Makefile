@@ -1,0 +1,73 @@
+# Everything is installed into .venv from locks with hashes; a second run installs nothing.
+
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The newest that runs: a shim of a version that is not installed is found, too, and fails.
+FIND_PYTHON = for name in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
+    $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done
+APP ?= shop.service:app
+ARGS ?=
+
+.PHONY: help run test lint format bench lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runtime ## serve the example service on 127.0.0.1:8000 (another: APP=module:app)
+	@exec $(BIN)/headrace run $(APP) $(ARGS)
+
+test: $(VENV)/.development ## run every test on a Kafka and a Postgres of its own (some: ARGS="-k name")
+	@$(BIN)/python -m tests.support.kafka
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(VENV)/.development ## check style, layout and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(wildcard app tests bench)
+
+format: $(VENV)/.development ## lay the code out as lint wants it
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.development ## measure, beside a bare client in the same run
+	@$(BIN)/python -m tests.support.kafka
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: ## resolve the dependencies anew into both locks
+	@python=$$($(FIND_PYTHON)); $${python:?needs Python 3.11 or newer} -m venv build/lock
+	@build/lock/bin/python -m pip --disable-pip-version-check install --quiet uv
+	@for name in requirements requirements-dev; do \
+	    groups="--group build"; [ $$name = requirements ] || groups="$$groups --group dev"; \
+	    build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	        --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $$groups pyproject.toml \
+	        --output-file $$name.lock || exit 1; \
+	done
+
+clean: ## remove all that was built, installed and stored (also .headrace, the embedded database)
+	rm -rf $(VENV) .headrace build dist app/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then \
+	    echo "Headrace needs Python 3.11 or newer: apt-get install -y python3 python3-venv (or name one: make PYTHON=...)." >&2; exit 1; \
+	fi; \
+	if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "$$python cannot make virtual environments: apt-get install -y python3-venv." >&2; exit 1; \
+	fi; \
+	echo "installing into $(VENV) with $$($$python --version) ..."; \
+	$$python -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.development: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.runtime
