@@ -8,8 +8,8 @@
     await server.kill(); await server.start() # -9, then the same port and data
     await server.stop()                       # the data go, too
 
-`HEADRACE_TEST_POSTGRES=postgresql://...` names a running one instead, whose user may create databases; a test that needs
-to stop it makes its own `PostgresServer()`.
+`HEADRACE_TEST_POSTGRES=postgresql://...` names a running one instead, whose user may create databases; a test that
+needs to stop it makes its own `PostgresServer()`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from headrace.database.migrate import migrate
 from tests.support.ports import free_ports
 from tests.support.waiting import until
 
-PASSWORD = "mill:wheel/%"  # noqa: S105 (of a server that lives for a test run; it needs quoting in an address)
-_QUOTED_PASSWORD = "mill%3Awheel%2F%25"  # noqa: S105
+PASSWORD = "mill:wheel/%"  # of a server that lives for a test run; it needs quoting in an address
+_QUOTED_PASSWORD = "mill%3Awheel%2F%25"
 
 
 class PostgresServer:

@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of sleeping: the test goes on as soon as it holds, and fails with its name if it never does."""
+"""Waiting for a condition instead of sleeping: a test goes on as soon as it holds, or fails with its name."""
 
 from __future__ import annotations
 

@@ -13,8 +13,6 @@ whose platform was killed, and changes the permissions of parent folders.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import fcntl
 import importlib.util
 import os
@@ -22,14 +20,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from headrace.database import launch
+from headrace.database.server_process import choose_identity, clear, give, pid_file, spawn, until
 from headrace.errors import ConfigurationError
 
 USER = "headrace"
@@ -37,10 +33,11 @@ DATABASE = "headrace"
 
 _READY_SECONDS = 1_800.0  # crash recovery replays up to max_wal_size and more, on whatever disk there is
 _STOP_SECONDS = 60.0
-_POLL_SECONDS = 0.02
 _LOG_BYTES = 10_000_000
 # The kernel's limit is 107 bytes for "<folder>/.s.PGSQL.65535"; asyncpg and PostgreSQL split lists of hosts at commas.
 _SOCKET_FOLDER = re.compile(r"/[^,:@'\"\\\n]{1,89}")
+
+_TEMPORARY_SOCKET = "headrace-socket-"
 
 _SERVER_SETTINGS = {
     "fsync": "on",
@@ -86,11 +83,11 @@ class EmbeddedPostgres:
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True)
             self._lock = _acquire(self._data_dir)
-            identity = _choose_identity(self._data_dir, binaries)
+            identity = choose_identity(self._data_dir, binaries)
             await self._clear_leftovers()
             if not self._cluster.exists():
                 await self._create_cluster(binaries, identity)
-            _give(self._cluster, identity)
+            give(self._cluster, identity)
             socket_folder = self._choose_socket_folder(identity)
             await self._run_server(binaries, identity, socket_folder)
         except OSError as error:
@@ -105,12 +102,12 @@ class EmbeddedPostgres:
         return f"postgresql://{USER}@/{DATABASE}?host={quote(str(socket_folder))}&port={self._tcp_port or 5432}"
 
     async def stop(self) -> None:
-        """End the server (fast shutdown: sessions are cut, a checkpoint is written) and let the folder go. Never raises."""
+        """End the server (fast: sessions are cut, a checkpoint is written) and let the folder go. Never raises."""
         if self._process is not None:
             for number, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0)):
                 if self._process.poll() is None:
                     self._process.send_signal(number)
-                    await _until(lambda: self.pid is None, seconds)
+                    await until(lambda: self.pid is None, seconds)
             self._process = None
         if self._temporary_socket is not None:
             shutil.rmtree(self._temporary_socket, ignore_errors=True)
@@ -130,8 +127,8 @@ class EmbeddedPostgres:
             self._log.replace(self._log.with_suffix(".log.1"))
         log_start = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
-            self._process = _spawn(identity, [str(binaries / "postgres"), "-D", str(self._cluster), *options], log)
-        came_up = await _until(lambda: self.pid is None or self._is_ready(), _READY_SECONDS)
+            self._process = spawn(identity, [str(binaries / "postgres"), "-D", str(self._cluster), *options], log)
+        came_up = await until(lambda: self.pid is None or self._is_ready(), _READY_SECONDS)
         if self.pid is None or not came_up:
             said = "exited" if self.pid is None else f"is not ready after {_READY_SECONDS:.0f} s"
             raise ConfigurationError(
@@ -140,13 +137,13 @@ class EmbeddedPostgres:
 
     def _is_ready(self) -> bool:
         """True when the server's own status line says so (what pg_ctl looks at)."""
-        lines = _pid_file(self._cluster)
+        lines = pid_file(self._cluster)
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
     async def _create_cluster(self, binaries: Path, identity: str) -> None:
         """Make the cluster with its database beside its final place, so that a kill leaves nothing half done."""
         new = Path(tempfile.mkdtemp(prefix="cluster.new-", dir=self._data_dir))
-        _give(new, identity)
+        give(new, identity)
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         access = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--username={USER}"]
         await self._run(identity, [str(binaries / "initdb"), "-D", str(new), *locale, *access])
@@ -161,8 +158,8 @@ class EmbeddedPostgres:
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as asked:
             asked.write(text.encode())
             asked.seek(0)
-            self._process = process = _spawn(identity, program, said, asked)
-            await _until(lambda: process.poll() is not None, _READY_SECONDS)
+            self._process = process = spawn(identity, program, said, asked)
+            await until(lambda: process.poll() is not None, _READY_SECONDS)
             if process.poll() != 0:
                 said.seek(0)
                 lines = " / ".join(said.read().decode(errors="replace").strip().splitlines()[-3:])
@@ -174,33 +171,23 @@ class EmbeddedPostgres:
 
     async def _clear_leftovers(self) -> None:
         """Stop what a killed platform left behind. The lock is ours, so nothing that runs here is anybody's."""
-        unfinished = list(self._data_dir.glob("cluster.new-*"))
-        lines = _pid_file(self._cluster)
-        for folder in (self._cluster, *unfinished):
-            pids = _processes_in(folder)
-            postmaster = int(lines[0]) if lines and lines[0].isdigit() else 0
-            if postmaster in pids:
-                _signal(postmaster, signal.SIGINT)
-                await _until(lambda folder=folder: not _processes_in(folder), _STOP_SECONDS)  # type: ignore[misc]
-            for pid in _processes_in(folder):
-                _signal(pid, signal.SIGKILL)
-            await _until(lambda folder=folder: not _processes_in(folder), 10.0)  # type: ignore[misc]
-        for folder in unfinished:
-            shutil.rmtree(folder)
-        if lines:
+        await clear(self._cluster, _STOP_SECONDS)
+        for unfinished in self._data_dir.glob("cluster.new-*"):
+            await clear(unfinished, _STOP_SECONDS)
+            shutil.rmtree(unfinished)
+        if lines := pid_file(self._cluster):
             # Its pid may be another program's by now, which PostgreSQL would take for a running server.
-            (self._cluster / "postmaster.pid").unlink(missing_ok=True)
-        if len(lines) >= 5 and Path(lines[4]).name.startswith("headrace-"):
-            shutil.rmtree(lines[4], ignore_errors=True)
+            (self._cluster / "postmaster.pid").unlink()
+            if len(lines) >= 5 and Path(lines[4]).name.startswith(_TEMPORARY_SOCKET):
+                shutil.rmtree(lines[4], ignore_errors=True)
 
     def _choose_socket_folder(self, identity: str) -> Path:
         folder = self._data_dir / "socket"
         if _SOCKET_FOLDER.fullmatch(str(folder)) and str(folder).isascii():
             folder.mkdir(mode=0o700, exist_ok=True)
         else:
-            parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"
-            folder = self._temporary_socket = Path(tempfile.mkdtemp(prefix="headrace-", dir=parent))
-        _give(folder, identity)
+            folder = self._temporary_socket = Path(tempfile.mkdtemp(prefix=_TEMPORARY_SOCKET))
+        give(folder, identity)
         return folder
 
 
@@ -233,87 +220,8 @@ def _acquire(data_dir: Path) -> IO[str]:
     return lock
 
 
-def _choose_identity(data_dir: Path, binaries: Path) -> str:
-    """Return as whom the server runs. Raises: ConfigurationError where that one cannot enter a folder on the way."""
-    if os.geteuid() != 0:
-        return "same"
-    probe = subprocess.run(launch.command("namespace", [str(binaries / "postgres"), "--version"]), capture_output=True)
-    identity = "namespace" if probe.returncode == 0 else "nobody"
-    # Root in a namespace, too, has lost the right to pass where permissions say no.
-    uid = 0 if identity == "namespace" else launch.NOBODY
-    for folder in dict.fromkeys([data_dir, *data_dir.parents, binaries, *binaries.parents]):
-        status = folder.stat()
-        bit = 0o100 if status.st_uid == uid else 0o010 if status.st_gid == uid else 0o001
-        if not status.st_mode & bit:
-            raise ConfigurationError(
-                f"the embedded PostgreSQL cannot run as root, and as {'an unprivileged root' if uid == 0 else 'nobody'} "
-                f"it cannot enter {folder}; start Headrace as a user of its own, or allow the folder: chmod o+x {folder}."
-            )
-    return identity
-
-
-def _give(folder: Path, identity: str) -> None:
-    """Hand the folder to the identity that the server runs as; only root ever has to."""
-    if identity == "same":
-        return
-    owner = launch.NOBODY if identity == "nobody" else 0
-    if folder.stat().st_uid != owner:
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, owner, owner, follow_symlinks=False)
-
-
-def _spawn(identity: str, program: list[str], output: IO[bytes], text: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
-    return subprocess.Popen(
-        launch.command(identity, program),
-        stdin=text or subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        cwd="/",
-        env=environment | {"LC_ALL": "C"},
-        start_new_session=True,  # a Ctrl-C on the terminal is the platform's: it drains first, then stops the server
-    )
-
-
-def _pid_file(cluster: Path) -> list[str]:
-    try:
-        return (cluster / "postmaster.pid").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-
-
-def _processes_in(cluster: Path) -> set[int]:
-    """Return the PostgreSQL processes that work in the folder: the server and every backend change into it."""
-    found = set()
-    if sys.platform == "linux":
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if os.path.samefile(entry / "cwd", cluster) and "postgres" in (entry / "comm").read_text():
-                    found.add(int(entry.name))
-    elif lines := _pid_file(cluster):
-        told = subprocess.run(["ps", "-o", "command=", "-p", lines[0]], capture_output=True, text=True).stdout
-        if f"-D {cluster} " in told:
-            found.add(int(lines[0]))
-    return found
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
 def _tail(log: Path, start: int) -> str:
     with log.open("rb") as file:
         file.seek(max(start, log.stat().st_size - 4_000))
         lines = file.read().decode(errors="replace").strip().splitlines()
     return " / ".join(lines[-3:]) or f"it said nothing; see {log}"
-
-
-async def _until(condition: object, seconds: float) -> bool:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(_POLL_SECONDS)
-    return True

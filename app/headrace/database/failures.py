@@ -49,18 +49,18 @@ def classify(error: BaseException) -> StateError | None:
     if isinstance(error, StateError):
         return error
     if isinstance(error, client_errors.DataError):  # asyncpg could not encode an argument
-        return DataRefusedError(f"Postgres was not asked: {_sentence(error)}")
-    if isinstance(error, asyncpg.PostgresError):
-        if _among(_state_of(error), _REFUSED):
-            return DataRefusedError(f"Postgres refused the data: {_sentence(error)} (SQLSTATE {_state_of(error)})")
-        if _among(_state_of(error), _UNAVAILABLE):
-            return StateUnavailableError(f"Postgres asks to try again: {_sentence(error)} (SQLSTATE {_state_of(error)})")
+        return DataRefusedError(f"Postgres was not asked: {_sentence(error)}.")
+    state = _state_of(error)
+    if _among(state, _REFUSED):
+        return DataRefusedError(f"Postgres refused the data: {_sentence(error)} (SQLSTATE {state}).")
+    if _among(state, _UNAVAILABLE):
+        return StateUnavailableError(f"Postgres asks to try again: {_sentence(error)} (SQLSTATE {state}).")
     if isinstance(error, TimeoutError):
         return StateUnavailableError("Postgres did not answer in time.")
     if isinstance(error, OSError):
-        return StateUnavailableError(f"Postgres cannot be reached: {_sentence(error)}")
+        return StateUnavailableError(f"Postgres cannot be reached: {_sentence(error)}.")
     if _is_lost_connection(error):
-        return StateUnavailableError(f"the connection to Postgres is gone: {_sentence(error)}")
+        return StateUnavailableError(f"the connection to Postgres is gone: {_sentence(error)}.")
     return None
 
 

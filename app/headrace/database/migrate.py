@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Literal, NamedTuple
 
 import asyncpg
 
 from headrace.database.failures import classify
-from headrace.database.pool import connect
+from headrace.database.pool import Connection, connect
 from headrace.errors import ConfigurationError, StateUnavailableError
 
 Phase = Literal["pre", "post"]
@@ -48,31 +48,34 @@ class Migration(NamedTuple):
 
 
 async def migrate(
-    target: asyncpg.Connection | str,
+    target: Connection | str,
     phase: Phase = "pre",
     report: Callable[[str], None] = lambda line: None,
+    *,
+    known: Sequence[Migration] | None = None,
 ) -> list[str]:
     """Apply what is missing of the phase and return the files' names; `report` gets a line for each step.
 
-    `target` is an address or a connection that is in no transaction. Safe to run again and by several at once.
-    Raises: ConfigurationError (the database is newer than this code, a file was changed, no right to create the schema),
+    `target` is an address or a connection that is in no transaction; `known` are the package's own files where None.
+    Safe to run again and by several at once.
+    Raises: ConfigurationError (the database is newer than this code, a file was changed, the user may not create),
     StateUnavailableError (locks are not to be had, connection lost: run it again).
     """
     if isinstance(target, str):
         connection = await connect(target)
         try:
-            return await migrate(connection, phase, report)
+            return await migrate(connection, phase, report, known=known)
         finally:
             await connection.close(timeout=5)
-    known = load_migrations()
+    files = load_migrations() if known is None else known
     applied = []
-    while (step := await _take_turn(target, phase, known, report)) is not None:
+    while (step := await _take_turn(target, phase, files, report)) is not None:
         report(f"applied {step}")
         applied.append(str(step))
     return applied
 
 
-async def schema_version(connection: asyncpg.Connection) -> dict[Phase, int]:
+async def schema_version(connection: Connection) -> dict[Phase, int]:
     """Return the number of the last applied file per phase; 0 where there is none."""
     versions: dict[Phase, int] = dict.fromkeys(PHASES, 0)
     if await connection.fetchval("select to_regclass('headrace.migration') is not null"):
@@ -88,17 +91,20 @@ def expected_version(phase: Phase) -> int:
 
 def load_migrations() -> list[Migration]:
     """Return the package's files, in the order in which they are applied."""
-    found = []
+    found: list[Migration] = []
     for phase in PHASES:
         folder = resources.files("headrace.database") / "migrations" / phase
-        for file in folder.iterdir() if folder.is_dir() else ():
-            if match := _FILE_NAME.fullmatch(file.name):
-                found.append(Migration(phase, int(match[1]), match[2], file.read_text(encoding="utf-8")))
-    return sorted(found, key=lambda migration: (PHASES.index(migration.phase), migration.number))
+        files = {file.name: file for file in folder.iterdir()} if folder.is_dir() else {}
+        found += [
+            Migration(phase, int(match[1]), match[2], files[name].read_text(encoding="utf-8"))
+            for name in sorted(files)
+            if (match := _FILE_NAME.fullmatch(name))
+        ]
+    return found
 
 
 async def _take_turn(
-    connection: asyncpg.Connection, phase: Phase, known: list[Migration], report: Callable[[str], None]
+    connection: Connection, phase: Phase, known: Sequence[Migration], report: Callable[[str], None]
 ) -> Migration | None:
     """Apply the next file and return it; None where nothing is left to do."""
     for attempt in range(1, _LOCK_ATTEMPTS + 1):
@@ -128,7 +134,7 @@ async def _take_turn(
     raise AssertionError("unreachable")
 
 
-async def _apply_next(connection: asyncpg.Connection, phase: Phase, known: list[Migration]) -> Migration | None:
+async def _apply_next(connection: Connection, phase: Phase, known: Sequence[Migration]) -> Migration | None:
     await _create_table(connection)
     rows = await connection.fetch("select phase, number, name, checksum from headrace.migration")
     applied = {(row["phase"], row["number"]): row for row in rows}
@@ -146,7 +152,7 @@ async def _apply_next(connection: asyncpg.Connection, phase: Phase, known: list[
     return step
 
 
-async def _create_table(connection: asyncpg.Connection) -> None:
+async def _create_table(connection: Connection) -> None:
     # Asked first, since `if not exists` needs the right to create even where there is nothing to do.
     if not await connection.fetchval("select to_regnamespace('headrace') is not null"):
         await connection.execute("create schema headrace")
@@ -165,15 +171,15 @@ async def _create_table(connection: asyncpg.Connection) -> None:
         )
 
 
-def _check(known: list[Migration], applied: dict[tuple[Phase, int], asyncpg.Record]) -> None:
+def _check(known: Sequence[Migration], applied: dict[tuple[Phase, int], asyncpg.Record]) -> None:
     """Raise where the database holds what this code does not know, or knows otherwise."""
     files = {(migration.phase, migration.number): migration for migration in known}
     for (phase, number), row in sorted(applied.items()):
         file = files.get((phase, number))
         if file is None:
             raise ConfigurationError(
-                f"the database's schema is newer than this version of Headrace (it has {phase}/{number:04}_{row['name']}, "
-                f"this version ends at {expected_version(phase):04}): run the newer image."
+                f"the database's schema is newer than this version of Headrace "
+                f"(it has {phase}/{number:04}_{row['name']}, which this version does not know): run the newer image."
             )
         if file.checksum != row["checksum"]:
             raise ConfigurationError(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ssl
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 import asyncpg
+import asyncpg.pool
 
 from headrace.database.failures import classify
 from headrace.errors import ConfigurationError, HeadraceError, StateUnavailableError
 from headrace.settings import DatabaseSettings, Settings
 
 OLDEST_SERVER = 14
+
+Connection: TypeAlias = "asyncpg.Connection | asyncpg.pool.PoolConnectionProxy"
 
 _LOCK_TIMEOUT_SECONDS = 10.0
 _IDLE_CONNECTION_SECONDS = 300.0
@@ -83,7 +86,7 @@ def session_settings(options: DatabaseSettings) -> dict[str, str]:
     }
 
 
-async def check_server(connection: asyncpg.Connection, url: str) -> None:
+async def check_server(connection: Connection, url: str) -> None:
     """Return where Headrace can work on this server. Raises: ConfigurationError, StateUnavailableError (standby)."""
     version = connection.get_server_version()
     if version.major < OLDEST_SERVER:
@@ -91,17 +94,17 @@ async def check_server(connection: asyncpg.Connection, url: str) -> None:
             f"HEADRACE_DATABASE: the server at {_place(url)} is PostgreSQL {version.major}.{version.minor}; "
             f"Headrace needs at least {OLDEST_SERVER}."
         )
-    encoding, standby = await connection.fetchrow("select current_setting('server_encoding'), pg_is_in_recovery()")
+    encoding = await connection.fetchval("select current_setting('server_encoding')")
     if encoding != "UTF8":
         raise ConfigurationError(
             f"HEADRACE_DATABASE: the database at {_place(url)} has the encoding {encoding}; "
             "create it anew: create database ... encoding 'UTF8' template template0."
         )
-    if standby:
+    if await connection.fetchval("select pg_is_in_recovery()"):
         raise StateUnavailableError(f"HEADRACE_DATABASE: the server at {_place(url)} is a standby and takes no writes.")
 
 
-async def postgres_version(connection: asyncpg.Connection) -> str:
+async def postgres_version(connection: Connection) -> str:
     """Return the server's version as it names it, such as `18.4`."""
     return str(await connection.fetchval("select current_setting('server_version')")).split(" ", 1)[0]
 

@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from headrace.database import launch
 from tests.support.kafka.installation import find_jars, find_java
@@ -19,7 +20,7 @@ from tests.support.ports import free_ports
 from tests.support.waiting import until
 
 USER = "headrace"
-PASSWORD = "river-stone"  # noqa: S105 (of a server that lives for a test run, on loopback)
+PASSWORD = "river-stone"  # of a server that lives for a test run, on loopback
 
 _CLUSTER_ID = "aGVhZHJhY2UtdGVzdHMtMQ"
 _START_SECONDS = 60.0
@@ -169,7 +170,13 @@ class KafkaServer:
 
     def _java(self, *arguments: str, output: int) -> subprocess.Popen[bytes]:
         assert self._folder is not None
-        options = ["-cp", f"{find_jars()}/*", "-XX:+UseSerialGC", "-Xshare:auto", f"-Dlog4j2.configurationFile={_LOG4J}"]
+        options = [
+            "-cp",
+            f"{find_jars()}/*",
+            "-XX:+UseSerialGC",
+            "-Xshare:auto",
+            f"-Dlog4j2.configurationFile={_LOG4J}",
+        ]
         return subprocess.Popen(
             launch.command("same", [find_java(), *options, *arguments], signal.SIGKILL),
             stdin=subprocess.DEVNULL,
