@@ -1,0 +1,72 @@
+"""What metrics and the trace hear of one request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+
+from headrace.cloudevents import Mode
+from headrace.problems import Problem
+from headrace.telemetry.trace_context import exemplar
+
+if TYPE_CHECKING:
+    from headrace.telemetry.metrics import Metrics
+    from headrace.telemetry.spans import IngestSpan
+
+REASONS = {
+    400: "malformed",
+    401: "unauthorised",
+    403: "unauthorised",
+    413: "too_large",
+    415: "media_type",
+    422: "schema",
+    429: "rate_limited",
+    503: "unavailable",
+}
+"""Status -> the label `reason` of headrace_ingest_rejected_total."""
+
+
+class Tally:
+    """How many events the request holds, once that is known; a request that cannot be read counts as one."""
+
+    events = 1
+
+
+@contextmanager
+def measured(metrics: Metrics, mode: Mode, span: IngestSpan) -> Iterator[Tally]:
+    """Measure the work inside: duration by outcome, events per request, and refusals by reason."""
+    tally = Tally()
+    started = time.perf_counter()
+    outcome = "failed"
+    try:
+        yield tally
+        outcome = "accepted"
+        metrics.ingest_batch_events.labels(mode=mode).observe(tally.events)
+        span.accepted(tally.events)
+    except ClientDisconnect:
+        outcome = "refused"
+        raise
+    except Problem as problem:
+        count_refused(metrics, problem, tally.events)
+        if problem.status_code < 500:
+            outcome = "refused"
+        else:
+            span.failed(problem.slug)
+        raise
+    except Exception as error:
+        span.failed(type(error).__name__)
+        raise
+    finally:
+        duration = metrics.ingest_duration_seconds.labels(mode=mode, outcome=outcome)
+        duration.observe(time.perf_counter() - started, exemplar(span.traceparent))
+
+
+def count_refused(metrics: Metrics, problem: Problem, events: int) -> None:
+    """Count refused events by the reason."""
+    reason = REASONS.get(problem.status_code)
+    if reason is not None:
+        metrics.ingest_rejected_total.labels(reason=reason).inc(events)

@@ -1,0 +1,139 @@
+"""`GET /asyncapi.json`: the declared types, topics and subscriptions as an AsyncAPI 3.0 document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace.ingest.dependencies import runtime_of
+from headrace.ingest.documents import BATCHED, PLAIN, STRUCTURED
+from headrace.ingest.schemas import add_schema, component_name, data_example, sorted_types
+from headrace.queries.database import json_response
+from headrace.security.guard import require
+
+if TYPE_CHECKING:
+    from headrace.event import EventType
+    from headrace.registry import Registry
+
+HTTP = "http-ingest"
+"""The channel of the HTTP door. Topics cannot be named so in a clash: theirs carry the prefix `topic.`."""
+
+
+def add_routes(router: APIRouter) -> None:
+    """Add the route."""
+
+    @router.get("/asyncapi.json", summary="AsyncAPI document", dependencies=[Depends(require("read"))])
+    async def get_asyncapi(request: Request) -> Response:
+        """Return what the service takes in and which subscriptions handle it."""
+        return json_response(build_asyncapi(runtime_of(request).registry))
+
+
+def build_asyncapi(registry: Registry) -> dict[str, Any]:
+    """Return the document. Source: AsyncAPI 3.0.0; bindings http 0.3.0, kafka 0.5.0."""
+    types = list(sorted_types(registry.types))
+    schemas: dict[str, Any] = {}
+    messages = {component_name(event_type.type): _message(event_type, schemas) for event_type in types}
+    topics = {
+        _channel(topic): {
+            "address": topic,
+            "description": "A topic of the log; events of one key are in one partition, in order.",
+            "messages": _message_references([each for each in types if each.topic == topic]),
+        }
+        for topic in registry.topics
+    }
+    ingest = {
+        "address": "/events",
+        "description": "CloudEvents over HTTP: structured, batched or binary mode. 202 once the log has them.",
+        "messages": _message_references(types),
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": registry.service,
+            "version": "1.0.0",
+            "description": f"The events of {registry.service}: CloudEvents 1.0, applied once, in order per key.",
+        },
+        "defaultContentType": PLAIN,
+        "channels": {HTTP: ingest, **topics},
+        "operations": {"accept": _accept(types), **_subscriptions(registry)},
+        "components": {"messages": messages, "schemas": schemas},
+    }
+
+
+def _message(event_type: EventType, schemas: dict[str, Any]) -> dict[str, Any]:
+    example = data_example(event_type)
+    message: dict[str, Any] = {
+        "name": event_type.type,
+        "title": event_type.model.__name__,
+        "contentType": PLAIN,
+        "headers": _headers(event_type),
+        "payload": {"$ref": add_schema(event_type, schemas)},
+    }
+    documentation = (event_type.model.__doc__ or "").strip()
+    if documentation:
+        message["description"] = documentation
+    if example is not None:
+        message["examples"] = [{"payload": example}]
+    return message
+
+
+def _headers(event_type: EventType) -> dict[str, Any]:
+    """The CloudEvents attributes as headers of a record in binary mode."""
+    text = {"type": "string", "minLength": 1}
+    return {
+        "type": "object",
+        "required": ["ce_specversion", "ce_id", "ce_source", "ce_type"],
+        "properties": {
+            "ce_specversion": {"const": "1.0"},
+            "ce_id": text,
+            "ce_source": text,
+            "ce_type": {"const": event_type.type},
+            "ce_subject": text,
+            "ce_time": {"type": "string", "format": "date-time"},
+            "ce_partitionkey": text,
+            "ce_traceparent": text,
+            "ce_correlationid": text,
+            "ce_causationid": text,
+        },
+    }
+
+
+def _accept(types: list[EventType]) -> dict[str, Any]:
+    return {
+        "action": "receive",
+        "channel": {"$ref": f"#/channels/{HTTP}"},
+        "summary": f"POST /events takes {STRUCTURED}, {BATCHED}, or {PLAIN} with ce-* headers.",
+        "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
+        "messages": [_in_channel(HTTP, event_type) for event_type in types],
+    }
+
+
+def _subscriptions(registry: Registry) -> dict[str, Any]:
+    operations = {}
+    for name, subscription in sorted(registry.subscriptions.items()):
+        for topic in subscription.topics:
+            handled = [each for each in sorted_types(subscription.event_types) if each.topic == topic]
+            operations[component_name(f"{name}.{topic}")] = {
+                "action": "receive",
+                "channel": {"$ref": f"#/channels/{_channel(topic)}"},
+                "summary": f"The subscription {name} applies these events, each once.",
+                "bindings": {"kafka": {"groupId": {"const": name}, "bindingVersion": "0.5.0"}},
+                "messages": [_in_channel(_channel(topic), event_type) for event_type in handled],
+            }
+    return operations
+
+
+def _message_references(types: list[EventType]) -> dict[str, Any]:
+    names = [component_name(event_type.type) for event_type in types]
+    return {name: {"$ref": f"#/components/messages/{name}"} for name in names}
+
+
+def _in_channel(channel: str, event_type: EventType) -> dict[str, str]:
+    return {"$ref": f"#/channels/{channel}/messages/{component_name(event_type.type)}"}
+
+
+def _channel(topic: str) -> str:
+    return component_name(f"topic.{topic}")

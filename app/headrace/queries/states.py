@@ -1,0 +1,43 @@
+"""`GET /state/{subscription}/{state}/{key}`: one state as the last committed batch left it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace.ingest.dependencies import runtime_of
+from headrace.ingest.documents import problem
+from headrace.problems import not_found
+from headrace.queries.database import connection, known_subscription
+from headrace.security.guard import require
+
+SELECT = "select version, data::text from headrace.state where subscription = $1 and state = $2 and key = $3"
+
+
+def add_routes(router: APIRouter) -> None:
+    """Add the route."""
+
+    @router.get(
+        "/state/{subscription}/{state}/{key:path}",
+        summary="Read a state",
+        dependencies=[Depends(require("read"))],
+        responses={404: problem("No such subscription, state or key."), 422: problem("Wrong parameters.")},
+    )
+    async def get_state(request: Request, subscription: str, state: str, key: str) -> Response:
+        """Return the state as JSON. `{state}` is its class's name in lower case; `Headrace-Version` counts changes."""
+        runtime = runtime_of(request)
+        known_subscription(runtime, subscription)
+        states = runtime.registry.subscriptions[subscription].states
+        if state not in states:
+            known = ", ".join(sorted(states)) or "none"
+            raise not_found(f"the subscription {subscription!r} has no state {state!r}; it has: {known}.")
+        unknown = not_found(f"no event with the key {key!r} has made a state {state!r} in {subscription!r} yet.")
+        if "\x00" in key:
+            raise unknown  # a text of Postgres holds no NUL, so no state has such a key
+        async with connection(request) as postgres:
+            row = await postgres.fetchrow(SELECT, subscription, state, key)
+        if row is None:
+            raise unknown
+        headers = {"Headrace-Version": str(row["version"]), "Cache-Control": "no-store"}
+        return Response(row["data"], headers=headers, media_type="application/json")

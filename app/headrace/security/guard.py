@@ -1,0 +1,133 @@
+"""Lets a request in or refuses it: by its key, or by where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import cast
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from starlette._utils import get_route_path
+from starlette.requests import HTTPConnection, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from headrace.problems import Problem, unavailable
+from headrace.security.api_keys import KeyFile, Permission, is_loopback
+from headrace.settings import Settings
+
+ANONYMOUS = "anonymous"
+
+
+class Guard:
+    """Decides who may do what, by the settings of one running application."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the keys. Raises: ConfigurationError (the file is unreadable or wrong)."""
+        self._keys = KeyFile(settings.api_keys_file) if settings.api_keys_file is not None else None
+        self._is_open = settings.ingest.allow_unauthenticated
+
+    def admit(self, connection: HTTPConnection, permission: Permission) -> str:
+        """Return the name of who asks. Raises: Problem 401 (no or unknown key), 403 (scope missing, not loopback)."""
+        if self._keys is None:
+            if not self._is_open:
+                _check_loopback(connection)
+            return ANONYMOUS
+        given = _given_key(connection)
+        if given is None:
+            raise _unauthorised("this route needs an API key: Authorization: Bearer KEY, or X-API-Key: KEY.")
+        key = self._keys.find(given)
+        if key is None:
+            raise _unauthorised("the API key is not known.")
+        if permission not in key.scopes:
+            raise _forbidden(f"the API key {key.name!r} lacks the scope {permission}.")
+        return key.name
+
+
+def require(permission: Permission) -> Callable[[Request], Awaitable[str]]:
+    """Return a FastAPI dependency that lets in who has the scope, and gives their name."""
+
+    async def admit(request: Request) -> str:
+        return guard_of(request.app).admit(request, permission)
+
+    return admit
+
+
+def install_guard(app: FastAPI, settings: Settings) -> Guard:
+    """Guard the application: the platform's own routes, and FastAPI's documents and /metrics with the scope `read`.
+
+    Called while the application starts, before it serves. Raises: ConfigurationError (the file of keys).
+    """
+    guard = app.state.headrace_guard = Guard(settings)
+    documents = (app.docs_url, app.redoc_url, app.openapi_url, app.swagger_ui_oauth2_redirect_url, "/metrics")
+    permissions: dict[str, Permission] = {path: "read" for path in documents if path is not None}
+    # FastAPI adds its documents itself, so no dependency of ours can sit on them; and an application that has begun to
+    # start takes no middleware any more, hence the wrapping of the finished stack.
+    stack = app.middleware_stack or app.build_middleware_stack()
+    inner = stack.app if isinstance(stack, GuardedPaths) else stack
+    app.middleware_stack = GuardedPaths(inner, guard, permissions)
+    return guard
+
+
+def guard_of(app: FastAPI) -> Guard:
+    """Return the application's guard. Raises: Problem 503 where the application has not started."""
+    guard = cast("Guard | None", getattr(app.state, "headrace_guard", None))
+    if guard is None:
+        raise unavailable("the platform has not started; give FastAPI its lifespan: FastAPI(lifespan=events.lifespan).")
+    return guard
+
+
+class GuardedPaths:
+    """ASGI middleware that guards single paths which no router of ours serves."""
+
+    def __init__(self, app: ASGIApp, guard: Guard, permissions: Mapping[str, Permission]) -> None:
+        self.app = app
+        self._guard = guard
+        self._permissions = permissions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer with a problem."""
+        if scope["type"] == "http":
+            permission = self._permissions.get(get_route_path(scope).rstrip("/"))
+            if permission is not None:
+                try:
+                    self._guard.admit(HTTPConnection(scope), permission)
+                except Problem as problem:
+                    await problem.response(scope["path"])(scope, receive, send)
+                    return
+        await self.app(scope, receive, send)
+
+
+def _given_key(connection: HTTPConnection) -> str | None:
+    scheme, _, credentials = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        return credentials.strip()
+    return connection.headers.get("x-api-key")
+
+
+def _check_loopback(connection: HTTPConnection) -> None:
+    """Refuse other machines, and web pages of other sites that make this machine's browser ask (they send Origin)."""
+    host = connection.client.host if connection.client is not None else ""
+    if host and not is_loopback(host):
+        raise _forbidden(
+            f"without API keys only this machine is served, and the request comes from {host}; set "
+            "HEADRACE_API_KEYS_FILE, or HEADRACE_INGEST_ALLOW_UNAUTHENTICATED=true."
+        )
+    origin = connection.headers.get("origin")
+    if origin is not None and not is_loopback(_host_of(origin)):
+        raise _forbidden(f"without API keys pages of other sites are refused, and this one is of {origin[:200]}.")
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _unauthorised(detail: str) -> Problem:
+    headers = {"WWW-Authenticate": 'Bearer realm="headrace"'}
+    return Problem(401, "unauthorised", "Unauthorised", detail, headers=headers)
+
+
+def _forbidden(detail: str) -> Problem:
+    return Problem(403, "forbidden", "Forbidden", detail)
