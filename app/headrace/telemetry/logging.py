@@ -1,0 +1,120 @@
+"""Logs: one JSON object a line, or readable lines on a terminal. Event data and secrets are in neither.
+
+Our loggers are structlog's in front of the standard library's, so that ours and those of uvicorn, aiokafka and asyncpg
+go through one handler and one formatter, and a team's own logging set-up, or pytest's, sees ordinary records.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any, TextIO, cast
+
+import structlog
+from opentelemetry import trace
+from structlog.typing import EventDict, Processor
+
+from headrace.settings import Settings
+from headrace.telemetry.redaction import Redaction
+
+FIELDS = "headrace_fields"
+"""The attribute of a log record that carries our fields: each on its own could clash with the record's attributes."""
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return a logger: `logger.warning("claim lost", subscription=..., partition=...)`. Usable before any set-up."""
+    logger = structlog.wrap_logger(
+        logging.getLogger(name),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.StackInfoRenderer(),
+            _to_record,
+        ],
+    )
+    return cast("structlog.stdlib.BoundLogger", logger)
+
+
+def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send every logger of the process to the stream (standard error), as HEADRACE_LOG_FORMAT and _LEVEL say.
+
+    Replaces what writes to the terminal (ours of an earlier call, `logging.basicConfig`'s) and keeps other handlers.
+    uvicorn must be started with `log_config=None`, or it puts its own handlers back.
+    """
+    handler = _StandardError() if stream is None else _Handler(stream)
+    is_terminal = handler.stream.isatty()
+    is_console = settings.log_format == "console" or (settings.log_format == "auto" and is_terminal)
+    is_debug = settings.log_level == "DEBUG"
+    handler.setFormatter(_formatter(is_console, is_debug, has_colors=is_terminal))
+    root = logging.getLogger()
+    root.handlers = [other for other in root.handlers if not _writes_to_terminal(other)] + [handler]
+    root.setLevel(settings.log_level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "aiokafka", "asyncpg", "asyncio"):
+        other = logging.getLogger(name)
+        other.handlers, other.propagate, other.disabled = [], True, False
+        other.setLevel(logging.NOTSET)
+    if not is_debug:
+        logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it warns at every reconnect; we say what matters
+        logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+        logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # a collector that is away is a metric
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, so that a second set-up finds and replaces it."""
+
+
+class _StandardError(_Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr  # what it is now: it may have been replaced, and the old one closed
+        super().emit(record)
+
+
+def _writes_to_terminal(handler: logging.Handler) -> bool:
+    if type(handler) is logging.StreamHandler:
+        return handler.stream in (sys.stderr, sys.stdout)
+    return isinstance(handler, _Handler)
+
+
+def _formatter(is_console: bool, is_debug: bool, has_colors: bool) -> logging.Formatter:
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=has_colors, exception_formatter=structlog.dev.plain_traceback)
+        if is_console
+        else structlog.processors.JSONRenderer(serializer=_json)
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[_from_record],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_trace,
+            Redaction(shows_messages=is_console or is_debug),
+            renderer,
+        ],
+    )
+
+
+def _json(fields: EventDict, **_: Any) -> str:
+    first = {name: fields.pop(name) for name in ("timestamp", "level", "logger", "event") if name in fields}
+    return json.dumps({**first, **fields}, ensure_ascii=False)
+
+
+def _to_record(_: Any, __: str, fields: EventDict) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    options = {name: fields.pop(name) for name in structlog.stdlib.LOG_KWARG_NAMES if name in fields}
+    return (fields.pop("event"),), {**options, "extra": {FIELDS: dict(fields)}}
+
+
+def _from_record(_: Any, __: str, fields: EventDict) -> EventDict:
+    record: logging.LogRecord = fields["_record"]
+    own: EventDict = getattr(record, FIELDS, {})
+    return {**own, **fields, "level": record.levelname.lower(), "logger": record.name}
+
+
+def _add_trace(_: Any, __: str, fields: EventDict) -> EventDict:
+    """Records are formatted where they are logged, so the current span is the one of the record."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        fields["trace_id"] = f"{context.trace_id:032x}"
+        fields["span_id"] = f"{context.span_id:016x}"
+    return fields

@@ -1,0 +1,120 @@
+"""The management port: /metrics and /health on a thread of its own; it answers while the event loop is blocked."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+from headrace.errors import ConfigurationError
+from headrace.telemetry.health import Health
+from headrace.telemetry.metrics import Metrics
+
+JSON = "application/json"
+IDLE_SECONDS = 10.0
+"""A connection that says nothing for so long is closed; Prometheus and the kubelet ask at least as often."""
+STOP_POLL_SECONDS = 0.1
+
+
+class ManagementServer:
+    """Serves /metrics, /health/live (`?startup` for the startup probe) and /health/ready."""
+
+    def __init__(self, host: str, port: int, health: Health, metrics: Metrics) -> None:
+        self._host = host
+        self._port = port
+        self._health = health
+        self._metrics = metrics
+        self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> int:
+        """Listen, and return the port (a free one where 0 was asked for). Raises: ConfigurationError."""
+        health, metrics = self._health, self._metrics
+
+        class Handler(_Handler):
+            def answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, str, bytes]:
+                if path == "/metrics":
+                    body, content_type = metrics.render(self.headers.get("Accept"))
+                    return 200, content_type, body
+                if path == "/health/live":
+                    status, body = health.live_report(is_startup="startup" in query)
+                    return status, JSON, body
+                if path == "/health/ready":
+                    status, body = health.ready_report()
+                    return status, JSON, body
+                return 404, "text/plain", b"The paths here are /metrics, /health/live and /health/ready.\n"
+
+        try:
+            family, *_, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
+            server_class = type("_FamilyServer", (_Server,), {"address_family": family})
+            self._server = server_class(address[:2], Handler)
+        except OSError as error:
+            raise _explained(self._host, self._port, error) from error
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_POLL_SECONDS,), name="headrace-management", daemon=True
+        )
+        self._thread.start()
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """Stop listening. Does not wait for connections; nothing happens where it was not started."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = self._thread = None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def server_bind(self) -> None:
+        """Bind without asking DNS for the host's full name, as http.server does: in a pod that can take seconds."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a client that went away."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = IDLE_SECONDS
+
+    def answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, str, bytes]:
+        """Return status, content type and body."""
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        status, content_type, body = self.answer(url.path, parse_qs(url.query, keep_blank_values=True))
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def version_string(self) -> str:
+        return "headrace"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Probes come every few seconds and are not logged."""
+
+
+def _explained(host: str, port: int, error: OSError) -> ConfigurationError:
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        trouble = "is taken by another process" if error.errno == errno.EADDRINUSE else "needs rights that are missing"
+        return ConfigurationError(
+            f"HEADRACE_MANAGEMENT_PORT={port} {trouble}; choose another port, or 0 for a free one."
+        )
+    return ConfigurationError(f"HEADRACE_MANAGEMENT_HOST={host} cannot be listened on: {error.strerror}.")

@@ -1,0 +1,45 @@
+"""The management paths for the application's own port, as a laptop uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request, Response
+from fastapi.params import Depends
+
+from headrace.telemetry.health import Health, Report
+from headrace.telemetry.metrics import Metrics
+
+
+def telemetry_routes(metrics_guards: Sequence[Depends] = ()) -> APIRouter:
+    """Return /metrics, /health/live and /health/ready; the guards protect /metrics alone, since probes bring no key.
+
+    They read `request.app.state.headrace.runtime`: its `health` and its `metrics`.
+    """
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/health/live")
+    async def live(request: Request) -> Response:
+        return _answer(_health(request).live_report(is_startup="startup" in request.query_params))
+
+    @router.get("/health/ready")
+    async def ready(request: Request) -> Response:
+        return _answer(_health(request).ready_report())
+
+    @router.get("/metrics", dependencies=list(metrics_guards))
+    def metrics(request: Request) -> Response:
+        """Rendered off the event loop: thousands of series take milliseconds."""
+        of_process: Metrics = request.app.state.headrace.runtime.metrics
+        body, content_type = of_process.render(request.headers.get("accept"))
+        return Response(body, headers={"content-type": content_type, "cache-control": "no-store"})
+
+    return router
+
+
+def _health(request: Request) -> Health:
+    health: Health = request.app.state.headrace.runtime.health
+    return health
+
+
+def _answer(report: Report) -> Response:
+    return Response(report.body, report.status, {"cache-control": "no-store"}, "application/json")

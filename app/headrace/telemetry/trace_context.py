@@ -1,0 +1,58 @@
+"""The W3C trace context as events carry it: the two strings `traceparent` and `tracestate`."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from opentelemetry.trace import SpanContext, TraceFlags
+from opentelemetry.trace.span import TraceState
+
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_FLAGS_END = 54
+"""Where the last digit of the flags stands, in every version."""
+
+
+class TraceContext(NamedTuple):
+    """The two strings that an event carries on."""
+
+    traceparent: str | None
+    tracestate: str | None
+
+
+def is_sampled(traceparent: str | None) -> bool:
+    """Return True where who started the trace keeps it: bit 0 of the flags, whatever the others are (2 is `random`)."""
+    return traceparent is not None and len(traceparent) > _FLAGS_END and traceparent[_FLAGS_END] in "13579bdf"
+
+
+def exemplar(traceparent: str | None) -> dict[str, str] | None:
+    """Return a histogram's exemplar for a sampled event, else None: a trace that nobody kept leads nowhere."""
+    context = parse(traceparent) if is_sampled(traceparent) else None
+    return {"trace_id": f"{context.trace_id:032x}"} if context else None
+
+
+def parse(traceparent: str | None, tracestate: str | None = None) -> SpanContext | None:
+    """Return the remote span that the strings name, or None where they name none (the sender's fault is ignored).
+
+    Source: W3C Trace Context Level 2, "Versioning of traceparent": a later version is read as far as it is known.
+    """
+    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    if match is None:
+        return None
+    version, trace_id, span_id, flags, rest = match.groups()
+    if version == "ff" or (version == "00" and rest):
+        return None
+    context = SpanContext(
+        trace_id=int(trace_id, 16),
+        span_id=int(span_id, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(int(flags, 16)),
+        trace_state=TraceState.from_header([tracestate]) if tracestate else None,
+    )
+    return context if context.is_valid else None
+
+
+def render(context: SpanContext) -> TraceContext:
+    """Return the strings that name the span."""
+    traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    return TraceContext(traceparent, context.trace_state.to_header() or None)

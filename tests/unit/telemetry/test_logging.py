@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from opentelemetry import trace
+
+from headrace.errors import ConfigurationError
+from headrace.settings import Settings
+from headrace.telemetry.logging import configure_logging, get_logger
+from headrace.telemetry.trace_context import parse
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+CONFIGURED = (
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+    "uvicorn.asgi",
+    "aiokafka",
+    "asyncpg",
+    "asyncio",
+    "opentelemetry",
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def loggers_are_put_back() -> Iterator[None]:
+    loggers = [logging.getLogger(), *map(logging.getLogger, CONFIGURED)]
+    before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def configured(**settings: Any) -> io.StringIO:
+    stream = io.StringIO()
+    configure_logging(Settings(**settings), stream)
+    return stream
+
+
+def test_a_log_entry_is_one_json_object_a_line() -> None:
+    stream = configured()
+    get_logger("headrace.engine").bind(subscription="wallets").warning("claim lost", partition=3, note="two\nlines")
+    (entry,) = lines(stream)
+    assert entry.pop("timestamp").endswith("Z")
+    assert entry == {
+        "level": "warning",
+        "logger": "headrace.engine",
+        "event": "claim lost",
+        "subscription": "wallets",
+        "partition": 3,
+        "note": "two\nlines",
+    }
+    assert list(json.loads(stream.getvalue()))[:4] == ["timestamp", "level", "logger", "event"]
+
+
+def test_the_standard_library_s_loggers_come_out_alike() -> None:
+    stream = configured()
+    logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
+    logging.getLogger("asyncpg").warning("odd %s", "thing")
+    assert [(entry["logger"], entry["level"], entry["event"]) for entry in lines(stream)] == [
+        ("uvicorn.error", "info", "Started server process [7]"),
+        ("asyncpg", "warning", "odd thing"),
+    ]
+
+
+def test_fields_may_have_the_names_of_a_record_s_own_attributes() -> None:
+    stream = configured()
+    get_logger("headrace").info("started", name="shop", module="m", args="a", process="p", message="50 %")
+    (entry,) = lines(stream)
+    assert (entry["name"], entry["module"], entry["args"], entry["message"]) == ("shop", "m", "a", "50 %")
+    assert entry["event"] == "started"
+
+
+def test_an_entry_carries_the_current_trace() -> None:
+    stream = configured()
+    context = parse(TRACEPARENT)
+    assert context is not None
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        get_logger("headrace").info("inside")
+    get_logger("headrace").info("outside")
+    inside, outside = lines(stream)
+    assert inside["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert inside["span_id"] == "00f067aa0ba902b7"
+    assert "trace_id" not in outside
+
+
+def test_bound_context_variables_are_written() -> None:
+    stream = configured()
+    with structlog.contextvars.bound_contextvars(correlation_id="c1"):
+        get_logger("headrace").info("inside")
+    assert lines(stream)[0]["correlation_id"] == "c1"
+
+
+def test_the_level_is_what_the_settings_say() -> None:
+    stream = configured(log_level="WARNING")
+    logger = get_logger("headrace")
+    logger.info("unheard")
+    logger.warning("heard")
+    assert [entry["event"] for entry in lines(stream)] == ["heard"]
+
+
+def test_aiokafka_s_chatter_and_the_access_log_need_debug() -> None:
+    stream = configured()
+    logging.getLogger("aiokafka.conn").warning("reconnecting")
+    logging.getLogger("aiokafka").error("broken")
+    logging.getLogger("uvicorn.access").info("GET /health/live 200")
+    assert [entry["event"] for entry in lines(stream)] == ["broken"]
+    stream = configured(log_level="DEBUG")
+    logging.getLogger("aiokafka.conn").warning("reconnecting")
+    logging.getLogger("uvicorn.access").info("GET /health/live 200")
+    assert [entry["event"] for entry in lines(stream)] == ["reconnecting", "GET /health/live 200"]
+
+
+def test_a_users_mistake_comes_without_a_traceback_and_a_crash_with_one() -> None:
+    stream = configured()
+    logger = get_logger("headrace")
+    for error in (ConfigurationError("HEADRACE_LOG is wrong."), RuntimeError("boom")):
+        try:
+            raise error
+        except Exception:
+            logger.exception("cannot start")
+    mistake, crash = lines(stream)
+    assert mistake["error"] == "HEADRACE_LOG is wrong."
+    assert "exception" not in mistake
+    assert "test_logging.py" in crash["exception"]
+
+
+def test_auto_is_readable_on_a_terminal_and_json_elsewhere() -> None:
+    terminal = Terminal()
+    configure_logging(Settings(), terminal)
+    get_logger("headrace").info("ready", port=8000)
+    assert "ready" in terminal.getvalue()
+    assert not terminal.getvalue().startswith("{")
+    assert lines_of_json(configured()) == 1
+
+
+def lines_of_json(stream: io.StringIO) -> int:
+    get_logger("headrace").info("ready")
+    return len(lines(stream))
+
+
+def test_the_console_format_works_without_a_terminal_and_without_colours() -> None:
+    stream = configured(log_format="console")
+    get_logger("headrace").info("ready", port=8000)
+    assert "port=8000" in stream.getvalue()
+    assert "\x1b[" not in stream.getvalue()
+
+
+def test_a_second_set_up_replaces_the_first() -> None:
+    first, second = configured(), configured()
+    get_logger("headrace").info("once")
+    assert lines(first) == []
+    assert len(lines(second)) == 1
+
+
+def test_handlers_of_the_application_and_of_tests_stay(caplog: pytest.LogCaptureFixture) -> None:
+    configured()
+    get_logger("headrace").info("seen by both", topic="wallets")
+    assert caplog.records[-1].getMessage() == "seen by both"
+
+
+def test_standard_error_is_the_one_of_the_moment(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings())
+    get_logger("headrace").info("ready")
+    assert json.loads(capsys.readouterr().err)["event"] == "ready"
+
+
+def test_a_logger_works_before_any_set_up_as_an_ordinary_one(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        get_logger("headrace.early").info("early", topic="wallets")
+    assert caplog.records[-1].getMessage() == "early"

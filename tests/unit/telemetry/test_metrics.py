@@ -1,0 +1,183 @@
+"""The catalogue of metrics is a promise to dashboards and alerts: names, kinds, labels and buckets are pinned."""
+
+from __future__ import annotations
+
+import platform
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from headrace.telemetry.metrics import B1, B2, B3, B4, Metrics, catalogue
+
+STP = "subscription topic partition"
+CATALOGUE = {
+    "ingest_accepted_total": (Counter, "topic type", None),
+    "ingest_rejected_total": (Counter, "reason", None),
+    "ingest_duration_seconds": (Histogram, "mode outcome", B1),
+    "ingest_batch_events": (Histogram, "mode", B4),
+    "log_produce_duration_seconds": (Histogram, "topic outcome", B1),
+    "log_produce_in_flight": (Gauge, "topic", None),
+    "log_fetched_records_total": (Counter, "subscription topic", None),
+    "log_fetched_bytes_total": (Counter, "subscription topic", None),
+    "topic_partitions": (Gauge, "topic", None),
+    "events_applied_total": (Counter, "subscription topic type", None),
+    "events_skipped_total": (Counter, "subscription topic reason", None),
+    "events_parked_total": (Counter, "subscription topic reason", None),
+    "events_dead_lettered_total": (Counter, "subscription topic reason", None),
+    "events_stray_total": (Counter, "subscription topic", None),
+    "event_age_seconds": (Histogram, "subscription", B3),
+    "batch_events": (Histogram, "subscription", B4),
+    "batch_duration_seconds": (Histogram, "subscription outcome", B2),
+    "batch_commit_duration_seconds": (Histogram, "subscription", B2),
+    "batch_reruns_total": (Counter, "subscription cause", None),
+    "lag_records": (Gauge, STP, None),
+    "oldest_pending_seconds": (Gauge, STP, None),
+    "next_offset": (Gauge, STP, None),
+    "claim_epoch": (Gauge, STP, None),
+    "claims_held": (Gauge, "subscription", None),
+    "claim_crash_suspects": (Gauge, "subscription", None),
+    "claim_duration_seconds": (Histogram, "subscription", B2),
+    "claim_fenced_total": (Counter, "subscription", None),
+    "rebalances_total": (Counter, "subscription cause", None),
+    "rebalance_standstill_seconds": (Histogram, "subscription", B2),
+    "client_recreated_total": (Counter, "subscription reason", None),
+    "subscription_paused": (Gauge, "subscription", None),
+    "lane_keys": (Gauge, "subscription topic", None),
+    "lane_events": (Gauge, "subscription topic", None),
+    "lane_oldest_seconds": (Gauge, "subscription topic", None),
+    "lane_released_total": (Counter, "subscription outcome", None),
+    "dead_letters_open": (Gauge, "subscription reason", None),
+    "dead_letters_decided_total": (Counter, "subscription decision", None),
+    "emits_committed_total": (Counter, "subscription topic", None),
+    "emits_published_total": (Counter, "subscription topic", None),
+    "emits_republished_total": (Counter, "subscription topic", None),
+    "emits_pending": (Gauge, "subscription", None),
+    "emits_oldest_pending_seconds": (Gauge, "subscription", None),
+    "handler_duration_seconds": (Histogram, "subscription handler kind", B2),
+    "handler_errors_total": (Counter, "subscription handler error", None),
+    "handler_killed_process_total": (Counter, "subscription handler", None),
+    "loop_blocked_seconds": (Histogram, "handler", (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)),
+    "db_pool_connections": (Gauge, "pool state", None),
+    "db_pool_size": (Gauge, "pool", None),
+    "db_pool_wait_seconds": (Histogram, "pool", B1),
+    "db_errors_total": (Counter, "kind", None),
+    "db_commit_unknown_total": (Counter, "subscription resolved", None),
+    "dedupe_window_seconds": (Gauge, "subscription", None),
+    "dedupe_window_ids": (Gauge, "subscription", None),
+    "schema_version": (Gauge, "phase", None),
+    "schema_version_expected": (Gauge, "phase", None),
+    "drain_duration_seconds": (Histogram, "", B2),
+    "drains_total": (Counter, "outcome", None),
+    "trace_spans_dropped_total": (Counter, "reason", None),
+    "build_info": (Gauge, "version python role", None),
+}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(version="1.2.3", role="all")
+
+
+def test_the_catalogue_is_what_dashboards_and_alerts_rely_on() -> None:
+    declared = {metric.name: (metric.kind, " ".join(metric.labels), metric.buckets) for metric in catalogue()}
+    assert declared == CATALOGUE
+
+
+def test_every_metric_follows_the_naming_rules() -> None:
+    for metric in catalogue():
+        assert metric.name.endswith("_total") == (metric.kind is Counter), metric.name
+        assert (metric.kind is Histogram) == (metric.buckets is not None), metric.name
+        assert metric.help and not metric.help.endswith("."), metric.name
+        if "partition" in metric.labels:
+            assert metric.kind is Gauge, f"{metric.name}: a counter with a partition loses increments when it moves"
+
+
+def test_every_metric_is_exposed_under_its_name_with_the_prefix(metrics: Metrics) -> None:
+    for metric in catalogue():
+        attribute = getattr(metrics, metric.name)
+        child = attribute.labels(**dict.fromkeys(metric.labels, "x")) if metric.labels else attribute
+        child.observe(1) if metric.kind is Histogram else child.inc()
+    exposed, _ = metrics.render(None)
+    for metric in catalogue():
+        suffix = "_count" if metric.kind is Histogram else ""
+        assert f"\nheadrace_{metric.name}{suffix}" in exposed.decode(), metric.name
+
+
+def test_build_info_says_what_runs(metrics: Metrics) -> None:
+    labels = {"version": "1.2.3", "python": platform.python_version(), "role": "all"}
+    assert metrics.registry.get_sample_value("headrace_build_info", labels) == 1
+
+
+def test_metrics_of_the_process_and_its_garbage_collector_are_included(metrics: Metrics) -> None:
+    exposed = metrics.render(None)[0].decode()
+    assert "process_resident_memory_bytes" in exposed
+    assert "python_gc_collections_total" in exposed
+
+
+def test_a_registry_that_is_given_is_filled() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry, version="1", role="worker").drains_total.labels(outcome="clean").inc()
+    assert registry.get_sample_value("headrace_drains_total", {"outcome": "clean"}) == 1
+
+
+def test_two_platforms_in_one_process_do_not_share_metrics() -> None:
+    first, second = Metrics(version="1", role="all"), Metrics(version="1", role="all")
+    first.drains_total.labels(outcome="clean").inc()
+    assert second.registry.get_sample_value("headrace_drains_total", {"outcome": "clean"}) is None
+
+
+def test_no_created_series_are_exposed(metrics: Metrics) -> None:
+    metrics.claim_fenced_total.labels(subscription="wallets").inc()
+    metrics.event_age_seconds.labels(subscription="wallets").observe(1)
+    for accept in (None, "application/openmetrics-text; version=1.0.0"):
+        assert b"_created" not in metrics.render(accept)[0]
+
+
+def test_openmetrics_with_exemplars_is_given_to_who_asks_for_it(metrics: Metrics) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    metrics.event_age_seconds.labels(subscription="wallets").observe(0.2, exemplar={"trace_id": trace_id})
+    asked, content_type = metrics.render("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3")
+    assert content_type.startswith("application/openmetrics-text")
+    assert trace_id.encode() in asked
+    assert asked.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize("accept", [None, "", "*/*", "text/html", "nonsense;;;,="])
+def test_plain_text_without_exemplars_is_given_to_everybody_else(metrics: Metrics, accept: str | None) -> None:
+    metrics.event_age_seconds.labels(subscription="wallets").observe(0.2, exemplar={"trace_id": "ab" * 16})
+    plain, content_type = metrics.render(accept)
+    assert content_type.startswith("text/plain")
+    assert b"ab" * 16 not in plain
+
+
+def test_an_undeclared_type_is_other(metrics: Metrics) -> None:
+    assert metrics.type_label("wallet.credited") == "other"
+    metrics.declare_types(["wallet.credited"])
+    assert metrics.type_label("wallet.credited") == "wallet.credited"
+    assert metrics.type_label("wallet.forged") == "other"
+    assert metrics.type_label(None) == "other"
+
+
+def test_a_handler_gets_twenty_error_classes_and_then_other(metrics: Metrics) -> None:
+    errors = [type(f"Error{n}", (Exception,), {})() for n in range(25)]
+    labels = [metrics.error_label("credit", error) for error in errors]
+    assert labels == [f"Error{n}" for n in range(20)] + ["other"] * 5
+    assert metrics.error_label("credit", errors[3]) == "Error3"
+    assert metrics.error_label("debit", errors[24]) == "Error24"
+
+
+def test_a_partition_that_left_takes_its_gauges_along(metrics: Metrics) -> None:
+    gauges = [metric.name for metric in catalogue() if "partition" in metric.labels]
+    for name in gauges:
+        for partition in (0, 1):
+            getattr(metrics, name).labels("wallets", "wallets", partition).set(7)
+    metrics.forget_partition("wallets", "wallets", 0)
+    metrics.forget_partition("wallets", "wallets", 5)
+    for name in gauges:
+        values = [
+            metrics.registry.get_sample_value(
+                f"headrace_{name}", {"subscription": "wallets", "topic": "wallets", "partition": partition}
+            )
+            for partition in ("0", "1")
+        ]
+        assert values == [None, 7], name
