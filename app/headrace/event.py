@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import builtins  # where a parameter named `type` hides the builtin
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Type, TypeVar, cast  # noqa: UP035 - a parameter named `type` hides the builtin
+from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -74,8 +75,12 @@ class Event(BaseModel):
         version: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        if type is None and topic is None:
+        super().__pydantic_init_subclass__()
+        if kwargs:
+            raise ConfigurationError(
+                f"{cls.__name__}: {next(iter(kwargs))}= says nothing; an event type has type, topic, key and version."
+            )
+        if (type, topic, key, version) == (None, None, None, 1):
             return  # an abstract base of a team's own events
         names = _checked_names(cls.__name__, type, topic, key, cls.model_fields)
         validator, serializer = cls.__pydantic_validator__, cls.__pydantic_serializer__
@@ -85,6 +90,8 @@ class Event(BaseModel):
                 return validator.validate_json(data, strict=True)
             except ValidationError as error:
                 raise _schema_error(names[0], error) from error
+            except Exception as error:
+                raise _check_failed(names[0], error) from error
 
         def encode(event: Any) -> bytes:
             try:
@@ -109,17 +116,20 @@ def event(
 ) -> Callable[[type[StructT]], type[StructT]]:
     """Declare a `msgspec.Struct` as an event type; the fast alternative to subclassing `Event`."""
 
-    def declare(model: Type[StructT]) -> Type[StructT]:
-        if not (inspect.isclass(model) and issubclass(model, msgspec.Struct)):
+    def declare(model: builtins.type[StructT]) -> builtins.type[StructT]:
+        declared: object = model
+        if not (inspect.isclass(declared) and issubclass(declared, msgspec.Struct)):
             raise ConfigurationError(f"@event declares a msgspec.Struct; {model!r} is none. Subclass headrace.Event.")
-        names = _checked_names(model.__name__, type, topic, key, {f: None for f in model.__struct_fields__})
+        names = _checked_names(model.__name__, type, topic, key, dict.fromkeys(model.__struct_fields__))
         decoder = msgspec.json.Decoder(model)
 
         def decode(data: bytes) -> Any:
             try:
                 return decoder.decode(data)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise SchemaError(f"{names[0]}: {error}", [{"message": str(error)}]) from error
+            except Exception as error:
+                raise _check_failed(names[0], error) from error
 
         def schema() -> dict[str, Any]:
             return msgspec.json.schema(model)
@@ -143,10 +153,13 @@ def event(
     return declare
 
 
-
 def event_type_of(model: object) -> EventType | None:
-    """Return the declared event type of a model class or of an instance, or None where it was not declared."""
-    return cast("EventType | None", getattr(model, MARK, None))
+    """Return the declared event type of a model class or of an instance, or None where it was not declared.
+
+    A declaration is not inherited: a subclass is another model, and its instances are not what the type decodes to.
+    """
+    declared = model if isinstance(model, type) else type(model)
+    return cast("EventType | None", declared.__dict__.get(MARK))
 
 
 def _checked_names(
@@ -170,3 +183,9 @@ def _schema_error(type_name: str, error: ValidationError) -> SchemaError:
     first = details[0]
     where = f"{first['location']}: " if first["location"] else ""
     return SchemaError(f"{type_name}: {where}{first['message']}", details)
+
+
+def _check_failed(type_name: str, error: Exception) -> SchemaError:
+    """A check of the team's own raised what is no verdict: the event's end, not the partition's."""
+    message = f"a check of the event type raised {type(error).__name__}: {error}"
+    return SchemaError(f"{type_name}: {message}", [{"message": message}])

@@ -6,6 +6,7 @@ faults too, except the ones that Kubernetes injects for a Service named `headrac
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,15 +15,18 @@ from typing import Any, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from headrace.errors import ConfigurationError
 
+PREFIX = "HEADRACE_"
 EMBEDDED = "embedded"
 MEMORY = "memory"
 Role = Literal["all", "ingest", "worker"]
 
-_SERVICE_LINK = re.compile(r"^HEADRACE(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_[A-Z0-9_]+)?)$")
+_SERVICE_LINK = re.compile(r"HEADRACE(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_[A-Z0-9_]+)")
+_PORT_LINK = re.compile(r"(tcp|udp|sctp)://")
+"""The value of `HEADRACE_..._PORT` as Kubernetes injects it; a name alone could be a misspelt setting."""
 
 
 def _component(prefix: str) -> SettingsConfigDict:
@@ -56,7 +60,10 @@ class KafkaSettings(BaseSettings):
     request_timeout_seconds: float = Field(30.0, ge=1, description="A request without an answer fails after this.")
     linger_seconds: float = Field(0.005, ge=0, le=1, description="How long the producer waits to fill a batch.")
     batch_bytes: int = Field(262_144, ge=1_024, description="The producer's largest batch per partition.")
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("lz4", description="The producer's codec.")
+    max_record_bytes: int = Field(
+        1_048_576, ge=1_024, description="A larger event is refused; keep it at the brokers' message.max.bytes."
+    )
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("zstd", description="The producer's codec.")
     fetch_bytes: int = Field(1_048_576, ge=1_024, description="Read ahead per partition; bounds a worker's memory.")
     client_rack: str | None = Field(None, description="This client's rack, to read from the nearest replica.")
     replication_factor: int = Field(-1, ge=-1, description="Replicas of created topics; -1 is the brokers' default.")
@@ -150,7 +157,8 @@ class IngestSettings(BaseSettings):
     timeout_seconds: float = Field(10.0, gt=0, description="An unacknowledged publish is answered 503 after this.")
     allow_unauthenticated: bool = Field(
         False,
-        description="Serve other addresses than loopback without API keys: ANYBODY WHO REACHES THE PORT MAY PUBLISH AND OPERATE.",
+        description="Serve other addresses than loopback without API keys: ANYBODY WHO REACHES THE PORT MAY PUBLISH "
+        "AND OPERATE.",
     )
     max_streams: int = Field(50, ge=1, description="Open `GET /events/stream` connections; more are answered 429.")
 
@@ -158,7 +166,7 @@ class IngestSettings(BaseSettings):
 class Settings(BaseSettings):
     """`HEADRACE_...`: the platform as a whole, and its components."""
 
-    model_config = _component("HEADRACE_")
+    model_config = _component(PREFIX)
 
     log: str = Field(EMBEDDED, description="`embedded`, `memory`, or `kafka://host:port[,host:port]`.")
     database: SecretStr = Field(SecretStr(EMBEDDED), description="`embedded` or `postgresql://user@host:port/name`.")
@@ -192,17 +200,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        kind = self.log.split("://", 1)[0]
-        if self.log not in (EMBEDDED, MEMORY) and kind != "kafka":
+        if self.log not in (EMBEDDED, MEMORY) and not self.is_kafka:
             raise ValueError("HEADRACE_LOG must be embedded, memory or kafka://host:port[,host:port]")
-        if kind == "kafka" and not all(re.fullmatch(r"\S+:\d{1,5}", broker) for broker in self.kafka_brokers):
+        if "@" in self.log:
+            raise ValueError(
+                "HEADRACE_LOG holds no user and no password; "
+                "set HEADRACE_KAFKA_USERNAME and HEADRACE_KAFKA_PASSWORD_FILE"
+            )
+        if not all(_is_broker(broker) for broker in self.kafka_brokers):
             raise ValueError("HEADRACE_LOG=kafka:// needs host:port for every broker, separated by commas")
-        if kind != "kafka" and self.role != "all":
+        if not self.is_kafka and self.role != "all":
             raise ValueError(f"HEADRACE_ROLE={self.role} needs a log that processes share: HEADRACE_LOG=kafka://...")
-        url = self.database.get_secret_value()
-        if url != EMBEDDED and urlsplit(url).scheme not in ("postgresql", "postgres"):
+        if not self.is_database_embedded and not _is_postgres(self.database.get_secret_value()):
             raise ValueError("HEADRACE_DATABASE must be embedded or postgresql://user@host:port/name")
-        if kind == "kafka" and self.database_options.idle_in_transaction_seconds >= self.kafka.session_timeout_seconds:
+        if self.is_kafka and self.database_options.idle_in_transaction_seconds >= self.kafka.session_timeout_seconds:
             raise ValueError(
                 "HEADRACE_DATABASE_IDLE_IN_TRANSACTION_SECONDS must be below HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS"
             )
@@ -257,12 +268,17 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
             parts[field] = component()
         except ValidationError as error:
             faults += _explain(component, error)
+            parts[field] = component.model_construct()  # its defaults, so that the others are checked, too
     try:
-        settings = Settings(**parts, **(overrides or {})) if len(parts) == len(COMPONENTS) else Settings()
+        settings = Settings(**parts, **(overrides or {}))
     except ValidationError as error:
-        faults += [fault for fault in _explain(Settings, error) if fault not in faults]
+        faults += _explain(Settings, error)
+    except SettingsError:
+        pass  # a variable with a component's name, HEADRACE_KAFKA: no such setting, and named above
+    if len(faults) == 1:
+        raise ConfigurationError(f"a setting is wrong: {faults[0]}")
     if faults:
-        raise ConfigurationError("the settings are wrong:\n  " + "\n  ".join(dict.fromkeys(faults)))
+        raise ConfigurationError("the settings are wrong:\n  " + "\n  ".join(faults))
     return settings
 
 
@@ -280,19 +296,31 @@ def _unknown_variables() -> list[str]:
     known = {name for name, _ in variables()}
     return [
         name
-        for name in os.environ
-        if name.startswith("HEADRACE_")
+        for name, value in os.environ.items()
+        if name.startswith(PREFIX)
         and not name.startswith("HEADRACE_TEST_")
         and name not in known
-        and not _SERVICE_LINK.match(name)
+        and not _SERVICE_LINK.fullmatch(name)
+        and not (name.endswith("_PORT") and _PORT_LINK.match(value))
     ]
 
 
 def _closest(name: str) -> str:
-    import difflib
+    tails = {known.removeprefix(PREFIX): known for known, _ in variables()}
+    found = difflib.get_close_matches(name.removeprefix(PREFIX), tails, n=1)
+    return f"; did you mean {tails[found[0]]}?" if found else ""
 
-    found = difflib.get_close_matches(name, [known for known, _ in variables()], n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+
+def _is_broker(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    return bool(host) and " " not in host and port.isdecimal() and 0 < int(port) <= 65_535
+
+
+def _is_postgres(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("postgresql", "postgres")
+    except ValueError:
+        return False
 
 
 def _explain(component: type[BaseSettings], error: ValidationError) -> list[str]:

@@ -35,7 +35,7 @@ class Emit(Protocol):
 
 
 class Transaction:
-    """The batch's own transaction in Postgres: SQL done through it commits with state, emits and progress, or not at all.
+    """The batch's own transaction in Postgres: its SQL commits with state, emits and progress, or not at all.
 
     The methods are asyncpg's. Transaction control belongs to the platform and is refused.
     """
@@ -68,7 +68,8 @@ class Transaction:
     async def _guard(self, query: str, call: Any, *args: Any, timeout: float | None) -> Any:
         if _CONTROL.search(query):
             raise ConfigurationError(
-                "a handler's Transaction commits with its batch; remove BEGIN, COMMIT, ROLLBACK and SAVEPOINT from its SQL."
+                "a handler's Transaction commits with its batch; "
+                "remove BEGIN, COMMIT, ROLLBACK and SAVEPOINT from its SQL."
             )
         try:
             return await call(query, *args, timeout=timeout)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
+import msgspec
 from fastapi.params import Depends
+from pydantic import BaseModel
 
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
@@ -24,7 +27,17 @@ MENU = "the event (annotated with its class), Envelope, State[T], Emit, Transact
 class Signature:
     """What a function asks for, and `call`, which hands it over by position."""
 
-    __slots__ = ("call", "dependencies", "events", "is_async", "name", "states", "wants_envelope", "wants_transaction")
+    __slots__ = (
+        "_is_dependency",
+        "call",
+        "dependencies",
+        "events",
+        "is_async",
+        "name",
+        "states",
+        "wants_envelope",
+        "wants_transaction",
+    )
 
     def __init__(
         self,
@@ -34,8 +47,10 @@ class Signature:
         is_dependency: bool = False,
     ) -> None:
         self.name: str = getattr(function, "__qualname__", repr(function)).rpartition("<locals>.")[2]
-        self.is_async: bool = inspect.iscoroutinefunction(function)
-        if inspect.isasyncgenfunction(function) and not is_dependency:
+        body = _body(function)
+        self.is_async: bool = inspect.iscoroutinefunction(body)
+        self._is_dependency = is_dependency
+        if inspect.isasyncgenfunction(body) and not is_dependency:
             raise ConfigurationError(
                 f"{self.name}: an async handler cannot yield; return a list of events, or call emit."
             )
@@ -43,7 +58,7 @@ class Signature:
         self.states: list[StateType] = []
         self.dependencies: list[Dependency] = []
         self.wants_envelope = self.wants_transaction = False
-        hints = _hints(function, self.name, local_names)
+        hints = _hints(body, self.name, local_names)
         arguments = []
         for parameter in _parameters(function, self.name):
             source = self._source(parameter, hints.get(parameter.name, inspect.Parameter.empty), local_names)
@@ -85,7 +100,7 @@ class Signature:
             self.events = models
             return "event"
         shown = getattr(hint, "__name__", None) or str(hint)
-        advice = f" For a value kept per key write State[{shown}]." if inspect.isclass(hint) else ""
+        advice = f" For a value kept per key write State[{shown}]." if _is_state(hint) else ""
         raise ConfigurationError(f"{where}: {shown} cannot be injected; a handler takes {MENU}.{advice}")
 
     def _state(self, model: Any, where: str) -> str:
@@ -100,7 +115,7 @@ class Signature:
         if depends.dependency is None:
             raise ConfigurationError(f"{where}: Depends() needs the function to call: Depends(get_rates).")
         dependency = Dependency(depends.dependency, local_names)
-        if dependency.is_async and not self.is_async:
+        if dependency.is_async and not self.is_async and not self._is_dependency:
             raise ConfigurationError(
                 f"{where}: {dependency.signature.name} is async, so the handler must be `async def {self.name}(...)`."
             )
@@ -110,7 +125,7 @@ class Signature:
 
 
 class Dependency:
-    """A function named in `Depends(...)`: called per event, its clean-up (after `yield`) runs when the handler is done."""
+    """A function named in `Depends(...)`: called per event; what follows its `yield` runs when the handler is done."""
 
     __slots__ = ("is_async", "is_generator", "signature")
 
@@ -122,10 +137,20 @@ class Dependency:
                 f"Depends({nested.name}): a dependency takes the event, Envelope or other dependencies; "
                 "ask for State and Transaction in the handler itself."
             )
-        self.is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        body = _body(function)
+        self.is_generator = inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body)
         self.is_async: bool = (
-            nested.is_async or inspect.isasyncgenfunction(function) or any(d.is_async for d in nested.dependencies)
+            nested.is_async or inspect.isasyncgenfunction(body) or any(d.is_async for d in nested.dependencies)
         )
+
+
+def _body(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the plain function behind a partial, a class or a callable object."""
+    if isinstance(function, functools.partial):
+        return _body(function.func)
+    if inspect.isclass(function):
+        return function.__init__
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _hints(function: Callable[..., Any], name: str, local_names: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -133,7 +158,8 @@ def _hints(function: Callable[..., Any], name: str, local_names: Mapping[str, An
         return typing.get_type_hints(function, localns=dict(local_names or {}), include_extras=True)
     except NameError as error:
         raise ConfigurationError(
-            f"{name}: the annotation {error.name!r} is not known where the handler is declared; import or define it there."
+            f"{name}: the annotation {error.name!r} is not known where the handler is declared; "
+            "import or define it there."
         ) from error
 
 
@@ -150,6 +176,10 @@ def _event_models(hint: Any) -> tuple[type[Any], ...]:
     if members and all(inspect.isclass(member) and event_type_of(member) for member in members):
         return members
     return ()
+
+
+def _is_state(hint: Any) -> bool:
+    return inspect.isclass(hint) and issubclass(hint, (BaseModel, msgspec.Struct))
 
 
 _UNION = type(int | str)

@@ -15,7 +15,7 @@ from headrace.state.codec import StateType
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 Start = Literal["earliest", "latest"]
 
-_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,99}$")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 class Handler:
@@ -40,9 +40,10 @@ class Subscription:
     """
 
     def __init__(self, name: str, start: Start = "earliest") -> None:
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             raise ConfigurationError(
-                f"subscription {name!r}: a name has 1 to 100 of a-z, 0-9, '.', '_', '-' and starts with a letter or digit."
+                f"subscription {name!r}: a name has 1 to 100 of a-z, 0-9, '.', '_', '-' "
+                "and starts with a letter or digit."
             )
         self.name = name
         self.start: Start = start
@@ -65,18 +66,36 @@ class Subscription:
 
         Raises: ConfigurationError when the signature asks for what cannot be injected, or a type has a handler.
         """
+        event_types = self._declared(models)
         caller = sys._getframe(1)
         local_names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
 
         def declare(function: FunctionT) -> FunctionT:
-            self._add(function, models, local_names)
+            self._add(function, event_types, local_names)
             return function
 
         return declare
 
-    def _add(self, function: Callable[..., Any], models: tuple[type[Any], ...], names: Mapping[str, Any]) -> None:
+    def _declared(self, models: tuple[Any, ...]) -> list[EventType]:
         if not models:
-            raise ConfigurationError(f"name the event types: @{self.name}.on(WalletCredited).")
+            raise ConfigurationError(
+                f"subscription {self.name!r}: name the event types that the handler takes: .on(WalletCredited)."
+            )
+        event_types = []
+        for model in models:
+            event_type = event_type_of(model) if isinstance(model, type) else None
+            if event_type is None:
+                name = getattr(model, "__name__", repr(model))
+                advice = (
+                    f'declare it as class {name}(Event, type="...", topic="...")'
+                    if isinstance(model, type)
+                    else "write the class in parentheses: .on(WalletCredited)"
+                )
+                raise ConfigurationError(f"subscription {self.name!r}: {name} is no event type; {advice}.")
+            event_types.append(event_type)
+        return event_types
+
+    def _add(self, function: Callable[..., Any], event_types: list[EventType], names: Mapping[str, Any]) -> None:
         signature = Signature(function, names)
         handler = Handler(function, signature)
         where = f"subscription {self.name!r}, handler {handler.name}"
@@ -87,18 +106,8 @@ class Subscription:
                     f"{where}: two states are named {state.name!r} ({known.model.__qualname__}, "
                     f"{state.model.__qualname__}); rename one class, since its lower-case name is its identity."
                 )
-        for model in models:
-            event_type = event_type_of(model)
-            if event_type is None:
-                raise ConfigurationError(
-                    f"{where}: {getattr(model, '__name__', model)!r} is no event type; declare it as "
-                    f'class {getattr(model, "__name__", "Thing")}(Event, type="...", topic="...").'
-                )
-            if signature.events and not issubclass(model, signature.events):
-                raise ConfigurationError(
-                    f"{where}: its event parameter is a {signature.events[0].__name__}, but it is declared for "
-                    f"{model.__name__}; make both the same."
-                )
+        for event_type in event_types:
+            _check_takes(signature, event_type, where)
             if event_type.type in self.handlers:
                 raise ConfigurationError(
                     f"{where}: {event_type.type} already has the handler {self.handlers[event_type.type].name}; "
@@ -106,3 +115,15 @@ class Subscription:
                 )
             self.handlers[event_type.type] = handler
             self.event_types[event_type.type] = event_type
+
+
+def _check_takes(signature: Signature, event_type: EventType, where: str) -> None:
+    """Refuse a function, or a dependency of it, whose event parameter is of another class than the handled one."""
+    if signature.events and not issubclass(event_type.model, signature.events):
+        shown = " | ".join(model.__name__ for model in signature.events)
+        raise ConfigurationError(
+            f"{where}: the event parameter of {signature.name} is a {shown}, but the handler is declared for "
+            f"{event_type.model.__name__}; make both the same."
+        )
+    for dependency in signature.dependencies:
+        _check_takes(dependency.signature, event_type, where)

@@ -1,0 +1,26 @@
+"""The public names: whoever changes them sees it here, and writes it in the changelog."""
+
+from __future__ import annotations
+
+import headrace
+
+
+def test_public_names_are_these() -> None:
+    assert headrace.__all__ == [
+        "Emit",
+        "Envelope",
+        "Event",
+        "Headrace",
+        "HeadraceError",
+        "Record",
+        "State",
+        "Subscription",
+        "Transaction",
+        "__version__",
+        "event",
+    ]
+
+
+def test_every_public_name_exists() -> None:
+    for name in headrace.__all__:
+        assert getattr(headrace, name) is not None
