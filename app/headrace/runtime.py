@@ -61,7 +61,13 @@ class Runtime:
         self.settings = settings
         self.registry = registry
         self.metrics = Metrics(version=VERSION, role=settings.role)
-        self.tracing = Tracing(registry.service, metrics=self.metrics)
+        self.tracing = Tracing(
+            service=registry.service,
+            version=VERSION,
+            system="kafka" if settings.is_kafka else "headrace",
+            server_address=settings.log.partition("://")[2] or None,
+            metrics=self.metrics,
+        )
         self.health = Health()
         self.log: Log | None = None
         self.pool: asyncpg.Pool[Any] | None = None
@@ -77,6 +83,7 @@ class Runtime:
         )
         self._executor = ThreadPoolExecutor(settings.engine.handler_threads, thread_name_prefix="handlers")
         self._postgres: EmbeddedPostgres | None = None
+        self._address: str | None = None
         self._monitor: LoopMonitor | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._scratch: str | None = None
@@ -107,7 +114,7 @@ class Runtime:
         started = time.monotonic()
         self.begin_drain()
         limit = self.settings.engine.drain_seconds
-        with self.tracing.drain():
+        with self.tracing.drain(sum(len(consumer.workers) for consumer in self.consumers.values())):
             results = await asyncio.gather(*(consumer.stop(limit) for consumer in self.consumers.values()))
         for task in self._tasks:
             task.cancel()
@@ -211,13 +218,14 @@ class Runtime:
         return pool
 
     async def _embedded_url(self) -> str:
-        if self._postgres is None:
+        if self._address is None:
             folder = self.settings.data_dir / "postgres"
             if self.settings.log == MEMORY:
                 self._scratch = tempfile.mkdtemp(prefix="headrace-")
                 folder = Path(self._scratch) / "postgres"
             self._postgres = EmbeddedPostgres(folder)
-        return await self._postgres.start()
+            self._address = await self._postgres.start()
+        return self._address
 
     async def _wait_for_schema(self, pool: asyncpg.Pool[Any]) -> None:
         """Wait, unready, until the schema is as new as this code. Raises: ConfigurationError (it is newer)."""

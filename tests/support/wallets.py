@@ -81,7 +81,14 @@ MALFORMED = [
 
 
 def wallet_stream(
-    expected: Expected, count: int, *, customers: int = 500, duplicates: float = 0.1, malformed: float = 0.01, seed: int = 1
+    expected: Expected,
+    count: int,
+    *,
+    customers: int = 500,
+    duplicates: float = 0.1,
+    malformed: float = 0.01,
+    credits: float = 0.55,
+    seed: int = 1,
 ) -> Iterator[Wire]:
     """Yield `count` records: distinct events, repeats of earlier ones, and bytes that are no events."""
     randomness = random.Random(seed)
@@ -96,7 +103,7 @@ def wallet_stream(
             yield randomness.choice(sent)
         else:
             customer = f"customer-{randomness.randrange(customers)}"
-            amount, is_credit = randomness.randint(1, 100), randomness.random() < 0.55
+            amount, is_credit = randomness.randint(1, 100), randomness.random() < credits
             expected.apply(customer, amount, is_credit=is_credit)
             record = wallet_record(f"e-{seed}-{number}", customer, amount, is_credit=is_credit)
             sent.append(record)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from headrace.cloudevents import encode_record, event_key
+from headrace.cloudevents import declared_key, encode_record
 from headrace.engine.items import Item
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
@@ -51,19 +51,21 @@ class Emitter:
         source = cause.envelope
         identity = f"{self._source}\x00{source.source}\x00{source.id}\x00{self._position}"
         self._position += 1
+        event_id = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+        if key is None:
+            key = declared_key(event_type, event) or event_id
         envelope = Envelope(
-            id=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
+            id=event_id,
             source=self._source,
             type=event_type.type,
             time=datetime.now(UTC),
             datacontenttype="application/json",
+            partitionkey=key,
             traceparent=source.traceparent,
             tracestate=source.tracestate,
             correlationid=source.correlationid or source.id,
             causationid=source.id,
         )
-        key = event_key(envelope, event_type, event) if key is None else key
-        envelope = msgspec.structs.replace(envelope, partitionkey=key)
         record = encode_record(envelope, event_type.encode(event), topic=event_type.topic, key=key)
         self.emitted.append((cause, record))
 

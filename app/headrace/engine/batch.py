@@ -85,7 +85,7 @@ class BatchProcessor:
                 items = self._reader.read(chunk, self._memory.windows[claim.source.topic].ids)
                 for item in items:
                     if item.record.offset in doomed and item.outcome is Outcome.READY:
-                        item.outcome, item.error = doomed[item.record.offset]
+                        item.failed(*doomed[item.record.offset])
                 return items
 
             try:
@@ -128,10 +128,10 @@ class BatchProcessor:
                 is_head = key not in heads
                 heads.add(key)
                 if is_head and key in worn_out:
-                    item.outcome, item.error = Outcome.HANDLER_ERROR, HandlerError(KILLED, "")
+                    item.failed(Outcome.HANDLER_ERROR, HandlerError(KILLED, ""))
                 elif key in refused:
-                    item.outcome = Outcome.HANDLER_ERROR if is_head else Outcome.BEHIND_KEY
-                    item.error = HandlerError(lanes.by_key[key].error, "")
+                    outcome = Outcome.HANDLER_ERROR if is_head else Outcome.BEHIND_KEY
+                    item.failed(outcome, HandlerError(lanes.by_key[key].error, ""))
             return items
 
         self._careful = True
@@ -245,7 +245,9 @@ class BatchProcessor:
         lanes, opened = self._memory.lanes, dict[str, Lane]()
         if effects.kind == RETRY:
             self._collect_retry(effects)
+            effects.count()
             return
+        effects.count()
         number = lanes.next_number
         for item in effects.items:
             outcome = item.outcome

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import asyncpg
 from headrace.dead_letters.store import bury
 from headrace.emits.emitter import pack
 from headrace.engine.claim import Claim, Fingerprint
-from headrace.engine.items import DEAD, PARKED, SKIPPED, Item, Outcome
+from headrace.engine.items import APPLIED, DEAD, PARKED, SKIPPED, Item, Outcome
 from headrace.engine.lanes import ATTEMPT, CLOSE, UNPARK, Lane, open_lanes, park
 from headrace.log.ports import NewRecord
 from headrace.state.store import write
@@ -50,9 +51,16 @@ class Effects:
     closed: list[str] = field(default_factory=list)
     """Keys whose lane is empty from now on."""
 
-    def count(self, outcomes: frozenset[Outcome]) -> int:
+    tally: Counter[tuple[Outcome, str]] = field(default_factory=Counter)
+    """Items by (outcome, event type)."""
+
+    def count(self) -> None:
+        """Fill `tally`, once every outcome is known."""
+        self.tally = Counter([(item.outcome, item.envelope.type) for item in self.items])
+
+    def total(self, outcomes: Container[Outcome]) -> int:
         """Return how many items ended in one of the outcomes."""
-        return sum(1 for item in self.items if item.outcome in outcomes)
+        return sum(count for (outcome, _), count in self.tally.items() if outcome in outcomes)
 
 
 async def write_effects(
@@ -85,10 +93,10 @@ async def write_effects(
             claim.epoch,
             claim.next_offset,
             effects.next_offset,
-            effects.count(frozenset({Outcome.APPLIED})),
-            effects.count(SKIPPED),
-            effects.count(PARKED) if effects.kind == BATCH else 0,
-            effects.count(DEAD),
+            effects.total(APPLIED),
+            effects.total(SKIPPED),
+            effects.total(PARKED) if effects.kind == BATCH else 0,
+            effects.total(DEAD),
             b"".join(effects.identities),
             pack([record for _, record in effects.emits]) if effects.emits else None,
         )

@@ -171,8 +171,8 @@ class Consumer:
         windows = [window for worker in self.workers.values() for window in worker.memory.windows.values()]
         metrics.dedupe_window_ids.labels(subscription=name).set(sum(len(window) for window in windows))
         relays = [source.relay for worker in self.workers.values() for source in worker.sources.values()]
-        metrics.emits_pending.labels(subscription=name, topic=topic).set(sum(relay.pending for relay in relays))
-        metrics.emits_oldest_pending_seconds.labels(subscription=name, topic=topic).set(
+        metrics.emits_pending.labels(subscription=name).set(sum(relay.pending for relay in relays))
+        metrics.emits_oldest_pending_seconds.labels(subscription=name).set(
             max((relay.oldest_pending_seconds for relay in relays), default=0.0)
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 from headrace.envelope import Envelope
 from headrace.event import EventType
 from headrace.handlers.subscription import Handler
@@ -28,45 +30,47 @@ class Outcome(Enum):
     UNKNOWN_TYPE = "unknown_type"
     GAVE_UP = "gave_up"
 
+    __hash__ = object.__hash__  # Enum's own is a Python function, called for every item that is counted
 
+
+APPLIED = frozenset({Outcome.APPLIED})
 SKIPPED = frozenset({Outcome.DUPLICATE_ID, Outcome.DUPLICATE_OFFSET, Outcome.UNHANDLED})
 PARKED = frozenset({Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.PROCESS_KILLED, Outcome.DATA_REFUSED})
 DEAD = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE, Outcome.GAVE_UP})
 
 
-class Item:
-    """One record on its way through a batch. Fields past `record` are set as far as the record could be read."""
+NO_ENVELOPE = Envelope(id="-", source="-", type="-")
 
-    __slots__ = (
-        "envelope",
-        "error",
-        "event",
-        "event_type",
-        "handler",
-        "identity",
-        "key",
-        "number",
-        "outcome",
-        "record",
-    )
 
-    def __init__(self, record: Record, outcome: Outcome = Outcome.READY) -> None:
-        self.record = record
-        self.outcome = outcome
-        self.envelope: Envelope = NO_ENVELOPE
-        self.event_type: EventType | None = None
-        self.event: Any = None
-        self.handler: Handler | None = None
-        self.identity = b""
-        self.key: str | None = None
-        self.error: BaseException | None = None
-        self.number = 0
-        """Its place in the lane, for an item of a lane."""
+class Item(msgspec.Struct, gc=False, eq=False):
+    """One record on its way through a batch. Fields past `record` are set as far as the record could be read.
+
+    Not tracked by the garbage collector, since a batch makes thousands: `error` is kept without its traceback, whose
+    frames would lead back here (`failed`).
+    """
+
+    record: Record
+    outcome: Outcome = Outcome.READY
+    envelope: Envelope = NO_ENVELOPE
+    event_type: EventType | None = None
+    event: Any = None
+    handler: Handler | None = None
+    identity: bytes = b""
+    key: str | None = None
+    error: BaseException | None = None
+    number: int = 0
+    """Its place in the lane, for an item of a lane."""
 
     @property
     def is_named(self) -> bool:
         """True where the envelope could be read."""
         return self.envelope is not NO_ENVELOPE
 
-
-NO_ENVELOPE = Envelope(id="-", source="-", type="-")
+    def failed(self, outcome: Outcome, error: BaseException) -> None:
+        """Note what went wrong, and with it what becomes of the record."""
+        self.outcome = outcome
+        cause: BaseException | None = error
+        while cause is not None:
+            cause.__traceback__ = None
+            cause = cause.__cause__
+        self.error = error

@@ -42,8 +42,7 @@ class RecordReader:
             try:
                 self._read(item, seen, fresh, decoder)
             except EventError as error:
-                item.outcome = _OUTCOMES.get(error.reason, Outcome.DECODE)
-                item.error = error
+                item.failed(_OUTCOMES.get(error.reason, Outcome.DECODE), error)
         return items
 
     def _read(self, item: Item, seen: Set[bytes], fresh: set[bytes], decoder: Decoder | None) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from headrace.engine.claim import Claim
 from headrace.engine.commit import BATCH, Effects
 from headrace.engine.context import EngineContext
-from headrace.engine.items import DEAD, PARKED, SKIPPED, Outcome
-from headrace.errors import HandlerError
+from headrace.engine.items import APPLIED, DEAD, PARKED, SKIPPED, Item, Outcome
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.log.partitioner import partition_for
 from headrace.telemetry.logging import get_logger
@@ -93,8 +93,7 @@ class Reporter:
 
     def _count_outcomes(self, topic: str, effects: Effects) -> None:
         name, is_retry = self._name, effects.kind != BATCH
-        counts = Counter((item.outcome, item.envelope.type if item.handler else "") for item in effects.items)
-        for (outcome, event_type), count in counts.items():
+        for (outcome, event_type), count in effects.tally.items():
             if outcome is Outcome.APPLIED:
                 self._child("events_applied_total", subscription=name, topic=topic, type=event_type).inc(count)
                 if is_retry:
@@ -121,28 +120,29 @@ class Reporter:
             observe_counted(self._child("event_age_seconds", subscription=self._name), ages)
 
     def _log_failures(self, effects: Effects) -> None:
+        """One line per batch, reason and handler: the first failure, and how many there were."""
+        failures: dict[tuple[Outcome, str], list[Item]] = {}
         for item in effects.items:
-            if item.error is None:
-                continue
-            handler = item.handler.name if item.handler else "-"
-            if item.outcome is Outcome.HANDLER_ERROR or item.outcome is Outcome.GAVE_UP:
-                cause = item.error.__cause__ or item.error
-                self._child(
-                    "handler_errors_total",
-                    subscription=self._name,
-                    handler=handler,
-                    error=self._metrics.error_label(handler, cause),
-                ).inc()
-            if item.outcome is Outcome.PROCESS_KILLED:
-                self._child("handler_killed_process_total", subscription=self._name, handler=handler).inc()
+            if item.error is not None:
+                failures.setdefault((item.outcome, item.handler.name if item.handler else "-"), []).append(item)
+        for (outcome, handler), items in failures.items():
+            if outcome in (Outcome.HANDLER_ERROR, Outcome.GAVE_UP):
+                for item in items:
+                    assert item.error is not None
+                    error = self._metrics.error_label(handler, item.error.__cause__ or item.error)
+                    self._child("handler_errors_total", subscription=self._name, handler=handler, error=error).inc()
+            if outcome is Outcome.PROCESS_KILLED:
+                self._child("handler_killed_process_total", subscription=self._name, handler=handler).inc(len(items))
+            first = items[0]
             self._logger.warning(
-                "dead letter" if item.outcome in DEAD else "event parked",
-                topic=item.record.topic,
-                offset=item.record.offset,
-                event_id=item.envelope.id if item.is_named else None,
-                handler=item.error.handler if isinstance(item.error, HandlerError) and item.error.handler else handler,
-                reason=item.outcome.value,
-                error=str(item.error)[:500],
+                "dead letter" if outcome in DEAD else "event parked",
+                events=len(items),
+                reason=outcome.value,
+                handler=handler,
+                topic=first.record.topic,
+                offset=first.record.offset,
+                event_id=first.envelope.id if first.is_named else None,
+                error=str(first.error)[:500],
             )
 
     def _trace(self, claim: Claim, effects: Effects, started_ns: int, ended_ns: int, commit_ns: int) -> None:
@@ -151,7 +151,7 @@ class Reporter:
             for item in effects.items
             if (e := item.envelope).traceparent is not None
         ]
-        parked = effects.count(PARKED)
+        parked = effects.total(PARKED)
         self._context.tracing.batch(
             subscription=self._name,
             topic=claim.source.topic,
@@ -162,8 +162,8 @@ class Reporter:
             first_offset=effects.items[0].record.offset,
             last_offset=effects.items[-1].record.offset,
             links=links,
-            applied=effects.count(frozenset({Outcome.APPLIED})),
-            skipped=effects.count(SKIPPED),
+            applied=effects.total(APPLIED),
+            skipped=effects.total(SKIPPED),
             parked=parked,
             error_type="parked" if parked else None,
             commit=(commit_ns, ended_ns),
@@ -182,7 +182,7 @@ class Reporter:
         return child
 
 
-def observe_counted(histogram: Any, milliseconds: Counter[int]) -> None:
+def observe_counted(histogram: Any, milliseconds: Mapping[int, int]) -> None:
     """Observe many values at once: a call per value would cost more than the event itself.
 
     Uses prometheus-client's own buckets (`Histogram._upper_bounds`, `_buckets`, `_sum`), pinned by a test.

@@ -150,10 +150,9 @@ class Run:
             self._caches[name].entries[key].value = value
         self.emitter.undo()
         self._failed.add(key)
-        item.outcome = Outcome.HANDLER_ERROR
         wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {error}", handler.name)
         wrapped.__cause__ = error
-        item.error = wrapped
+        item.failed(Outcome.HANDLER_ERROR, wrapped)
 
     def _done(self, item: Item, handler: Handler, touched: dict[str, dict[str, None]], started: float) -> None:
         item.outcome = Outcome.APPLIED

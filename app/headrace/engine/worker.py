@@ -249,7 +249,7 @@ class Worker:
         metrics, name, topic = self._context.metrics, self._subscription.name, held.source.topic
         metrics.log_fetched_records_total.labels(subscription=name, topic=topic).inc(len(fresh))
         metrics.log_fetched_bytes_total.labels(subscription=name, topic=topic).inc(
-            sum(len(r.value or b"") + len(r.key or b"") for r in fresh)
+            sum([len(record.value or b"") for record in fresh])
         )
         self.pending_since_ms = fresh[0].timestamp
         await processor.apply(source, fresh)
