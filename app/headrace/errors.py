@@ -13,7 +13,8 @@ HeadraceError
 ├── EventError              the event's own fault: a dead letter
 │   ├── DecodeError         the bytes are not an event
 │   ├── UnknownTypeError    the event's type is not declared
-│   └── SchemaError         the data do not fit the event type
+│   ├── SchemaError         the data do not fit the event type
+│   └── RecordTooLargeError the log takes no record of this size
 ├── HandlerError            a team's handler raised (`__cause__`): park the event
 └── FencedError             another owner holds the claim: stop
 ```
@@ -86,6 +87,12 @@ class SchemaError(EventError):
     def __init__(self, message: str, details: list[dict[str, object]] | None = None) -> None:
         super().__init__(message)
         self.details = details or []
+
+
+class RecordTooLargeError(EventError):
+    """The event is larger than the log takes; publishing it again cannot help."""
+
+    reason = "too_large"
 
 
 class HandlerError(HeadraceError):

@@ -1,0 +1,239 @@
+"""The embedded log: records in the platform's own Postgres, for one process.
+
+```
+publish() ─┐
+publish() ─┼─▶ queue ──▶ writer: everything that waits, in one statement = one commit = one flush ──▶ readers are woken
+publish() ─┘
+```
+The writer's connection holds an advisory lock of the session, so no second process writes, and a process whose
+connection was lost cannot write until it has the lock again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from headrace.errors import TransportError
+from headrace.log.embedded_reader import EmbeddedReader
+from headrace.log.embedded_session import EmbeddedSession, unavailable
+from headrace.log.local import LocalMembership, Wakeups
+from headrace.log.partitioner import partition_for
+from headrace.log.ports import AssignmentListener, Bounds, NewRecord, Position, TopicInfo, TopicPartition
+from headrace.log.refusals import check_topic_name, no_such_partition, no_such_topic
+
+WAITING_CALLS = 1_000
+TRANSACTION_RECORDS = 5_000
+STOP_SECONDS = 10.0
+
+# Offsets follow from the row of the partition in the same statement, so they have no gap and never go back.
+_APPEND = """
+with grown as (
+    update headrace.log_partition p set next_offset = p.next_offset + n.records
+      from unnest($1::text[], $2::integer[], $3::bigint[]) as n (topic, partition, records)
+     where p.topic = n.topic and p.partition = n.partition
+    returning p.topic, p.partition, p.next_offset - n.records as first_offset
+), kept as (
+    insert into headrace.log_record (topic, partition, "offset", "timestamp", key, value, headers)
+    select r.topic, r.partition, g.first_offset + r.number, $8, r.key, r.value, r.headers
+      from unnest($4::text[], $5::integer[], $6::bigint[], $7::bytea[], $9::bytea[], $10::bytea[])
+           as r (topic, partition, number, key, value, headers)
+      join grown g on g.topic = r.topic and g.partition = r.partition
+)
+select topic, partition, first_offset from grown
+"""
+_CREATE = """
+with created as (
+    insert into headrace.log_topic (topic, partitions) values ($1, $2) on conflict do nothing returning topic, partitions
+)
+insert into headrace.log_partition (topic, partition)
+select topic, number from created, generate_series(0, partitions - 1) as number
+"""
+# A topic's birth names the log: it moves along in a dump, and differs where the topic was made anew.
+_TOPICS = """
+select topic, partitions, (extract(epoch from created_at) * 1000000)::bigint as born
+  from headrace.log_topic where topic = any($1)
+"""
+_BOUNDS = """
+select p.topic, p.partition, p.next_offset,
+       (select min(r."offset") from headrace.log_record r where r.topic = p.topic and r.partition = p.partition) as first
+  from headrace.log_partition p join unnest($1::text[], $2::integer[]) as n (topic, partition) using (topic, partition)
+"""
+
+_encode_headers = msgspec.msgpack.Encoder().encode
+
+
+class EmbeddedLog:
+    """Keeps records in the tables `headrace.log_...`; what was published survives a crash of everything at once."""
+
+    system = "headrace"
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+        self._session = EmbeddedSession(pool)
+        self._queue: asyncio.Queue[_Call] = asyncio.Queue(WAITING_CALLS)
+        self._writer: asyncio.Task[None] | None = None
+        self._partitions: dict[str, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
+        self._wakeups = Wakeups()
+        self._spread = count()
+
+    async def start(self) -> None:
+        """Take the log for this process. Raises: ConfigurationError (another process has it), TransportError."""
+        if self._writer is None:
+            await self._session.connection()
+            self._writer = asyncio.get_running_loop().create_task(self._write(), name="embedded log writer")
+
+    async def stop(self) -> None:
+        """Write what waits, let the log go. Never raises."""
+        if self._writer is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await self._queue.join()
+            writer, self._writer = self._writer, None
+            writer.cancel()
+            await asyncio.wait({writer})
+            while not self._queue.empty():
+                self._queue.get_nowait().fail(TransportError("the embedded log was stopped before it had the records."))
+        await self._session.close()
+
+    async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
+        """Append the records, all or none; returns after the commit. Concurrent calls share one commit."""
+        for topic in {record.topic for record in records} - self._partitions.keys():
+            if topic not in await self.topics([topic]):
+                raise no_such_topic(topic)
+        if not records:
+            return []
+        if self._writer is None:
+            raise TransportError("the embedded log is not started.")
+        call = _Call([(self._partition_of(record), record) for record in records])
+        await self._queue.put(call)
+        return await call.answer
+
+    async def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
+        """Return what exists of the named topics."""
+        with unavailable():
+            rows = await self._pool.fetch(_TOPICS, list(names))
+        self._partitions |= {row["topic"]: row["partitions"] for row in rows}
+        return {row["topic"]: TopicInfo(row["topic"], row["partitions"], f"embedded:{row['born']}") for row in rows}
+
+    async def create(self, topic: str, partitions: int) -> None:
+        """Create the topic; nothing happens where it exists."""
+        check_topic_name(topic, partitions)
+        with unavailable():
+            await self._pool.execute(_CREATE, topic, partitions)
+
+    async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """Return the first and the next offset of each partition."""
+        with unavailable():
+            rows = await self._pool.fetch(
+                _BOUNDS, [topic for topic, _ in partitions], [number for _, number in partitions]
+            )
+        found = {}
+        for topic, partition, next_offset, first in rows:
+            found[TopicPartition(topic, partition)] = Bounds(next_offset if first is None else first, next_offset)
+        for partition in partitions:
+            if partition not in found:
+                exists = await self.topics([partition.topic])
+                raise no_such_partition(partition) if exists else no_such_topic(partition.topic)
+        return found
+
+    async def reader(self, positions: Mapping[TopicPartition, int]) -> EmbeddedReader:
+        """Return a reader that starts at the given offsets."""
+        for partition, bounds in (await self.bounds(list(positions))).items():
+            self._grow(partition, bounds.end)
+        return EmbeddedReader(self, self._pool, positions, self._ends, self._wakeups)
+
+    def membership(self, group: str, topics: Sequence[str], listener: AssignmentListener) -> LocalMembership:
+        """Return the only seat there is."""
+        return LocalMembership(self, topics, listener)
+
+    def _partition_of(self, record: NewRecord) -> TopicPartition:
+        partitions = self._partitions[record.topic]
+        number = next(self._spread) % partitions if record.key is None else partition_for(record.key, partitions)
+        return TopicPartition(record.topic, number)
+
+    def _grow(self, partition: TopicPartition, end: int) -> None:
+        if end > self._ends.get(partition, -1):
+            self._ends[partition] = end
+            self._wakeups.ring(partition)
+
+    async def _write(self) -> None:
+        while True:
+            calls = [await self._queue.get()]
+            size = len(calls[0].records)
+            while size < TRANSACTION_RECORDS and not self._queue.empty():
+                calls.append(self._queue.get_nowait())
+                size += len(calls[-1].records)
+            try:
+                await self._append(calls)
+            except Exception as error:
+                failure = error if isinstance(error, TransportError) else TransportError(str(error))
+                for call in calls:
+                    call.fail(failure)
+            finally:
+                for _ in calls:
+                    self._queue.task_done()
+
+    async def _append(self, calls: Sequence[_Call]) -> None:
+        """Write the records of the calls in one transaction, then answer each."""
+        records = [placed for call in calls for placed in call.records]
+        sizes: dict[TopicPartition, int] = {}
+        numbers = []
+        for partition, _ in records:
+            number = sizes.get(partition, 0)
+            numbers.append(number)
+            sizes[partition] = number + 1
+        connection = await self._session.connection(self._reload)
+        try:
+            with unavailable():
+                rows = await connection.fetch(
+                    _APPEND,
+                    [topic for topic, _ in sizes],
+                    [number for _, number in sizes],
+                    list(sizes.values()),
+                    [partition.topic for partition, _ in records],
+                    [partition.partition for partition, _ in records],
+                    numbers,
+                    [record.key for _, record in records],
+                    time.time_ns() // 1_000_000,
+                    [record.value for _, record in records],
+                    [_encode_headers(record.headers) for _, record in records],
+                )
+        except BaseException:
+            await self._session.drop()  # the outcome may be unknown: look at the log anew before the next write
+            raise
+        first = {TopicPartition(row["topic"], row["partition"]): int(row["first_offset"]) for row in rows}
+        positions = iter(Position(*placed[0], first[placed[0]] + n) for placed, n in zip(records, numbers, strict=True))
+        for call in calls:
+            call.keep([next(positions) for _ in call.records])
+        for partition, size in sizes.items():
+            self._grow(partition, first[partition] + size)
+
+    async def _reload(self) -> None:
+        """After a lost connection: records whose commit was in doubt may be there, and readers must see them."""
+        for partition, bounds in (await self.bounds(list(self._ends))).items():
+            self._grow(partition, bounds.end)
+
+
+class _Call:
+    """The records of one publish(), with their partitions."""
+
+    def __init__(self, records: list[tuple[TopicPartition, NewRecord]]) -> None:
+        self.records = records
+        self.answer: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
+
+    def keep(self, positions: list[Position]) -> None:
+        if not self.answer.done():  # its caller may have been cancelled
+            self.answer.set_result(positions)
+
+    def fail(self, error: TransportError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)

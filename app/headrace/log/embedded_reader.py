@@ -1,0 +1,90 @@
+"""Reads the embedded log by offset, and waits in memory for the writer of the same process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Protocol
+
+import asyncpg
+import msgspec
+
+from headrace.errors import HeadraceError, TransportError
+from headrace.log.embedded_session import unavailable
+from headrace.log.local import Wakeups
+from headrace.log.ports import Bounds, Record, StoredRecord, TopicPartition
+from headrace.log.refusals import out_of_range
+
+_READ = """
+select "offset", "timestamp", key, value, headers from headrace.log_record
+ where topic = $1 and partition = $2 and "offset" >= $3 order by "offset" limit $4
+"""
+_decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
+
+
+class _Bounded(Protocol):
+    def bounds(self, partitions: Sequence[TopicPartition]) -> Awaitable[dict[TopicPartition, Bounds]]: ...
+
+
+class EmbeddedReader:
+    """Asks Postgres only where the writer has said that there is something to read."""
+
+    def __init__(
+        self,
+        log: _Bounded,
+        pool: asyncpg.Pool[Any],
+        positions: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        wakeups: Wakeups,
+    ) -> None:
+        self._log = log
+        self._pool = pool
+        self._positions = dict(positions)
+        self._ends = ends
+        self._wakeups = wakeups
+        self._bell = wakeups.listen(list(positions))
+
+    async def fetch(self, max_records: int, timeout_seconds: float) -> dict[TopicPartition, list[Record]]:
+        """Return the next records; waits for one at most as long as it is told."""
+        self._bell.clear()
+        found = await self._read(max_records)
+        if not found:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    await self._bell.wait()
+                    self._bell.clear()
+                found = await self._read(max_records)
+        return found
+
+    def position(self, partition: TopicPartition) -> int:
+        """Return the offset that the next fetch starts at."""
+        return self._positions[partition]
+
+    async def close(self) -> None:
+        """Be woken no more."""
+        self._wakeups.forget(self._bell)
+
+    async def _read(self, max_records: int) -> dict[TopicPartition, list[Record]]:
+        found: dict[TopicPartition, list[Record]] = {}
+        for partition, offset in self._positions.items():
+            if offset == self._ends[partition] or max_records <= 0:
+                continue
+            with unavailable():
+                rows = await self._pool.fetch(_READ, partition.topic, partition.partition, offset, max_records)
+            if not rows or rows[0]["offset"] != offset:
+                raise await self._out_of_range(partition, offset)
+            records: list[Record] = [
+                StoredRecord(partition.topic, partition.partition, at, timestamp, key, value, _decode_headers(headers))
+                for at, timestamp, key, value, headers in rows
+            ]
+            found[partition] = records
+            self._positions[partition] = records[-1].offset + 1
+            max_records -= len(records)
+        return found
+
+    async def _out_of_range(self, partition: TopicPartition, offset: int) -> HeadraceError:
+        bounds = await self._log.bounds([partition])
+        return out_of_range(partition, offset, bounds[partition]) or TransportError(
+            f"{partition.topic}[{partition.partition}] has no record at offset {offset} yet: read again."
+        )

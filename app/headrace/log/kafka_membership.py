@@ -1,0 +1,216 @@
+"""A seat in a Kafka consumer group: says which partitions are ours, and reads nothing.
+
+```
+away ──bootstrap──▶ waiting ──joined──▶ assigned ──rebalance──▶ revoked ──joined──▶ assigned
+  ▲   ◀──── back-off ────┘                 │
+  └──── client died: revoked ◀─────────────┘
+```
+Everything it is assigned is paused, so that no record is ever fetched; positions come from the claims, and readers
+read. A task of its own keeps calling `getmany`, because only that resets the clock by which aiokafka decides that a
+member is idle, stops its heartbeat and never joins again (aiokafka issues 1187, 720, 764). `getmany` is never
+cancelled while the client lives; after any error out of it the client is made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.structs import TopicPartition as KafkaPartition
+
+from headrace.errors import HeadraceError
+from headrace.log.kafka_connection import Options, log_in, translate
+from headrace.log.ports import AssignmentListener, TopicPartition
+from headrace.settings import KafkaSettings
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+COMMIT_SECONDS = 5.0
+STOP_SECONDS = 5.0
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 10.0
+REBALANCE_MARGIN_SECONDS = 10.0
+
+
+class KafkaMembership:
+    """One consumer of the group, made anew whenever it dies."""
+
+    def __init__(
+        self,
+        group: str,
+        topics: Sequence[str],
+        listener: AssignmentListener,
+        options: Options,
+        settings: KafkaSettings,
+        batch_seconds: float,
+    ) -> None:
+        self._group = group
+        self._topics = list(topics)
+        self._listener = listener
+        self._options = options
+        self._settings = settings
+        self._rebalance_seconds = batch_seconds + REBALANCE_MARGIN_SECONDS
+        self._consumer: AIOKafkaConsumer | None = None
+        self._owned: frozenset[TopicPartition] = frozenset()
+        self._task: asyncio.Task[None] | None = None
+        self._is_stopping = False
+        self._is_joined = False
+        self._is_seated = False
+
+    async def start(self) -> None:
+        """Join in the background."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"membership {self._group}")
+
+    async def stop(self) -> None:
+        """Leave the group without a word to the listener. Never raises."""
+        self._is_stopping = True
+        if self._consumer is not None and self._is_seated:
+            await _dismantle(self._consumer)  # before the task is cancelled in getmany, so that the group is left
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+        if self._consumer is not None:
+            await _dismantle(self._consumer)
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit the offsets of the partitions that are ours, for lag tools. Never raises."""
+        consumer = self._consumer
+        ours = {KafkaPartition(*partition): offset for partition, offset in offsets.items() if partition in self._owned}
+        if consumer is None or not ours:
+            return
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await consumer.commit(ours)
+        except Exception as error:  # a hint: where a subscription stands is in its claims
+            logger.debug("the group offsets of %s were not committed: %s", self._group, error)
+
+    @property
+    def is_joined(self) -> bool:
+        """True from the first time that the group was joined or waited for; an outage later does not change it."""
+        return self._is_joined
+
+    async def _run(self) -> None:
+        retry_seconds = FIRST_RETRY_SECONDS
+        said: str | None = None
+        while not self._is_stopping:
+            try:
+                consumer = await self._connect()
+                retry_seconds, said = FIRST_RETRY_SECONDS, None
+                await self._sit(consumer)
+            except Exception as error:
+                sentence = str(error if isinstance(error, HeadraceError) else self._explain(error))
+                if sentence != said and not self._is_stopping:
+                    logger.warning("the group %s is joined again in a moment: %s", self._group, sentence)
+                    said = sentence
+            await self._let_go()
+            await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))
+            retry_seconds = min(2 * retry_seconds, LONGEST_RETRY_SECONDS)
+
+    async def _connect(self) -> AIOKafkaConsumer:
+        await log_in(self._options)
+        # Made and started together: a start later than max_poll after the making never joins (aiokafka issue 764).
+        consumer = self._consumer = AIOKafkaConsumer(
+            **self._options,
+            group_id=self._group,
+            partition_assignment_strategy=(RangePartitionAssignor,),  # partition n of each topic to the same member
+            session_timeout_ms=round(self._settings.session_timeout_seconds * 1000),
+            heartbeat_interval_ms=round(self._settings.heartbeat_seconds * 1000),
+            max_poll_interval_ms=round(self._settings.max_poll_seconds * 1000),
+            rebalance_timeout_ms=round(self._rebalance_seconds * 1000),
+            enable_auto_commit=False,
+            auto_offset_reset="latest",  # of partitions that stay paused
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=1_024,
+            fetch_max_bytes=1_024,
+        )
+        async with asyncio.timeout(self._settings.request_timeout_seconds):
+            await consumer.start()
+        return consumer
+
+    async def _sit(self, consumer: AIOKafkaConsumer) -> None:
+        """Stay in the group until the client dies or a listener failed. Raises what getmany raises."""
+        told = _Told(self, consumer)
+        consumer.subscribe(topics=self._topics, listener=told)
+        self._is_joined = self._is_seated = True
+        while not self._is_stopping and not told.failed:
+            await consumer.getmany(timeout_ms=round(POLL_SECONDS * 1000))
+
+    async def _let_go(self) -> None:
+        """The seat is lost: the partitions leave, then the client does."""
+        self._is_seated = False
+        await self._tell_revoked()
+        if self._consumer is not None:
+            consumer, self._consumer = self._consumer, None
+            await _dismantle(consumer)
+
+    async def _tell_revoked(self) -> None:
+        leaving, self._owned = self._owned, frozenset()
+        if leaving and not self._is_stopping:
+            try:
+                await self._listener.revoked(leaving)
+            except Exception:
+                logger.exception("the listener of group %s failed when partitions were revoked", self._group)
+                raise
+
+    async def _tell_assigned(self, partitions: Iterable[KafkaPartition]) -> None:
+        self._owned = frozenset(TopicPartition(*partition) for partition in partitions)
+        try:
+            await self._listener.assigned(self._owned)
+        except Exception:
+            logger.exception("the listener of group %s failed when partitions were assigned", self._group)
+            raise
+
+    def _explain(self, error: Exception) -> HeadraceError:
+        return translate(error, ",".join(self._options["bootstrap_servers"]), self._options)
+
+
+class _Told(ConsumerRebalanceListener):  # type: ignore[misc]
+    """aiokafka's listener. What it raises would be swallowed, so a failure is remembered and ends the seat."""
+
+    def __init__(self, membership: KafkaMembership, consumer: AIOKafkaConsumer) -> None:
+        self._membership = membership
+        self._consumer = consumer
+        self.failed = False
+
+    async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
+        with self._remembering():
+            await self._membership._tell_revoked()
+
+    async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
+        with self._remembering():
+            self._consumer.pause(*assigned)
+            await self._membership._tell_assigned(assigned)
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self.failed = True
+
+
+async def _dismantle(consumer: AIOKafkaConsumer) -> None:
+    """Leave the group and disconnect. Never raises.
+
+    aiokafka's stop() waits for a rebalance under way, which can take minutes; past the time limit the parts are
+    stopped one by one, and the group is still told that we leave.
+    """
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(STOP_SECONDS):
+            await consumer.stop()
+            return
+    for step in (
+        getattr(coordinator, "_maybe_leave_group", None),
+        getattr(fetcher, "close", None),
+        consumer._client.close,
+    ):
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(1.0):
+                if step is not None:
+                    await step()

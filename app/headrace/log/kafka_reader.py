@@ -1,0 +1,161 @@
+"""Reads Kafka partitions from positions that the caller names, as a consumer that belongs to no group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import cast
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition as KafkaPartition
+
+from headrace.errors import HeadraceError, TransportError
+from headrace.log import kafka_lenient
+from headrace.log.kafka_connection import Options, log_in, translate
+from headrace.log.kafka_control import KafkaControl
+from headrace.log.ports import Record, TopicPartition
+from headrace.log.refusals import no_such_topic, out_of_range
+from headrace.settings import KafkaSettings
+
+CLOSE_SECONDS = 5.0
+LONG_POLL_SECONDS = 0.5
+
+
+class KafkaReader:
+    """One aiokafka consumer with `assign` and `seek`; aiokafka's own records are handed through unchanged.
+
+    After any error the caller closes it and opens another at its own positions, which disturbs no group. It is also an
+    error when no broker answered for the request timeout: aiokafka itself would wait without a word for ever.
+    """
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        positions: Mapping[TopicPartition, int],
+        control: KafkaControl,
+        options: Options,
+        settings: KafkaSettings,
+    ) -> None:
+        self._consumer = consumer
+        self._positions = dict(positions)
+        self._partitions = {TopicPartition(*partition): KafkaPartition(*partition) for partition in positions}
+        self._control = control
+        self._options = options
+        self._fetch_bytes = settings.fetch_bytes
+        self._silence_seconds = settings.request_timeout_seconds + 2 * LONG_POLL_SECONDS
+        self._heard: dict[TopicPartition, tuple[int | None, float]] = {}
+
+    @classmethod
+    async def open(
+        cls, positions: Mapping[TopicPartition, int], control: KafkaControl, options: Options, settings: KafkaSettings
+    ) -> KafkaReader:
+        """Connect and seek. Raises: TransportError, ConfigurationError."""
+        consumer = AIOKafkaConsumer(
+            **options,
+            group_id=None,
+            isolation_level="read_committed",  # aiokafka's default applies aborted transactions
+            auto_offset_reset="none",  # a position out of range is an error, never moved in silence
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=settings.fetch_bytes,
+            fetch_max_wait_ms=round(LONG_POLL_SECONDS * 1000),
+            client_rack=settings.client_rack,
+        )
+        reader = cls(consumer, positions, control, options, settings)
+        try:
+            async with asyncio.timeout(settings.request_timeout_seconds):
+                await consumer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await reader.close()
+            await log_in(options)  # knows why, if it still fails
+            raise translate(error, reader._brokers, options) from error
+        except BaseException:
+            await reader.close()
+            raise
+        consumer.assign(list(reader._partitions.values()))
+        reader._seek()
+        return reader
+
+    async def fetch(self, max_records: int, timeout_seconds: float) -> dict[TopicPartition, list[Record]]:
+        """Return the next records of the partitions; see the port."""
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=round(timeout_seconds * 1000), max_records=max_records)
+            for partition, kafka_partition in self._partitions.items():
+                # Past the last record and past what holds none: markers, aborted batches, compacted ends.
+                self._positions[partition] = await self._consumer.position(kafka_partition)
+        except OffsetOutOfRangeError as error:
+            raise await self._out_of_range() from error
+        except UnicodeDecodeError:
+            return await self._fetch_leniently(max_records)
+        except (KafkaError, ConsumerStoppedError, OSError) as error:
+            raise translate(error, self._brokers, self._options) from error
+        if fetched:
+            self._heard.clear()
+        else:
+            await self._check_silence()
+        return cast("dict[TopicPartition, list[Record]]", fetched)
+
+    def position(self, partition: TopicPartition) -> int:
+        """Return the offset that the next fetch starts at."""
+        return self._positions[partition]
+
+    async def close(self) -> None:
+        """Disconnect. Never raises."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._consumer.stop()
+
+    @property
+    def _brokers(self) -> str:
+        return ",".join(self._options["bootstrap_servers"])
+
+    def _seek(self) -> None:
+        for partition, kafka_partition in self._partitions.items():
+            self._consumer.seek(kafka_partition, self._positions[partition])
+
+    async def _fetch_leniently(self, max_records: int) -> dict[TopicPartition, list[Record]]:
+        """Read once more what getmany stumbled over, from the positions before it, then let getmany go on behind."""
+        found: dict[TopicPartition, list[Record]] = {}
+        for partition, offset in self._positions.items():
+            if max_records <= 0:
+                break
+            try:
+                part = await self._control.fetch(partition, offset, self._fetch_bytes)
+            except TransportError as error:
+                if isinstance(error.__cause__, OffsetOutOfRangeError):
+                    raise await self._out_of_range() from error
+                raise
+            records, self._positions[partition] = kafka_lenient.read(partition, offset, part, max_records)
+            if records:
+                found[partition] = records
+                max_records -= len(records)
+        self._seek()
+        return found
+
+    async def _check_silence(self) -> None:
+        """Raise when a partition's leader has not answered a fetch for too long, though we waited for it."""
+        now = time.monotonic()
+        for partition, kafka_partition in self._partitions.items():
+            answered = self._consumer.last_poll_timestamp(kafka_partition)
+            before, since = self._heard.get(partition, (None, now))
+            if partition not in self._heard or answered != before:
+                self._heard[partition] = (answered, now)
+            elif now - since > self._silence_seconds:
+                if partition.topic not in await self._control.topics([partition.topic]):
+                    raise no_such_topic(partition.topic)
+                raise TransportError(
+                    f"Kafka at {self._brokers} (HEADRACE_LOG) sent nothing about {partition.topic}[{partition.partition}] "
+                    f"for {now - since:.0f} s: is the partition's leader up?"
+                )
+
+    async def _out_of_range(self) -> HeadraceError:
+        try:
+            bounds = await self._control.bounds(list(self._positions))
+        except HeadraceError as error:
+            return error
+        for partition, held in bounds.items():
+            if mismatch := out_of_range(partition, self._positions[partition], held):
+                return mismatch
+        return TransportError("a position was out of range and is no longer: read again.")

@@ -1,0 +1,18 @@
+"""The promises of the ports as pytest suites: a backend subclasses the suite and says how it is opened.
+
+```python
+class TestMyLog(LogSuite):
+    @pytest.fixture
+    def open_log(self) -> OpenLog:
+        return my_log  # an async context manager: yields a started log, stops it; opened again, it is the same log
+```
+A promise that the backend does not make is named in `unclaimed`, with the reason; its tests are skipped with that.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("headrace.testing.conformance.log_suite")
+
+from headrace.testing.conformance.log_suite import LogSuite, OpenLog  # noqa: E402 (after the rewrite is registered)
+
+__all__ = ["LogSuite", "OpenLog"]
