@@ -127,7 +127,8 @@ class EmbeddedPostgres:
             self._log.replace(self._log.with_suffix(".log.1"))
         log_start = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
-            self._process = spawn(identity, [str(binaries / "postgres"), "-D", str(self._cluster), *options], log)
+            program = [str(binaries / "postgres"), "-D", str(self._cluster), *options]
+            self._process = spawn(identity, program, self._cluster, log)
         came_up = await until(lambda: self.pid is None or self._is_ready(), _READY_SECONDS)
         if self.pid is None or not came_up:
             said = "exited" if self.pid is None else f"is not ready after {_READY_SECONDS:.0f} s"
@@ -146,19 +147,20 @@ class EmbeddedPostgres:
         give(new, identity)
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         access = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--username={USER}"]
-        await self._run(identity, [str(binaries / "initdb"), "-D", str(new), *locale, *access])
+        await self._run(identity, new, [str(binaries / "initdb"), "-D", str(new), *locale, *access])
         single = [str(binaries / "postgres"), "--single", "-D", str(new), "postgres"]
-        await self._run(identity, single, f"create database {DATABASE};\n")
+        await self._run(identity, new, single, f"create database {DATABASE};\n")
         new.rename(self._cluster)
         folder = os.open(self._data_dir, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
 
-    async def _run(self, identity: str, program: list[str], text: str = "") -> None:
+    async def _run(self, identity: str, folder: Path, program: list[str], text: str = "") -> None:
+        """Run the program to its end; SIGKILL ends it, since initdb would tidy up while the next one begins."""
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as asked:
             asked.write(text.encode())
             asked.seek(0)
-            self._process = process = spawn(identity, program, said, asked)
+            self._process = process = spawn(identity, program, folder, said, asked, signal.SIGKILL)
             await until(lambda: process.poll() is not None, _READY_SECONDS)
             if process.poll() != 0:
                 said.seek(0)
@@ -175,8 +177,9 @@ class EmbeddedPostgres:
         for unfinished in self._data_dir.glob("cluster.new-*"):
             await clear(unfinished, _STOP_SECONDS)
             shutil.rmtree(unfinished)
+        # The pids in these files may be other programs' or zombies' by now, which PostgreSQL takes for running servers.
+        shutil.rmtree(self._data_dir / "socket", ignore_errors=True)
         if lines := pid_file(self._cluster):
-            # Its pid may be another program's by now, which PostgreSQL would take for a running server.
             (self._cluster / "postmaster.pid").unlink()
             if len(lines) >= 5 and Path(lines[4]).name.startswith(_TEMPORARY_SOCKET):
                 shutil.rmtree(lines[4], ignore_errors=True)
@@ -184,7 +187,7 @@ class EmbeddedPostgres:
     def _choose_socket_folder(self, identity: str) -> Path:
         folder = self._data_dir / "socket"
         if _SOCKET_FOLDER.fullmatch(str(folder)) and str(folder).isascii():
-            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700)
         else:
             folder = self._temporary_socket = Path(tempfile.mkdtemp(prefix=_TEMPORARY_SOCKET))
         give(folder, identity)

@@ -38,7 +38,13 @@ _REFUSED = {
     "P0001",  # `raise exception` in a trigger of the team's own
 }
 _TIMEOUTS = {"57014", "55P03", "25P03", "25P04"}
-_CLOSED_BY_US = ("connection is closed", "pool is closed", "pool is closing", "connection was closed")
+_GONE = (
+    "connection is closed",
+    "connection was closed",
+    "pool is closed",
+    "pool is closing",
+    "released back to the pool",  # a pool takes a connection back the moment that it is lost
+)
 
 
 def classify(error: BaseException) -> StateError | None:
@@ -80,7 +86,7 @@ def kind_of(error: BaseException) -> FailureKind:
 
 def _is_lost_connection(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
-        return any(text in str(error) for text in _CLOSED_BY_US)
+        return any(text in str(error) for text in _GONE)
     # A statement prepared before a migration, or a host list without the kind of server that was asked for.
     return isinstance(
         error,

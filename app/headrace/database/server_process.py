@@ -17,6 +17,7 @@ from headrace.database import launch
 from headrace.errors import ConfigurationError
 
 _POLL_SECONDS = 0.02
+_PROGRAMS = {"postgres", "initdb"}
 
 
 def choose_identity(data_dir: Path, binaries: Path) -> str:
@@ -51,16 +52,21 @@ def give(folder: Path, identity: str) -> None:
 
 
 def spawn(
-    identity: str, program: list[str], output: IO[bytes], text: IO[bytes] | int = subprocess.DEVNULL
+    identity: str,
+    program: list[str],
+    folder: Path,
+    output: IO[bytes],
+    text: IO[bytes] | int = subprocess.DEVNULL,
+    death_signal: signal.Signals = signal.SIGQUIT,
 ) -> subprocess.Popen[bytes]:
-    """Start the program with a plain environment; it dies with this process."""
+    """Start the program in the folder, by which `clear` finds it; it dies with this process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return subprocess.Popen(
-        launch.command(identity, program),
+        launch.command(identity, program, death_signal),
         stdin=text,
         stdout=output,
         stderr=subprocess.STDOUT,
-        cwd="/",
+        cwd=folder,
         env=environment | {"LC_ALL": "C"},
         start_new_session=True,  # a Ctrl-C on the terminal is the platform's: it drains first, then stops the server
     )
@@ -109,7 +115,7 @@ def _processes_in(cluster: Path) -> set[int]:
     if sys.platform == "linux":
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if (entry / "comm").read_text() == "postgres\n" and os.path.samefile(entry / "cwd", cluster):
+                if (entry / "comm").read_text().strip() in _PROGRAMS and os.path.samefile(entry / "cwd", cluster):
                     found.add(int(entry.name))
     elif lines := pid_file(cluster):
         asked = ["/bin/ps", "-o", "command=", "-p", lines[0]]

@@ -1,0 +1,104 @@
+"""A connection behaves the same on every server, and one that cannot be had is explained without its password."""
+
+from __future__ import annotations
+
+import traceback
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from headrace.database.pool import connect, open_pool, postgres_version, session_settings
+from headrace.errors import ConfigurationError, HeadraceError, StateUnavailableError
+from headrace.settings import DatabaseSettings, Settings
+from tests.support.ports import free_ports
+from tests.support.postgres import PostgresServer
+
+_SECRET = "s3cr3t-s3cr3t"
+
+
+async def test_defaults_of_the_database_do_not_leak_in(database_url: str) -> None:
+    name = urlsplit(database_url).path.strip("/")
+    hostile = {
+        "search_path": "pg_catalog",
+        "timezone": "'Asia/Kathmandu'",
+        "statement_timeout": "'1h'",
+        "default_transaction_isolation": "serializable",
+        "default_transaction_read_only": "on",
+        "synchronous_commit": "off",
+        "lock_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+        "datestyle": "'SQL, DMY'",
+    }
+    connection = await connect(database_url)
+    for setting, value in hostile.items():
+        await connection.execute(f"alter database {name} set {setting} = {value}")
+    await connection.close()
+
+    pool = await open_pool(Settings(), database_url, size=1)
+    try:
+        async with pool.acquire() as borrowed:
+            await borrowed.execute("set timezone = 'Asia/Kathmandu'")  # by a handler: gone with the connection's return
+        async with pool.acquire() as borrowed:
+            for setting, value in session_settings(DatabaseSettings()).items():
+                found = await borrowed.fetchval(
+                    "select case when unit in ('ms', 's') then setting else current_setting(name) end "
+                    "from pg_settings where lower(name) = $1",
+                    setting,
+                )
+                assert found.split(",")[0] == value, setting
+    finally:
+        pool.terminate()
+
+
+async def test_json_goes_in_and_comes_out_as_text(pool: asyncpg.Pool) -> None:
+    assert await pool.fetchval("select $1::jsonb", '{"a": [1]}') == '{"a": [1]}'
+
+
+async def test_a_password_that_needs_quoting_logs_in(postgres: PostgresServer) -> None:
+    connection = await connect(postgres.url)
+    assert int((await postgres_version(connection)).split(".")[0]) >= 14
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "sentence"),
+    [
+        ({"password": _SECRET}, ConfigurationError, "password authentication failed.*HEADRACE_DATABASE_PASSWORD"),
+        ({"user": "nobody-here"}, ConfigurationError, "nobody-here.*HEADRACE_DATABASE_PASSWORD"),
+        ({"path": "/missing"}, ConfigurationError, '"missing" does not exist; create the database'),
+        ({"query": "sslmode=require"}, ConfigurationError, "sslmode"),
+        ({"query": "sslmode=nonsense"}, ConfigurationError, "not an address"),
+        ({"query": "sslmode=verify-full&sslrootcert=/missing.pem"}, ConfigurationError, "sslrootcert"),
+        ({"host": "nowhere.invalid"}, StateUnavailableError, "nowhere.invalid:.*cannot be reached"),
+        ({"port": "free"}, StateUnavailableError, "cannot be reached"),
+        ({"port": "abc"}, ConfigurationError, "not an address"),
+    ],
+)
+async def test_what_is_wrong_is_said_in_one_sentence_without_the_password(
+    database_url: str, change: dict[str, str], kind: type[HeadraceError], sentence: str
+) -> None:
+    parts = urlsplit(database_url)
+    port = {"free": free_ports(1)[0]}.get(change.get("port", ""), change.get("port", parts.port))
+    login = f"{change.get('user', parts.username)}:{change.get('password', parts.password)}"
+    place = f"{change.get('host', parts.hostname)}:{port}{change.get('path', parts.path)}"
+    with pytest.raises(kind, match=f"^HEADRACE_DATABASE.*{sentence}") as raised:
+        await open_pool(Settings(), f"postgresql://{login}@{place}?{change.get('query', '')}")
+    assert len(str(raised.value).splitlines()) == 1
+    told = "".join(traceback.format_exception(raised.value))
+    assert _SECRET not in told
+    assert str(parts.password) not in told
+
+
+async def test_a_server_that_is_shut_down_is_unavailable_and_comes_back() -> None:
+    server = PostgresServer()
+    await server.start()
+    try:
+        await server.kill()
+        with pytest.raises(StateUnavailableError):
+            await open_pool(Settings(), server.url)
+        await server.start()
+        pool = await open_pool(Settings(), server.url)
+        pool.terminate()
+    finally:
+        await server.stop()

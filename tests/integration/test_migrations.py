@@ -1,0 +1,127 @@
+"""Migrations are applied once, in order, by however many, and refuse a database that they do not understand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from headrace.database.migrate import Migration, expected_version, load_migrations, migrate, schema_version
+from headrace.database.pool import connect
+from headrace.errors import ConfigurationError
+from tests.support.postgres import PostgresServer
+
+
+@pytest_asyncio.fixture
+async def empty_url(postgres: PostgresServer) -> AsyncIterator[str]:
+    async with postgres.database(migrated=False) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def connection(empty_url: str) -> AsyncIterator[asyncpg.Connection]:
+    opened = await connect(empty_url)
+    yield opened
+    await opened.close()
+
+
+def _next(sql: str, name: str = "next") -> Migration:
+    return Migration("pre", expected_version("pre") + 1, name, sql)
+
+
+async def test_a_second_run_finds_nothing_to_do(connection: asyncpg.Connection) -> None:
+    said: list[str] = []
+    assert await schema_version(connection) == {"pre": 0, "post": 0}
+    applied = await migrate(connection, "pre", said.append)
+    assert applied == [str(migration) for migration in load_migrations() if migration.phase == "pre"]
+    assert said == [f"applied {name}" for name in applied]
+    assert await migrate(connection, "pre") == []
+    assert await migrate(connection, "post") == [str(m) for m in load_migrations() if m.phase == "post"]
+    assert await schema_version(connection) == {"pre": expected_version("pre"), "post": expected_version("post")}
+
+
+async def test_migrators_that_start_together_apply_each_file_once(empty_url: str) -> None:
+    results = await asyncio.gather(*(migrate(empty_url) for _ in range(6)))
+    applied = [name for result in results for name in result]
+    assert sorted(applied) == sorted(str(m) for m in load_migrations() if m.phase == "pre")
+
+
+async def test_a_file_that_fails_leaves_nothing_of_itself(connection: asyncpg.Connection) -> None:
+    await migrate(connection)
+    broken = _next("create table headrace.half (id int); select 1 / 0;")
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(connection, known=[*load_migrations(), broken])
+    assert await connection.fetchval("select to_regclass('headrace.half')") is None
+    assert (await schema_version(connection))["pre"] == expected_version("pre")
+
+
+async def test_a_newer_database_is_refused(connection: asyncpg.Connection) -> None:
+    newer = _next("create table headrace.novelty (id int)", "novelty")
+    await migrate(connection, known=[*load_migrations(), newer])
+    for phase in ("pre", "post"):
+        with pytest.raises(ConfigurationError, match=r"newer than this version.*_novelty.*run the newer image"):
+            await migrate(connection, phase)
+
+
+async def test_a_file_changed_after_it_was_applied_is_refused(connection: asyncpg.Connection) -> None:
+    await migrate(connection)
+    first, *others = load_migrations()
+    with pytest.raises(ConfigurationError, match=f"{first} was changed after"):
+        await migrate(connection, known=[first._replace(sql=first.sql + "\n-- changed"), *others])
+
+
+async def test_post_waits_for_pre(connection: asyncpg.Connection) -> None:
+    with pytest.raises(ConfigurationError, match="headrace migrate --phase pre"):
+        await migrate(connection, "post")
+
+
+async def test_the_schema_is_ours_whatever_the_search_path(connection: asyncpg.Connection) -> None:
+    await connection.execute("create schema elsewhere")
+    await connection.execute("set search_path to elsewhere, pg_temp")
+    await migrate(connection)
+    strays = await connection.fetch(
+        "select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+        "where n.nspname not in ('headrace', 'information_schema') and n.nspname not like 'pg\\_%'"
+    )
+    assert strays == []
+
+
+async def test_a_migration_waits_for_a_lock_and_lets_others_pass_meanwhile(empty_url: str) -> None:
+    await migrate(empty_url)
+    holder, other = await connect(empty_url), await connect(empty_url)
+    waiting = asyncio.Event()
+    try:
+        transaction = holder.transaction()
+        await transaction.start()
+        await holder.fetch("select * from headrace.claim")
+        step = _next("alter table headrace.claim add column novelty int")
+        running = asyncio.create_task(
+            migrate(empty_url, "pre", lambda line: waiting.set(), known=[*load_migrations(), step])
+        )
+        await asyncio.wait_for(waiting.wait(), 30)
+        # Between two attempts nothing queues behind the migration.
+        await asyncio.wait_for(other.fetch("select * from headrace.claim"), 30)
+        await transaction.rollback()
+        assert await asyncio.wait_for(running, 60) == [str(step)]
+    finally:
+        await holder.close()
+        await other.close()
+
+
+async def test_a_user_who_may_not_create_is_told_what_to_grant(
+    postgres: PostgresServer, connection: asyncpg.Connection
+) -> None:
+    if postgres.is_external:
+        pytest.skip("a role is the whole server's; only on a server of our own")
+    await connection.execute("create role guest")
+    try:
+        await connection.execute("set role guest")
+        with pytest.raises(ConfigurationError, match="grant create on database"):
+            await migrate(connection)
+        await connection.execute("reset role")
+        await migrate(connection)
+    finally:
+        await connection.execute("reset role; drop role guest")
