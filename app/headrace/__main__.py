@@ -13,7 +13,7 @@ def main() -> None:
     try:
         cli()
     except HeadraceError as error:
-        print(f"headrace: {error}", file=sys.stderr)
+        sys.stderr.write(f"headrace: {error}\n")
         sys.exit(1)
 
 

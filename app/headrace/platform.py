@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
+from weakref import WeakSet
 
 from fastapi import APIRouter, FastAPI
 
@@ -15,6 +16,7 @@ from headrace.ingest.documents import extend_openapi
 from headrace.queries import build_router as query_router
 from headrace.registry import Decoder, Registry
 from headrace.runtime import Runtime
+from headrace.security.guard import install_guard
 from headrace.settings import Settings, load_settings
 from headrace.telemetry.logging import configure_logging
 from headrace.telemetry.routes import telemetry_routes
@@ -34,6 +36,9 @@ class Headrace:
     `service` names the service in emitted events' sources. Settings come from the environment unless given.
     """
 
+    instances: ClassVar[WeakSet[Headrace]] = WeakSet()
+    """Every platform of this process: how `headrace run` finds the one that an application means."""
+
     def __init__(self, service: str, settings: Settings | None = None) -> None:
         if not service or "/" in service:
             raise ConfigurationError(f"Headrace({service!r}): a service has a name without '/', such as \"shop\".")
@@ -46,6 +51,7 @@ class Headrace:
         self.router = APIRouter()
         for router in (ingest_router(), query_router(), telemetry_routes()):
             self.router.include_router(router)
+        self.instances.add(self)
 
     @property
     def settings(self) -> Settings:
@@ -84,6 +90,7 @@ class Headrace:
         settings = self.settings
         configure_logging(settings)
         app.state.headrace = self
+        install_guard(app, settings)
         build_openapi = app.openapi
         app.openapi = lambda: extend_openapi(build_openapi(), self.registry)  # type: ignore[method-assign]
         self.runtime = Runtime(settings, self.registry)

@@ -75,6 +75,9 @@ class Runtime:
         self.is_draining = False
         self.draining = asyncio.Event()
         self.connected = asyncio.Event()
+        self._waiting = asyncio.Event()
+        self._waits_for = ""
+        self._is_up = False
         self.fatal: asyncio.Future[ConfigurationError] = asyncio.get_running_loop().create_future()
         """Set where only a person can help: `headrace run` prints it and exits."""
         self.management_port = settings.management_port
@@ -91,7 +94,7 @@ class Runtime:
     async def start(self) -> None:
         """Open the management port and connect; returns when connected, or when waiting has begun.
 
-        Raises: ConfigurationError (the management port is taken, a declaration is wrong).
+        Raises: ConfigurationError (the management port is taken; a declaration or a setting is wrong).
         """
         self.registry.complete()
         self.health.not_ready(CONNECTING)
@@ -104,10 +107,13 @@ class Runtime:
         self.health.started = True
         connecting = asyncio.create_task(self._connect(), name="connect")
         self._tasks.append(connecting)
-        waiting = asyncio.create_task(self.connected.wait())
-        pending: set[asyncio.Future[Any]] = {connecting, waiting, self.fatal}
-        await asyncio.wait(pending, timeout=60, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        ends = [asyncio.create_task(event.wait()) for event in (self.connected, self._waiting, self.draining)]
+        await asyncio.wait({connecting, *ends}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        if self.fatal.done():
+            raise self.fatal.result()
+        self._is_up = True
 
     async def stop(self) -> None:
         """Drain and let go of everything. Never raises."""
@@ -154,8 +160,7 @@ class Runtime:
                 logger.info("connected", log=self.settings.log, subscriptions=sorted(self.consumers))
                 return
             except (TransportError, StateUnavailableError) as error:
-                self.health.not_ready(CONNECTING, str(error))
-                logger.error("waiting to connect", error=str(error), retry_seconds=delay)
+                self._wait(CONNECTING, str(error))
             except (ConfigurationError, StateError) as error:
                 self._fail(ConfigurationError(str(error)))
                 return
@@ -166,9 +171,18 @@ class Runtime:
             await asyncio.sleep(delay)
             delay = min(delay * 2, 10.0)
 
+    def _wait(self, reason: str, detail: str) -> None:
+        """Say once what is waited for; readiness goes on saying it."""
+        self.health.not_ready(reason, detail)
+        if detail != self._waits_for:
+            logger.error("waiting", reason=reason, detail=detail)
+        self._waits_for = detail
+        self._waiting.set()
+
     def _fail(self, error: ConfigurationError) -> None:
         self.health.not_ready("configuration", str(error))
-        logger.error("cannot start", error=str(error))
+        if self._is_up:  # else start() raises it
+            logger.error("cannot go on", error=str(error))
         if not self.fatal.done():
             self.fatal.set_result(error)
 
@@ -243,8 +257,7 @@ class Runtime:
             if found == expected:
                 self.health.ready("schema_too_old")
                 return
-            self.health.not_ready("schema_too_old", f"version {found}, needed {expected}: run `headrace migrate`")
-            logger.warning("waiting for `headrace migrate`", found=found, expected=expected)
+            self._wait("schema_too_old", f"the schema is at version {found}, needed is {expected}: run headrace migrate.")
             await asyncio.sleep(2.0)
 
     def _new_log(self, pool: asyncpg.Pool[Any]) -> Log:

@@ -5,125 +5,109 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
 
-from headrace.cli.loading import find_platform, load_app
-from headrace.errors import ConfigurationError
+from headrace.cli.loading import Target, find_platform, load_app
+from headrace.cli.server import Server, cut_short, listen
 from headrace.platform import Headrace
-from headrace.runtime import Runtime
-from headrace.security.api_keys import check_exposure
+from headrace.security import check_exposure
 from headrace.settings import Settings, load_settings
-from headrace.telemetry.logging import configure_logging
+from headrace.telemetry.logging import configure_logging, get_logger
 
-Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="The application, such as shop.service:app.")]
+logger = get_logger("headrace")
 
 
 def run(
     target: Target,
     role: Annotated[str | None, typer.Option(help="all, ingest (HTTP only) or worker (handlers only).")] = None,
     host: Annotated[str, typer.Option(help="The address to serve on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to serve on.", min=0, max=65_535)] = 8000,
+    port: Annotated[int, typer.Option(help="The port to serve on; 0 takes a free one.", min=0, max=65_535)] = 8000,
 ) -> None:
     """Run the application's event platform until SIGTERM or Ctrl-C; a second signal cuts the drain short."""
     if role is not None:
         os.environ["HEADRACE_ROLE"] = role
-    settings = load_settings()
-    configure_logging(settings)
-    if settings.role != "worker":
-        check_exposure(settings, host)
+    configure_logging(load_settings())
     app = load_app(target)
     platform = find_platform(app)
-    code = asyncio.Runner(loop_factory=_loop_factory()).run(
-        _work(app, platform) if settings.role == "worker" else _serve(app, platform, settings, host, port)
-    )
-    raise typer.Exit(code)
+    settings = platform.settings
+    if settings.role == "worker":
+        work = _work(app, platform)
+    else:
+        check_exposure(settings, host)
+        work = _serve(app, platform, host, port)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        raise typer.Exit(runner.run(work))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, whose first signal also tells the platform to drain, so that open streams end."""
-
-    platform: Headrace
-
-    def handle_exit(self, sig: int, frame: object) -> None:
-        if self.platform.runtime is not None:
-            self.platform.runtime.begin_drain()
-        super().handle_exit(sig, frame)  # type: ignore[arg-type]
-
-
-async def _serve(app: FastAPI, platform: Headrace, settings: Settings, host: str, port: int) -> int:
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=int(settings.engine.drain_seconds),
-        lifespan="on",
-    )
-    server = _Server(config)
-    server.platform = platform
-    serving = asyncio.create_task(server.serve())
-    watching = asyncio.create_task(_announce(server, platform, settings, host))
-    await serving
-    watching.cancel()
-    runtime_error = platform.fatal
-    if runtime_error is not None:
-        raise ConfigurationError(str(runtime_error))
-    return 0 if server.started else 1
-
-
-async def _announce(server: _Server, platform: Headrace, settings: Settings, host: str) -> None:
-    while not server.started:
-        if platform.runtime is not None and platform.runtime.fatal.done():
-            server.should_exit = True
-        await asyncio.sleep(0.02)
-    runtime = platform.runtime
-    if runtime is None:
-        return
-    port = server.servers[0].sockets[0].getsockname()[1]
+async def _serve(app: FastAPI, platform: Headrace, host: str, port: int) -> int:
+    listeners = listen(host, port)
     shown = f"[{host}]" if ":" in host else host
-    base = f"http://{shown}:{port}"
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold]{platform.registry.service}[/] serves on {base} (log: {settings.log.split('@')[-1]})")
-    console.print(f"  docs     {base}/docs, {base}/asyncapi.json")
-    console.print(f"  health   {base}/health/ready")
-    console.print(f"  metrics  {base}/metrics, and on port {runtime.management_port} for probes")
-    await runtime.fatal
-    server.should_exit = True
+    address = f"http://{shown}:{listeners[0].getsockname()[1]}"
+    server = Server(app, platform, lambda: _announce(platform, address))
+    await server.serve(listeners)
+    return _exit_code(platform, is_up=server.started)
 
 
 async def _work(app: FastAPI, platform: Headrace) -> int:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
-    signals = 0
 
     def stop() -> None:
-        nonlocal signals
-        signals += 1
-        if signals > 1:
-            os._exit(1)
+        if stopping.is_set():
+            cut_short()
+        stopping.set()
         if platform.runtime is not None:
             platform.runtime.begin_drain()
-        stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     async with app.router.lifespan_context(app):
         runtime = platform.runtime
-        assert isinstance(runtime, Runtime)
+        assert runtime is not None
+        _announce(platform, None)
         waiting = asyncio.create_task(stopping.wait())
-        pending: set[asyncio.Future[Any]] = {waiting, runtime.fatal}
-        await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({waiting, runtime.fatal}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-    if platform.fatal is not None:
+    return _exit_code(platform, is_up=True)
+
+
+def _exit_code(platform: Headrace, *, is_up: bool) -> int:
+    """Return 0 after a stop that was asked for. Raises: ConfigurationError (why it did not come up)."""
+    if platform.fatal is not None and not is_up:
         raise platform.fatal
-    return 0
+    return 0 if is_up and platform.fatal is None else 1
+
+
+def _announce(platform: Headrace, address: str | None) -> None:
+    """Say where everything is: in a few lines on a terminal, as one entry of the log elsewhere."""
+    runtime = platform.runtime
+    assert runtime is not None
+    settings = platform.settings
+    service, role = platform.registry.service, settings.role
+    if not _is_terminal(settings):
+        logger.info("serving", service=service, role=role, address=address, management_port=runtime.management_port)
+        return
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    management = f"http://{settings.management_host}:{runtime.management_port}"
+    if address is None:
+        console.print(f"[bold]{service}[/] works as {role} (log: {settings.log})")
+        console.print(f"  health   {management}/health/ready")
+        console.print(f"  metrics  {management}/metrics")
+        return
+    console.print(f"[bold]{service}[/] serves on {address} (log: {settings.log})")
+    console.print(f"  docs     {address}/docs and {address}/asyncapi.json")
+    console.print(f"  health   {address}/health/ready")
+    console.print(f"  metrics  {address}/metrics, for probes {management}/metrics")
+
+
+def _is_terminal(settings: Settings) -> bool:
+    return settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -173,7 +173,7 @@ class Worker:
         context.metrics.claim_duration_seconds.labels(subscription=self._subscription.name).observe(
             time.perf_counter() - started
         )
-        self._logger.info(
+        self._logger.debug(
             "partition claimed",
             epoch={topic: source.claim.epoch for topic, source in self.sources.items()},
             next_offset={topic: source.claim.next_offset for topic, source in self.sources.items()},

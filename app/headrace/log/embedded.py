@@ -51,7 +51,8 @@ select topic, partition, first_offset from grown
 """
 _CREATE = """
 with created as (
-    insert into headrace.log_topic (topic, partitions) values ($1, $2) on conflict do nothing returning topic, partitions
+    insert into headrace.log_topic (topic, partitions) values ($1, $2) on conflict do nothing
+    returning topic, partitions
 )
 insert into headrace.log_partition (topic, partition)
 select topic, number from created, generate_series(0, partitions - 1) as number
@@ -63,7 +64,7 @@ select topic, partitions, (extract(epoch from created_at) * 1000000)::bigint as 
 """
 _BOUNDS = """
 select p.topic, p.partition, p.next_offset,
-       (select min(r."offset") from headrace.log_record r where r.topic = p.topic and r.partition = p.partition) as first
+       (select min(r."offset") from headrace.log_record r where r.topic = p.topic and r.partition = p.partition)
   from headrace.log_partition p join unnest($1::text[], $2::integer[]) as n (topic, partition) using (topic, partition)
 """
 

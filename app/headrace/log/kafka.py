@@ -64,4 +64,4 @@ class KafkaLog:
 
     def membership(self, group: str, topics: Sequence[str], listener: AssignmentListener) -> KafkaMembership:
         """Return a seat in the consumer group."""
-        return KafkaMembership(group, topics, listener, self._options, self._kafka, self._batch_seconds)
+        return KafkaMembership(group, topics, listener, self._control, self._options, self._kafka, self._batch_seconds)

@@ -117,7 +117,7 @@ def _explain(cause: BaseException, where: str, options: Mapping[str, Any]) -> He
 
 
 def quiet_client_logs() -> None:
-    """Keep aiokafka's own log lines away: what matters in them reaches the user as our errors, once and in one sentence.
+    """Keep aiokafka's own log lines away: what matters in them reaches the user as our errors, in one sentence each.
 
     In an outage it writes several error lines a second for each client. HEADRACE_LOG_LEVEL=DEBUG shows them.
     """

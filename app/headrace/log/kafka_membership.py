@@ -24,8 +24,10 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from headrace.errors import HeadraceError
-from headrace.log.kafka_connection import Options, log_in, translate
+from headrace.log.kafka_connection import Options, translate
+from headrace.log.kafka_control import KafkaControl
 from headrace.log.ports import AssignmentListener, TopicPartition
+from headrace.log.refusals import no_such_topic
 from headrace.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class KafkaMembership:
         group: str,
         topics: Sequence[str],
         listener: AssignmentListener,
+        control: KafkaControl,
         options: Options,
         settings: KafkaSettings,
         batch_seconds: float,
@@ -52,6 +55,7 @@ class KafkaMembership:
         self._group = group
         self._topics = list(topics)
         self._listener = listener
+        self._control = control
         self._options = options
         self._settings = settings
         self._rebalance_seconds = batch_seconds + REBALANCE_MARGIN_SECONDS
@@ -108,11 +112,14 @@ class KafkaMembership:
                     logger.warning("the group %s is joined again in a moment: %s", self._group, sentence)
                     said = sentence
             await self._let_go()
-            await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))
+            await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
             retry_seconds = min(2 * retry_seconds, LONGEST_RETRY_SECONDS)
 
     async def _connect(self) -> AIOKafkaConsumer:
-        await log_in(self._options)
+        found = await self._control.topics(self._topics)
+        for topic in self._topics:
+            if topic not in found:
+                raise no_such_topic(topic)  # subscribing to it would make the brokers create it
         # Made and started together: a start later than max_poll after the making never joins (aiokafka issue 764).
         consumer = self._consumer = AIOKafkaConsumer(
             **self._options,

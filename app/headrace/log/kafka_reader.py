@@ -14,7 +14,7 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 
 from headrace.errors import HeadraceError, TransportError
 from headrace.log import kafka_lenient
-from headrace.log.kafka_connection import Options, log_in, translate
+from headrace.log.kafka_connection import Options, translate
 from headrace.log.kafka_control import KafkaControl
 from headrace.log.ports import Record, TopicPartition
 from headrace.log.refusals import no_such_topic, out_of_range
@@ -52,7 +52,12 @@ class KafkaReader:
     async def open(
         cls, positions: Mapping[TopicPartition, int], control: KafkaControl, options: Options, settings: KafkaSettings
     ) -> KafkaReader:
-        """Connect and seek. Raises: TransportError, ConfigurationError."""
+        """Connect and seek. Raises: TransportError, ConfigurationError, LogMismatchError (no such topic)."""
+        topics = sorted({topic for topic, _ in positions})
+        found = await control.topics(topics)
+        for topic in topics:
+            if topic not in found:
+                raise no_such_topic(topic)  # assigning it would make the brokers create it
         consumer = AIOKafkaConsumer(
             **options,
             group_id=None,
@@ -69,7 +74,6 @@ class KafkaReader:
                 await consumer.start()
         except (KafkaError, OSError, TimeoutError) as error:
             await reader.close()
-            await log_in(options)  # knows why, if it still fails
             raise translate(error, reader._brokers, options) from error
         except BaseException:
             await reader.close()
@@ -146,8 +150,8 @@ class KafkaReader:
                 if partition.topic not in await self._control.topics([partition.topic]):
                     raise no_such_topic(partition.topic)
                 raise TransportError(
-                    f"Kafka at {self._brokers} (HEADRACE_LOG) sent nothing about {partition.topic}[{partition.partition}] "
-                    f"for {now - since:.0f} s: is the partition's leader up?"
+                    f"Kafka at {self._brokers} (HEADRACE_LOG) sent nothing about {partition.topic}"
+                    f"[{partition.partition}] for {now - since:.0f} s: is the partition's leader up?"
                 )
 
     async def _out_of_range(self) -> HeadraceError:

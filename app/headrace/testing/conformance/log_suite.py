@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import hashlib
 import re
 import secrets
 import time
@@ -142,7 +142,7 @@ class LogSuite:
                 b"\x00\xfe\x80",
                 [("raw", b"\xff\x00\xc3"), ("raw", b"again"), ("leer", b""), ("größe", b"1")],
             ),
-            (b"large", random.Random(1).randbytes(900_000), [("content-type", b"application/octet-stream")]),
+            (b"large", hashlib.shake_128(b"noise").digest(900_000), [("content-type", b"application/octet-stream")]),
         ],
         ids=["no-key", "no-value", "neither", "empty", "not-text", "900-kB"],
     )
@@ -257,6 +257,12 @@ class LogSuite:
         with pytest.raises(LogMismatchError, match=r"8.*created anew or truncated"):
             await read(reader, 1)
         await reader.close()
+
+    async def test_a_reader_of_an_unknown_topic_is_refused(self, log: Log, topic: str) -> None:
+        with pytest.raises(LogMismatchError, match="does not exist"):
+            await log.reader({TopicPartition(topic, 0): 0})
+
+        assert await log.topics([topic]) == {}
 
     # Topics
 

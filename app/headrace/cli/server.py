@@ -1,0 +1,114 @@
+"""uvicorn as `headrace run` needs it: our own words, our own exit codes, and a drain that begins with the signal."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from headrace.errors import ConfigurationError
+from headrace.platform import Headrace
+from headrace.telemetry.logging import get_logger
+
+logger = get_logger("headrace")
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Return a bound socket for each address of the host. Raises: ConfigurationError (port, host).
+
+    Bound before anything is started, so that a taken port costs no start of a database.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address[0], port, *address[2:]))
+            port = listener.getsockname()[1]  # a free one is the same for every address of the host
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise _refused(host, port, error) from error
+    return listeners
+
+
+def cut_short() -> None:
+    """End the process at once: the second signal. What was not committed is applied again by the next owner."""
+    logger.warning("cut short by a second signal")
+    logging.shutdown()
+    os._exit(1)
+
+
+class Server(uvicorn.Server):
+    """Serves the application until a signal comes, or until its platform gives up."""
+
+    def __init__(self, app: FastAPI, platform: Headrace, announce: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=max(1, round(platform.settings.engine.drain_seconds)),
+                lifespan="on",
+            )
+        )
+        self._platform = platform
+        self._announce = announce
+        self._watching: asyncio.Task[None] | None = None
+        logging.getLogger("uvicorn.error").addFilter(self._is_worth_telling)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then listen. uvicorn exits the process where that fails; this one just ends."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            self.should_exit = True
+        if not self.should_exit:
+            self._watching = asyncio.create_task(self._watch())
+            self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, let requests in flight end, then drain the platform."""
+        if self._watching is not None:
+            self._watching.cancel()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Tell the platform at the first signal, so that open streams end and readiness is off.
+
+        uvicorn's own handler would raise the signal again at the end: exit code 143 instead of 0.
+        """
+        if self.should_exit:
+            cut_short()
+        self.should_exit = True
+        if self._platform.runtime is not None:
+            self._platform.runtime.begin_drain()
+
+    async def _watch(self) -> None:
+        runtime = self._platform.runtime
+        assert runtime is not None
+        await asyncio.wait({runtime.fatal})
+        self.should_exit = True
+
+    def _is_worth_telling(self, record: logging.LogRecord) -> bool:
+        """uvicorn's progress is ours to tell, and so is a start that failed for a reason which is one sentence."""
+        return record.levelno >= logging.WARNING and self._platform.fatal is None
+
+
+def _refused(host: str, port: int, error: OSError) -> ConfigurationError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigurationError(f"--port {port} is taken by another process; choose another, or 0 for a free one.")
+    if error.errno == errno.EACCES:
+        return ConfigurationError(f"--port {port} needs rights that are missing; choose one above 1023.")
+    return ConfigurationError(f"--host {host} cannot be served on: {error.strerror}; it is an address of this machine.")
