@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -53,6 +54,7 @@ def _fetch(jars: Path) -> None:
             "(or name a running Kafka: HEADRACE_TEST_KAFKA=host:port).",
             pytrace=False,
         )
+    environment = os.environ | ({} if shutil.which("java") else {"JAVA_HOME": str(Path(find_java()).parents[1])})
     with tempfile.TemporaryDirectory(dir=_BUILD) as folder:
         fetched = Path(folder) / "jars"
         told = subprocess.run(
@@ -60,6 +62,7 @@ def _fetch(jars: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
+            env=environment,
         )
         if told.returncode != 0:
             pytest.fail(f"mvn -f {_POM} could not fetch Kafka's jars:\n{told.stdout[-2_000:]}", pytrace=False)
