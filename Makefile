@@ -25,9 +25,11 @@ test: $(VENV)/.development ## run every test on a Kafka and a Postgres of its ow
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.development ## check style, layout and types
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy $(wildcard app tests bench)
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/mypy $(wildcard app tests bench) || status=1; \
+	exit $$status
 
 format: $(VENV)/.development ## lay the code out as lint wants it
 	@$(BIN)/ruff check --fix .

@@ -55,6 +55,17 @@ _SERVER_SETTINGS = {
 }
 
 
+class DataDirInUseError(ConfigurationError):
+    """Another platform runs on the folder; `holder` is its process id, as far as it is known."""
+
+    def __init__(self, data_dir: Path, holder: str) -> None:
+        super().__init__(
+            f"HEADRACE_DATA_DIR={data_dir} is in use by another platform (pid {holder}); "
+            "stop that one, or set HEADRACE_DATA_DIR to another folder."
+        )
+        self.holder = holder
+
+
 class EmbeddedPostgres:
     """One PostgreSQL server on `data_dir`. Whoever may enter the folder may do everything in the database."""
 
@@ -213,10 +224,7 @@ def _acquire(data_dir: Path) -> IO[str]:
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
-        raise ConfigurationError(
-            f"HEADRACE_DATA_DIR={data_dir} is in use by another platform (pid {holder}); "
-            "stop that one, or set HEADRACE_DATA_DIR to another folder."
-        ) from None
+        raise DataDirInUseError(data_dir, holder) from None
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n")
     lock.flush()
