@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from headrace.database.pool import connect, open_pool, postgres_version, session_settings
+from headrace.database.pool import check_server, connect, open_pool, postgres_version, session_settings
 from headrace.errors import ConfigurationError, HeadraceError, StateUnavailableError
 from headrace.settings import DatabaseSettings, Settings
 from tests.support.ports import free_ports
@@ -49,6 +49,15 @@ async def test_defaults_of_the_database_do_not_leak_in(database_url: str) -> Non
                 assert found.split(",")[0] == value, setting
     finally:
         pool.terminate()
+
+
+async def test_a_pooler_that_ignores_session_settings_is_refused(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)  # what is left of a session behind such a pooler
+    try:
+        with pytest.raises(ConfigurationError, match="does not take session settings.*a pooler in session mode"):
+            await check_server(connection, database_url)
+    finally:
+        await connection.close()
 
 
 async def test_json_goes_in_and_comes_out_as_text(pool: asyncpg.Pool) -> None:

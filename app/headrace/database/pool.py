@@ -100,6 +100,9 @@ async def check_server(connection: Connection, url: str) -> None:
             f"HEADRACE_DATABASE: the database at {_place(url)} has the encoding {encoding}; "
             "create it anew: create database ... encoding 'UTF8' template template0."
         )
+    kept = await connection.fetchval("select setting from pg_settings where name = 'lock_timeout'")
+    if kept != _milliseconds(_LOCK_TIMEOUT_SECONDS):
+        raise _unfit_pooler(url, "they are ignored")
     if await connection.fetchval("select pg_is_in_recovery()"):
         raise StateUnavailableError(f"HEADRACE_DATABASE: the server at {_place(url)} is a standby and takes no writes.")
 
@@ -117,10 +120,7 @@ def _raise_explained(error: BaseException, url: str) -> NoReturn:
         # Without the cause, since asyncpg quotes the address that it cannot read.
         raise ConfigurationError(f"HEADRACE_DATABASE is not an address of Postgres: {_reason(error, url)}.") from None
     if isinstance(error, asyncpg.ProtocolViolationError):
-        raise ConfigurationError(
-            f"HEADRACE_DATABASE: {_place(url)} refuses session settings ({_reason(error, url)}); "
-            "name the server itself or a pooler in session mode."
-        ) from error
+        raise _unfit_pooler(url, _reason(error, url)) from error
     is_file_missing = isinstance(error, FileNotFoundError | PermissionError) and "ssl" in urlsplit(url).query
     if isinstance(error, _WRONG_SETTING) or is_file_missing or "SSL upgrade" in str(error):
         raise ConfigurationError(
@@ -142,6 +142,13 @@ _WRONG_SETTING = (
     asyncpg.InterfaceError,  # an authentication method that asyncpg does not know
     ssl.SSLError,
 )
+
+
+def _unfit_pooler(url: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"HEADRACE_DATABASE: {_place(url)} does not take session settings ({reason}); "
+        "name the server itself or a pooler in session mode."
+    )
 
 
 def _advice(error: Exception) -> str:
