@@ -54,7 +54,7 @@ async def test_defaults_of_the_database_do_not_leak_in(database_url: str) -> Non
 async def test_a_pooler_that_ignores_session_settings_is_refused(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)  # what is left of a session behind such a pooler
     try:
-        with pytest.raises(ConfigurationError, match="does not take session settings.*a pooler in session mode"):
+        with pytest.raises(ConfigurationError, match=r"does not take session settings.*a pooler in session mode"):
             await check_server(connection, database_url)
     finally:
         await connection.close()

@@ -16,6 +16,6 @@ Why a child process and not a daemon: nobody has to find, stop or upgrade it, an
 accident. The kernel ends it with the platform (PR_SET_PDEATHSIG), a lock on the folder keeps a second platform out, and
 what is left over after all is found by the folder that it works in, never by a pid that a file claims.
 
-Why session settings and not `alter role`: a role's defaults are its owner's and leak into batches. A pooler that does not
-keep them (PgBouncer in transaction mode) is refused.
+Why session settings and not `alter role`: a role's defaults are its owner's and leak into batches. A pooler that does
+not keep them (PgBouncer in transaction mode) is refused.
 """
