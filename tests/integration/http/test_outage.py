@@ -1,0 +1,142 @@
+"""When the log is away, slow or full: a 503, 429 or 413 that says what is safe to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.errors import HeadraceError, LogMismatchError, RecordTooLargeError, TransportError
+from headrace.log.memory import MemoryLog
+from headrace.log.ports import NewRecord, Position
+from tests.integration.http.conftest import Opener, Platform
+from tests.support.waiting import until
+
+DATA = {"customer": "ada", "amount": 5}
+EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "wallet.credited", "data": DATA}
+STRUCTURED = {"content-type": "application/cloudevents+json"}
+
+
+class FailingLog(MemoryLog):
+    """A log whose publish fails."""
+
+    def __init__(self, error: HeadraceError) -> None:
+        super().__init__()
+        self._error = error
+
+    async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
+        raise self._error
+
+
+class HeldLog(MemoryLog):
+    """A log that acknowledges when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = 0
+        self.released = asyncio.Event()
+
+    async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
+        self.waiting += 1
+        await self.released.wait()
+        return await super().publish(records)
+
+
+async def post(shop: Platform) -> httpx.Response:
+    """Publish one event."""
+    async with shop.client() as client:
+        return await client.post("/events", headers=STRUCTURED, json=EVENT)
+
+
+def assert_unavailable(answer: httpx.Response) -> None:
+    """A 503 that may be sent again."""
+    assert answer.status_code == 503, answer.text
+    assert answer.json()["type"] == "/problems/unavailable"
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_log_that_is_away_is_503_and_says_that_the_same_ids_are_safe(platform: Opener) -> None:
+    shop = await platform(log=FailingLog(TransportError("broker:9092 is away")))
+    answer = await post(shop)
+    assert_unavailable(answer)
+    assert "publishing the same event ids again is safe" in answer.json()["detail"]
+    assert shop.sample("ingest_rejected_total", reason="unavailable") == 1
+    assert shop.sample("ingest_duration_seconds_count", mode="structured", outcome="failed") == 1
+    assert shop.sample("log_produce_in_flight", topic="wallets") == 0
+
+
+async def test_plain_data_are_told_the_id_to_send_again(platform: Opener) -> None:
+    shop = await platform(log=FailingLog(TransportError("away")))
+    async with shop.client() as client:
+        answer = await client.post("/events/wallet.credited", json=DATA)
+        assert_unavailable(answer)
+        event_id = answer.json()["detail"].rpartition("Idempotency-Key: ")[2].rstrip(".")
+        shop.running.log = shop.memory = MemoryLog()
+        await shop.running.log.create("wallets", 3)
+        await client.post("/events/wallet.credited", json=DATA, headers={"Idempotency-Key": event_id})
+    ((envelope, _, _),) = await shop.records()
+    assert envelope.id == event_id
+
+
+async def test_a_topic_that_is_missing_is_503_and_named(platform: Opener) -> None:
+    shop = await platform(log=FailingLog(LogMismatchError("the topic 'wallets' does not exist")))
+    answer = await post(shop)
+    assert_unavailable(answer)
+    assert "the topic 'wallets' does not exist" in answer.json()["detail"]
+
+
+async def test_a_record_too_large_for_the_log_is_413(platform: Opener) -> None:
+    shop = await platform(log=FailingLog(RecordTooLargeError("the record has 2 MB, the broker takes 1 MB")))
+    answer = await post(shop)
+    assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
+
+
+@pytest.mark.parametrize("state", ["not started", "not connected", "draining"])
+async def test_a_process_that_cannot_take_events_is_503(platform: Opener, state: str) -> None:
+    shop = await platform()
+    if state == "not started":
+        shop.runtime = None
+    elif state == "not connected":
+        shop.running.log = None
+    else:
+        shop.running.is_draining = True
+    assert_unavailable(await post(shop))
+
+
+async def test_an_answer_that_comes_too_late_is_503_and_the_publish_goes_on(platform: Opener) -> None:
+    log = HeldLog()
+    shop = await platform(log=log, timeout_seconds=0.05)
+    answer = await post(shop)
+    assert_unavailable(answer)
+    assert "unknown" in answer.json()["detail"]
+    log.released.set()
+    await until(shop.records, "the publish has ended")
+    await until(lambda: shop.sample("log_produce_in_flight", topic="wallets") == 0, "nothing is in flight")
+
+
+async def test_too_many_requests_in_flight_are_429_and_those_before_are_accepted(platform: Opener) -> None:
+    log = HeldLog()
+    shop = await platform(log=log, max_in_flight=2)
+    held = [asyncio.create_task(post(shop)) for _ in range(2)]
+    await until(lambda: log.waiting == 2, "two requests wait")
+    answer = await post(shop)
+    assert (answer.status_code, answer.json()["type"]) == (429, "/problems/rate-limited")
+    assert int(answer.headers["retry-after"]) >= 1
+    log.released.set()
+    assert [(await task).status_code for task in held] == [202, 202]
+    assert (await post(shop)).status_code == 202
+
+
+async def test_a_caller_who_leaves_does_not_cancel_the_publish(platform: Opener) -> None:
+    log = HeldLog()
+    shop = await platform(log=log)
+    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client:
+        request: asyncio.Task[Any] = asyncio.create_task(client.post("/events", headers=STRUCTURED, json=EVENT))
+        await until(lambda: log.waiting == 1, "the request waits")
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+        log.released.set()
+        await until(shop.records, "the event is in the log")

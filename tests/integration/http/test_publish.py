@@ -1,0 +1,121 @@
+"""Events come in: in every mode, with their key and their trace, and only what the log has is answered 202."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import httpx
+import pytest
+
+from tests.integration.http.conftest import Opener
+
+STRUCTURED = {"content-type": "application/cloudevents+json"}
+BATCHED = {"content-type": "application/cloudevents-batch+json"}
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def credited(event_id: str, customer: str = "ada", **attributes: object) -> dict[str, object]:
+    """A CloudEvent."""
+    data = {"customer": customer, "amount": 5}
+    return {"specversion": "1.0", "id": event_id, "source": "/s", "type": "wallet.credited", "data": data, **attributes}
+
+
+async def test_a_structured_event_is_in_the_log_with_its_key(platform: Opener) -> None:
+    shop = await platform()
+    async with shop.client() as client:
+        answer = await client.post("/events", headers=STRUCTURED, content=json.dumps(credited("1", loyalty="gold")))
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
+    ((envelope, data, key),) = await shop.records()
+    assert (envelope.id, envelope.source, envelope.datacontenttype) == ("1", "/s", "application/json")
+    assert envelope.extensions == {"loyalty": "gold"}
+    assert isinstance(envelope.time, datetime)
+    assert json.loads(data) == {"customer": "ada", "amount": 5}
+    assert key == b"ada"
+
+
+async def test_a_batch_is_in_the_log_over_several_topics(platform: Opener) -> None:
+    shop = await platform()
+    alert = {**credited("3"), "type": "wallet.overdrawn", "data": {"customer": "ada", "balance": -1}, "subject": "s"}
+    batch = [credited("1"), credited("2", "bob", partitionkey="p"), alert]
+    async with shop.client() as client:
+        answer = await client.post("/events", headers=BATCHED, content=json.dumps(batch))
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 3})
+    assert {(e.id, key) for e, _, key in await shop.records()} == {("1", b"ada"), ("2", b"p")}
+    assert {(e.id, key) for e, _, key in await shop.records("alerts")} == {("3", b"s")}
+    assert shop.sample("ingest_accepted_total", topic="wallets", type="wallet.credited") == 2
+    assert shop.sample("ingest_duration_seconds_count", mode="batched", outcome="accepted") == 1
+    assert shop.sample("ingest_batch_events_sum", mode="batched") == 3
+
+
+async def test_a_thousand_events_come_in_at_once(platform: Opener) -> None:
+    shop = await platform()
+    async with shop.client() as client:
+        batch = [credited(str(number), f"c{number % 7}") for number in range(1_000)]
+        answer = await client.post("/events", headers=BATCHED, content=json.dumps(batch))
+    assert answer.json() == {"accepted": 1_000}
+    assert len(await shop.records()) == 1_000
+
+
+async def test_a_binary_event_is_in_the_log(platform: Opener) -> None:
+    shop = await platform()
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "wallet.credited"}
+    async with shop.client() as client:
+        answer = await client.post(
+            "/events", headers={**headers, "ce-subject": "Z%C3%BCrich"}, json={"customer": "ada", "amount": 5}
+        )
+    assert answer.status_code == 202
+    ((envelope, _, _),) = await shop.records()
+    assert envelope.subject == "Zürich"
+
+
+@pytest.mark.parametrize(("given", "event_id"), [("order-7", "order-7"), ('"order-7"', "order-7")])
+async def test_plain_data_become_an_event_named_by_the_idempotency_key(
+    platform: Opener, given: str, event_id: str
+) -> None:
+    shop = await platform()
+    async with shop.client() as client:
+        answer = await client.post(
+            "/events/wallet.credited", headers={"Idempotency-Key": given}, json={"customer": "ada", "amount": 5}
+        )
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
+    ((envelope, _, key),) = await shop.records()
+    assert (envelope.id, envelope.source, envelope.type, key) == (event_id, "/shop", "wallet.credited", b"ada")
+
+
+async def test_plain_data_without_a_key_get_an_id_each(platform: Opener) -> None:
+    shop = await platform()
+    async with shop.client() as client:
+        for _ in range(2):
+            await client.post("/events/wallet.credited", json={"customer": "ada", "amount": 5})
+    assert len({envelope.id for envelope, _, _ in await shop.records()}) == 2
+
+
+async def test_the_requests_trace_goes_on_in_events_that_bring_none(platform: Opener) -> None:
+    shop = await platform()
+    own = "00-11111111111111111111111111111111-2222222222222222-00"
+    batch = [credited("1"), credited("2", traceparent=own, tracestate="own=1")]
+    trace = {"traceparent": PARENT, "tracestate": "shop=1"}
+    async with shop.client() as client:
+        await client.post("/events", headers={**BATCHED, **trace}, content=json.dumps(batch))
+        await client.post("/events/wallet.credited", headers=trace | {"Idempotency-Key": "3"}, json=batch[0]["data"])
+    found = {e.id: (e.traceparent, e.tracestate) for e, _, _ in await shop.records()}
+    assert found == {"1": (PARENT, "shop=1"), "2": (own, "own=1"), "3": (PARENT, "shop=1")}
+
+
+async def test_the_limit_holds_for_bodies_of_unknown_length_on_a_real_socket(platform: Opener) -> None:
+    shop = await platform(max_body_bytes=2_048)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b" " * 1_024
+
+    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client:
+        answer = await client.post("/events", headers=STRUCTURED, content=chunks())
+        assert answer.status_code == 413
+        large = await client.post("/events", headers=STRUCTURED, content=b" " * 10_000_000)
+        assert large.status_code == 413
+        again = await client.post("/events", headers=STRUCTURED, content=json.dumps(credited("1")))
+        assert again.status_code == 202
+    assert len(await shop.records()) == 1

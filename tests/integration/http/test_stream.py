@@ -1,0 +1,157 @@
+"""The live tail: what comes into the log from now on, to readers on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.cloudevents import encode_record
+from headrace.envelope import Envelope
+from headrace.log.memory import MemoryLog
+from headrace.log.ports import NewRecord, Position
+from headrace.queries import stream
+from tests.integration.http.conftest import Opener
+from tests.support.waiting import until
+
+
+def credited(event_id: str, key: str = "ada", type: str = "wallet.credited", topic: str = "wallets") -> NewRecord:
+    """An event as a record."""
+    data = b'{\n "customer": "ada",\r\n "amount": 5}'
+    return encode_record(Envelope(id=event_id, source="/s", type=type), data, topic=topic, key=key)
+
+
+class Tail:
+    """The messages of one open stream."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.aiter_lines()
+
+    async def next(self) -> dict[str, str]:
+        """The next message, its fields by name; comments are left out."""
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(20):
+            async for line in self._lines:
+                if not line and fields:
+                    return fields
+                name, _, value = line.partition(": ")
+                if name:
+                    fields[name] = value
+        raise AssertionError("the stream has ended")
+
+    async def rest(self) -> list[str]:
+        """Every further line, until the stream ends."""
+        async with asyncio.timeout(20):
+            return [line async for line in self._lines]
+
+
+@asynccontextmanager
+async def tail(client: httpx.AsyncClient, query: str = "") -> AsyncIterator[Tail]:
+    """Follow; on entry the stream has begun."""
+    async with client.stream("GET", f"/events/stream{query}", timeout=30) as response:
+        assert response.status_code == 200
+        yield Tail(response)
+
+
+async def test_what_comes_from_now_on_is_sent_with_its_position(platform: Opener) -> None:
+    log = MemoryLog()
+    shop = await platform(log=log)
+    await log.publish([credited("before")])
+    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client) as opened:
+        assert opened.response.headers["content-type"] == "text/event-stream"
+        (position,) = await log.publish([credited("after")])
+        message = await opened.next()
+    assert message["id"] == f"wallets/{position.partition}/{position.offset}"
+    event = json.loads(message["data"])
+    assert (event["id"], event["type"], event["data"]) == ("after", "wallet.credited", {"customer": "ada", "amount": 5})
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("?topic=alerts", ["3"]),
+        ("?type=wallet.overdrawn", ["3"]),
+        ("?key=bob", ["2"]),
+        ("?key=bob&key=eve", ["2", "3"]),
+        ("?topic=wallets&type=wallet.credited&key=ada", ["1"]),
+    ],
+)
+async def test_a_stream_shows_only_what_was_asked_for(platform: Opener, query: str, ids: list[str]) -> None:
+    log = MemoryLog()
+    shop = await platform(log=log)
+    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client, query) as opened:
+        overdrawn = credited("3", "eve", "wallet.overdrawn", "alerts")
+        await log.publish([credited("1"), credited("2", "bob"), overdrawn])
+        found = [json.loads((await opened.next())["data"])["id"] for _ in ids]
+    assert sorted(found) == ids
+
+
+async def test_a_record_that_is_no_event_is_shown_as_such(platform: Opener) -> None:
+    log = MemoryLog()
+    shop = await platform(log=log)
+    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client) as opened:
+        await log.publish([NewRecord("wallets", None, None, [])])
+        message = await opened.next()
+    assert message["event"] == "undecodable"
+    assert "tombstone" in json.loads(message["data"])["error"]
+
+
+async def test_streams_end_when_the_process_drains(platform: Opener) -> None:
+    shop = await platform()
+    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client) as opened:
+        shop.running.is_draining = True
+        shop.running.draining.set()
+        assert "data" not in "".join(await opened.rest())
+
+
+async def test_silence_is_broken_by_heartbeats(platform: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.0)
+    shop = await platform()
+    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client) as opened:
+        async with asyncio.timeout(20):
+            async for line in opened.response.aiter_lines():
+                if line == ": still here":
+                    return
+    raise AssertionError("no heartbeat")
+
+
+async def test_open_streams_are_bounded_and_a_reader_who_leaves_makes_room(platform: Opener) -> None:
+    shop = await platform(max_streams=1)
+    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client:
+        async with tail(client):
+            refused = await client.get("/events/stream")
+            assert (refused.status_code, refused.json()["type"]) == (429, "/problems/rate-limited")
+            assert refused.headers["retry-after"]
+
+        async def there_is_room() -> bool:
+            async with client.stream("GET", "/events/stream") as response:
+                return response.status_code == 200
+
+        await until(there_is_room, "the first stream is closed")
+
+
+async def test_an_unknown_topic_is_404_and_a_log_that_is_away_503_and_neither_takes_a_place(platform: Opener) -> None:
+    shop = await platform(max_streams=1)
+    async with shop.client() as client:
+        for _ in range(3):
+            assert (await client.get("/events/stream", params={"topic": "nowhere"})).status_code == 404
+        shop.running.log = None
+        for _ in range(3):
+            assert (await client.get("/events/stream")).status_code == 503
+
+
+async def test_published_positions_are_told_apart(platform: Opener) -> None:
+    """Ids are unique over topics, so that a reader can drop what it has seen."""
+    log = MemoryLog()
+    shop = await platform(log=log)
+    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client) as opened:
+        positions: list[Position] = await log.publish([credited(str(number), f"c{number}") for number in range(20)])
+        found = {(await opened.next())["id"] for _ in positions}
+    expected: set[Any] = {f"{position.topic}/{position.partition}/{position.offset}" for position in positions}
+    assert found == expected
