@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -81,6 +82,7 @@ def check_exposure(settings: Settings, host: str) -> None:
     )
 
 
+@lru_cache(maxsize=1_024)
 def is_loopback(host: str) -> bool:
     """True for this machine's own address: localhost, 127.0.0.0/8, ::1."""
     if host == "localhost":
