@@ -1,0 +1,1 @@
+"""Figures with the command that makes them: `make bench`. Real servers, one run, ratios beside absolute numbers."""

@@ -1,0 +1,97 @@
+"""A service as a process of its own, to be killed, paused and asked to leave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from tests.support.ports import free_ports
+from tests.support.waiting import until
+
+ROOT = Path(__file__).parents[2]
+
+
+class Service:
+    """`headrace run APP` with settings of its own. Its output is in `output`; `stop()` ends it whatever state it is in."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str], *, app: str = "shop.service:app", role: str = "all") -> None:
+        self.port, self.management_port = free_ports(2)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._app = app
+        self._role = role
+        self._folder = folder
+        self._settings = dict(settings)
+        self._log = folder / f"service-{self.port}.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def output(self) -> str:
+        """What it has written so far, over all its lives."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self, *, ready: bool = True) -> None:
+        """Start it; return when it is ready, if asked to."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")} | {
+            "PYTHONPATH": f"{ROOT / 'app'}:{ROOT}",
+            "HEADRACE_DATA_DIR": str(self._folder / "data"),
+            "HEADRACE_MANAGEMENT_PORT": str(self.management_port),
+            **self._settings,
+        }
+        command = ["-m", "headrace", "run", self._app, "--role", self._role, "--port", str(self.port)]
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, *command, env=environment, cwd=self._folder, stdout=log, stderr=log
+            )
+        if ready:
+            await until(self.is_ready, f"the service is ready:\n{self.output[-2000:]}", 60)
+
+    async def is_ready(self) -> bool:
+        """Ask its readiness probe."""
+        if self._process is not None and self._process.returncode is not None:
+            raise AssertionError(f"the service ended with {self._process.returncode}:\n{self.output[-4000:]}")
+        try:
+            async with httpx.AsyncClient(timeout=2) as client:
+                answer = await client.get(f"http://127.0.0.1:{self.management_port}/health/ready")
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200
+
+    async def kill(self) -> None:
+        """End it with -9."""
+        await self._end(signal.SIGKILL)
+
+    async def leave(self) -> int:
+        """Ask it to leave; return its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """Stop it where it stands."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    async def stop(self) -> None:
+        """End it, whatever state it is in."""
+        if self._process is not None and self._process.returncode is None:
+            self.resume()
+            await self._end(signal.SIGKILL)
+
+    async def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        return await asyncio.wait_for(self._process.wait(), 60)
