@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -48,5 +49,10 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def identity(source: str, event_id: str) -> bytes:
     """Return 16 bytes for the pair (source, id): the source's length goes first, so that no two pairs join alike."""
+    return hashlib.blake2b(_prefix(source) + event_id.encode(), digest_size=16).digest()
+
+
+@lru_cache(maxsize=4_096)
+def _prefix(source: str) -> bytes:
     head = source.encode()
-    return hashlib.blake2b(b"%d:%b%b" % (len(head), head, event_id.encode()), digest_size=16).digest()
+    return b"%d:%b" % (len(head), head)

@@ -19,6 +19,7 @@ from headrace.log.ports import NewRecord, Record
 
 CONTENT_TYPE = "content-type"
 STRUCTURED = "application/cloudevents+json"
+JSON = "application/json"
 
 _PREFIX = "ce_"
 _ATTRIBUTE_OF = {f"{_PREFIX}{name}": name for name in ATTRIBUTES} | {
@@ -60,6 +61,8 @@ def decode_record(record: Record, *, extensions: bool = False) -> tuple[Envelope
     if content_type is None:
         if not unknown and attributes.keys() <= _TRACE:
             return _structured(value, attributes, extensions)
+    elif content_type == JSON:  # most of all, so tried first
+        attributes["datacontenttype"] = content_type
     elif names_cloudevents(content_type):
         if content_type.partition(";")[0].strip().lower() != STRUCTURED:
             raise DecodeError(f"the content type {content_type[:100]!r} is not read; send {STRUCTURED} or binary mode.")

@@ -226,10 +226,10 @@ class BatchProcessor:
 
     async def _load_states(self, items: Sequence[Item]) -> None:
         keys: dict[str, set[str]] = {name: set() for name in self._memory.caches}
-        for item in items:
-            if item.outcome is Outcome.READY and item.handler is not None and item.key is not None:
-                for name in item.handler.state_names:
-                    keys[name].add(item.key)
+        for handler, key in {(item.handler, item.key) for item in items if item.outcome is Outcome.READY}:
+            if handler is not None and key is not None:
+                for name in handler.state_names:
+                    keys[name].add(key)
         missing = {name: cache.missing(keys[name]) for name, cache in self._memory.caches.items()}
         if any(missing.values()):
             async with self._context.connection() as connection:
@@ -365,7 +365,7 @@ KILLED = "the process died each time while this event was being handled (out of 
 def _changed(memory: PartitionMemory, run: Run) -> dict[str, list[tuple[str, int, str]]]:
     """Return (key, next version, JSON) of the states that differ from what Postgres holds, sorted by key."""
     changed: dict[str, list[tuple[str, int, str]]] = {}
-    for name, keys in run.touched.items():
+    for name, keys in run.touched().items():
         cache = memory.caches[name]
         encode, entries = cache.state.encode, cache.entries
         rows = changed[name] = []

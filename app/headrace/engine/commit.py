@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import asyncpg
@@ -24,6 +25,8 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 
 BATCH, RETRY = 0, 1
+
+_fate = attrgetter("outcome", "envelope.type")
 
 StateRow = tuple[str, int, str]
 """(key, new version, JSON)."""
@@ -56,7 +59,7 @@ class Effects:
 
     def count(self) -> None:
         """Fill `tally`, once every outcome is known."""
-        self.tally = Counter([(item.outcome, item.envelope.type) for item in self.items])
+        self.tally = Counter(map(_fate, self.items))
 
     def total(self, outcomes: Container[Outcome]) -> int:
         """Return how many items ended in one of the outcomes."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 from headrace.cloudevents import decode_record, event_key
 from headrace.engine.items import Item, Outcome
-from headrace.envelope import Envelope
+from headrace.envelope import Envelope, identity
 from headrace.errors import DecodeError, EventError, UnknownTypeError
 from headrace.event import EventType, event_type_of
 from headrace.handlers.subscription import Subscription
@@ -33,46 +34,39 @@ class RecordReader:
         An id counts as seen within the batch once its event is going to be applied or parked: what becomes a dead
         letter may be sent again, mended, under its id.
         """
-        items: list[Item] = []
+        items = [Item(record) for record in records]
         fresh: set[bytes] = set()
-        decoder = self._decoders.get(records[0].topic) if records else None
-        for record in records:
-            item = Item(record)
-            items.append(item)
+        foreign = self._decoders.get(records[0].topic) if records else None
+        handlers, types, extensions = self._handlers, self._types, self._extensions
+        for item in items:
             try:
-                self._read(item, seen, fresh, decoder)
+                if foreign is not None:
+                    event: Any = _decode_foreign(item.record, foreign)
+                    if event is None:
+                        item.outcome = Outcome.UNHANDLED
+                        continue
+                    envelope, data = _foreign_envelope(item.record, event), b""
+                else:
+                    event = None
+                    envelope, data = decode_record(item.record, extensions=extensions)
+                item.envelope = envelope
+                item.identity = known = identity(envelope.source, envelope.id)
+                if known in seen or known in fresh:
+                    item.outcome = Outcome.DUPLICATE_ID
+                    continue
+                item.event_type = event_type = types.get(envelope.type)
+                if event_type is None:
+                    raise UnknownTypeError(f"the type {envelope.type!r} is not declared by this service.")
+                item.handler = handler = handlers.get(envelope.type)
+                if handler is None:
+                    item.outcome = Outcome.UNHANDLED
+                    continue
+                item.event = event = event if event is not None else event_type.decode(data)
+                item.key = event_key(envelope, event_type, event)
+                fresh.add(known)
             except EventError as error:
                 item.failed(_OUTCOMES.get(error.reason, Outcome.DECODE), error)
         return items
-
-    def _read(self, item: Item, seen: Set[bytes], fresh: set[bytes], decoder: Decoder | None) -> None:
-        if decoder is not None:
-            data = b""
-            event = _decode_foreign(item.record, decoder)
-            if event is None:
-                item.outcome = Outcome.UNHANDLED
-                return
-            item.envelope = envelope = _foreign_envelope(item.record, event)
-        else:
-            event = None
-            envelope, data = decode_record(item.record, extensions=self._extensions)
-            item.envelope = envelope
-        item.identity = identity = envelope.identity
-        if identity in seen or identity in fresh:
-            item.outcome = Outcome.DUPLICATE_ID
-            return
-        handler = self._handlers.get(envelope.type)
-        event_type = self._types.get(envelope.type)
-        if event_type is None:
-            raise UnknownTypeError(f"the type {envelope.type!r} is not declared by this service.")
-        item.event_type = event_type
-        if handler is None:
-            item.outcome = Outcome.UNHANDLED
-            return
-        item.handler = handler
-        item.event = event if event is not None else event_type.decode(data)
-        item.key = event_key(envelope, event_type, item.event)
-        fresh.add(identity)
 
 
 def _decode_foreign(record: Record, decoder: Decoder) -> object:

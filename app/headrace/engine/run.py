@@ -24,7 +24,7 @@ from headrace.errors import HandlerError
 from headrace.handlers.inject import Transaction
 from headrace.handlers.signature import Dependency
 from headrace.handlers.subscription import Handler
-from headrace.state.cache import StateCache
+from headrace.state.cache import Entry, StateCache
 
 
 class HandlerFailedError(Exception):
@@ -39,7 +39,7 @@ SAMPLE = 16
 
 
 class Run:
-    """One run over the items of a batch. Touched states are in `touched`, emits in `emitter.emitted`."""
+    """One run over the items of a batch. What it emits is in `emitter.emitted`."""
 
     def __init__(
         self,
@@ -53,15 +53,14 @@ class Run:
         observe: Observe,
     ) -> None:
         self.items = items
-        self.touched: dict[str, dict[str, None]] = {name: {} for name in caches}
         self.emitter = emitter
         self._caches = caches
+        self._entries_of: dict[Handler, list[dict[str, Entry]]] = {}
         self._held = held
         self._failed: set[str] = set()
         self._careful = careful
         self._timeout = timeout_seconds
         self._observe = observe
-        self._calls = 0
 
     async def execute(self, executor: Executor, connection: asyncpg.Connection[Any] | None) -> None:
         """Run every READY item; afterwards each is APPLIED, HANDLER_ERROR or BEHIND_KEY.
@@ -69,38 +68,54 @@ class Run:
         Raises: HandlerFailedError (quick run only); StateUnavailableError when Postgres failed under a handler.
         """
         ready = [item for item in self.items if item.outcome is Outcome.READY]
+        for handler in {item.handler for item in ready}:
+            assert handler is not None
+            self._entries_of[handler] = [self._caches[name].entries for name in handler.state_names]
         for is_async, group in groupby(ready, key=_is_async):
             if is_async:
                 await self._run_async(list(group), connection)
             else:
                 await asyncio.get_running_loop().run_in_executor(executor, self._run_sync, list(group))
 
+    def touched(self) -> dict[str, set[str]]:
+        """Return the keys whose state a handler was given, by state."""
+        keys: dict[str, set[str]] = {name: set() for name in self._caches}
+        for handler, key in {(item.handler, item.key) for item in self.items if item.outcome is Outcome.APPLIED}:
+            if handler is not None and key is not None:
+                for name in handler.state_names:
+                    keys[name].add(key)
+        return keys
+
     def _run_sync(self, items: Sequence[Item]) -> None:
-        caches, touched, emitter = self._caches, self.touched, self.emitter
+        emitter, held, failed, entries_of = self.emitter, self._held, self._failed, self._entries_of
+        clock, calls = time.perf_counter, 0
         for item in items:
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
-            if key in self._held or key in self._failed:
+            if key in held or key in failed:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
-            states = [caches[name].entries[key].value for name in handler.state_names]
-            saved = self._save(handler, states)
+            states = [entries[key].value for entries in entries_of[handler]]
+            saved = self._save(handler, states) if self._careful else None
             emitter.begin(item)
-            started = self._clock()
+            calls += 1
+            started = clock() if calls % SAMPLE == 1 else 0.0
             try:
                 if handler.dependencies:
                     with ExitStack() as stack:
                         values = [_enter(stack, dependency, item, emitter) for dependency in handler.dependencies]
-                        returned = handler.signature.call(item.event, item.envelope, states, emitter, None, values)
+                        returned = handler.call(item.event, item.envelope, states, emitter, None, values)
                         self._emit_returned(returned)
                 else:
-                    returned = handler.signature.call(item.event, item.envelope, states, emitter, None, ())
+                    returned = handler.call(item.event, item.envelope, states, emitter, None, ())
                     if returned is not None:
                         self._emit_returned(returned)
             except (Exception, SystemExit) as error:
                 self._fail(item, handler, error, saved)
                 continue
-            self._done(item, handler, touched, started)
+            item.outcome = Outcome.APPLIED
+            if started:
+                self._observe(handler, clock() - started)
 
     async def _run_async(self, items: Sequence[Item], connection: asyncpg.Connection[Any] | None) -> None:
         for item in items:
@@ -109,16 +124,16 @@ class Run:
             if key in self._held or key in self._failed:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
-            states = [self._caches[name].entries[key].value for name in handler.state_names]
-            saved = self._save(handler, states)
+            states = [entries[key].value for entries in self._entries_of[handler]]
+            saved = self._save(handler, states) if self._careful else None
             self.emitter.begin(item)
             transaction = Transaction(connection) if connection is not None else None
-            started = self._clock()
+            started = time.perf_counter()
             try:
                 async with _savepoint(connection if self._careful and handler.signature.wants_transaction else None):
                     async with asyncio.timeout(self._timeout), AsyncExitStack() as stack:
                         values = [await _aenter(stack, each, item, self.emitter) for each in handler.dependencies]
-                        returned = await handler.signature.call(
+                        returned = await handler.call(
                             item.event, item.envelope, states, self.emitter, transaction, values
                         )
                     if returned is not None:
@@ -134,11 +149,10 @@ class Run:
                     raise transaction.unavailable from error
                 self._fail(item, handler, error, saved)
                 continue
-            self._done(item, handler, self.touched, started)
+            item.outcome = Outcome.APPLIED
+            self._observe(handler, time.perf_counter() - started)
 
-    def _save(self, handler: Handler, states: Sequence[Any]) -> list[Any] | None:
-        if not self._careful:
-            return None
+    def _save(self, handler: Handler, states: Sequence[Any]) -> list[Any]:
         return [self._caches[name].state.copy(value) for name, value in zip(handler.state_names, states, strict=True)]
 
     def _fail(self, item: Item, handler: Handler, error: BaseException, saved: list[Any] | None) -> None:
@@ -153,17 +167,6 @@ class Run:
         wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {error}", handler.name)
         wrapped.__cause__ = error
         item.failed(Outcome.HANDLER_ERROR, wrapped)
-
-    def _done(self, item: Item, handler: Handler, touched: dict[str, dict[str, None]], started: float) -> None:
-        item.outcome = Outcome.APPLIED
-        for name in handler.state_names:
-            touched[name][item.key] = None  # type: ignore[index]
-        if started:
-            self._observe(handler, time.perf_counter() - started)
-
-    def _clock(self) -> float:
-        self._calls += 1
-        return time.perf_counter() if self._calls % SAMPLE == 1 else 0.0
 
     def _emit_returned(self, returned: Any) -> None:
         if returned is None:

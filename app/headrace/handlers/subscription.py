@@ -21,11 +21,12 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 class Handler:
     """One handler of a subscription, ready to be called."""
 
-    __slots__ = ("dependencies", "function", "is_async", "name", "signature", "state_names")
+    __slots__ = ("call", "dependencies", "function", "is_async", "name", "signature", "state_names")
 
     def __init__(self, function: Callable[..., Any], signature: Signature) -> None:
         self.function = function
         self.signature = signature
+        self.call = signature.call
         self.name = signature.name
         self.is_async = signature.is_async
         self.dependencies = signature.dependencies
