@@ -64,7 +64,7 @@ class KafkaSettings(BaseSettings):
         1_048_576, ge=1_024, description="A larger event is refused; keep it at the brokers' message.max.bytes."
     )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("zstd", description="The producer's codec.")
-    fetch_bytes: int = Field(1_048_576, ge=1_024, description="Read ahead per partition; bounds a worker's memory.")
+    fetch_bytes: int = Field(2_097_152, ge=1_024, description="Read ahead per partition; bounds a worker's memory.")
     client_rack: str | None = Field(None, description="This client's rack, to read from the nearest replica.")
     replication_factor: int = Field(-1, ge=-1, description="Replicas of created topics; -1 is the brokers' default.")
 
@@ -115,7 +115,7 @@ class EngineSettings(BaseSettings):
     model_config = _component("HEADRACE_ENGINE_")
 
     batch_records: int = Field(
-        5_000, ge=1, le=100_000, description="The most records of one partition in one transaction."
+        10_000, ge=1, le=100_000, description="The most records of one partition in one transaction."
     )
     batch_seconds: float = Field(30.0, gt=0, description="A batch that runs longer is logged and counts as stuck.")
     dedupe_window_ids: int = Field(
