@@ -177,14 +177,13 @@ class BatchProcessor:
                 await asyncio.sleep(delay / 10)
                 continue
             except StateUnavailableError as error:
-                self._undo()
+                self._undo(forget=True)  # where it was committed after all, Postgres knows better than this memory
                 self._reporter.rerun("infrastructure", error)
                 if not await self._was_committed(source, sequence):
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, 5.0)
                     continue
                 commit_ns = time.time_ns()
-                self._undo(forget=True)
             except BaseException:
                 self._undo()
                 raise

@@ -1,0 +1,122 @@
+"""Postgres fails under a batch: nothing is lost, nothing is doubled, and no event is blamed for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from headrace.log.memory import MemoryLog
+from tests.support.platform import (
+    fetch,
+    notebook,
+    noted,
+    pages,
+    publish,
+    running,
+    sample,
+    settings_for,
+    spread,
+    until_settled,
+    value,
+)
+from tests.support.postgres_proxy import PostgresProxy
+from tests.support.waiting import until
+
+PAGES = [f"page-{number}" for number in range(20)]
+
+
+async def test_batch_whose_commit_arrived_but_was_not_answered_is_not_applied_again(
+    database_url: str, topic_name: str
+) -> None:
+    async with PostgresProxy(database_url) as proxy:
+        platform = notebook(settings_for(proxy.url, partitions=1), topic_name)
+        async with running(platform, MemoryLog()) as runtime:
+            await publish(runtime, noted(topic_name, "a", 1), noted(topic_name, "b", 1))
+            await until_settled(runtime, "notes")
+            proxy.drop_answer_to_commit()
+            await publish(runtime, noted(topic_name, "a", 2), noted(topic_name, "b", 2))
+            await until(lambda: sample(runtime, "db_commit_unknown_total", resolved="committed"), "the claim told")
+            await publish(runtime, noted(topic_name, "a", 3), noted(topic_name, "b", 3))
+            await until_settled(runtime, "notes")
+            assert await pages(runtime) == {"a": [1, 2, 3], "b": [1, 2, 3]}
+            assert proxy.cuts == 1
+
+
+async def test_batch_whose_commit_never_arrived_is_applied_again(database_url: str, topic_name: str) -> None:
+    async with PostgresProxy(database_url) as proxy:
+        platform = notebook(settings_for(proxy.url, partitions=1), topic_name)
+        async with running(platform, MemoryLog()) as runtime:
+            await publish(runtime, noted(topic_name, "a", 1), noted(topic_name, "b", 1))
+            await until_settled(runtime, "notes")
+            proxy.drop_commit()
+            await publish(runtime, noted(topic_name, "a", 2), noted(topic_name, "b", 2))
+            await until(lambda: sample(runtime, "db_commit_unknown_total", resolved="rolled_back"), "the claim told")
+            await publish(runtime, noted(topic_name, "a", 3), noted(topic_name, "b", 3))
+            await until_settled(runtime, "notes")
+            assert await pages(runtime) == {"a": [1, 2, 3], "b": [1, 2, 3]}
+            assert proxy.cuts == 1
+
+
+async def test_sessions_that_are_killed_again_and_again_lose_and_double_nothing(
+    database_url: str, topic_name: str
+) -> None:
+    platform = notebook(settings_for(database_url, batch_records=50), topic_name)
+    async with running(platform, MemoryLog()) as runtime:
+        killing = asyncio.create_task(_kill_sessions(database_url, until_killed=60))
+        expected = {page: list(range(1, 101)) for page in PAGES}
+        for number in range(1, 101):
+            await publish(runtime, *(noted(topic_name, page, number) for page in PAGES))
+            await asyncio.sleep(0)
+        assert await killing >= 60
+        await until_settled(runtime, "notes", seconds=60)
+        assert await pages(runtime) == expected
+        assert sample(runtime, "events_parked_total") == 0
+        assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
+        assert sample(runtime, "batch_reruns_total", cause="infrastructure") > 0, "no session was killed at work"
+
+
+async def test_deadlock_with_foreign_sql_is_tried_again_and_blamed_on_nobody(
+    database_url: str, topic_name: str
+) -> None:
+    platform = notebook(settings_for(database_url, partitions=1), topic_name)
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with running(platform, MemoryLog()) as runtime:
+            await publish(runtime, *spread(topic_name, PAGES, 1))
+            await until_settled(runtime, "notes")
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("set local deadlock_timeout = '10min'")  # so that the engine is the victim
+            await connection.execute("select from headrace.claim for update")
+            await publish(runtime, *(noted(topic_name, page, 2) for page in PAGES))
+            await until(lambda: _is_waiting(runtime), "the batch waits for the claim")
+            await connection.execute("update headrace.state set version = version")
+            await transaction.rollback()
+            await until_settled(runtime, "notes")
+            assert await pages(runtime) == {page: [1, 2] for page in PAGES}
+            assert sample(runtime, "db_errors_total", kind="deadlock") > 0
+            assert sample(runtime, "events_parked_total") == 0
+    finally:
+        await connection.close()
+
+
+async def _is_waiting(runtime: object) -> bool:
+    sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    return bool(await value(runtime, sql))  # type: ignore[arg-type]
+
+
+async def _kill_sessions(database_url: str, until_killed: int) -> int:
+    connection = await asyncpg.connect(database_url)
+    killed = 0
+    try:
+        while killed < until_killed:
+            rows = await connection.fetch(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and application_name = 'headrace' and state <> 'idle'"
+            )
+            killed += len(rows)
+            await asyncio.sleep(0.005)
+    finally:
+        await connection.close()
+    return killed
