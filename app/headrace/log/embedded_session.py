@@ -28,7 +28,7 @@ class EmbeddedSession:
 
         Raises: TransportError, ConfigurationError (another process has the lock).
         """
-        if self._connection is not None and self._connection.is_closed():
+        if self._connection is not None and _is_lost(self._connection):
             await self.drop()
         if self._connection is None:
             with unavailable():
@@ -68,6 +68,13 @@ class EmbeddedSession:
                 "another process has the embedded log of this database open: stop it, give this one its own "
                 "HEADRACE_DATABASE, or let them share a log with HEADRACE_LOG=kafka://host:port."
             ) from error
+
+
+def _is_lost(connection: Any) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:  # it died while idle, and the pool has taken it back already
+        return True
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from headrace.errors import HeadraceError
+from headrace.log.kafka_closing import STOP_SECONDS, close_consumer
 from headrace.log.kafka_connection import Options, translate
 from headrace.log.kafka_control import KafkaControl
 from headrace.log.ports import AssignmentListener, TopicPartition
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 COMMIT_SECONDS = 5.0
-STOP_SECONDS = 5.0
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 10.0
 REBALANCE_MARGIN_SECONDS = 10.0
 
@@ -74,12 +74,12 @@ class KafkaMembership:
         """Leave the group without a word to the listener. Never raises."""
         self._is_stopping = True
         if self._consumer is not None and self._is_seated:
-            await _dismantle(self._consumer)  # before the task is cancelled in getmany, so that the group is left
+            await close_consumer(self._consumer)  # before the task is cancelled in getmany, so that the group is left
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=STOP_SECONDS)
         if self._consumer is not None:
-            await _dismantle(self._consumer)
+            await close_consumer(self._consumer)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit the offsets of the partitions that are ours, for lag tools. Never raises."""
@@ -153,7 +153,7 @@ class KafkaMembership:
         await self._tell_revoked()
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            await _dismantle(consumer)
+            await close_consumer(consumer)
 
     async def _tell_revoked(self) -> None:
         leaving, self._owned = self._owned, frozenset()
@@ -199,25 +199,3 @@ class _Told(ConsumerRebalanceListener):  # type: ignore[misc]
             yield
         except Exception:
             self.failed = True
-
-
-async def _dismantle(consumer: AIOKafkaConsumer) -> None:
-    """Leave the group and disconnect. Never raises.
-
-    aiokafka's stop() waits for a rebalance under way, which can take minutes; past the time limit the parts are
-    stopped one by one, and the group is still told that we leave.
-    """
-    coordinator, fetcher = consumer._coordinator, consumer._fetcher
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(STOP_SECONDS):
-            await consumer.stop()
-            return
-    for step in (
-        getattr(coordinator, "_maybe_leave_group", None),
-        getattr(fetcher, "close", None),
-        consumer._client.close,
-    ):
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(1.0):
-                if step is not None:
-                    await step()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Mapping
 from typing import cast
@@ -14,13 +13,13 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 
 from headrace.errors import HeadraceError, TransportError
 from headrace.log import kafka_lenient
+from headrace.log.kafka_closing import close_consumer
 from headrace.log.kafka_connection import Options, translate
 from headrace.log.kafka_control import KafkaControl
 from headrace.log.ports import Record, TopicPartition
 from headrace.log.refusals import no_such_topic, out_of_range
 from headrace.settings import KafkaSettings
 
-CLOSE_SECONDS = 5.0
 LONG_POLL_SECONDS = 0.5
 
 
@@ -107,9 +106,7 @@ class KafkaReader:
 
     async def close(self) -> None:
         """Disconnect. Never raises."""
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._consumer.stop()
+        await close_consumer(self._consumer)
 
     @property
     def _brokers(self) -> str:

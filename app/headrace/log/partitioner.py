@@ -18,8 +18,8 @@ def murmur2(data: bytes) -> int:
     length = len(data)
     h = _SEED ^ length
     words = length >> 2
-    for k in struct.unpack_from(f"<{words}I", data):
-        k = (k * _M) & _MASK
+    for word in struct.unpack_from(f"<{words}I", data):
+        k = (word * _M) & _MASK
         k ^= k >> 24
         h = ((h * _M) & _MASK) ^ ((k * _M) & _MASK)
     tail = length & 3
