@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
+from opentelemetry.trace import Span
 
 from headrace.emits.emitter import unpack
 from headrace.errors import HeadraceError
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.tracing import EventLink, Tracing
 
 UNMARKED = """
 select sequence, emits from headrace.ledger
@@ -26,16 +28,34 @@ order by sequence limit 100
 logger = get_logger(__name__)
 
 
+class Pending(NamedTuple):
+    """The emits of one ledger row; `since` is a monotonic time, `span` the batch's where it is traced."""
+
+    sequence: int
+    records: Sequence[NewRecord]
+    span: Span | None
+    since: float
+
+
 class Relay:
     """Takes (ledger sequence, records) after each commit; `through` is the sequence up to which all are in the log."""
 
-    def __init__(self, log: Log, metrics: Metrics, subscription: str, source: TopicPartition, through: int) -> None:
+    def __init__(
+        self,
+        log: Log,
+        metrics: Metrics,
+        tracing: Tracing,
+        subscription: str,
+        source: TopicPartition,
+        through: int,
+    ) -> None:
         self._log = log
         self._metrics = metrics
+        self._tracing = tracing
         self._subscription = subscription
         self._source = source
         self._through = through
-        self._pending: deque[tuple[int, Sequence[NewRecord], float]] = deque()
+        self._pending: deque[Pending] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -44,17 +64,17 @@ class Relay:
     @property
     def pending(self) -> int:
         """Records committed and not yet acknowledged by the log."""
-        return sum(len(records) for _, records, _ in self._pending)
+        return sum(len(pending.records) for pending in self._pending)
 
     @property
     def oldest_pending_seconds(self) -> float:
         """Age of the oldest such record; 0 when none waits."""
-        return time.monotonic() - self._pending[0][2] if self._pending else 0.0
+        return time.monotonic() - self._pending[0].since if self._pending else 0.0
 
     def through(self, sequence: int, *, emits: bool) -> int:
         """Return what a batch that becomes ledger row `sequence` may write into the claim's `emitted_through`."""
         if self._pending:
-            return self._pending[0][0] - 1
+            return self._pending[0].sequence - 1
         return sequence - 1 if emits else sequence
 
     async def publish_unmarked(self, connection: asyncpg.Connection[Any]) -> int:
@@ -75,9 +95,9 @@ class Relay:
                     ).inc()
         return count
 
-    def push(self, sequence: int, records: Sequence[NewRecord]) -> None:
-        """Publish the records of a committed ledger row, behind those pushed before."""
-        self._pending.append((sequence, records, time.monotonic()))
+    def push(self, sequence: int, records: Sequence[NewRecord], span: Span | None) -> None:
+        """Publish the records of a committed ledger row, behind those pushed before; `span` is its batch's."""
+        self._pending.append(Pending(sequence, records, span, time.monotonic()))
         self._idle.clear()
         self._wake.set()
         if self._task is None:
@@ -105,7 +125,8 @@ class Relay:
             self._wake.clear()
             while self._pending:
                 batch = list(self._pending)
-                records = [record for _, records, _ in batch for record in records]
+                records = [record for pending in batch for record in pending.records]
+                started_ns = time.time_ns()
                 try:
                     await self._log.publish(records)
                 except HeadraceError as error:
@@ -116,11 +137,32 @@ class Relay:
                     delay = min(delay * 2, 10.0)
                     continue
                 delay = 0.1
-                for sequence, published, _ in batch:
+                for topic, count in Counter([record.topic for record in records]).items():
+                    self._metrics.emits_published_total.labels(subscription=self._subscription, topic=topic).inc(count)
+                if self._tracing.enabled:
+                    self._trace(batch, started_ns)
+                for pending in batch:
                     self._pending.popleft()
-                    self._through = sequence
-                    for record in published:
-                        self._metrics.emits_published_total.labels(
-                            subscription=self._subscription, topic=record.topic
-                        ).inc()
+                    self._through = pending.sequence
             self._idle.set()
+
+    def _trace(self, batch: Sequence[Pending], started_ns: int) -> None:
+        ended_ns = time.time_ns()
+        for pending in batch:
+            for record in pending.records:
+                headers = dict(record.headers)
+                if "ce_traceparent" not in headers:
+                    continue
+                text = {name: value.decode() for name, value in headers.items() if name.startswith("ce_")}
+                cause = text["ce_causationid"]
+                source = EventLink(text["ce_traceparent"], text.get("ce_tracestate"), cause, -1, "applied")
+                self._tracing.emitted(
+                    pending.span,
+                    subscription=self._subscription,
+                    topic=record.topic,
+                    source=source,
+                    event_id=text["ce_id"],
+                    causation_id=cause,
+                    started_ns=started_ns,
+                    ended_ns=ended_ns,
+                )

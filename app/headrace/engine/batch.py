@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
+from opentelemetry.trace import Span
 
 from headrace.emits.emitter import Emitter
 from headrace.emits.relay import Relay
@@ -20,7 +21,8 @@ from headrace.engine.memory import PartitionMemory
 from headrace.engine.read import RecordReader
 from headrace.engine.report import Reporter
 from headrace.engine.run import HandlerFailedError, Run
-from headrace.errors import ConflictError, DataRefusedError, HandlerError, StateUnavailableError
+from headrace.engine.trace import trace_fenced
+from headrace.errors import ConflictError, DataRefusedError, FencedError, HandlerError, StateUnavailableError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Record
 from headrace.state.store import load
@@ -122,7 +124,7 @@ class BatchProcessor:
             items = self._reader.read([record for _, _, record in parked], frozenset())
             heads: set[str] = set()
             for item, (key, number, _) in zip(items, parked, strict=True):
-                item.number, item.key = number, key
+                item.number, item.key, item.attempt = number, key, lanes.by_key[key].attempts
                 if item.outcome in (Outcome.DUPLICATE_ID, Outcome.UNHANDLED):
                     continue
                 is_head = key not in heads
@@ -184,11 +186,14 @@ class BatchProcessor:
                     delay = min(delay * 2, 5.0)
                     continue
                 commit_ns = time.time_ns()
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, FencedError) and self._run is not None:
+                    trace_fenced(self._context.tracing, claim, self._run.items, started, time.time_ns())
                 self._undo()
                 raise
-            self._committed(source, effects, sequence)
-            self._reporter.committed(claim, effects, started, commit_ns)
+            calls = self._run.calls if self._run is not None else []
+            span = self._reporter.committed(claim, effects, calls, started, commit_ns)
+            self._committed(source, effects, sequence, span)
             return
 
     async def _attempt(self, source: Source, effects: Effects, sequence: int) -> int:
@@ -204,6 +209,7 @@ class BatchProcessor:
             careful=self._careful,
             timeout_seconds=self._engine.batch_seconds,
             observe=self._reporter.handled,
+            tracing=context.tracing,
         )
         if self._wants_transaction:
             async with context.connection() as connection, connection.transaction(isolation="read_committed"):
@@ -216,9 +222,7 @@ class BatchProcessor:
         async with context.connection() as connection, connection.transaction(isolation="read_committed"):
             return await self._write(connection, source, effects, sequence)
 
-    async def _write(
-        self, connection: asyncpg.Connection[Any], source: Source, effects: Effects, sequence: int
-    ) -> int:
+    async def _write(self, connection: asyncpg.Connection[Any], source: Source, effects: Effects, sequence: int) -> int:
         through = source.relay.through(sequence, emits=bool(effects.emits))
         await write_effects(connection, source.claim, effects, sequence, through)
         return time.time_ns()
@@ -296,13 +300,13 @@ class BatchProcessor:
             else:
                 effects.closed.append(key)
 
-    def _committed(self, source: Source, effects: Effects, sequence: int) -> None:
+    def _committed(self, source: Source, effects: Effects, sequence: int, span: Span | None) -> None:
         memory, claim = self._memory, source.claim
         through = source.relay.through(sequence, emits=bool(effects.emits))
         claim.advanced(effects.next_offset, sequence, through, effects.last)
         if effects.emits:
-            source.relay.push(sequence, [record for _, record in effects.emits])
-        memory.windows[claim.source.topic].add(effects.identities)
+            source.relay.push(sequence, [record for _, record in effects.emits], span)
+        memory.windows[claim.source.topic].add(effects.identities, time.time())
         for state, rows in effects.states.items():
             cache = memory.caches[state]
             for key, version, data in rows:

@@ -159,6 +159,10 @@ class Consumer:
             self._restart_if_stuck(number, worker, lag)
         metrics.claim_crash_suspects.labels(subscription=name).set(suspects)
         self._gauge_memory(now)
+        pool = self._context.pool
+        metrics.db_pool_size.labels(pool="engine").set(pool.get_max_size())
+        metrics.db_pool_connections.labels(pool="engine", state="idle").set(pool.get_idle_size())
+        metrics.db_pool_connections.labels(pool="engine", state="used").set(pool.get_size() - pool.get_idle_size())
 
     def _gauge_memory(self, now: float) -> None:
         metrics, name = self._context.metrics, self._subscription.name
@@ -170,6 +174,8 @@ class Consumer:
         metrics.lane_oldest_seconds.labels(subscription=name, topic=topic).set(oldest)
         windows = [window for worker in self.workers.values() for window in worker.memory.windows.values()]
         metrics.dedupe_window_ids.labels(subscription=name).set(sum(len(window) for window in windows))
+        spans = [now - window.since for window in windows if window.since is not None]
+        metrics.dedupe_window_seconds.labels(subscription=name).set(min(spans, default=0.0))
         relays = [source.relay for worker in self.workers.values() for source in worker.sources.values()]
         metrics.emits_pending.labels(subscription=name).set(sum(relay.pending for relay in relays))
         metrics.emits_oldest_pending_seconds.labels(subscription=name).set(
@@ -193,11 +199,18 @@ class Consumer:
             self._context.health.fail(f"stuck:{name}/{number}")
 
     def _note_standstill(self) -> None:
-        if self._revoked_at is not None and any(worker.phase is Phase.RUNNING for worker in self.workers.values()):
-            self._context.metrics.rebalance_standstill_seconds.labels(subscription=self._subscription.name).observe(
-                time.monotonic() - self._revoked_at
-            )
-            self._revoked_at = None
+        if self._revoked_at is None or not any(worker.phase is Phase.RUNNING for worker in self.workers.values()):
+            return
+        seconds, self._revoked_at = time.monotonic() - self._revoked_at, None
+        name, ended_ns = self._subscription.name, time.time_ns()
+        self._context.metrics.rebalance_standstill_seconds.labels(subscription=name).observe(seconds)
+        self._context.tracing.rebalanced(
+            name,
+            partitions=len(self.workers),
+            started_ns=ended_ns - round(seconds * 1e9),
+            ended_ns=ended_ns,
+            standstill_seconds=seconds,
+        )
 
 
 def _offsets(workers: Iterable[Worker]) -> dict[TopicPartition, int]:

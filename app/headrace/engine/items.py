@@ -60,6 +60,8 @@ class Item(msgspec.Struct, gc=False, eq=False):
     error: BaseException | None = None
     number: int = 0
     """Its place in the lane, for an item of a lane."""
+    attempt: int = 1
+    """Which run of the event this is."""
 
     @property
     def is_named(self) -> bool:

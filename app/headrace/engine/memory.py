@@ -15,7 +15,7 @@ from headrace.state.cache import StateCache
 from headrace.state.codec import StateType
 
 IDS = """
-select sequence, ids from headrace.ledger
+select sequence, ids, extract(epoch from committed_at)::float8 as at from headrace.ledger
 where subscription = $1 and topic = $2 and partition = $3 and sequence < $4 and length(ids) > 0
 order by sequence desc limit 50
 """
@@ -36,7 +36,7 @@ class PartitionMemory:
         self, connection: asyncpg.Connection[Any], subscription: str, source: TopicPartition, sequence: int
     ) -> None:
         """Read the ids of the newest ledger rows until the window is full."""
-        packed: list[bytes] = []
+        packed: list[tuple[bytes, float]] = []
         wanted = self._settings.dedupe_window_ids * IDENTITY_BYTES
         before = sequence + 1
         while wanted > 0:
@@ -44,12 +44,12 @@ class PartitionMemory:
             if not rows:
                 break
             for row in rows:
-                packed.append(row["ids"])
+                packed.append((row["ids"], row["at"]))
                 wanted -= len(row["ids"])
                 before = row["sequence"]
                 if wanted <= 0:
                     break
         window = DedupeWindow(self._settings.dedupe_window_ids)
-        for ids in reversed(packed):
-            window.add_packed(ids)
+        for ids, at in reversed(packed):
+            window.add_packed(ids, at)
         self.windows[source.topic] = window

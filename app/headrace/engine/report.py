@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from opentelemetry.trace import Span
 
 from headrace.engine.claim import Claim
 from headrace.engine.commit import BATCH, Effects
 from headrace.engine.context import EngineContext
-from headrace.engine.items import APPLIED, DEAD, PARKED, SKIPPED, Item, Outcome
+from headrace.engine.items import DEAD, PARKED, SKIPPED, Item, Outcome
+from headrace.engine.trace import Call, Times, trace_batch
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.log.partitioner import partition_for
 from headrace.telemetry.logging import get_logger
-from headrace.telemetry.tracing import EventLink
 
 logger = get_logger("headrace.engine")
 
@@ -72,10 +74,12 @@ class Reporter:
                 self._child("events_stray_total", subscription=self._name, topic=topic).inc(count)
         return strays
 
-    def committed(self, claim: Claim, effects: Effects, started_ns: int, commit_ns: int) -> None:
-        """A batch is committed."""
+    def committed(
+        self, claim: Claim, effects: Effects, calls: Sequence[Call], started_ns: int, commit_ns: int
+    ) -> Span | None:
+        """A batch is committed. Returns its span, where it is kept."""
         if not effects.items:
-            return
+            return None
         ended_ns = time.time_ns()
         name, topic = self._name, claim.source.topic
         self._child("batch_events", subscription=name).observe(len(effects.items))
@@ -88,8 +92,9 @@ class Reporter:
         for _, record in effects.emits:
             self._child("emits_committed_total", subscription=name, topic=record.topic).inc()
         self._log_failures(effects)
-        if self._context.tracing.enabled:
-            self._trace(claim, effects, started_ns, ended_ns, commit_ns)
+        if not self._context.tracing.enabled:
+            return None
+        return trace_batch(self._context.tracing, claim, effects, calls, Times(started_ns, commit_ns, ended_ns))
 
     def _count_outcomes(self, topic: str, effects: Effects) -> None:
         name, is_retry = self._name, effects.kind != BATCH
@@ -142,32 +147,8 @@ class Reporter:
                 topic=first.record.topic,
                 offset=first.record.offset,
                 event_id=first.envelope.id if first.is_named else None,
-                error=str(first.error)[:500],
+                error_type=type(first.error.__cause__ or first.error).__name__ if first.error else None,
             )
-
-    def _trace(self, claim: Claim, effects: Effects, started_ns: int, ended_ns: int, commit_ns: int) -> None:
-        links = [
-            EventLink(e.traceparent, e.tracestate, e.id, item.record.offset, item.outcome.value)
-            for item in effects.items
-            if (e := item.envelope).traceparent is not None
-        ]
-        parked = effects.total(PARKED)
-        self._context.tracing.batch(
-            subscription=self._name,
-            topic=claim.source.topic,
-            partition=claim.source.partition,
-            epoch=claim.epoch,
-            started_ns=started_ns,
-            ended_ns=ended_ns,
-            first_offset=effects.items[0].record.offset,
-            last_offset=effects.items[-1].record.offset,
-            links=links,
-            applied=effects.total(APPLIED),
-            skipped=effects.total(SKIPPED),
-            parked=parked,
-            error_type="parked" if parked else None,
-            commit=(commit_ns, ended_ns),
-        )
 
     def fenced(self, error: BaseException) -> None:
         """Another owner holds the claim."""

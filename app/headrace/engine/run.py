@@ -20,11 +20,13 @@ import asyncpg
 
 from headrace.emits.emitter import Emitter
 from headrace.engine.items import Item, Outcome
+from headrace.engine.trace import Call
 from headrace.errors import HandlerError
 from headrace.handlers.inject import Transaction
 from headrace.handlers.signature import Dependency
 from headrace.handlers.subscription import Handler
 from headrace.state.cache import Entry, StateCache
+from headrace.telemetry.tracing import Tracing
 
 
 class HandlerFailedError(Exception):
@@ -51,6 +53,7 @@ class Run:
         careful: bool,
         timeout_seconds: float,
         observe: Observe,
+        tracing: Tracing,
     ) -> None:
         self.items = items
         self.emitter = emitter
@@ -61,6 +64,9 @@ class Run:
         self._careful = careful
         self._timeout = timeout_seconds
         self._observe = observe
+        self._tracing = tracing
+        self.calls: list[Call] = []
+        """Handler calls that deserve a span."""
 
     async def execute(self, executor: Executor, connection: asyncpg.Connection[Any] | None) -> None:
         """Run every READY item; afterwards each is APPLIED, HANDLER_ERROR or BEHIND_KEY.
@@ -88,7 +94,7 @@ class Run:
 
     def _run_sync(self, items: Sequence[Item]) -> None:
         emitter, held, failed, entries_of = self.emitter, self._held, self._failed, self._entries_of
-        clock, calls = time.perf_counter, 0
+        clock, calls, is_traced = time.perf_counter, 0, self._tracing.enabled
         for item in items:
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
@@ -99,7 +105,7 @@ class Run:
             saved = self._save(handler, states) if self._careful else None
             emitter.begin(item)
             calls += 1
-            started = clock() if calls % SAMPLE == 1 else 0.0
+            started = clock() if is_traced or calls % SAMPLE == 1 else 0.0
             try:
                 if handler.dependencies:
                     with ExitStack() as stack:
@@ -111,11 +117,11 @@ class Run:
                     if returned is not None:
                         self._emit_returned(returned)
             except (Exception, SystemExit) as error:
-                self._fail(item, handler, error, saved)
+                self._fail(item, handler, error, saved, started)
                 continue
             item.outcome = Outcome.APPLIED
             if started:
-                self._observe(handler, clock() - started)
+                self._called(item, handler, clock() - started)
 
     async def _run_async(self, items: Sequence[Item], connection: asyncpg.Connection[Any] | None) -> None:
         for item in items:
@@ -142,20 +148,28 @@ class Run:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
-                self._fail(item, handler, error, saved)
+                self._fail(item, handler, error, saved, started)
                 continue
             except (Exception, SystemExit) as error:
                 if transaction is not None and transaction.unavailable is not None:
                     raise transaction.unavailable from error
-                self._fail(item, handler, error, saved)
+                self._fail(item, handler, error, saved, started)
                 continue
             item.outcome = Outcome.APPLIED
-            self._observe(handler, time.perf_counter() - started)
+            self._called(item, handler, time.perf_counter() - started)
 
     def _save(self, handler: Handler, states: Sequence[Any]) -> list[Any]:
         return [self._caches[name].state.copy(value) for name, value in zip(handler.state_names, states, strict=True)]
 
-    def _fail(self, item: Item, handler: Handler, error: BaseException, saved: list[Any] | None) -> None:
+    def _called(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
+        self._observe(handler, seconds)
+        if self._tracing.wants_call(item.envelope.traceparent, seconds, error_type is not None):
+            ended_ns = time.time_ns()
+            self.calls.append(Call(item, ended_ns - round(seconds * 1e9), ended_ns, error_type))
+
+    def _fail(
+        self, item: Item, handler: Handler, error: BaseException, saved: list[Any] | None, started: float
+    ) -> None:
         if saved is None:
             raise HandlerFailedError from error
         key = item.key
@@ -164,6 +178,8 @@ class Run:
             self._caches[name].entries[key].value = value
         self.emitter.undo()
         self._failed.add(key)
+        seconds = time.perf_counter() - started if started else 0.0
+        self._called(item, handler, seconds, type(error).__name__)
         wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {error}", handler.name)
         wrapped.__cause__ = error
         item.failed(Outcome.HANDLER_ERROR, wrapped)

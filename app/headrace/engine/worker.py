@@ -109,7 +109,10 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 self.phase = Phase.CLAIMING
-                await self._claim_all()
+                with self._context.tracing.claim(
+                    self._subscription.name, ",".join(self._subscription.topics), self._partition
+                ):
+                    await self._claim_all()
                 self._context.health.ready(self._refusal)
                 self.phase = Phase.RUNNING
                 delay = 0.2
@@ -157,7 +160,9 @@ class Worker:
                 held = await claim(connection, self._subscription.name, source, context.owner, first)
                 reused = reused and known.get(source.topic) == held.previous_token
                 self.memory.tokens[source.topic] = held.token
-                relay = Relay(context.log, context.metrics, held.subscription, source, held.emitted_through)
+                relay = Relay(
+                    context.log, context.metrics, context.tracing, held.subscription, source, held.emitted_through
+                )
                 self.sources[source.topic] = Source(held, relay)
                 check_bounds(held, bounds[source])
             if not reused:
@@ -358,8 +363,8 @@ def check_bounds(held: Claim, bounds: Bounds) -> None:
     if held.next_offset < bounds.begin:
         raise LogMismatchError(
             f"{held.subscription}: {topic}/{partition} begins at offset {bounds.begin}, but the claim's next offset is "
-            f"{held.next_offset}: {bounds.begin - held.next_offset} records are gone (retention passed, or the topic was "
-            f"created again); run `headrace topics --accept {topic}` to go on at the log's beginning."
+            f"{held.next_offset}: {bounds.begin - held.next_offset} records are gone (retention passed, or the topic "
+            f"was created again); run `headrace topics --accept {topic}` to go on at the log's beginning."
         )
     if held.next_offset > bounds.end:
         raise LogMismatchError(
@@ -375,7 +380,7 @@ def check_fingerprint(held: Claim, record: Record) -> None:
         topic, partition = held.source
         known, found = held.last, Fingerprint.of(record)
         raise LogMismatchError(
-            f"{held.subscription}: {topic}/{partition} holds another record at offset {known.offset} than the one that was "
-            f"applied (time {found.timestamp} instead of {known.timestamp}): the topic was created again; "
+            f"{held.subscription}: {topic}/{partition} holds another record at offset {known.offset} than the one that "
+            f"was applied (time {found.timestamp} instead of {known.timestamp}): the topic was created again; "
             f"run `headrace topics --accept {topic}` to go on at the log's beginning."
         )
