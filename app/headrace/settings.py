@@ -58,7 +58,9 @@ class KafkaSettings(BaseSettings):
     )
     max_poll_seconds: float = Field(300.0, ge=10, description="A member that does not poll for so long is thrown out.")
     request_timeout_seconds: float = Field(30.0, ge=1, description="A request without an answer fails after this.")
-    linger_seconds: float = Field(0.005, ge=0, le=1, description="How long the producer waits to fill a batch.")
+    linger_seconds: float = Field(
+        0.0, ge=0, le=1, description="Waits so long to fill a batch; 0 sends what gathered behind the last one."
+    )
     batch_bytes: int = Field(262_144, ge=1_024, description="The producer's largest batch per partition.")
     max_record_bytes: int = Field(
         1_048_576, ge=1_024, description="A larger event is refused; keep it at the brokers' message.max.bytes."
