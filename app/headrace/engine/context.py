@@ -37,7 +37,7 @@ class EngineContext:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
-        """Lend a connection. Raises: StateError for whatever Postgres raises inside, with the driver's error as cause."""
+        """Lend a connection. Raises: StateError for what Postgres raises inside, with the driver's error as cause."""
         started = perf_counter()
         try:
             async with self.pool.acquire() as connection:

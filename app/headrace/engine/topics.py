@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError
 from headrace.log.ports import Log, TopicInfo, TopicPartition
 from headrace.registry import Registry
@@ -34,7 +35,7 @@ def topics_of(registry: Registry) -> list[str]:
 
 
 async def ensure_topics(log: Log, registry: Registry, settings: Settings) -> dict[str, TopicInfo]:
-    """Create what is missing and return all. Raises: ConfigurationError (a foreign topic is missing), TransportError."""
+    """Create what is missing; return all. Raises: ConfigurationError (a foreign topic is missing), TransportError."""
     names = topics_of(registry)
     found = await log.topics(names)
     for name in names:
@@ -75,17 +76,18 @@ async def check_known(connection: asyncpg.Connection[Any], infos: Mapping[str, T
             await connection.execute(REMEMBER, topic, info.partitions, info.log_id)
         elif before["log_id"] != info.log_id:
             raise ConfigurationError(
-                f"HEADRACE_LOG names another log than before: topic {topic!r} was applied from {before['log_id']}, this is "
-                f"{info.log_id}; set HEADRACE_LOG back, or run `headrace topics --accept {topic}` to start at its beginning."
+                f"HEADRACE_LOG names another log than before: topic {topic!r} was applied from {before['log_id']}, this "
+                f"is {info.log_id}; set HEADRACE_LOG back, or run `headrace topics --accept {topic}` to start at its "
+                "beginning."
             )
         elif before["partitions"] != info.partitions:
             raise ConfigurationError(
-                f"topic {topic!r} has {info.partitions} partitions and had {before['partitions']} before, so keys have moved; "
-                f"drain it first, then run `headrace topics --accept {topic}`."
+                f"topic {topic!r} has {info.partitions} partitions and had {before['partitions']} before, so keys have "
+                f"moved; drain it first, then run `headrace topics --accept {topic}`."
             )
 
 
-async def accept_topic(connection: asyncpg.Connection[Any], log: Log, topic: str) -> list[str]:
+async def accept_topic(connection: Connection, log: Log, topic: str) -> list[str]:
     """Take the topic as it is now; claims that it does not continue go to its beginning. Returns what was done."""
     infos = await log.topics([topic])
     if topic not in infos:
