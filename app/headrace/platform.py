@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, TypeVar
-from weakref import WeakSet
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI
 
@@ -36,9 +35,6 @@ class Headrace:
     `service` names the service in emitted events' sources. Settings come from the environment unless given.
     """
 
-    instances: ClassVar[WeakSet[Headrace]] = WeakSet()
-    """Every platform of this process: how `headrace run` finds the one that an application means."""
-
     def __init__(self, service: str, settings: Settings | None = None) -> None:
         if not service or "/" in service:
             raise ConfigurationError(f"Headrace({service!r}): a service has a name without '/', such as \"shop\".")
@@ -51,7 +47,6 @@ class Headrace:
         self.router = APIRouter()
         for router in (ingest_router(), query_router(), telemetry_routes()):
             self.router.include_router(router)
-        self.instances.add(self)
 
     @property
     def settings(self) -> Settings:

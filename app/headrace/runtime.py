@@ -27,6 +27,7 @@ from typing import Any
 
 import asyncpg
 
+from headrace.collector import tune_collector
 from headrace.database.embedded import EmbeddedPostgres
 from headrace.database.migrate import expected_version, migrate, schema_version
 from headrace.database.pool import open_pool
@@ -141,7 +142,7 @@ class Runtime:
         if self._monitor is not None:
             self._monitor.stop()
         self._executor.shutdown(wait=False, cancel_futures=True)
-        self.tracing.shutdown(5.0)
+        await asyncio.to_thread(self.tracing.shutdown, 5.0)
         self._management.stop()
 
     def begin_drain(self) -> None:
@@ -157,6 +158,7 @@ class Runtime:
                 await self._connect_once()
                 self.health.ready(CONNECTING)
                 self.connected.set()
+                tune_collector()
                 logger.info("connected", log=self.settings.log, subscriptions=sorted(self.consumers))
                 return
             except (TransportError, StateUnavailableError) as error:
@@ -190,7 +192,7 @@ class Runtime:
         if self.pool is None:
             self.pool = await self._open_database()
         if self.log is None:
-            log = self._new_log(self.pool)
+            log = new_log(self.settings, self.pool)
             await log.start()
             self.log = log
         infos = await ensure_topics(self.log, self.registry, self.settings)
@@ -257,13 +259,18 @@ class Runtime:
             if found == expected:
                 self.health.ready("schema_too_old")
                 return
-            self._wait("schema_too_old", f"the schema is at version {found}, needed is {expected}: run headrace migrate.")
+            self._wait("schema_too_old", f"the schema is at version {found}, not {expected}: run headrace migrate.")
             await asyncio.sleep(2.0)
 
-    def _new_log(self, pool: asyncpg.Pool[Any]) -> Log:
-        if self.settings.is_kafka:
-            return KafkaLog(self.settings)
-        return MemoryLog() if self.settings.log == MEMORY else EmbeddedLog(pool)
+
+def new_log(settings: Settings, pool: asyncpg.Pool[Any] | None) -> Log:
+    """Return the log that HEADRACE_LOG names, not yet started. Raises: ConfigurationError (password or TLS files)."""
+    if settings.is_kafka:
+        return KafkaLog(settings)
+    if settings.log == MEMORY:
+        return MemoryLog()
+    assert pool is not None, "the embedded log lives in the database"
+    return EmbeddedLog(pool)
 
 
 def owner_name() -> str:

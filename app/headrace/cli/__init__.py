@@ -1,10 +1,18 @@
-"""The command line: one file per verb. A user's mistake ends in one sentence on stderr and exit code 2, or 1 later on."""
+"""The command line: one file per verb.
+
+A wrong command line ends with exit code 2 and the usage; what a person can mend otherwise ends with exit code 1 and
+one sentence on standard error (`__main__`). Tables and answers go to standard output.
+"""
 
 from __future__ import annotations
 
 import typer
 
+from headrace.cli.dead_letters import dead_letters
+from headrace.cli.doctor import doctor
+from headrace.cli.migrate import migrate_schema
 from headrace.cli.run import run
+from headrace.cli.topics import topics
 
 cli = typer.Typer(
     name="headrace",
@@ -13,4 +21,8 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-cli.command()(run)
+cli.command("run")(run)
+cli.command("migrate")(migrate_schema)
+cli.command("topics")(topics)
+cli.add_typer(dead_letters, name="dead-letters")
+cli.command("doctor")(doctor)

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from fastapi import FastAPI
@@ -72,7 +72,8 @@ async def _work(app: FastAPI, platform: Headrace) -> int:
         assert runtime is not None
         _announce(platform, None)
         waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({waiting, runtime.fatal}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {waiting, runtime.fatal}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
     return _exit_code(platform, is_up=True)
 

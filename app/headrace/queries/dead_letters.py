@@ -71,7 +71,7 @@ def add_routes(router: APIRouter) -> None:
             rows = await postgres.fetch(LIST, *filters, _IS_OPEN[state], created_at, last_id, limit + 1)
         page = rows[:limit]
         following = _cursor(page[-1]) if len(rows) > limit else None
-        return json_response({"dead_letters": [_summary(row) for row in page], "next": following})
+        return json_response({"dead_letters": [summary(row) for row in page], "next": following})
 
     @router.get(
         "/dead-letters/{id}",
@@ -85,7 +85,7 @@ def add_routes(router: APIRouter) -> None:
             row = await postgres.fetchrow(ONE, id)
         if row is None:
             raise _unknown(id)
-        return json_response(_summary(row) | _record(row))
+        return json_response(summary(row) | record(row))
 
     @router.post(
         "/dead-letters/{id}/{decision}",
@@ -122,7 +122,7 @@ def _text(value: str | None) -> str | None:
     return value.replace("\x00", "\ufffd") if value is not None else None
 
 
-def _summary(row: Row) -> dict[str, Any]:
+def summary(row: Row) -> dict[str, Any]:
     """Return what a list shows. `key` and other bytes are text where they are UTF-8, else `..._base64` holds them."""
     return {
         "id": row["id"],
@@ -146,7 +146,8 @@ def _summary(row: Row) -> dict[str, Any]:
     }
 
 
-def _record(row: Row) -> dict[str, Any]:
+def record(row: Row) -> dict[str, Any]:
+    """Return what a single dead letter shows besides: the record as it was."""
     headers = msgspec.msgpack.decode(row["headers"], type=list[tuple[str, bytes | None]])
     return {
         **_bytes("record_key", row["record_key"]),
