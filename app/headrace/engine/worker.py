@@ -130,6 +130,8 @@ class Worker:
             except (TransportError, StateError) as error:
                 self.phase = Phase.WAITING
                 self._logger.warning("waiting", error=str(error))
+                if isinstance(error, StateError):  # of a lane or a replay: what was committed is not known
+                    self.memory.tokens.clear()
                 delay = min(delay * 2, 10.0)
             except asyncio.CancelledError:
                 await self._close(polite=False)
@@ -152,14 +154,16 @@ class Worker:
     async def _claim_all(self) -> None:
         context, started = self._context, time.perf_counter()
         bounds = await context.log.bounds(self.topic_partitions)
-        known = dict(self.memory.tokens)
+        # The memory has no tokens until it is loaded: a claim that fails halfway must not pass for one that is
+        # (test_claim_that_failed_halfway_is_not_taken_for_a_loaded_one).
+        known, self.memory.tokens, tokens = self.memory.tokens, {}, dict[str, object]()
         reused = bool(known)
         async with context.connection() as connection:
             for source in self.topic_partitions:
                 first = bounds[source].end if self._subscription.start == "latest" else bounds[source].begin
                 held = await claim(connection, self._subscription.name, source, context.owner, first)
                 reused = reused and known.get(source.topic) == held.previous_token
-                self.memory.tokens[source.topic] = held.token
+                tokens[source.topic] = held.token
                 relay = Relay(
                     context.log, context.metrics, context.tracing, held.subscription, source, held.emitted_through
                 )
@@ -167,6 +171,7 @@ class Worker:
                 check_bounds(held, bounds[source])
             if not reused:
                 await self._load(connection)
+            self.memory.tokens = tokens
             for held_source in self.sources.values():
                 if await held_source.relay.publish_unmarked(connection):
                     held_source.claim.emitted_through = held_source.relay.through(
@@ -188,8 +193,6 @@ class Worker:
 
     async def _load(self, connection: object) -> None:
         fresh = PartitionMemory(self._context.settings.engine, self._subscription.states)
-        fresh.tokens = self.memory.tokens
-        self.memory = fresh
         for topic, source in self.sources.items():
             await fresh.load_window(
                 connection,  # type: ignore[arg-type]
@@ -198,6 +201,7 @@ class Worker:
                 source.claim.sequence,
             )
         await fresh.lanes.load(connection, self._subscription.name, self._partition)  # type: ignore[arg-type]
+        self.memory = fresh
 
     def _resume_at(self, source: TopicPartition, bounds: Bounds) -> int:
         """Start at the record before ours where it is still there, to see that it is the one we knew."""

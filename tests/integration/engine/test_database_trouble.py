@@ -63,12 +63,12 @@ async def test_sessions_that_are_killed_again_and_again_lose_and_double_nothing(
 ) -> None:
     platform = notebook(settings_for(database_url, batch_records=50), topic_name)
     async with running(platform, MemoryLog()) as runtime:
-        killing = asyncio.create_task(_kill_sessions(database_url, until_killed=60))
+        killing = asyncio.create_task(_kill_sessions(database_url, until_killed=25))
         expected = {page: list(range(1, 101)) for page in PAGES}
         for number in range(1, 101):
             await publish(runtime, *(noted(topic_name, page, number) for page in PAGES))
             await asyncio.sleep(0)
-        assert await killing >= 60
+        assert await killing >= 25
         await until_settled(runtime, "notes", seconds=60)
         assert await pages(runtime) == expected
         assert sample(runtime, "events_parked_total") == 0

@@ -1,0 +1,231 @@
+"""One owner per partition: who lost the claim writes nothing, and a new owner knows what the old one knew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from headrace.engine.claim import claim
+from headrace.engine.worker import Phase
+from headrace.errors import FencedError
+from headrace.log.memory import MemoryLog
+from headrace.log.ports import TopicPartition
+from headrace.runtime import Runtime
+from tests.support.platform import (
+    fetch,
+    notebook,
+    noted,
+    pages,
+    publish,
+    record,
+    running,
+    sample,
+    settings_for,
+    until_settled,
+    value,
+)
+from tests.support.waiting import until
+
+BACKED_UP = ("claim", "ledger", "state", "lane", "parked", "dead_letter")
+
+
+@pytest.mark.parametrize("restored", [BACKED_UP, ("claim", "ledger", "state")])
+async def test_claim_restored_from_a_backup_cannot_commit(
+    database_url: str, topic_name: str, restored: tuple[str, ...]
+) -> None:
+    log = MemoryLog()
+    async with running(notebook(settings_for(database_url, partitions=1), topic_name), log) as runtime:
+        await publish(runtime, *(noted(topic_name, "a", number) for number in (1, 2, 3)))
+        await until_settled(runtime, "notes")
+        backup = await _back_up(runtime, restored)
+        await publish(runtime, *(noted(topic_name, page, number) for page in "ab" for number in (4, 5, 6)))
+        await until_settled(runtime, "notes")
+        epoch = await value(runtime, "select epoch from headrace.claim")
+
+        await _restore(runtime, backup)
+        assert await pages(runtime) == {"a": [1, 2, 3]}
+        assert await value(runtime, "select epoch from headrace.claim") == epoch  # the number alone would let it pass
+        await publish(runtime, noted(topic_name, "a", 7), noted(topic_name, "b", 7))
+
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": [1, 2, 3, 4, 5, 6, 7], "b": [4, 5, 6, 7]}
+        assert sample(runtime, "claim_fenced_total") == 1
+
+
+async def test_first_of_two_owners_is_fenced_and_nothing_of_its_batch_is_seen(
+    database_url: str, topic_name: str
+) -> None:
+    log, release, entered = MemoryLog(), asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def block(event: Any) -> None:
+        if event.page == "slow" and not entered.is_set():
+            loop.call_soon_threadsafe(entered.set)
+            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(30)
+        if event.page == "broken":
+            raise ValueError("always")
+
+    first = notebook(settings_for(database_url, partitions=1, retry_attempts=1), topic_name, block)
+    second = notebook(settings_for(database_url, partitions=1, retry_attempts=100), topic_name, block)
+    async with running(first, log) as early:
+        await publish(
+            early,
+            noted(topic_name, "slow", 1),
+            noted(topic_name, "broken", 1),
+            record(topic_name, "noted", {"page": "unreadable"}, key="unreadable"),
+        )
+        await entered.wait()
+        async with running(second, log) as late:
+            await until(lambda: _next_offset(late, 3), "the second owner has applied the batch")
+            seen = await _everything(late)
+            release.set()
+            await until(lambda: sample(early, "claim_fenced_total") == 1, "the first owner is fenced")
+            assert await pages(late) == {"slow": [1]}
+            assert await value(late, "select count(*) from headrace.parked") == 1
+            assert await value(late, "select count(*) from headrace.dead_letter") == 1
+            assert (await _everything(late))["ledger"] >= seen["ledger"]
+            assert await value(late, "select count(*) from headrace.ledger where kind = 0") == 1
+
+
+@pytest.mark.parametrize("field", ["epoch", "token", "next_offset"])
+async def test_commit_is_refused_where_one_part_of_the_claim_differs(pool: asyncpg.Pool, field: str) -> None:
+    changes = {
+        "epoch": "epoch = epoch + 1",
+        "token": "token = gen_random_uuid()",
+        "next_offset": "next_offset = next_offset - 1",
+    }
+    async with pool.acquire() as connection:
+        held = await claim(connection, "notes", TopicPartition("pages", 0), "me", 5)  # type: ignore[arg-type]
+        await held.guard(connection)  # type: ignore[arg-type]
+        await connection.execute(f"update headrace.claim set {changes[field]}")
+        with pytest.raises(FencedError, match="notes: pages/0 was claimed by another owner"):
+            await held.guard(connection)  # type: ignore[arg-type]
+        with pytest.raises(FencedError):
+            await held.advance(connection, 6, 1, 1, None)  # type: ignore[arg-type]
+        assert await connection.fetchval("select sequence from headrace.claim") == 0
+
+
+async def test_unknown_outcome_is_never_guessed_where_another_owner_took_over(pool: asyncpg.Pool) -> None:
+    async with pool.acquire() as connection:
+        held = await claim(connection, "notes", TopicPartition("pages", 0), "me", 0)  # type: ignore[arg-type]
+        await held.advance(connection, 6, 1, 1, None)  # type: ignore[arg-type]
+        assert await held.was_committed(connection, 1)  # type: ignore[arg-type]
+        assert not await held.was_committed(connection, 2)  # type: ignore[arg-type]
+        await claim(connection, "notes", TopicPartition("pages", 0), "you", 0)  # type: ignore[arg-type]
+        with pytest.raises(FencedError):
+            await held.was_committed(connection, 1)  # type: ignore[arg-type]
+
+
+async def test_owners_take_turns_and_every_event_is_applied_once(database_url: str, topic_name: str) -> None:
+    log = MemoryLog()
+    settings = settings_for(database_url, batch_records=7)
+    first, second = notebook(settings, topic_name), notebook(settings, topic_name)
+    names = [f"page-{number}" for number in range(9)]
+    async with running(first, log) as one, running(second, log) as two:
+        for number in range(1, 101):  # each is fenced by the other, and claims back
+            await publish(one, *(noted(topic_name, page, number) for page in names))
+            await asyncio.sleep(0.01)
+        await until_settled(one, "notes", seconds=60)
+        assert await pages(one) == {page: list(range(1, 101)) for page in names}
+        assert sample(one, "claim_fenced_total") + sample(two, "claim_fenced_total") > 0
+
+
+async def test_claim_that_failed_halfway_is_not_taken_for_a_loaded_one(database_url: str, topic_name: str) -> None:
+    log, broken = MemoryLog(), True
+
+    def fail(event: Any) -> None:
+        if broken:
+            raise ValueError("not yet")
+
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=1_000), topic_name, fail)
+    async with running(platform, log) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1, id="one"))
+        await until(lambda: _next_offset(runtime, 1), "the first event is parked")
+    async with _locked(database_url, "headrace.lane") as connection:
+        starting = asyncio.create_task(_restarted(platform, log, topic_name))
+        await until(lambda: _kill_waiting(connection), "the new owner waits for the lanes, and loses its session")
+        broken = False
+    await starting
+
+
+async def _restarted(platform: Any, log: MemoryLog, topic: str) -> None:
+    async with running(platform, log) as runtime:
+        await publish(runtime, noted(topic, "a", 1, id="one"), noted(topic, "a", 2))
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": [1, 2]}
+
+
+async def test_owner_keeps_its_memory_while_nobody_else_claimed(database_url: str, topic_name: str) -> None:
+    log = MemoryLog()
+    async with running(notebook(settings_for(database_url, partitions=1), topic_name), log) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1, id="one"))
+        await until_settled(runtime, "notes")
+        consumer = runtime.consumers["notes"]
+        before = consumer.workers[0].memory
+        partition = TopicPartition(topic_name, 0)
+
+        await consumer.revoked([partition])
+        await consumer.assigned([partition])
+        await until(lambda: consumer.workers[0].phase is Phase.RUNNING, "the partition is back")
+        assert consumer.workers[0].memory is before
+
+        await consumer.revoked([partition])
+        assert runtime.pool is not None
+        async with runtime.pool.acquire() as connection:
+            await claim(connection, "notes", partition, "somebody else", 0)  # type: ignore[arg-type]
+        await consumer.assigned([partition])
+        await until(lambda: consumer.workers[0].phase is Phase.RUNNING, "the partition is back")
+        assert consumer.workers[0].memory is not before
+
+        await publish(runtime, noted(topic_name, "a", 1, id="one"), noted(topic_name, "a", 2))
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": [1, 2]}
+
+
+async def _next_offset(runtime: Runtime, offset: int) -> bool:
+    return await value(runtime, "select max(next_offset) from headrace.claim") == offset
+
+
+async def _everything(runtime: Runtime) -> dict[str, int]:
+    return {table: await value(runtime, f"select count(*) from headrace.{table}") for table in BACKED_UP}
+
+
+async def _back_up(runtime: Runtime, tables: tuple[str, ...]) -> dict[str, list[Any]]:
+    return {table: await fetch(runtime, f"select * from headrace.{table}") for table in tables}
+
+
+async def _restore(runtime: Runtime, backup: dict[str, list[Any]]) -> None:
+    """Write the rows back in one transaction, as if the database were an older copy of itself."""
+    assert runtime.pool is not None
+    async with runtime.pool.acquire() as connection, connection.transaction():
+        for table, rows in backup.items():
+            await connection.execute(f"delete from headrace.{table}")
+            for row in rows:
+                places = ", ".join(f"${place}" for place in range(1, len(row) + 1))
+                await connection.execute(f"insert into headrace.{table} values ({places})", *row.values())
+
+
+@asynccontextmanager
+async def _locked(database_url: str, table: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"lock table {table} in access exclusive mode")
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def _kill_waiting(connection: asyncpg.Connection) -> bool:
+    """End the session that waits for the lock while it reads the lanes."""
+    await connection.execute("select pg_stat_clear_snapshot()")  # or a transaction sees the same sessions for ever
+    rows = await connection.fetch(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+        "and wait_event_type = 'Lock' and query like '%from headrace.lane join headrace.parked%'"
+    )
+    return bool(rows)
