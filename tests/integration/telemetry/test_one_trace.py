@@ -1,0 +1,96 @@
+"""One trace from the HTTP request through Kafka and the batch to the event that a handler emitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from headrace import Event, Headrace
+from tests.support.kafka import KafkaServer
+from tests.support.platform import settings_for
+from tests.support.waiting import until
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture
+def exporter() -> Iterator[InMemorySpanExporter]:
+    """The application's own tracer provider: set once a process, so it is shared and cleared."""
+    exporter = InMemorySpanExporter()
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
+    processor = SimpleSpanProcessor(exporter)
+    provider.add_span_processor(processor)
+    yield exporter
+    processor.shutdown()
+
+
+async def test_one_trace_leads_from_the_request_through_kafka_and_the_batch_to_the_emitted_event(
+    kafka: KafkaServer, database_url: str, topic_name: str, exporter: InMemorySpanExporter, tmp_path: Path
+) -> None:
+    platform = Headrace("traced", settings_for(database_url, kafka.url, partitions=1))
+    seen: list[str] = []
+
+    class Asked(Event, type="asked", topic=topic_name, key="name"):
+        name: str
+
+    class Answered(Event, type="answered", topic=f"{topic_name}-answers", key="name"):
+        name: str
+
+    asked = platform.subscription(f"asked-{topic_name[-8:]}")
+    answered = platform.subscription(f"answered-{topic_name[-8:]}")
+
+    @asked.on(Asked)
+    def answer(event: Asked) -> Answered:
+        return Answered(name=event.name)
+
+    @answered.on(Answered)
+    def hear(event: Answered) -> None:
+        seen.append(event.name)
+
+    app = FastAPI(lifespan=platform.lifespan)
+    app.include_router(platform.router)
+    async with platform.lifespan(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            response = await client.post(
+                "/events/asked", json={"name": "ada"}, headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+            )
+        assert response.status_code == 202
+        await until(lambda: seen == ["ada"], "the answer was heard")
+        await until(lambda: len(_processed(exporter)) >= 2, "both batches are recorded")
+
+    spans = {span.name: span for span in exporter.get_finished_spans() if not span.name.startswith("process ")}
+    request = spans["POST /events/{type}"]
+    assert _trace_of(request) == TRACE
+    assert _trace_of(spans[f"send {topic_name}"]) == TRACE
+    first, second = (_processed_on(exporter, name) for name in (topic_name, f"{topic_name}-answers"))
+    assert [format(link.context.trace_id, "032x") for link in first.links] == [TRACE]
+    assert [format(link.context.trace_id, "032x") for link in second.links] == [TRACE]
+    emitted = spans[f"send {topic_name}-answers"]
+    assert emitted.parent is not None
+    assert emitted.parent.span_id == first.context.span_id
+    assert [format(link.context.trace_id, "032x") for link in emitted.links] == [TRACE]
+    assert {"commit " + topic_name, "handle " + answer.__qualname__.rpartition("<locals>.")[2]} <= spans.keys()
+
+
+def _processed(exporter: InMemorySpanExporter) -> list[ReadableSpan]:
+    return [span for span in exporter.get_finished_spans() if span.name.startswith("process ")]
+
+
+def _processed_on(exporter: InMemorySpanExporter, topic: str) -> ReadableSpan:
+    return next(span for span in _processed(exporter) if span.name == f"process {topic}")
+
+
+def _trace_of(span: ReadableSpan) -> str:
+    return format(span.context.trace_id, "032x")
