@@ -101,6 +101,7 @@ class Runtime:
         self.health.not_ready(CONNECTING)
         self.management_port = self._management.start()
         logger.info("management port open", host=self.settings.management_host, port=self.management_port)
+        tune_collector()
         self._monitor = LoopMonitor(
             asyncio.get_running_loop(), self.metrics, self.health, _handler_names(self.registry)
         )
@@ -138,7 +139,8 @@ class Runtime:
         outcome = "clean" if all(results) else "cut_short"
         self.metrics.drains_total.labels(outcome=outcome).inc()
         self.metrics.drain_duration_seconds.observe(time.monotonic() - started)
-        logger.info("drained", outcome=outcome, seconds=round(time.monotonic() - started, 3))
+        if self._is_up:
+            logger.info("drained", outcome=outcome, seconds=round(time.monotonic() - started, 3))
         if self._monitor is not None:
             self._monitor.stop()
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -158,7 +160,6 @@ class Runtime:
                 await self._connect_once()
                 self.health.ready(CONNECTING)
                 self.connected.set()
-                tune_collector()
                 logger.info("connected", log=self.settings.log, subscriptions=sorted(self.consumers))
                 return
             except (TransportError, StateUnavailableError) as error:
@@ -249,7 +250,7 @@ class Runtime:
         self.metrics.schema_version_expected.labels(phase="pre").set(expected)
         while True:
             async with pool.acquire() as connection:
-                versions = await schema_version(connection)  # type: ignore[arg-type]
+                versions = await schema_version(connection)
             found = versions.get("pre", 0)
             self.metrics.schema_version.labels(phase="pre").set(found)
             if found > expected:

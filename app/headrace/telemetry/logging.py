@@ -57,6 +57,9 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
         other.setLevel(logging.NOTSET)
     if not is_debug:
         logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it warns at every reconnect; we say what matters
+        for name in ("aiokafka.cluster", "aiokafka.consumer.group_coordinator"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # errors that heal: a new topic, a loading coordinator
+        logging.getLogger("asyncpg").setLevel(logging.ERROR)  # its pool warns at each attempt of an outage
         logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
         logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # a collector that is away is a metric
 
