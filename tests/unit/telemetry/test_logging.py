@@ -72,10 +72,10 @@ def test_a_log_entry_is_one_json_object_a_line() -> None:
 def test_the_standard_library_s_loggers_come_out_alike() -> None:
     stream = configured()
     logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
-    logging.getLogger("asyncpg").warning("odd %s", "thing")
+    logging.getLogger("asyncpg").error("odd %s", "thing")
     assert [(entry["logger"], entry["level"], entry["event"]) for entry in lines(stream)] == [
         ("uvicorn.error", "info", "Started server process [7]"),
-        ("asyncpg", "warning", "odd thing"),
+        ("asyncpg", "error", "odd thing"),
     ]
 
 
