@@ -23,6 +23,7 @@ class KafkaLog:
     system = "kafka"
 
     def __init__(self, settings: Settings) -> None:
+        quiet_client_logs()
         self._kafka = settings.kafka
         self._batch_seconds = settings.engine.batch_seconds
         self._options = client_options(settings.kafka_brokers, self._kafka)
@@ -31,7 +32,6 @@ class KafkaLog:
 
     async def start(self) -> None:
         """Connect. Raises: TransportError (away), ConfigurationError (log-in or TLS refused)."""
-        quiet_client_logs()
         await self._publisher.start()
 
     async def stop(self) -> None:

@@ -54,7 +54,7 @@ class KafkaPublisher:
         self._lanes: dict[TopicPartition, _Lane] = {}
         self._spread = count()
         self._producer: _Producer | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[_Producer] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -66,6 +66,9 @@ class KafkaPublisher:
         shipping = [lane.task for lane in self._lanes.values() if lane.task is not None]
         if shipping:
             await asyncio.wait(shipping, timeout=STOP_SECONDS)
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait({self._connecting}, timeout=STOP_SECONDS)
         if self._producer is not None:
             self.retire(self._producer)
         if self._retiring:
@@ -83,11 +86,21 @@ class KafkaPublisher:
 
     async def connected(self) -> _Producer:
         """Return the producer, a new one where the last was thrown away. Raises: TransportError, ConfigurationError."""
-        if self._producer is None:
-            async with self._connecting:
-                if self._producer is None:
-                    self._producer = await self._connect()
-        return self._producer
+        if self._producer is not None:
+            return self._producer
+        if self._connecting is None:  # one attempt for all that wait, whoever of them is cancelled
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            self._connecting.add_done_callback(self._on_connected)
+        attempt = self._connecting
+        await asyncio.wait({attempt})
+        if attempt.cancelled():
+            raise TransportError("the Kafka log was stopped before it was connected.")
+        return attempt.result()
+
+    def _on_connected(self, attempt: asyncio.Task[_Producer]) -> None:
+        self._connecting = None
+        if not attempt.cancelled() and attempt.exception() is None:
+            self._producer = attempt.result()
 
     def retire(self, producer: _Producer) -> None:
         """Throw the producer away with all that it has not sent."""
@@ -110,7 +123,11 @@ class KafkaPublisher:
 
     async def _connect(self) -> _Producer:
         settings = self._settings
-        await log_in(self._options)
+        try:
+            async with asyncio.timeout(settings.request_timeout_seconds):
+                await log_in(self._options)
+        except TimeoutError as error:
+            raise translate(error, ",".join(self._options["bootstrap_servers"]), self._options) from error
         producer = _Producer(
             AIOKafkaProducer(
                 **self._options,

@@ -166,7 +166,8 @@ class Log(Protocol):
         Kept: on `acks=all` (Kafka), after the commit is on disk (embedded). Records of one partition keep their order.
         Concurrent calls share batches or commits. All or nothing only where the log has one commit (embedded, memory).
         Raises: TransportError: not acknowledged, the outcome is unknown; publishing the same events again is safe,
-        since their ids are recognised. LogMismatchError: a topic does not exist.
+        since their ids are recognised. LogMismatchError: a topic does not exist. RecordTooLargeError: the log takes no
+        record of this size, now or later.
         """
         ...
 

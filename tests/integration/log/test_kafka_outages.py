@@ -283,6 +283,42 @@ async def test_an_address_where_nothing_listens_is_named(topic_name: str) -> Non
     await log.stop()
 
 
+async def test_the_client_says_nothing_by_itself(caplog: pytest.LogCaptureFixture, topic_name: str) -> None:
+    (port,) = free_ports(1)
+    log = KafkaLog(settings_for(f"kafka://127.0.0.1:{port}"))
+    seat = Seat(log, topic_name, [topic_name])
+
+    await seat.start()
+    await until(lambda: caplog.messages, "the member says that it cannot join")
+    with pytest.raises(TransportError):
+        await log.start()
+    await seat.stop()
+    await log.stop()
+
+    (sentence,) = caplog.messages
+    assert f"the group {topic_name} is joined again" in sentence
+    assert f"127.0.0.1:{port}" in sentence
+
+
+async def test_publishers_share_the_attempt_to_connect(topic_name: str) -> None:
+    """A broker that takes connections and never answers: nobody waits for the others' attempts."""
+    writers: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    log = KafkaLog(settings_for(f"kafka://127.0.0.1:{port}", request_timeout_seconds=1))
+
+    async with asyncio.timeout(20):  # one after the other would take 50 s
+        results = await asyncio.gather(
+            *(log.publish(records(topic_name, [n])) for n in range(50)), return_exceptions=True
+        )
+
+    assert all(isinstance(result, TransportError) and "HEADRACE_LOG" in str(result) for result in results)
+    await log.stop()
+    silent.close()
+    for writer in writers:
+        writer.close()
+
+
 async def test_a_host_that_is_not_known_is_named() -> None:
     log = KafkaLog(settings_for("kafka://no-such-host.invalid:9092"))
 
