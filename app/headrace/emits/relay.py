@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -26,6 +26,9 @@ order by sequence limit 100
 """
 
 logger = get_logger(__name__)
+
+Lend = Callable[[], AbstractAsyncContextManager[asyncpg.Connection[Any]]]
+"""Lends a connection, as `EngineContext.connection` does."""
 
 
 class Pending(NamedTuple):
@@ -77,23 +80,23 @@ class Relay:
             return self._pending[0].sequence - 1
         return sequence - 1 if emits else sequence
 
-    async def publish_unmarked(self, connection: asyncpg.Connection[Any]) -> int:
-        """Publish what an earlier owner committed and perhaps did not publish. Returns how many records.
+    async def publish_unmarked(self, lend: Lend) -> None:
+        """Publish what an earlier owner committed and perhaps did not publish. Raises: TransportError, StateError.
 
-        Raises: TransportError.
+        No connection is held while the log is waited for: the embedded log needs one of the same pool.
         """
-        count = 0
-        while rows := await connection.fetch(UNMARKED, self._subscription, *self._source, self._through):
+        while True:
+            async with lend() as connection:
+                rows = await connection.fetch(UNMARKED, self._subscription, *self._source, self._through)
+            if not rows:
+                return
             for row in rows:
                 records = unpack(row["emits"])
                 await self._log.publish(records)
                 self._through = row["sequence"]
-                count += len(records)
-                for record in records:
-                    self._metrics.emits_republished_total.labels(
-                        subscription=self._subscription, topic=record.topic
-                    ).inc()
-        return count
+                for topic, count in Counter([record.topic for record in records]).items():
+                    labels = {"subscription": self._subscription, "topic": topic}
+                    self._metrics.emits_republished_total.labels(**labels).inc(count)
 
     def push(self, sequence: int, records: Sequence[NewRecord], span: Span | None) -> None:
         """Publish the records of a committed ledger row, behind those pushed before; `span` is its batch's."""

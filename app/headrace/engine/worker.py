@@ -172,11 +172,8 @@ class Worker:
             if not reused:
                 await self._load(connection)
             self.memory.tokens = tokens
-            for held_source in self.sources.values():
-                if await held_source.relay.publish_unmarked(connection):
-                    held_source.claim.emitted_through = held_source.relay.through(
-                        held_source.claim.sequence, emits=False
-                    )
+        for held_source in self.sources.values():
+            await held_source.relay.publish_unmarked(context.connection)
         self._reader = await context.log.reader(
             {source: self._resume_at(source, bounds[source]) for source in self.topic_partitions}
         )
