@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 from opentelemetry.trace import Span
@@ -27,7 +27,7 @@ order by sequence limit 100
 
 logger = get_logger(__name__)
 
-Lend = Callable[[], AbstractAsyncContextManager[asyncpg.Connection[Any]]]
+Lend: TypeAlias = "Callable[[], AbstractAsyncContextManager[asyncpg.Connection[Any]]]"
 """Lends a connection, as `EngineContext.connection` does."""
 
 
