@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[2]
 class Service:
     """`headrace run APP` with settings of its own. Its output is in `output`; `stop()` ends it whatever state it is in."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str], *, app: str = "shop.service:app", role: str = "all") -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str], *, app: str = "shop.service:app", role: str = "all"
+    ) -> None:
         self.port, self.management_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.port}"
         self._app = app
@@ -67,6 +69,11 @@ class Service:
         except httpx.HTTPError:
             return False
         return answer.status_code == 200
+
+    async def ended(self, seconds: float = 60) -> int:
+        """Return its exit code once it has ended by itself."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), seconds)
 
     async def kill(self) -> None:
         """End it with -9."""
