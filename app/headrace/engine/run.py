@@ -142,6 +142,8 @@ class Run:
                         returned = await handler.call(
                             item.event, item.envelope, states, self.emitter, transaction, values
                         )
+                        if transaction is not None:
+                            transaction.check()
                     if returned is not None:
                         self._emit_returned(returned)
             except asyncio.CancelledError as error:

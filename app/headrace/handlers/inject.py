@@ -44,6 +44,7 @@ class Transaction:
         self._connection = connection
         self.unavailable: StateUnavailableError | None = None
         """Set where Postgres, not the handler, was at fault."""
+        self._refused: asyncpg.PostgresError | None = None
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """Run statements; return the last command's status."""
@@ -65,6 +66,11 @@ class Transaction:
         """Run a query; return the first column of its first row, or None."""
         return await self._guard(query, self._connection.fetchval, *args, timeout=timeout)
 
+    def check(self) -> None:
+        """Raise what a statement raised and the handler swallowed: Postgres has given up the whole transaction."""
+        if (error := self.unavailable or self._refused) is not None:
+            raise error
+
     async def _guard(self, query: str, call: Any, *args: Any, timeout: float | None) -> Any:
         if _CONTROL.search(query):
             raise ConfigurationError(
@@ -77,6 +83,8 @@ class Transaction:
             failure = classify(error)
             if isinstance(failure, StateUnavailableError):
                 self.unavailable = failure
+            elif isinstance(error, asyncpg.PostgresError):
+                self._refused = error
             raise
 
 
