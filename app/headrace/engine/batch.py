@@ -108,16 +108,21 @@ class BatchProcessor:
     async def retry(self, source: Source, keys: Sequence[str]) -> None:
         """Run the events of the keys' lanes, in order, until each lane is empty or its head fails again."""
         context, lanes = self._context, self._memory.lanes
-        async with context.connection() as connection:
-            async with connection.transaction(isolation="read_committed"):
-                await count_attempts(connection, source.claim, keys)
-            rows = await connection.fetch(
-                HEADS, self._subscription.name, self._partition, [key.encode() for key in keys], LANE_EVENTS
-            )
+        async with context.connection() as connection, connection.transaction(isolation="read_committed"):
+            await count_attempts(connection, source.claim, keys)
         for key in keys:
             lanes.by_key[key].attempts += 1
+        await self._run_lanes(source, keys, LANE_EVENTS)
+
+    async def _run_lanes(self, source: Source, keys: Sequence[str], limit: int) -> None:
+        """Run up to `limit` events of each lane; where Postgres refuses their data, fewer, until it is one event."""
+        lanes = self._memory.lanes
+        async with self._context.connection() as connection:
+            rows = await connection.fetch(
+                HEADS, self._subscription.name, self._partition, [key.encode() for key in keys], limit
+            )
         worn_out = {key for key in keys if lanes.by_key[key].attempts > self._engine.retry_attempts}
-        parked = records_of(rows)
+        parked = records_of(rows, self._partition)
         refused: set[str] = set()
 
         def build() -> list[Item]:
@@ -140,10 +145,9 @@ class BatchProcessor:
         try:
             await self._transact(source, RETRY, build, source.claim.next_offset, source.claim.last)
         except DataRefusedError as error:
-            if len(keys) > 1:
+            if len(parked) > 1:
                 for key in keys:
-                    lanes.by_key[key].attempts -= 1
-                    await self.retry(source, [key])
+                    await self._run_lanes(source, [key], limit if len(keys) > 1 else len(parked) // 2)
                 return
             lanes.by_key[keys[0]].error = plain(str(error.__cause__ or error))
             refused.add(keys[0])

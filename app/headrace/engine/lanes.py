@@ -110,12 +110,12 @@ class Lanes:
         return ceiling * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
 
 
-def records_of(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, StoredRecord]]:
-    """Return (key, number, record) of rows of `parked`, in the order given."""
-    return [(row["key"].decode(), row["number"], record_of(row)) for row in rows]
+def records_of(rows: Iterable[Mapping[str, Any]], partition: int) -> list[tuple[str, int, StoredRecord]]:
+    """Return (key, number, record) of the partition's rows of `parked`, in the order given."""
+    return [(row["key"].decode(), row["number"], record_of(row, partition)) for row in rows]
 
 
-def record_of(row: Mapping[str, Any], partition: int = -1) -> StoredRecord:
+def record_of(row: Mapping[str, Any], partition: int) -> StoredRecord:
     """Return the record that a row of `parked` or `dead_letter` keeps."""
     return StoredRecord(
         topic=row["topic"],

@@ -1,0 +1,197 @@
+"""What only Postgres refuses is one event's fault: it is found and parked, and the rest of its batch is applied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+from pydantic import BaseModel
+
+from headrace import Event, Headrace, State, Transaction
+from headrace.log.memory import MemoryLog
+from headrace.log.ports import NewRecord
+from headrace.runtime import Runtime
+from headrace.settings import Settings
+from tests.support.platform import (
+    Notes,
+    fetch,
+    notebook,
+    noted,
+    pages,
+    publish,
+    record,
+    running,
+    sample,
+    settings_for,
+    states,
+    until_settled,
+    value,
+)
+from tests.support.waiting import until
+
+NUL = "a\x00b"
+
+
+async def test_key_with_a_nul_is_parked_then_a_dead_letter_and_the_rest_is_applied(
+    database_url: str, topic_name: str
+) -> None:
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=3), topic_name)
+    async with running(platform, MemoryLog()) as runtime:
+        records = [noted(topic_name, f"page-{number}", 1) for number in range(200)]
+        records.insert(117, noted(topic_name, NUL, 1, id="refused"))
+        await publish(runtime, *records)
+        await until(lambda: _parked(runtime, "refused"), "the event is parked")
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {f"page-{number}": [1] for number in range(200)}
+        letter = await fetch(runtime, "select * from headrace.dead_letter")
+        assert [(row["event_id"], row["reason"], row["key"]) for row in letter] == [("refused", "gave_up", NUL.encode())]
+        assert "invalid byte sequence" in letter[0]["error"]
+        assert letter[0]["value"] == records[117].value
+        assert sample(runtime, "events_parked_total") == 1
+
+
+async def test_state_with_a_nul_parks_its_event_and_nothing_else(database_url: str, topic_name: str) -> None:
+    platform = _quotes(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
+    async with running(platform, MemoryLog()) as runtime:
+        texts = [f"text {number}" for number in range(50)]
+        texts[20], texts[40] = NUL, NUL
+        await publish(runtime, *(_quoted(topic_name, f"page-{n}", text) for n, text in enumerate(texts)))
+        await until_settled(runtime, "quotes")
+        found = await states(runtime, "quotes", "quotes")
+        assert found == {f"page-{n}": {"texts": [text]} for n, text in enumerate(texts) if text != NUL}
+        assert await value(runtime, "select count(*) from headrace.dead_letter where reason = 'gave_up'") == 2
+
+
+async def test_events_of_a_lane_are_not_blamed_for_one_behind_them(database_url: str, topic_name: str) -> None:
+    broken = True
+
+    def fail(event: Any) -> None:
+        if broken:
+            raise ValueError("not yet")
+
+    quick = {"retry_attempts": 30, "retry_first_seconds": 0.01, "retry_max_seconds": 0.02}
+    platform = _quotes(settings_for(database_url, partitions=1, **quick), topic_name, fail)
+    async with running(platform, MemoryLog()) as runtime:
+        texts = ["first", "second", NUL, "fourth", "fifth"]
+        await publish(runtime, *(_quoted(topic_name, "a", text, id=text) for text in texts))
+        await until(lambda: _parked(runtime, "fifth"), "all events wait in the lane")
+        broken = False
+        await until_settled(runtime, "quotes")
+        assert await _has(runtime, "a", ["first", "second", "fourth", "fifth"])
+        letters = await fetch(runtime, "select event_id, attempts from headrace.dead_letter")
+        assert [tuple(row) for row in letters] == [(NUL.replace("\x00", "\N{REPLACEMENT CHARACTER}"), 30)]
+
+
+async def test_constraint_that_only_commit_checks_parks_its_event(database_url: str, topic_name: str) -> None:
+    await _create(
+        database_url, "create table public.booking (page text, number int, unique (number) deferrable initially deferred)"
+    )
+    platform = _bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
+    async with running(platform, MemoryLog()) as runtime:
+        numbers = [*range(1, 40), 7, *range(40, 80)]
+        await publish(runtime, *(noted(topic_name, f"page-{at}", n) for at, n in enumerate(numbers)))
+        await until_settled(runtime, "bookings")
+        rows = await fetch(runtime, "select page, number from booking order by number")
+        assert [row["number"] for row in rows] == list(range(1, 80))
+        assert await states(runtime, "bookings", "notes") == {row["page"]: {"numbers": [row["number"]]} for row in rows}
+        letters = await fetch(runtime, "select reason, key, error from headrace.dead_letter")
+        assert [(row["reason"], row["key"]) for row in letters] == [("gave_up", b"page-39")]
+        assert "booking_number_key" in letters[0]["error"]
+
+
+async def test_constraint_that_a_statement_breaks_parks_its_event_and_keeps_the_sql_of_others(
+    database_url: str, topic_name: str
+) -> None:
+    await _create(database_url, "create table public.booking (page text, number int unique)")
+    platform = _bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
+    async with running(platform, MemoryLog()) as runtime:
+        numbers = [*range(1, 40), 7, *range(40, 80)]
+        await publish(runtime, *(noted(topic_name, f"page-{at}", n) for at, n in enumerate(numbers)))
+        await until_settled(runtime, "bookings")
+        rows = await fetch(runtime, "select page, number from booking order by number")
+        assert [row["number"] for row in rows] == list(range(1, 80))
+        assert await states(runtime, "bookings", "notes") == {row["page"]: {"numbers": [row["number"]]} for row in rows}
+        letters = await fetch(runtime, "select reason, key, error from headrace.dead_letter")
+        assert [(row["reason"], row["key"]) for row in letters] == [("gave_up", b"page-39")]
+        assert "UniqueViolationError" in letters[0]["error"]
+        assert await value(runtime, "select count(*) from headrace.ledger where kind = 0") == 1, "the batch was halved"
+
+
+@pytest.mark.parametrize("count", [1, 20])
+async def test_sql_error_that_the_handler_swallows_still_parks_its_event(
+    database_url: str, topic_name: str, count: int
+) -> None:
+    await _create(database_url, "create table public.booking (page text, number int unique)")
+    platform = _bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name, swallow=True)
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, noted(topic_name, "first", 7))
+        await until_settled(runtime, "bookings")
+        await publish(runtime, *(noted(topic_name, f"page-{n}", 7 if n == 3 % count else 100 + n) for n in range(count)))
+        await until_settled(runtime, "bookings")
+        letters = await fetch(runtime, "select reason, key from headrace.dead_letter")
+        assert [(row["reason"], row["key"]) for row in letters] == [("gave_up", f"page-{3 % count}".encode())]
+        assert await value(runtime, "select count(*) from booking") == count
+        assert len(await states(runtime, "bookings", "notes")) == count
+
+
+def _bookings(settings: Settings, topic: str, *, swallow: bool = False) -> Headrace:
+    platform = Headrace("notebook", settings)
+
+    class Noted(Event, type="noted", topic=topic, key="page"):
+        page: str
+        number: int
+
+    bookings = platform.subscription("bookings")
+
+    @bookings.on(Noted)
+    async def book(event: Noted, kept: State[Notes], transaction: Transaction) -> None:
+        kept.numbers.append(event.number)
+        try:
+            await transaction.execute("insert into booking values ($1, $2)", event.page, event.number)
+        except asyncpg.UniqueViolationError:
+            if not swallow:
+                raise
+
+    return platform
+
+
+def _quotes(settings: Settings, topic: str, before: Any = lambda event: None) -> Headrace:
+    platform = Headrace("notebook", settings)
+
+    class Quoted(Event, type="quoted", topic=topic, key="page"):
+        page: str
+        text: str
+
+    quotes = platform.subscription("quotes")
+
+    @quotes.on(Quoted)
+    def quote(event: Quoted, kept: State[Quotes]) -> None:
+        before(event)
+        kept.texts.append(event.text)
+
+    return platform
+
+
+class Quotes(BaseModel):
+    """What was said on a page."""
+
+    texts: list[str] = []
+
+
+def _quoted(topic: str, page: str, text: str, id: str | None = None) -> NewRecord:
+    return record(topic, "quoted", {"page": page, "text": text}, key=page, id=id)
+
+
+async def _has(runtime: Runtime, page: str, texts: list[str]) -> bool:
+    return bool((await states(runtime, "quotes", "quotes")).get(page, {}).get("texts") == texts)
+
+
+async def _parked(runtime: Runtime, event_id: str) -> bool:
+    return bool(await value(runtime, "select count(*) from headrace.parked where event_id = $1", event_id))
+
+
+async def _create(database_url: str, sql: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(sql)
+    await connection.close()
