@@ -17,12 +17,14 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
+import asyncpg
 import httpx
 from fastapi import FastAPI
 from pydantic import BaseModel, SecretStr
 
 from headrace import Event, Headrace, State
 from headrace.engine.worker import Phase
+from headrace.handlers.subscription import Start
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.runtime import Runtime
 from headrace.security import install_guard
@@ -54,7 +56,14 @@ def settings_for(
     )
 
 
-def notebook(settings: Settings, topic: str, before: Callable[[Any], None] = lambda event: None) -> Headrace:
+def notebook(
+    settings: Settings,
+    topic: str,
+    before: Callable[[Any], None] = lambda event: None,
+    *,
+    subscription: str = "notes",
+    start: Start = "earliest",
+) -> Headrace:
     """Return a service that notes the numbers of a page's events; `before` may raise first."""
     platform = Headrace("notebook", settings)
 
@@ -62,7 +71,7 @@ def notebook(settings: Settings, topic: str, before: Callable[[Any], None] = lam
         page: str
         number: int
 
-    notes = platform.subscription("notes")
+    notes = platform.subscription(subscription, start=start)
 
     @notes.on(Noted)
     def note(event: Noted, kept: State[Notes]) -> None:
@@ -90,10 +99,12 @@ def record(topic: str, type: str, data: object, *, key: str, id: str | None = No
 
 
 @asynccontextmanager
-async def running(platform: Headrace, log: Log | None = None) -> AsyncIterator[Runtime]:
-    """Run the platform; on the given log, or on what its settings say. Yields once every partition is being read."""
+async def running(
+    platform: Headrace, log: Log | None = None, pool: asyncpg.Pool | None = None
+) -> AsyncIterator[Runtime]:
+    """Run the platform, on the given log and pool or on those that its settings name. Yields once it reads."""
     runtime = Runtime(platform.settings, platform.registry)
-    runtime.log = log
+    runtime.log, runtime.pool = log, pool
     platform.runtime = runtime
     try:
         await runtime.start()

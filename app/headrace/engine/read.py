@@ -36,10 +36,10 @@ class RecordReader:
         """
         items = [Item(record) for record in records]
         fresh: set[bytes] = set()
-        foreign = self._decoders.get(records[0].topic) if records else None
-        handlers, types, extensions = self._handlers, self._types, self._extensions
+        decoders, handlers, types, extensions = self._decoders, self._handlers, self._types, self._extensions
         for item in items:
             try:
+                foreign = decoders.get(item.record.topic) if decoders else None
                 if foreign is not None:
                     event: Any = _decode_foreign(item.record, foreign)
                     if event is None:
