@@ -227,8 +227,8 @@ class BatchProcessor:
             return await self._write(connection, source, effects, sequence)
 
     async def _write(self, connection: asyncpg.Connection[Any], source: Source, effects: Effects, sequence: int) -> int:
-        through = source.relay.through(sequence, emits=bool(effects.emits))
-        await write_effects(connection, source.claim, effects, sequence, through)
+        effects.emitted_through = source.relay.through(sequence, emits=bool(effects.emits))
+        await write_effects(connection, source.claim, effects, sequence, effects.emitted_through)
         return time.time_ns()
 
     async def _load_states(self, items: Sequence[Item]) -> None:
@@ -306,8 +306,7 @@ class BatchProcessor:
 
     def _committed(self, source: Source, effects: Effects, sequence: int, span: Span | None) -> None:
         memory, claim = self._memory, source.claim
-        through = source.relay.through(sequence, emits=bool(effects.emits))
-        claim.advanced(effects.next_offset, sequence, through, effects.last)
+        claim.advanced(effects.next_offset, sequence, effects.emitted_through, effects.last)
         if effects.emits:
             source.relay.push(sequence, [record for _, record in effects.emits], span)
         memory.windows[claim.source.topic].add(effects.identities, time.time())

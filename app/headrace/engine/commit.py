@@ -54,6 +54,8 @@ class Effects:
     closed: list[str] = field(default_factory=list)
     """Keys whose lane is empty from now on."""
 
+    emitted_through: int = 0
+    """What was written into the claim: the relay may have come further since, and the claim must know it lags."""
     tally: Counter[tuple[Outcome, str]] = field(default_factory=Counter)
     """Items by (outcome, event type)."""
 
