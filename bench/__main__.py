@@ -30,7 +30,8 @@ def main() -> None:
 
 def _table(runs: list[Throughput], arguments: argparse.Namespace) -> Table:
     table = Table(
-        title=f"{arguments.events:,} wallet events, {arguments.customers:,} keys, {arguments.partitions} partitions, one worker"
+        title=f"{arguments.events:,} wallet events, {arguments.customers:,} keys, "
+        f"{arguments.partitions} partitions, one worker"
     )
     columns = ("run", "events/s", "bare aiokafka/s", "ratio", "µs CPU/event", "flush p50/p99 ms", "batches", "exact")
     for column in columns:

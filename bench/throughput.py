@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import asyncpg
-import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.progress import Progress
 
 from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import until
 from tests.support.wallets import Expected, produce, wallet_stream
 
 LIMIT_SECONDS = 300
@@ -35,7 +37,11 @@ class Throughput:
 
 
 async def measure_throughput(
-    events: int, customers: int, partitions: int, runs: int, measure_flush: Callable[[str], Awaitable[tuple[float, float]]]
+    events: int,
+    customers: int,
+    partitions: int,
+    runs: int,
+    measure_flush: Callable[[str], Awaitable[tuple[float, float]]],
 ) -> list[Throughput]:
     """Fill a topic once; per run read it bare, then with a worker on an empty database."""
     kafka, postgres = KafkaServer(is_fast=True), PostgresServer()
@@ -106,18 +112,17 @@ async def run_worker(
     connection = await asyncpg.connect(url)
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
-            while (await applied(connection)) == 0:
-                if worker.returncode is not None:
-                    raise SystemExit(f"the worker ended with exit code {worker.returncode}; its words are above")
-                await asyncio.sleep(0.005)
+            await until(lambda: _begun(worker, connection), "the worker's first batch", 60)
             first, started = await applied(connection), perf_counter()
             cpu_before = cpu_seconds(worker.pid)
-            while (done := await applied(connection)) < events:
-                await asyncio.sleep(0.02)
+            await until(lambda: _done(connection, events), "all events applied", LIMIT_SECONDS)
             elapsed, cpu = perf_counter() - started, cpu_seconds(worker.pid) - cpu_before
-        rows = await connection.fetch("select key, data->>'applied' as applied, data->>'balance' as balance from headrace.state")
-        found = {row["key"]: (int(row["balance"]), int(row["applied"])) for row in rows}
-        is_exact = done == events and found == {k: (w.balance, w.applied) for k, w in expected.wallets.items()}
+        rows = await connection.fetch("select key, data from headrace.state")
+        wallets = {row["key"]: json.loads(row["data"]) for row in rows}
+        found = {key: (wallet["balance"], wallet["applied"]) for key, wallet in wallets.items()}
+        is_exact = await applied(connection) == events and found == {
+            k: (w.balance, w.applied) for k, w in expected.wallets.items()
+        }
         batches = await connection.fetchval("select count(*) from headrace.ledger")
         return Throughput((events - first) / elapsed, bare, cpu * events / (events - first), *flush, batches, is_exact)
     finally:
@@ -127,6 +132,16 @@ async def run_worker(
             await worker.wait()
 
 
+async def _begun(worker: asyncio.subprocess.Process, connection: asyncpg.Connection) -> bool:
+    if worker.returncode is not None:
+        raise SystemExit(f"the worker ended with exit code {worker.returncode}; its words are above")
+    return await applied(connection) > 0
+
+
+async def _done(connection: asyncpg.Connection, events: int) -> bool:
+    return await applied(connection) >= events
+
+
 async def applied(connection: asyncpg.Connection) -> int:
     """Return the records that are behind the claims."""
     return int(await connection.fetchval("select coalesce(sum(next_offset), 0) from headrace.claim"))
@@ -134,5 +149,5 @@ async def applied(connection: asyncpg.Connection) -> int:
 
 def cpu_seconds(pid: int) -> float:
     """Return user and system seconds of a process so far."""
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -11,7 +11,7 @@ from headrace.errors import HeadraceError
 def main() -> None:
     """Run the command line; what a person can mend is one sentence, not a traceback."""
     try:
-        cli()
+        cli(prog_name="headrace")
     except HeadraceError as error:
         sys.stderr.write(f"headrace: {error}\n")
         sys.exit(1)

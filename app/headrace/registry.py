@@ -33,7 +33,8 @@ class Registry:
         event_type = event_type_of(model)
         if event_type is None:
             raise ConfigurationError(
-                f'{model.__name__} is no event type; declare it as class {model.__name__}(Event, type="...", topic="...").'
+                f"{model.__name__} is no event type; declare it as "
+                f'class {model.__name__}(Event, type="...", topic="...").'
             )
         known = self.types.setdefault(event_type.type, event_type)
         if known is not event_type:
@@ -51,7 +52,7 @@ class Registry:
         return subscription
 
     def complete(self) -> None:
-        """Take in the types that handlers were declared for. Raises: ConfigurationError (clashing types, no handler)."""
+        """Take in the types that have handlers. Raises: ConfigurationError (clashing types, no handler)."""
         for subscription in self.subscriptions.values():
             if not subscription.handlers:
                 raise ConfigurationError(

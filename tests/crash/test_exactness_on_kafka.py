@@ -88,20 +88,24 @@ async def _compare(pool: asyncpg.Pool, expected: Expected) -> None:
     assert {row["key"]: json.loads(row["data"])["count"] for row in alerts} == dict(expected.overdrawn)
     gaps = await pool.fetchval(
         "select count(*) from (select first_offset, lag(next_offset) over "
-        "(partition by subscription, topic, partition order by sequence) as before from headrace.ledger where kind = 0) as row "
-        "where before is not null and before <> first_offset"
+        "(partition by subscription, topic, partition order by sequence) as before "
+        "from headrace.ledger where kind = 0) as row where before is not null and before <> first_offset"
     )
     assert gaps == 0
 
 
 async def _applied(pool: asyncpg.Pool, count: int) -> bool:
-    done = await pool.fetchval("select coalesce(sum(next_offset), 0) from headrace.claim where subscription = 'wallets'")
+    done = await pool.fetchval(
+        "select coalesce(sum(next_offset), 0) from headrace.claim where subscription = 'wallets'"
+    )
     return int(done) >= count
 
 
 async def _owns(pool: asyncpg.Pool, worker: Service) -> bool:
     return bool(
-        await pool.fetchval("select count(*) from headrace.claim where owner like $1 and next_offset > 0", f"%/{worker.pid}/%")
+        await pool.fetchval(
+            "select count(*) from headrace.claim where owner like $1 and next_offset > 0", f"%/{worker.pid}/%"
+        )
     )
 
 

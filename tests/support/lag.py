@@ -22,8 +22,7 @@ async def lag(bootstrap: str, pool: asyncpg.Pool, subscription: str, partitions:
 def _ends(bootstrap: str, topic: str, partitions: int) -> dict[int, int]:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "lag-of-a-test"})
     try:
-        return {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1] for number in range(partitions)
-        }
+        asked = [TopicPartition(topic, number) for number in range(partitions)]
+        return {each.partition: consumer.get_watermark_offsets(each, timeout=10)[1] for each in asked}
     finally:
         consumer.close()

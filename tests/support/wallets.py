@@ -52,7 +52,7 @@ class Wire:
 
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, str | bytes | None]]
 
 
 def wallet_record(event_id: str, customer: str, amount: int, *, is_credit: bool) -> Wire:

@@ -55,7 +55,7 @@ async def current_database(settings: Settings, *, advice: str = "stop it first")
     """
     if settings.is_database_embedded and settings.log != MEMORY and not has_embedded_database(settings):
         raise ConfigurationError(
-            f"there is no database in HEADRACE_DATA_DIR={settings.data_dir} yet; the first `headrace run` makes it."
+            f"there is no database in HEADRACE_DATA_DIR={settings.data_dir} yet; the first headrace run makes it."
         )
     async with database_address(settings, advice=advice) as address:
         if settings.is_database_embedded:

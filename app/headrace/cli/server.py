@@ -111,4 +111,4 @@ def _refused(host: str, port: int, error: OSError) -> ConfigurationError:
         return ConfigurationError(f"--port {port} is taken by another process; choose another, or 0 for a free one.")
     if error.errno == errno.EACCES:
         return ConfigurationError(f"--port {port} needs rights that are missing; choose one above 1023.")
-    return ConfigurationError(f"--host {host} cannot be served on: {error.strerror}; it is an address of this machine.")
+    return ConfigurationError(f"--host {host} cannot be served on: {error.strerror}; name an address of this machine.")

@@ -42,7 +42,7 @@ def decode_record(record: Record, *, extensions: bool = False) -> tuple[Envelope
     if value is None:
         raise DecodeError("the record is a tombstone (its value is null); an event has data.")
     attributes: dict[str, Any] = {}
-    others: list[tuple[str, bytes]] = []
+    others: list[tuple[str, bytes | None]] = []
     known = 0
     for name, raw in record.headers:
         attribute = _ATTRIBUTE_OF.get(name)
@@ -50,7 +50,7 @@ def decode_record(record: Record, *, extensions: bool = False) -> tuple[Envelope
             others.append((name, raw))
             continue
         try:
-            attributes[attribute] = raw.decode()
+            attributes[attribute] = raw.decode()  # type: ignore[union-attr] # caught: asking costs more
             known += 1
         except (UnicodeDecodeError, AttributeError):
             _refuse_header(name, raw)
@@ -117,7 +117,7 @@ def _headers(envelope: Envelope) -> list[tuple[str, bytes]]:
     return headers
 
 
-def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes]]) -> dict[str, str]:
+def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes | None]]) -> dict[str, str]:
     """Return the unknown extensions; take the plain trace headers in where the event has none of its own."""
     unknown: dict[str, str] = {}
     for name, raw in headers:
@@ -126,12 +126,12 @@ def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes]]) -
             if attribute in unknown:
                 raise DecodeError(f"the header {name} is there twice; send it once.")
             try:
-                unknown[attribute] = raw.decode()
+                unknown[attribute] = raw.decode()  # type: ignore[union-attr]
             except (UnicodeDecodeError, AttributeError):
                 _refuse_header(name, raw)
         elif name in _TRACE and name not in attributes:
             try:
-                attributes[name] = raw.decode("ascii")
+                attributes[name] = raw.decode("ascii")  # type: ignore[union-attr]
             except (UnicodeDecodeError, AttributeError):
                 continue  # a foreign header's fault does not cost an event
     return unknown

@@ -12,7 +12,8 @@ from headrace.engine.lanes import pack_headers, plain
 from headrace.errors import HandlerError
 
 BURY = """
-insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, value, headers,
+insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, value,
+                                  headers,
                                   source, event_id, type, reason, error, handler, attempts)
 select $1, $2, new.*
 from unnest($3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[], $8::bytea[], $9::bytea[], $10::text[],

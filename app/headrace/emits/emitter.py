@@ -11,17 +11,22 @@ import msgspec
 from headrace.cloudevents import declared_key, encode_record
 from headrace.engine.items import Item
 from headrace.envelope import Envelope
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, RecordTooLargeError
 from headrace.event import EventType, event_type_of
 from headrace.log.ports import NewRecord
+
+OVERHEAD_BYTES = 2_048
+"""Room for headers and the record's frame: refused here, an emit fails its handler; refused by the log, it would stop
+every emit behind it."""
 
 
 class Emitter:
     """The `Emit` of one batch: `emit(event)` appends to `emitted`, in the order of the calls."""
 
-    def __init__(self, service: str, subscription: str, types: Mapping[str, EventType]) -> None:
+    def __init__(self, service: str, subscription: str, types: Mapping[str, EventType], max_bytes: int) -> None:
         self._source = f"/{service}/{subscription}"
         self._types = types
+        self._max_bytes = max_bytes
         self._cause: Item | None = None
         self._position = 0
         self.emitted: list[tuple[Item, NewRecord]] = []
@@ -38,7 +43,7 @@ class Emitter:
             self.emitted.pop()
 
     def __call__(self, event: object, *, key: str | None = None) -> None:
-        """Emit one event. Raises: ConfigurationError when its type is not declared."""
+        """Emit one event. Raises: ConfigurationError (type not declared), RecordTooLargeError (the log refuses it)."""
         cause = self._cause
         if cause is None:
             raise ConfigurationError("emit() was called outside of a handler; emit while the handler runs.")
@@ -67,6 +72,12 @@ class Emitter:
             causationid=source.id,
         )
         record = encode_record(envelope, event_type.encode(event), topic=event_type.topic, key=key)
+        size = len(record.value or b"") + len(record.key or b"") + OVERHEAD_BYTES
+        if size > self._max_bytes:
+            raise RecordTooLargeError(
+                f"the emitted {event_type.type} has {size:,} bytes, the log takes {self._max_bytes:,}; emit less, or "
+                "raise HEADRACE_KAFKA_MAX_RECORD_BYTES and the topic's max.message.bytes."
+            )
         self.emitted.append((cause, record))
 
 

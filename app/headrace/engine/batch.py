@@ -204,7 +204,12 @@ class BatchProcessor:
         context, items = self._context, effects.items
         await self._load_states(items)
         held = self._memory.lanes.by_key if effects.kind == BATCH else frozenset[str]()
-        emitter = Emitter(context.registry.service, self._subscription.name, context.registry.types)
+        emitter = Emitter(
+            context.registry.service,
+            self._subscription.name,
+            context.registry.types,
+            context.settings.kafka.max_record_bytes,
+        )
         run = self._run = Run(
             items,
             self._memory.caches,

@@ -170,7 +170,7 @@ def pack_headers(item: Item) -> bytes:
     return msgspec.msgpack.encode([(plain(name), value) for name, value in item.record.headers])
 
 
-_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...])
+_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes | None], ...])  # Kafka knows null header values
 
 
 def _row(item: Item) -> tuple[Any, ...]:

@@ -77,8 +77,8 @@ async def check_known(connection: asyncpg.Connection[Any], infos: Mapping[str, T
         elif before["log_id"] != info.log_id:
             raise ConfigurationError(
                 f"HEADRACE_LOG names another log than before: topic {topic!r} was applied from {before['log_id']}, "
-                f"this is {info.log_id}; set HEADRACE_LOG back, or run `headrace topics --accept {topic}` to start at its "
-                "beginning."
+                f"this is {info.log_id}; set HEADRACE_LOG back, or run `headrace topics --accept {topic}` "
+                "to start at its beginning."
             )
         elif before["partitions"] != info.partitions:
             raise ConfigurationError(

@@ -39,7 +39,8 @@ class StateType:
             self.copy = deepcopy
         else:
             raise ConfigurationError(
-                f"State[{model.__name__}]: a state is a pydantic.BaseModel or a msgspec.Struct; make {model.__name__} one."
+                f"State[{model.__name__}]: a state is a pydantic.BaseModel or a msgspec.Struct; "
+                f"make {model.__name__} one."
             )
         try:
             self.create()

@@ -18,6 +18,7 @@ from headrace.engine.run import Run
 from headrace.errors import ConfigurationError
 from headrace.log.ports import StoredRecord
 from headrace.state.cache import StateCache
+from headrace.telemetry.tracing import Tracing
 
 
 class Credited(Event, type="credited", topic="wallets", key="customer"):
@@ -53,9 +54,16 @@ class Bench:
         caches = {name: StateCache(state, 10) for name, state in self.subscription.states.items()}
         for cache in caches.values():
             cache.put("ada", b"", 0)
-        emitter = Emitter("shop", "wallets", TYPES)
+        emitter = Emitter("shop", "wallets", TYPES, 1_000_000)
         run = Run(
-            [item], caches, (), emitter, careful=careful, timeout_seconds=5, observe=lambda handler, seconds: None
+            [item],
+            caches,
+            (),
+            emitter,
+            careful=careful,
+            timeout_seconds=5,
+            observe=lambda handler, seconds: None,
+            tracing=Tracing(),
         )
         with ThreadPoolExecutor(1) as executor:
             await run.execute(executor, None)
@@ -119,7 +127,9 @@ async def test_transaction_is_given_to_an_async_handler(bench: Bench) -> None:
 
     signature = bench.subscription.handlers["credited"].signature
     transaction = Transaction(None)  # type: ignore[arg-type]
-    await signature.call(Credited(customer="ada"), ENVELOPE, (), Emitter("shop", "wallets", TYPES), transaction, ())
+    await signature.call(
+        Credited(customer="ada"), ENVELOPE, (), Emitter("shop", "wallets", TYPES, 1_000_000), transaction, ()
+    )
     assert signature.wants_transaction
     assert given == [transaction]
 
