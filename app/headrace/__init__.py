@@ -19,7 +19,9 @@ from headrace.handlers.inject import Emit, State, Transaction
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Record
 from headrace.platform import Headrace
-from headrace.version import VERSION as __version__
+from headrace.version import VERSION
+
+__version__ = VERSION
 
 __all__ = [
     "Emit",
