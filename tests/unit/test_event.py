@@ -256,4 +256,4 @@ def test_pydantics_own_class_keywords_stay_in_force() -> None:
         name: str
 
     with pytest.raises(ValidationError):
-        Fixed(name="ada").name = "bob"
+        Fixed(name="ada").name = "bob"  # type: ignore[misc]
