@@ -16,6 +16,7 @@ from headrace.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from headrace.platform import Headrace
+    from headrace.runtime import Runtime
 
 Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="The application, such as shop.service:app.")]
 
@@ -59,6 +60,15 @@ def find_platform(app: FastAPI) -> Headrace:
         "the application does not run a Headrace; write FastAPI(lifespan=events.lifespan), or enter "
         "events.lifespan(app) in your own lifespan and set app.state.headrace = events."
     )
+
+
+def running(platform: Headrace) -> Runtime:
+    """Return what runs, once the application has started. Raises: ConfigurationError (its lifespan was not entered)."""
+    if platform.runtime is None:
+        raise ConfigurationError(
+            "the application has started without its Headrace; enter events.lifespan(app) in your own lifespan."
+        )
+    return platform.runtime
 
 
 def _reachable(lifespan: Callable[..., Any]) -> Iterator[object]:

@@ -13,7 +13,7 @@ import typer
 from fastapi import FastAPI
 from rich.console import Console
 
-from headrace.cli.loading import Target, find_platform, load_app
+from headrace.cli.loading import Target, find_platform, load_app, running
 from headrace.cli.server import Server, cut_short, listen
 from headrace.platform import Headrace
 from headrace.security import check_exposure
@@ -51,7 +51,7 @@ async def _serve(app: FastAPI, platform: Headrace, host: str, port: int) -> int:
     address = f"http://{shown}:{listeners[0].getsockname()[1]}"
     server = Server(app, platform, lambda: _announce(platform, address))
     await server.serve(listeners)
-    return _exit_code(platform, is_up=server.started)
+    return _exit_code(platform, is_up=server.is_up)
 
 
 async def _work(app: FastAPI, platform: Headrace) -> int:
@@ -68,8 +68,7 @@ async def _work(app: FastAPI, platform: Headrace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     async with app.router.lifespan_context(app):
-        runtime = platform.runtime
-        assert runtime is not None
+        runtime = running(platform)
         _announce(platform, None)
         waiting = asyncio.create_task(stopping.wait())
         ends: set[asyncio.Future[Any]] = {waiting, runtime.fatal}
@@ -87,9 +86,7 @@ def _exit_code(platform: Headrace, *, is_up: bool) -> int:
 
 def _announce(platform: Headrace, address: str | None) -> None:
     """Say where everything is: in a few lines on a terminal, as one entry of the log elsewhere."""
-    runtime = platform.runtime
-    assert runtime is not None
-    settings = platform.settings
+    runtime, settings = running(platform), platform.settings
     service, role = platform.registry.service, settings.role
     if not _is_terminal(settings):
         logger.info("serving", service=service, role=role, address=address, management_port=runtime.management_port)

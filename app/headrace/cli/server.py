@@ -13,8 +13,10 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from headrace.cli.loading import running
 from headrace.errors import ConfigurationError
 from headrace.platform import Headrace
+from headrace.runtime import Runtime
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace")
@@ -65,6 +67,8 @@ class Server(uvicorn.Server):
         )
         self._platform = platform
         self._announce = announce
+        self.is_up = False
+        """True once it has served, even if it was told to stop at once."""
         self._watching: asyncio.Task[None] | None = None
         logging.getLogger("uvicorn.error").addFilter(self._is_worth_telling)
 
@@ -72,10 +76,16 @@ class Server(uvicorn.Server):
         """Start the application, then listen. uvicorn exits the process where that fails; this one just ends."""
         try:
             await super().startup(sockets)
+            runtime = running(self._platform)
         except SystemExit:
             self.should_exit = True
+        except ConfigurationError as error:
+            self._platform.fatal = error
+            self.should_exit = True
+        else:
+            self.is_up = True
+            self._watching = asyncio.create_task(self._watch(runtime))
         if not self.should_exit:
-            self._watching = asyncio.create_task(self._watch())
             self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -95,9 +105,7 @@ class Server(uvicorn.Server):
         if self._platform.runtime is not None:
             self._platform.runtime.begin_drain()
 
-    async def _watch(self) -> None:
-        runtime = self._platform.runtime
-        assert runtime is not None
+    async def _watch(self, runtime: Runtime) -> None:
         await asyncio.wait({runtime.fatal})
         self.should_exit = True
 

@@ -180,6 +180,27 @@ async def test_team_that_fails_to_start_keeps_its_traceback(folder: Path) -> Non
     assert "RuntimeError: no more ink" in said.err
 
 
+@pytest.mark.parametrize("role", ["all", "worker"])
+async def test_lifespan_that_names_the_platform_but_does_not_enter_it_is_told(folder: Path, role: str) -> None:
+    (folder / "forgetful.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from fastapi import FastAPI\n"
+        "from small import events\n"
+        "@asynccontextmanager\n"
+        "async def lifespan(app):\n"
+        "    print(events)\n"
+        "    yield\n"
+        "app = FastAPI(lifespan=lifespan)\n"
+    )
+    settings = {"HEADRACE_LOG": "kafka://127.0.0.1:9"}
+    said = await headrace(folder, "run", "forgetful:app", "--port", "0", "--role", role, settings=settings)
+    assert (said.code, said.err) == (
+        1,
+        "headrace: the application has started without its Headrace; "
+        "enter events.lifespan(app) in your own lifespan.\n",
+    )
+
+
 async def test_help_names_every_verb(folder: Path) -> None:
     said = await headrace(folder, "--help")
     assert said.code == 0
