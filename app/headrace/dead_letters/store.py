@@ -23,14 +23,18 @@ from unnest($3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[], $8
 REPLAYS = """
 select id, partition, topic, "offset", "timestamp", record_key, value, headers from headrace.dead_letter
 where subscription = $1 and partition = any($2::int[]) and decision = 'replay' and settled_at is null
-order by decided_at, topic, "offset" limit 500
+order by topic, "offset" limit 500
 """
 
-SETTLE = "update headrace.dead_letter set settled_at = now() where id = any($1::uuid[])"
+SETTLE = """
+update headrace.dead_letter set settled_at = now()
+where id = any($1::uuid[]) and decision = 'replay' and settled_at is null returning id
+"""
 
 REOPEN = """
 update headrace.dead_letter set decision = null, decided_at = null, error = again.error
-from unnest($1::uuid[], $2::text[]) as again (id, error) where dead_letter.id = again.id
+from unnest($1::uuid[], $2::text[]) as again (id, error)
+where dead_letter.id = again.id and decision = 'replay' and settled_at is null
 """
 
 COUNT = """
