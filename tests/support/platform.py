@@ -100,26 +100,29 @@ def record(topic: str, type: str, data: object, *, key: str, id: str | None = No
 
 @asynccontextmanager
 async def running(
-    platform: Headrace, log: Log | None = None, pool: asyncpg.Pool | None = None
+    platform: Headrace, log: Log | None = None, pool: asyncpg.Pool | None = None, *, is_refused: bool = False
 ) -> AsyncIterator[Runtime]:
-    """Run the platform, on the given log and pool or on those that its settings name. Yields once it reads."""
+    """Run the platform, on the given log and pool or on those that its settings name.
+
+    Yields once every partition is being read, or (`is_refused`) each is read or refused and at least one is refused.
+    """
     runtime = Runtime(platform.settings, platform.registry)
     runtime.log, runtime.pool = log, pool
     platform.runtime = runtime
     try:
         await runtime.start()
         await until(runtime.connected.is_set, "the platform is connected")
-        await until(lambda: is_reading(runtime), "every partition is being read")
+        await until(lambda: _have_started(runtime, is_refused), "every partition is being read, or refused as expected")
         yield runtime
     finally:
         platform.runtime = None
         await runtime.stop()
 
 
-def is_reading(runtime: Runtime) -> bool:
-    """True where each subscription has at least one worker, and all of them run."""
+def _have_started(runtime: Runtime, is_refused: bool) -> bool:
     crews = [consumer.workers.values() for consumer in runtime.consumers.values()]
-    return bool(crews) and all(crew and all(worker.phase is Phase.RUNNING for worker in crew) for crew in crews)
+    phases = {worker.phase for crew in crews for worker in crew}
+    return bool(crews) and all(crews) and phases <= {Phase.RUNNING, Phase.REFUSED} and (Phase.REFUSED in phases) == is_refused
 
 
 def client(platform: Headrace) -> httpx.AsyncClient:

@@ -8,12 +8,14 @@ from typing import Any
 import asyncpg
 
 from headrace.database.pool import Connection
+from headrace.engine.claim import Fingerprint
 from headrace.errors import ConfigurationError
-from headrace.log.ports import Log, TopicInfo, TopicPartition
+from headrace.log.ports import Bounds, Log, TopicInfo, TopicPartition
 from headrace.registry import Registry
 from headrace.settings import Settings
 
 DEFAULT_PARTITIONS = 6
+FETCH_SECONDS = 5.0
 
 KNOWN = "select topic, partitions, log_id from headrace.topic where topic = any($1::text[])"
 REMEMBER = """
@@ -23,7 +25,11 @@ on conflict (topic) do update set partitions = excluded.partitions, log_id = exc
 RESET = """
 update headrace.claim set epoch = epoch + 1, token = gen_random_uuid(), owner = null, next_offset = $3,
        claimed_offset = $3, last_offset = null, last_timestamp = null, last_crc = null, crashes = 0
-where topic = $1 and partition = $2
+where topic = $1 and partition = $2 and subscription = $4
+"""
+CLAIMS = """
+select subscription, partition, next_offset, last_offset, last_timestamp, last_crc from headrace.claim
+where topic = $1 order by partition, subscription for update
 """
 FORGET = "delete from headrace.claim where topic = $1 and partition >= $2"
 
@@ -88,21 +94,42 @@ async def check_known(connection: asyncpg.Connection[Any], infos: Mapping[str, T
 
 
 async def accept_topic(connection: Connection, log: Log, topic: str) -> list[str]:
-    """Take the topic as it is now; claims that it does not continue go to its beginning. Returns what was done."""
+    """Take the topic as it is now; claims that it does not continue go to its beginning, the others stay.
+
+    Returns what was done, a line for each claim that moved.
+    """
     infos = await log.topics([topic])
     if topic not in infos:
         raise ConfigurationError(f"topic {topic!r} does not exist in HEADRACE_LOG; create it with `headrace topics`.")
     info = infos[topic]
-    bounds = await log.bounds(_partitions(info))
+    bounds = await log.bounds([TopicPartition(topic, number) for number in range(info.partitions)])
     done = []
     async with connection.transaction():
+        known = await connection.fetchrow(KNOWN, [topic])
+        is_same_log = known is not None and known["log_id"] == info.log_id
         await connection.execute(REMEMBER, topic, info.partitions, info.log_id)
         await connection.execute(FORGET, topic, info.partitions)
-        for source, held in bounds.items():
-            await connection.execute(RESET, topic, source.partition, held.begin)
-            done.append(f"{topic}/{source.partition} goes on at offset {held.begin}")
+        for row in await connection.fetch(CLAIMS, topic):
+            source = TopicPartition(topic, row["partition"])
+            if is_same_log and await _continues(log, source, bounds[source], row):
+                continue
+            begin = bounds[source].begin
+            await connection.execute(RESET, topic, source.partition, begin, row["subscription"])
+            done.append(f"{row['subscription']}: {topic}/{source.partition} goes on at offset {begin}")
     return done
 
 
-def _partitions(info: TopicInfo) -> list[TopicPartition]:
-    return [TopicPartition(info.topic, number) for number in range(info.partitions)]
+async def _continues(log: Log, source: TopicPartition, held: Bounds, claim: Mapping[str, Any]) -> bool:
+    """True where the log goes on at the claim's next offset, behind the very record that was read last."""
+    if not held.begin <= claim["next_offset"] <= held.end:
+        return False
+    last_offset = claim["last_offset"]
+    if last_offset is None or last_offset < held.begin:
+        return True
+    reader = await log.reader({source: last_offset})
+    try:
+        fetched = await reader.fetch(1, FETCH_SECONDS)
+    finally:
+        await reader.close()
+    last = Fingerprint(last_offset, claim["last_timestamp"], claim["last_crc"])
+    return all(record.offset != last_offset or last.matches(record) for record in fetched.get(source, []))
