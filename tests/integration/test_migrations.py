@@ -9,9 +9,12 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from headrace.database import migrate as migrations
 from headrace.database.migrate import Migration, expected_version, load_migrations, migrate, schema_version
-from headrace.database.pool import connect
+from headrace.database.pool import connect, open_pool
 from headrace.errors import ConfigurationError
+from headrace.log.embedded import EmbeddedLog
+from headrace.settings import Settings
 from tests.support.postgres import PostgresServer
 
 
@@ -109,6 +112,34 @@ async def test_a_migration_waits_for_a_lock_and_lets_others_pass_meanwhile(empty
     finally:
         await holder.close()
         await other.close()
+
+
+async def test_a_migration_does_not_wait_for_the_embedded_log(empty_url: str) -> None:
+    await migrate(empty_url)
+    pool = await open_pool(Settings(), empty_url)
+    log = EmbeddedLog(pool)
+    await log.start()
+    waits: list[str] = []
+    try:
+        step = _next("create table headrace.novelty (id int)")
+        migrating = migrate(empty_url, "pre", waits.append, known=[*load_migrations(), step])
+        assert await asyncio.wait_for(migrating, 30) == [str(step)]
+        assert waits == [f"applied {step}"]
+    finally:
+        await log.stop()
+        pool.terminate()
+
+
+async def test_where_nothing_is_missing_a_migrator_at_work_is_not_waited_for(empty_url: str) -> None:
+    await migrate(empty_url)
+    holder = await connect(empty_url)
+    waits: list[str] = []
+    try:
+        await holder.execute("select pg_advisory_lock($1)", migrations._ADVISORY_LOCK)
+        assert await asyncio.wait_for(migrate(empty_url, "pre", waits.append), 30) == []
+        assert waits == []
+    finally:
+        await holder.close()
 
 
 async def test_a_user_who_may_not_create_is_told_what_to_grant(

@@ -11,7 +11,8 @@ import asyncpg
 from headrace.database.failures import classify
 from headrace.errors import ConfigurationError, StateUnavailableError, TransportError
 
-LOCK = int.from_bytes(b"headrace", "big")  # advisory locks are numbers; this one is the embedded log's
+# Advisory locks are numbers; this one is the embedded log's, and database/migrate.py has another.
+LOCK = int.from_bytes(b"headrace", "big")
 # A process that was killed a moment ago still has its session until Postgres notices.
 LOCK_TIMEOUT = "3s"
 
