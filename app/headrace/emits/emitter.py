@@ -27,24 +27,25 @@ class Emitter:
         self._source = f"/{service}/{subscription}"
         self._types = types
         self._max_bytes = max_bytes
-        self._cause: Item | None = None
+        self.cause: Item | None = None
+        """The item whose handler emits."""
         self._position = 0
         self.emitted: list[tuple[Item, NewRecord]] = []
         """(source item, record), ready to be published."""
 
     def begin(self, cause: Item) -> None:
         """What follows is emitted by the handler of this item."""
-        self._cause = cause
+        self.cause = cause
         self._position = 0
 
     def undo(self) -> None:
         """Take back what the handler of the current item emitted."""
-        while self.emitted and self.emitted[-1][0] is self._cause:
+        while self.emitted and self.emitted[-1][0] is self.cause:
             self.emitted.pop()
 
     def __call__(self, event: object, *, key: str | None = None) -> None:
         """Emit one event. Raises: ConfigurationError (type not declared), RecordTooLargeError (the log refuses it)."""
-        cause = self._cause
+        cause = self.cause
         if cause is None:
             raise ConfigurationError("emit() was called outside of a handler; emit while the handler runs.")
         event_type = event_type_of(event)

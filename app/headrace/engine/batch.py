@@ -13,10 +13,11 @@ from opentelemetry.trace import Span
 from headrace.emits.emitter import Emitter
 from headrace.emits.relay import Relay
 from headrace.engine.claim import Claim, Fingerprint
+from headrace.engine.collect import changed_states, collect_batch, collect_retry
 from headrace.engine.commit import BATCH, RETRY, Effects, count_attempts, write_effects
 from headrace.engine.context import EngineContext
-from headrace.engine.items import DEAD, PARKED, Item, Outcome
-from headrace.engine.lanes import HEADS, Lane, new_lane, plain, records_of
+from headrace.engine.items import Item, Outcome
+from headrace.engine.lanes import HEADS, plain, records_of
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.read import RecordReader
 from headrace.engine.report import Reporter
@@ -34,6 +35,12 @@ INLINE_RECORDS = 64
 
 LANE_EVENTS = 100
 """The most events of one lane in one run."""
+
+FIRST_RECORDS, TARGET_SECONDS = 500, 1.0
+"""A batch begins small, doubles, and is cut to what takes a second: locks are short, and a stop waits for one batch."""
+
+PATIENCE = 3
+"""Failures in a row that Postgres, which answers, blames on itself: then the handlers' own SQL is at fault."""
 
 
 class Source:
@@ -60,59 +67,76 @@ class BatchProcessor:
         self._partition = partition
         self._memory = memory
         self._reporter = reporter
-        self._reader = RecordReader(subscription, context.registry.types, context.registry.decoders)
+        self.reader = RecordReader(subscription, context.registry.types, context.registry.decoders)
         self._engine = context.settings.engine
-        self._limit = self._engine.batch_records
+        self._limit = min(FIRST_RECORDS, self._engine.batch_records)
+        self.doomed: dict[tuple[str, int], tuple[Outcome, BaseException]] = {}
+        """Events by (topic, offset) that are not run again, with what becomes of them."""
         self._careful = False
         self._run: Run | None = None
+        self._idle_limit_ms = round((self._engine.batch_seconds + TARGET_SECONDS + 5) * 1000)
+        """Handlers may think within their transaction; a zombie holds its locks no longer than that."""
         self._wants_transaction = any(h.signature.wants_transaction for h in subscription.handlers.values())
+
+    @property
+    def running(self) -> Record | None:
+        """The record of the log whose handler runs now; None between runs and for a lane's."""
+        run = self._run
+        return run.current.record if run is not None and run.current is not None and not run.current.number else None
 
     async def apply(self, source: Source, records: Sequence[Record]) -> None:
         """Apply the next records of the log, all of them, in one or more transactions.
 
         Raises: FencedError (nothing of the current batch happened), CancelledError.
         """
-        claim = source.claim
-        doomed: dict[int, tuple[Outcome, BaseException]] = {}
+        claim, topic = source.claim, source.claim.source.topic
+        doomed = {offset: fate for (of, offset), fate in self.doomed.items() if of == topic}
         if claim.is_guilty:
             doomed[records[0].offset] = (Outcome.PROCESS_KILLED, HandlerError(KILLED, ""))
-            self._limit = 1
-        if claim.is_suspect:
-            claim.suspect_until = max(claim.suspect_until, claim.next_offset + self._engine.batch_records)
         pending = records
         while pending:
             chunk = pending[: 1 if claim.is_suspect else self._limit]
 
             def build(chunk: Sequence[Record] = chunk) -> list[Item]:
-                items = self._reader.read(chunk, self._memory.windows[claim.source.topic].ids)
+                items = self.reader.read(chunk, self._memory.windows[topic].ids)
                 for item in items:
                     if item.record.offset in doomed and item.outcome is Outcome.READY:
                         item.failed(*doomed[item.record.offset])
                 return items
 
+            started = time.perf_counter()
             try:
                 await self._transact(source, BATCH, build, chunk[-1].offset + 1, Fingerprint.of(chunk[-1]))
             except DataRefusedError as error:
                 self._reporter.rerun("handler", error)
                 if len(chunk) == 1:
-                    doomed[chunk[0].offset] = (Outcome.DATA_REFUSED, error.__cause__ or error)
+                    offset, cause = chunk[0].offset, error.__cause__ or error
+                    # Refused once more: not even its lane can hold it.
+                    doomed[offset] = (Outcome.GAVE_UP if offset in doomed else Outcome.DATA_REFUSED, cause)
                 self._limit = max(1, len(chunk) // 2)
                 continue
             pending = pending[len(chunk) :]
+            self._adapt(len(chunk), time.perf_counter() - started)
+
+    def _adapt(self, records: int, seconds: float) -> None:
+        """Let a batch last about a second at most, however slow its handlers are."""
+        if seconds > TARGET_SECONDS:
+            self._limit = max(1, int(records * TARGET_SECONDS / seconds))
+        else:
             self._limit = min(self._limit * 2, self._engine.batch_records)
 
     async def skip_to(self, source: Source, offset: int) -> None:
         """Move the claim over offsets that hold no record (commit markers, aborted or compacted records)."""
         await self._transact(source, BATCH, list, offset, source.claim.last)
 
-    async def retry(self, source: Source, keys: Sequence[str]) -> None:
-        """Run the events of the keys' lanes, in order, until each lane is empty or its head fails again."""
+    async def retry(self, source: Source, keys: Sequence[str], events: int = LANE_EVENTS) -> None:
+        """Run up to so many events of each key's lane, in order, until it is empty or its head fails again."""
         context, lanes = self._context, self._memory.lanes
         async with context.connection() as connection, connection.transaction(isolation="read_committed"):
             await count_attempts(connection, source.claim, keys)
         for key in keys:
             lanes.by_key[key].attempts += 1
-        await self._run_lanes(source, keys, LANE_EVENTS)
+        await self._run_lanes(source, keys, events)
 
     async def _run_lanes(self, source: Source, keys: Sequence[str], limit: int) -> None:
         """Run up to `limit` events of each lane; where Postgres refuses their data, fewer, until it is one event."""
@@ -126,7 +150,7 @@ class BatchProcessor:
         refused: set[str] = set()
 
         def build() -> list[Item]:
-            items = self._reader.read([record for _, _, record in parked], frozenset())
+            items = self.reader.read([record for _, _, record in parked], frozenset())
             heads: set[str] = set()
             for item, (key, number, _) in zip(items, parked, strict=True):
                 item.number, item.key, item.attempt = number, key, lanes.by_key[key].attempts
@@ -162,7 +186,7 @@ class BatchProcessor:
         last: Fingerprint | None,
     ) -> None:
         """Do one batch until it is committed. Raises: DataRefusedError, FencedError."""
-        claim, delay = source.claim, 0.05
+        claim, delay, failures = source.claim, 0.05, 0
         started = time.time_ns()
         while True:
             sequence = claim.sequence + 1
@@ -178,14 +202,17 @@ class BatchProcessor:
                 self._reporter.rerun("handler", error)
                 continue
             except ConflictError as error:
-                self._undo(forget=True)
+                self._undo()
                 self._reporter.rerun("conflict", error)
                 await asyncio.sleep(delay / 10)
                 continue
             except StateUnavailableError as error:
-                self._undo(forget=True)  # where it was committed after all, Postgres knows better than this memory
+                self._undo()
                 self._reporter.rerun("infrastructure", error)
                 if not await self._was_committed(source, sequence):
+                    failures += 1
+                    if self._wants_transaction and failures >= PATIENCE:
+                        raise DataRefusedError(f"the transaction failed {failures} times: {error}") from error
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, 5.0)
                     continue
@@ -222,6 +249,7 @@ class BatchProcessor:
         )
         if self._wants_transaction:
             async with context.connection() as connection, connection.transaction(isolation="read_committed"):
+                await connection.execute(f"set local idle_in_transaction_session_timeout = {self._idle_limit_ms}")
                 await source.claim.guard(connection)
                 await run.execute(context.executor, connection)
                 await self._collect(effects, run)
@@ -250,104 +278,36 @@ class BatchProcessor:
                         await load(connection, self._subscription.name, self._memory.caches[name], wanted)
 
     async def _collect(self, effects: Effects, run: Run) -> None:
-        """Turn what the run did into what is to be written."""
-        large = len(effects.items) > INLINE_RECORDS
-        effects.states = await self._off_loop(lambda: _changed(self._memory, run), large=large)
+        """Turn what the run did into what is to be written. Raises: HandlerFailedError (a state cannot be written)."""
+        try:
+            effects.states = await self._off_loop(
+                lambda: changed_states(self._memory.caches, run), large=len(effects.items) > INLINE_RECORDS
+            )
+        except Exception as error:
+            if self._careful:
+                raise
+            raise HandlerFailedError from error  # with care it is found which event's handler made it so
         effects.emits = run.emitter.emitted
-        lanes, opened = self._memory.lanes, dict[str, Lane]()
-        if effects.kind == RETRY:
-            self._collect_retry(effects)
-            effects.count()
-            return
+        if effects.kind == BATCH:
+            collect_batch(effects, self._memory.lanes)
+        else:
+            collect_retry(effects, self._memory.lanes)
         effects.count()
-        number = lanes.next_number
-        for item in effects.items:
-            outcome = item.outcome
-            if outcome is Outcome.APPLIED:
-                effects.identities.append(item.identity)
-            elif outcome in PARKED:
-                effects.identities.append(item.identity)
-                item.number = number
-                number += 1
-                effects.parked.append(item)
-                assert item.key is not None
-                if item.key not in lanes.by_key and item.key not in opened:
-                    opened[item.key] = new_lane(lanes, item)
-            elif outcome in DEAD:
-                effects.dead.append((item, 1))
-        effects.lanes = opened
-
-    def _collect_retry(self, effects: Effects) -> None:
-        lanes, now = self._memory.lanes, time.time()
-        by_key: dict[str, list[Item]] = {}
-        for item in effects.items:
-            assert item.key is not None
-            by_key.setdefault(item.key, []).append(item)
-        for key, items in by_key.items():
-            lane = lanes.by_key[key]
-            left = 0
-            after = Lane(due=now, since=lane.since, attempts=0, error=lane.error)
-            for index, item in enumerate(items):
-                if item.outcome is Outcome.HANDLER_ERROR:
-                    attempts = lane.attempts if index == 0 else 1
-                    after.error = plain(str(item.error))
-                    if attempts >= self._engine.retry_attempts:
-                        item.outcome = Outcome.GAVE_UP
-                        effects.dead.append((item, min(attempts, self._engine.retry_attempts)))
-                        effects.released.append(item)
-                        left += 1
-                        break
-                    after.attempts, after.due = attempts, now + lanes.back_off(attempts)
-                    break
-                if item.outcome in DEAD:
-                    effects.dead.append((item, lane.attempts))
-                effects.released.append(item)
-                left += 1
-            after.events = lane.events - left
-            if after.events > 0:
-                effects.lanes[key] = after
-            else:
-                effects.closed.append(key)
 
     def _committed(self, source: Source, effects: Effects, sequence: int, span: Span | None) -> None:
-        memory, claim = self._memory, source.claim
-        claim.advanced(effects.next_offset, sequence, effects.emitted_through, effects.last)
+        source.claim.advanced(effects.next_offset, sequence, effects.emitted_through, effects.last)
         if effects.emits:
             source.relay.push(sequence, [record for _, record in effects.emits], span)
-        memory.windows[claim.source.topic].add(effects.identities, time.time())
-        for state, rows in effects.states.items():
-            cache = memory.caches[state]
-            for key, version, data in rows:
-                if (entry := cache.entries.get(key)) is not None:
-                    entry.version, entry.raw = version, data.encode()
-            cache.trim([row[0] for row in rows])
-        for key, lane in effects.lanes.items():
-            memory.lanes.by_key[key] = lane
-        for key in effects.closed:
-            memory.lanes.by_key.pop(key, None)
-        for item in effects.parked:
-            assert item.key is not None
-            memory.lanes.by_key[item.key].events += 1
-        memory.lanes.next_number += len(effects.parked)
-        self._forget_strays(effects)
+        self._memory.take_in(source.claim.source.topic, effects)
+        self._memory.forget(self._reporter.strays(effects))
         self._careful = any(item.outcome is Outcome.HANDLER_ERROR for item in effects.items)
         self._run = None
 
-    def _forget_strays(self, effects: Effects) -> None:
-        strays = self._reporter.strays(effects)
-        for cache in self._memory.caches.values():
-            cache.forget(strays)
-
-    def _undo(self, *, forget: bool = False) -> None:
+    def _undo(self) -> None:
+        """Forget what the run did to states: Postgres knows what they were, or are."""
         run, self._run = self._run, None
-        if run is None:
-            return
-        keys = {item.key for item in run.items if item.key is not None}
-        for cache in self._memory.caches.values():
-            if forget:
-                cache.forget(keys)
-            else:
-                cache.restore(key for key in keys if key in cache.entries)
+        if run is not None:
+            self._memory.forget({item.key for item in run.items if item.key is not None})
 
     async def _was_committed(self, source: Source, sequence: int) -> bool:
         """Ask the claim what became of a batch whose connection was lost; waits until Postgres answers."""
@@ -371,18 +331,3 @@ class BatchProcessor:
 
 
 KILLED = "the process died each time while this event was being handled (out of memory, or a crash in native code)."
-
-
-def _changed(memory: PartitionMemory, run: Run) -> dict[str, list[tuple[str, int, str]]]:
-    """Return (key, next version, JSON) of the states that differ from what Postgres holds, sorted by key."""
-    changed: dict[str, list[tuple[str, int, str]]] = {}
-    for name, keys in run.touched().items():
-        cache = memory.caches[name]
-        encode, entries = cache.state.encode, cache.entries
-        rows = changed[name] = []
-        for key in sorted(keys):
-            entry = entries[key]
-            raw = encode(entry.value)
-            if raw != entry.raw:
-                rows.append((key, entry.version + 1, raw.decode()))
-    return changed

@@ -6,13 +6,15 @@ holds the row for as short as possible. The epoch alone would not do: a database
 old epoch back; with the next offset and a random token an owner of the lost future cannot match it
 (test_claim_restored_from_a_backup_cannot_commit).
 
-An owner that dies leaves its name in the row. Owners in a row that died at the same offset are counted: after two the
-batch shrinks to one event, and one more death there parks that event (`Claim.is_suspect`, `Claim.is_guilty`).
+An owner that dies leaves its name in the row; one that lives takes it back, however it comes to an end (`release`).
+Owners in a row that died at the same offset, with records left to apply, are counted: after two the batch shrinks to
+one event, and one more death there parks that event (`Claim.is_suspect`, `Claim.is_guilty`).
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,6 +34,7 @@ on conflict (subscription, topic, partition) do update
 set epoch = held.epoch + 1, token = excluded.token, owner = excluded.owner, claimed_at = now(),
     crashes = case when held.owner is null then 0
                    when held.owner = excluded.owner then held.crashes
+                   when held.next_offset >= $7 then 0
                    when held.next_offset = held.claimed_offset then held.crashes + 1
                    else 1 end,
     claimed_offset = held.next_offset
@@ -39,7 +42,7 @@ returning epoch, next_offset, sequence, emitted_through, last_offset, last_times
 """
 
 PREVIOUS = """
-select token, next_offset from headrace.claim where subscription = $1 and topic = $2 and partition = $3 for update
+select owner from headrace.claim where subscription = $1 and topic = $2 and partition = $3 for update
 """
 
 GUARD = """
@@ -51,13 +54,13 @@ for update
 ADVANCE = """
 update headrace.claim
 set next_offset = $7, sequence = $8, emitted_through = $9, last_offset = $10, last_timestamp = $11, last_crc = $12,
-    crashes = 0, committed_at = now()
+    crashes = case when $7 > next_offset then 0 else crashes end, committed_at = now()
 where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
 """
 
 RELEASE = """
-update headrace.claim set owner = null, crashes = 0, emitted_through = $6
-where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5
+update headrace.claim set owner = null, crashes = 0
+where subscription = $1 and partition = $2 and topic = any($3::text[]) and owner = $4
 """
 
 LOOK = """
@@ -91,7 +94,14 @@ class Claim:
     """A claim that this process holds: the row as it will be compared, and where it stands."""
 
     def __init__(
-        self, subscription: str, source: TopicPartition, token: UUID, row: Any, known_token: UUID | None
+        self,
+        subscription: str,
+        source: TopicPartition,
+        token: UUID,
+        row: Any,
+        *,
+        is_orphaned: bool,
+        suspect_records: int,
     ) -> None:
         self.subscription = subscription
         self.source = source
@@ -101,9 +111,9 @@ class Claim:
         self.sequence: int = row["sequence"]
         self.emitted_through: int = row["emitted_through"]
         self.crashes: int = row["crashes"]
-        self.suspect_until = self.next_offset
-        self.previous_token = known_token
-        """The token before ours: where it was ours too, nobody wrote in between."""
+        self.is_orphaned = is_orphaned
+        """True where the owner before died: what it was at may have killed it."""
+        self._suspect_until: int = self.next_offset + (suspect_records if self.crashes >= SUSPECT_CRASHES else 0)
         self.last: Fingerprint | None = None
         if row["last_offset"] is not None:
             self.last = Fingerprint(row["last_offset"], row["last_timestamp"], row["last_crc"])
@@ -116,7 +126,7 @@ class Claim:
     @property
     def is_suspect(self) -> bool:
         """True where owners died here, so that events go one at a time."""
-        return self.crashes >= SUSPECT_CRASHES or self.next_offset < self.suspect_until
+        return self.next_offset < self._suspect_until
 
     @property
     def identity(self) -> tuple[str, str, int, int, UUID]:
@@ -146,15 +156,12 @@ class Claim:
 
     def advanced(self, next_offset: int, sequence: int, emitted_through: int, last: Fingerprint | None) -> None:
         """Take in what was committed."""
+        if next_offset > self.next_offset:
+            self.crashes = 0
         self.next_offset = next_offset
         self.sequence = sequence
         self.emitted_through = emitted_through
         self.last = last
-        self.crashes = 0
-
-    async def release(self, connection: asyncpg.Connection[Any]) -> None:
-        """Let go politely: the next owner's claim counts no crash."""
-        await connection.execute(RELEASE, *self.identity, self.emitted_through)
 
     async def was_committed(self, connection: asyncpg.Connection[Any], sequence: int) -> bool:
         """Tell what a lost connection left behind: True where the batch `sequence` is committed.
@@ -175,11 +182,30 @@ class Claim:
 
 
 async def claim(
-    connection: asyncpg.Connection[Any], subscription: str, source: TopicPartition, owner: str, first_offset: int
+    connection: asyncpg.Connection[Any],
+    subscription: str,
+    source: TopicPartition,
+    owner: str,
+    *,
+    first_offset: int,
+    log_end: int,
+    suspect_records: int,
 ) -> Claim:
-    """Take the partition: epoch + 1, a new token. `first_offset` is where a partition never claimed begins."""
+    """Take the partition: epoch + 1, a new token.
+
+    `first_offset` is where a partition never claimed begins; where nothing is left up to `log_end`, no event can have
+    killed the owner before; after too many deaths `suspect_records` offsets go one event at a time.
+    """
     token = uuid4()
     async with connection.transaction(isolation="read_committed"):
-        previous = await connection.fetchrow(PREVIOUS, subscription, *source)
-        row = await connection.fetchrow(CLAIM, subscription, *source, token, owner, first_offset)
-    return Claim(subscription, source, token, row, previous["token"] if previous else None)
+        previous = await connection.fetchval(PREVIOUS, subscription, *source)
+        row = await connection.fetchrow(CLAIM, subscription, *source, token, owner, first_offset, log_end)
+    is_orphaned = previous is not None and previous != owner
+    return Claim(subscription, source, token, row, is_orphaned=is_orphaned, suspect_records=suspect_records)
+
+
+async def release(
+    connection: asyncpg.Connection[Any], subscription: str, partition: int, topics: Sequence[str], owner: str
+) -> None:
+    """Let go of what the owner still holds: the next claim counts no death. Harms no batch in flight."""
+    await connection.execute(RELEASE, subscription, partition, list(topics), owner)

@@ -82,7 +82,8 @@ async def write_effects(
     if effects.parked:
         await park(connection, subscription, partition, effects.parked)
     if effects.released:
-        await connection.execute(UNPARK, subscription, partition, [item.number for item in effects.released])
+        keys = [(item.key or "").encode() for item in effects.released]
+        await connection.execute(UNPARK, subscription, partition, keys, [item.number for item in effects.released])
     if effects.lanes:
         await open_lanes(connection, subscription, partition, effects.lanes)
     if effects.closed:

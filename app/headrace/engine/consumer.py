@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from headrace.dead_letters.store import COUNT, REPLAYS
 from headrace.engine.context import EngineContext
 from headrace.engine.lanes import record_of
-from headrace.engine.memory import PartitionMemory
+from headrace.engine.replay import Replay
 from headrace.engine.worker import Phase, Worker
 from headrace.errors import HeadraceError
 from headrace.handlers.subscription import Subscription
@@ -33,8 +33,9 @@ class Consumer:
         self._subscription = subscription
         self._partitions = partitions
         self._membership: Membership = context.log.membership(subscription.name, subscription.topics, self)
-        self._memories: dict[int, PartitionMemory] = {}
-        self._restarts: dict[int, int] = {}
+        self._restarts: dict[int, tuple[int, int]] = {}
+        """By partition: (next offsets' sum when the client was last made anew, how often in a row)."""
+        self._is_stopping = False
         self._watcher: asyncio.Task[None] | None = None
         self._revoked_at: float | None = None
         self._is_paused = False
@@ -48,16 +49,21 @@ class Consumer:
 
     async def start(self) -> None:
         """Join the group."""
+        with suppress(HeadraceError):
+            await self._look_at_database()  # a paused subscription does not begin by running
         self._watcher = asyncio.create_task(self._watch(), name=f"consumer {self._subscription.name}")
         await self._membership.start()
 
     async def stop(self, deadline_seconds: float) -> bool:
         """Drain: finish what was taken, let the claims go, leave the group. False where the deadline cut it short."""
+        self._is_stopping = True
         if self._watcher is not None:
             self._watcher.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watcher
-        clean = await self._stop_workers(list(self.workers), deadline_seconds)
+        workers = list(self.workers.values())
+        clean = await self._stop_workers(sorted(self.workers), deadline_seconds)
+        await self._membership.commit(_offsets(workers))
         await self._membership.stop()
         return clean
 
@@ -72,29 +78,25 @@ class Consumer:
 
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """The partitions that are ours from now on; claims them in the background."""
+        if self._is_stopping:
+            return
         numbers = {partition.partition for partition in partitions}
         logger.info("partitions assigned", subscription=self._subscription.name, partitions=sorted(numbers))
         self._context.metrics.rebalances_total.labels(subscription=self._subscription.name, cause="joined").inc()
-        for gone in self._memories.keys() - numbers:
-            del self._memories[gone]
         for number in sorted(numbers - self.workers.keys()):
-            memory = self._memories.pop(number, None) or PartitionMemory(
-                self._context.settings.engine, self._subscription.states
-            )
-            worker = Worker(self._context, self._subscription, number, self._partitions, memory)
-            worker.is_paused = self._is_paused
+            worker = Worker(self._context, self._subscription, number, self._partitions, is_paused=self._is_paused)
             self.workers[number] = worker
             worker.start()
 
-    async def _stop_workers(self, numbers: list[int], deadline_seconds: float) -> bool:
+    async def _stop_workers(self, numbers: Sequence[int], deadline_seconds: float) -> bool:
+        """Stop the workers; one that another stop waits for as well is waited for, too."""
         workers = {number: self.workers[number] for number in numbers}
         results = await asyncio.gather(*(worker.stop(deadline_seconds) for worker in workers.values()))
         for number, worker in workers.items():
-            del self.workers[number]
-            self._memories[number] = worker.memory
+            if self.workers.pop(number, None) is None:
+                continue
             for source in worker.topic_partitions:
                 self._context.metrics.forget_partition(self._subscription.name, source.topic, source.partition)
-        await self._membership.commit(_offsets(workers.values()))
         return all(results)
 
     async def _watch(self) -> None:
@@ -106,6 +108,9 @@ class Consumer:
                 if now - gauged_at >= GAUGE_SECONDS:
                     gauged_at = now
                     await self._look_at_log()
+                    await self._count_dead_letters()
+                    self._gauge_memory(time.time())
+                    self._gauge_pool()
                 await self._membership.commit(_offsets(self.workers.values()))
                 self._note_standstill()
             except HeadraceError as error:
@@ -115,51 +120,58 @@ class Consumer:
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _look_at_database(self) -> None:
-        name, metrics = self._subscription.name, self._context.metrics
-        numbers = list(self.workers)
+        name, numbers = self._subscription.name, list(self.workers)
         async with self._context.connection() as connection:
             self._is_paused = bool(await connection.fetchval(PAUSED, name))
             replays = await connection.fetch(REPLAYS, name, numbers)
-            counts = await connection.fetch(COUNT, name, numbers)
-        metrics.subscription_paused.labels(subscription=name).set(self._is_paused)
-        open_by_reason = dict.fromkeys(self._dead_reasons, 0) | {row["reason"]: row["open"] for row in counts}
-        self._dead_reasons |= open_by_reason.keys()
-        for reason, count in open_by_reason.items():
-            metrics.dead_letters_open.labels(subscription=name, reason=reason).set(count)
-        by_number: dict[int, list[tuple[object, object]]] = {}
+        self._context.metrics.subscription_paused.labels(subscription=name).set(self._is_paused)
+        by_number: dict[int, list[Replay]] = {}
         for row in replays:
             by_number.setdefault(row["partition"], []).append((row["id"], record_of(row, row["partition"])))
         for number, worker in self.workers.items():
             worker.is_paused = self._is_paused
-            worker.replays = by_number.get(number, [])  # type: ignore[assignment]
+            worker.replays = by_number.get(number, [])
+
+    async def _count_dead_letters(self) -> None:
+        name = self._subscription.name
+        async with self._context.connection() as connection:
+            rows = await connection.fetch(COUNT, name, list(self.workers))
+        open_by_reason = dict.fromkeys(self._dead_reasons, 0) | {row["reason"]: row["open"] for row in rows}
+        self._dead_reasons |= open_by_reason.keys()
+        for reason, count in open_by_reason.items():
+            self._context.metrics.dead_letters_open.labels(subscription=name, reason=reason).set(count)
 
     async def _look_at_log(self) -> None:
         metrics, name, now = self._context.metrics, self._subscription.name, time.time()
-        running = {n: w for n, w in self.workers.items() if w.phase is Phase.RUNNING and w.sources}
-        wanted = [source for worker in running.values() for source in worker.topic_partitions]
+        offsets = {number: worker.next_offsets() for number, worker in self.workers.items()}
+        wanted = [source for known in offsets.values() for source in known]
         bounds = await self._context.log.bounds(wanted) if wanted else {}
-        metrics.claims_held.labels(subscription=name).set(len(running))
         suspects = 0
-        for number, worker in running.items():
+        for number, known in offsets.items():
+            worker = self.workers.get(number)
+            if worker is None:
+                continue
             lag = 0
-            for source in worker.topic_partitions:
-                if source.topic not in worker.sources:
-                    continue
-                held = worker.sources[source.topic].claim
-                behind = max(0, bounds[source].end - held.next_offset)
+            for source, next_offset in known.items():
+                behind = max(0, bounds[source].end - next_offset)
                 lag += behind
-                suspects += held.is_suspect
                 labels = {"subscription": name, "topic": source.topic, "partition": str(source.partition)}
                 metrics.lag_records.labels(**labels).set(behind)
-                metrics.next_offset.labels(**labels).set(held.next_offset)
-                metrics.claim_epoch.labels(**labels).set(held.epoch)
+                metrics.next_offset.labels(**labels).set(next_offset)
                 since = worker.pending_since_ms
                 age = max(0.0, now - since / 1000) if since is not None and behind else 0.0
                 metrics.oldest_pending_seconds.labels(**labels).set(age)
-            self._restart_if_stuck(number, worker, lag)
+                if source.topic in worker.sources:
+                    held = worker.sources[source.topic].claim
+                    metrics.claim_epoch.labels(**labels).set(held.epoch)
+                    suspects += held.is_suspect
+            await self._restart_if_stuck(number, worker, lag, sum(known.values()))
+        running = sum(worker.phase is Phase.RUNNING for worker in self.workers.values())
+        metrics.claims_held.labels(subscription=name).set(running)
         metrics.claim_crash_suspects.labels(subscription=name).set(suspects)
-        self._gauge_memory(now)
-        pool = self._context.pool
+
+    def _gauge_pool(self) -> None:
+        metrics, pool = self._context.metrics, self._context.pool
         metrics.db_pool_size.labels(pool="engine").set(pool.get_max_size())
         metrics.db_pool_connections.labels(pool="engine", state="idle").set(pool.get_idle_size())
         metrics.db_pool_connections.labels(pool="engine", state="used").set(pool.get_size() - pool.get_idle_size())
@@ -182,21 +194,23 @@ class Consumer:
             max((relay.oldest_pending_seconds for relay in relays), default=0.0)
         )
 
-    def _restart_if_stuck(self, number: int, worker: Worker, lag: int) -> None:
+    async def _restart_if_stuck(self, number: int, worker: Worker, lag: int, position: int) -> None:
         """Lag and no progress: whatever the client says, it is made anew; three times in vain and the process goes."""
+        at, times = self._restarts.get(number, (position, 0))
+        if at != position:
+            times = 0
+            self._restarts.pop(number, None)
         limit = self._context.settings.engine.stuck_seconds
-        if lag == 0 or worker.is_paused or time.monotonic() - worker.last_progress < limit:
-            if lag == 0:
-                self._restarts.pop(number, None)
+        if lag == 0 or time.monotonic() - worker.last_progress < limit:
             return
-        restarts = self._restarts[number] = self._restarts.get(number, 0) + 1
         name = self._subscription.name
+        self._restarts[number] = (position, times + 1)
         self._context.metrics.client_recreated_total.labels(subscription=name, reason="stuck").inc()
-        logger.error("no progress, the client is made anew", subscription=name, partition=number, lag=lag)
-        worker.last_progress = time.monotonic()
-        worker.restart_reader()
-        if restarts > STUCK_RESTARTS:
+        logger.error("no progress, the worker begins anew", subscription=name, partition=number, lag=lag)
+        worker.touch()
+        if times >= STUCK_RESTARTS:
             self._context.health.fail(f"stuck:{name}/{number}")
+        await worker.restart()
 
     def _note_standstill(self) -> None:
         if self._revoked_at is None or not any(worker.phase is Phase.RUNNING for worker in self.workers.values()):

@@ -71,8 +71,10 @@ class Item(msgspec.Struct, gc=False, eq=False):
     def failed(self, outcome: Outcome, error: BaseException) -> None:
         """Note what went wrong, and with it what becomes of the record."""
         self.outcome = outcome
+        self.error = error
         cause: BaseException | None = error
-        while cause is not None:
+        seen: set[int] = set()  # `raise error from error` is a circle
+        while cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
             cause.__traceback__ = None
             cause = cause.__cause__
-        self.error = error

@@ -57,7 +57,10 @@ update headrace.lane set attempts = attempts + 1
 where subscription = $1 and partition = $2 and key = any($3::bytea[])
 """
 
-UNPARK = "delete from headrace.parked where subscription = $1 and partition = $2 and number = any($3::bigint[])"
+UNPARK = """
+delete from headrace.parked using unnest($3::bytea[], $4::bigint[]) as gone (key, number)
+where subscription = $1 and partition = $2 and parked.key = gone.key and parked.number = gone.number
+"""
 CLOSE = "delete from headrace.lane where subscription = $1 and partition = $2 and key = any($3::bytea[])"
 
 
@@ -94,6 +97,16 @@ class Lanes:
             for row in rows
         }
         self.next_number = max((row["number"] for row in rows), default=0) + 1
+
+    def take_in(self, lanes: Mapping[str, Lane], closed: Iterable[str], parked: Sequence[Item]) -> None:
+        """Follow what was committed: lanes as they are now, keys without one, events that joined."""
+        self.by_key.update(lanes)
+        for key in closed:
+            self.by_key.pop(key, None)
+        for item in parked:
+            assert item.key is not None
+            self.by_key[item.key].events += 1
+        self.next_number += len(parked)
 
     def due(self, now: float, limit: int) -> list[str]:
         """Return keys whose head may run, the longest due first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.trace import Span
@@ -27,13 +27,21 @@ VERIFIED_KEYS = 100_000
 class Reporter:
     """The instruments of one partition number of one subscription."""
 
-    def __init__(self, context: EngineContext, subscription: Subscription, partition: int, partitions: int) -> None:
+    def __init__(
+        self,
+        context: EngineContext,
+        subscription: Subscription,
+        partition: int,
+        partitions: int,
+        waiting: Callable[[], None],
+    ) -> None:
         self._context = context
         self._metrics = context.metrics
         self._subscription = subscription
         self._name = subscription.name
         self._partition = partition
         self._partitions = partitions
+        self._is_waiting = waiting
         self._verified: set[str] = set()
         self._children: dict[tuple[str, ...], Any] = {}
         self._logger = logger.bind(subscription=self._name, partition=partition)
@@ -53,6 +61,7 @@ class Reporter:
 
     def waiting(self, error: BaseException) -> None:
         """Postgres is away; the batch waits."""
+        self._is_waiting()
         self._logger.warning("waiting for the database", error=str(error))
 
     def resolved(self, committed: bool) -> None:

@@ -73,7 +73,7 @@ class Run:
 
         Raises: HandlerFailedError (quick run only); StateUnavailableError when Postgres failed under a handler.
         """
-        ready = [item for item in self.items if item.outcome is Outcome.READY]
+        ready = self._refuse_unreadable([item for item in self.items if item.outcome is Outcome.READY])
         for handler in {item.handler for item in ready}:
             assert handler is not None
             self._entries_of[handler] = [self._caches[name].entries for name in handler.state_names]
@@ -82,6 +82,11 @@ class Run:
                 await self._run_async(list(group), connection)
             else:
                 await asyncio.get_running_loop().run_in_executor(executor, self._run_sync, list(group))
+
+    @property
+    def current(self) -> Item | None:
+        """The item whose handler runs, or ran last."""
+        return self.emitter.cause
 
     def touched(self) -> dict[str, set[str]]:
         """Return the keys whose state a handler was given, by state."""
@@ -102,26 +107,36 @@ class Run:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             states = [entries[key].value for entries in entries_of[handler]]
-            saved = self._save(handler, states) if self._careful else None
             emitter.begin(item)
             calls += 1
             started = clock() if is_traced or calls % SAMPLE == 1 else 0.0
+            saved = None
             try:
+                if self._careful:
+                    saved = self._save(handler, states)
                 if handler.dependencies:
-                    with ExitStack() as stack:
-                        values = [_enter(stack, dependency, item, emitter) for dependency in handler.dependencies]
-                        returned = handler.call(item.event, item.envelope, states, emitter, None, values)
-                        self._emit_returned(returned)
+                    self._call_with_dependencies(item, handler, states)
                 else:
                     returned = handler.call(item.event, item.envelope, states, emitter, None, ())
                     if returned is not None:
                         self._emit_returned(returned)
-            except (Exception, SystemExit) as error:
+                if self._careful:
+                    self._check(handler, states)
+            except BaseException as error:  # nobody cancels a thread: whatever comes out is the handler's
                 self._fail(item, handler, error, saved, started)
                 continue
             item.outcome = Outcome.APPLIED
             if started:
                 self._called(item, handler, clock() - started)
+
+    def _call_with_dependencies(self, item: Item, handler: Handler, states: Sequence[Any]) -> None:
+        is_done = False
+        with ExitStack() as stack:
+            values = [_enter(stack, dependency, item, self.emitter) for dependency in handler.dependencies]
+            self._emit_returned(handler.call(item.event, item.envelope, states, self.emitter, None, values))
+            is_done = True
+        if not is_done:
+            raise RuntimeError(SWALLOWED)
 
     async def _run_async(self, items: Sequence[Item], connection: asyncpg.Connection[Any] | None) -> None:
         for item in items:
@@ -131,21 +146,17 @@ class Run:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             states = [entries[key].value for entries in self._entries_of[handler]]
-            saved = self._save(handler, states) if self._careful else None
             self.emitter.begin(item)
             transaction = Transaction(connection) if connection is not None else None
             started = time.perf_counter()
+            saved = None
             try:
+                if self._careful:
+                    saved = self._save(handler, states)
                 async with _savepoint(connection if self._careful and handler.signature.wants_transaction else None):
-                    async with asyncio.timeout(self._timeout), AsyncExitStack() as stack:
-                        values = [await _aenter(stack, each, item, self.emitter) for each in handler.dependencies]
-                        returned = await handler.call(
-                            item.event, item.envelope, states, self.emitter, transaction, values
-                        )
-                        if transaction is not None:
-                            transaction.check()
-                    if returned is not None:
-                        self._emit_returned(returned)
+                    await self._await_handler(item, handler, states, transaction)
+                if self._careful:
+                    self._check(handler, states)
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -160,8 +171,27 @@ class Run:
             item.outcome = Outcome.APPLIED
             self._called(item, handler, time.perf_counter() - started)
 
+    async def _await_handler(
+        self, item: Item, handler: Handler, states: Sequence[Any], transaction: Transaction | None
+    ) -> None:
+        is_done = False
+        async with asyncio.timeout(self._timeout), AsyncExitStack() as stack:
+            values = [await _aenter(stack, each, item, self.emitter) for each in handler.dependencies]
+            returned = await handler.call(item.event, item.envelope, states, self.emitter, transaction, values)
+            self._emit_returned(returned)
+            if transaction is not None:
+                transaction.check()
+            is_done = True
+        if not is_done:
+            raise RuntimeError(SWALLOWED)
+
     def _save(self, handler: Handler, states: Sequence[Any]) -> list[Any]:
         return [self._caches[name].state.copy(value) for name, value in zip(handler.state_names, states, strict=True)]
+
+    def _check(self, handler: Handler, states: Sequence[Any]) -> None:
+        """Raise here, where one event is at fault, what writing the states would raise for the whole batch."""
+        for name, value in zip(handler.state_names, states, strict=True):
+            self._caches[name].state.encode(value)
 
     def _called(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
         self._observe(handler, seconds)
@@ -172,25 +202,52 @@ class Run:
     def _fail(
         self, item: Item, handler: Handler, error: BaseException, saved: list[Any] | None, started: float
     ) -> None:
-        if saved is None:
+        if not self._careful:
             raise HandlerFailedError from error
         key = item.key
         assert key is not None
-        for name, value in zip(handler.state_names, saved, strict=True):
+        for name, value in zip(handler.state_names, saved or (), strict=saved is not None):
             self._caches[name].entries[key].value = value
         self.emitter.undo()
         self._failed.add(key)
         seconds = time.perf_counter() - started if started else 0.0
         self._called(item, handler, seconds, type(error).__name__)
-        wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {error}", handler.name)
+        wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {text_of(error)}", handler.name)
         wrapped.__cause__ = error
         item.failed(Outcome.HANDLER_ERROR, wrapped)
+
+    def _refuse_unreadable(self, items: Sequence[Item]) -> list[Item]:
+        """Fail the events whose state does not fit its class; return the others."""
+        reasons = {key: error for cache in self._caches.values() for key, error in cache.unreadable.items()}
+        if not reasons:
+            return list(items)
+        for item in items:
+            if item.key not in reasons:
+                continue
+            if item.key in self._failed or item.key in self._held:
+                item.outcome = Outcome.BEHIND_KEY
+                continue
+            self._failed.add(item.key)
+            reason = f"the state of this key does not fit its class: {text_of(reasons[item.key])}"
+            item.failed(Outcome.HANDLER_ERROR, HandlerError(reason, item.handler.name if item.handler else ""))
+        return [item for item in items if item.outcome is Outcome.READY]
 
     def _emit_returned(self, returned: Any) -> None:
         if returned is None:
             return
         for event in returned if isinstance(returned, (list, tuple)) or _is_iterator(returned) else (returned,):
             self.emitter(event)
+
+
+def text_of(error: BaseException) -> str:
+    """Return the error's text; an error of a team's own may fail to give one."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be shown)"
+
+
+SWALLOWED = "a dependency swallowed the handler's error; let it through, or do not catch around its yield."
 
 
 def _is_async(item: Item) -> bool:

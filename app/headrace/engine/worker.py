@@ -8,20 +8,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
 
-from headrace.dead_letters.store import REOPEN, SETTLE
 from headrace.emits.relay import Relay
-from headrace.engine.batch import BatchProcessor, Source
-from headrace.engine.claim import Claim, Fingerprint, claim
-from headrace.engine.commit import BATCH, Effects, write_effects
+from headrace.engine.batch import LANE_EVENTS, BatchProcessor, Source
+from headrace.engine.claim import claim, release
 from headrace.engine.context import EngineContext
-from headrace.engine.items import DEAD, Item, Outcome
-from headrace.engine.lanes import Lane, plain
+from headrace.engine.continuity import check_bounds, check_fingerprint, resume_at
+from headrace.engine.items import Outcome
 from headrace.engine.memory import PartitionMemory
-from headrace.engine.read import RecordReader
+from headrace.engine.replay import Replay, take_replays
 from headrace.engine.report import Reporter
-from headrace.errors import FencedError, LogMismatchError, StateError, TransportError
+from headrace.errors import FencedError, HandlerError, LogMismatchError, StateError, TransportError
 from headrace.handlers.subscription import Subscription
-from headrace.log.ports import Bounds, Reader, Record, StoredRecord, TopicPartition
+from headrace.log.ports import Bounds, Reader, Record, TopicPartition
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
@@ -29,6 +27,10 @@ logger = get_logger("headrace.engine")
 FETCH_SECONDS = 0.5
 DUE_LANES = 200
 IDLE_MARK_SECONDS = 1.0
+FLUSH_SECONDS = 5.0
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS, REFUSED_SECONDS = 0.2, 10.0, 30.0
+CAUTIOUS_SECONDS = 60.0
+"""After an owner died, lanes run one event at a time for so long: a killer costs its own lane a run, no other."""
 
 
 class Phase(Enum):
@@ -46,27 +48,25 @@ class Worker:
     """Owns partition n of every topic of a subscription while it runs."""
 
     def __init__(
-        self,
-        context: EngineContext,
-        subscription: Subscription,
-        partition: int,
-        partitions: int,
-        memory: PartitionMemory,
+        self, context: EngineContext, subscription: Subscription, partition: int, partitions: int, *, is_paused: bool
     ) -> None:
         self._context = context
         self._subscription = subscription
         self._partition = partition
-        self.memory = memory
+        self.memory = PartitionMemory(context.settings.engine, subscription.states)
         self.phase = Phase.CLAIMING
-        self.is_paused = False
+        self.is_paused = is_paused
         self.last_progress = time.monotonic()
+        """When the worker last got on, rested or waited for somebody else: Postgres, the log, an operator."""
         self.pending_since_ms: int | None = None
         self.sources: dict[str, Source] = {}
-        self.offsets: dict[TopicPartition, int] = {}
-        """Next offsets, kept after the sources are let go."""
-        self.replays: list[tuple[object, StoredRecord]] = []
-        self._reporter = Reporter(context, subscription, partition, partitions)
+        self.replays: list[Replay] = []
+        self._offsets: dict[TopicPartition, int] = {}
+        self._reporter = Reporter(context, subscription, partition, partitions, waiting=self.touch)
         self._reader: Reader | None = None
+        self._processor: BatchProcessor | None = None
+        self._doomed: dict[tuple[str, int], tuple[Outcome, BaseException]] = {}
+        self._cautious_until = 0.0
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._logger = logger.bind(subscription=subscription.name, partition=partition)
@@ -74,8 +74,8 @@ class Worker:
     def next_offsets(self) -> dict[TopicPartition, int]:
         """Return the next offset of each claimed partition, also after the claims were let go."""
         for topic, source in self.sources.items():
-            self.offsets[TopicPartition(topic, self._partition)] = source.claim.next_offset
-        return self.offsets
+            self._offsets[TopicPartition(topic, self._partition)] = source.claim.next_offset
+        return self._offsets
 
     @property
     def topic_partitions(self) -> list[TopicPartition]:
@@ -87,134 +87,152 @@ class Worker:
         self._task = asyncio.create_task(self._run(), name=f"worker {self._subscription.name}/{self._partition}")
 
     async def stop(self, deadline_seconds: float) -> bool:
-        """Finish the batch in flight, publish, let the claims go. Returns False where the deadline cut it short."""
+        """Finish the batch in flight, publish, let the claims go. Returns False where the deadline cut it short.
+
+        Several may wait for one stop: a rebalance can come while the process drains.
+        """
         self._stopping.set()
-        task, self._task = self._task, None
+        task = self._task
         if task is None:
             return True
         done, _ = await asyncio.wait({task}, timeout=deadline_seconds)
         if not done:
             task.cancel()
             await asyncio.wait({task})
-            self.memory.tokens.clear()
+            await self._release()
         return bool(done)
 
-    def restart_reader(self) -> None:
-        """Make the log's client anew, from our own positions."""
-        if self._task is not None:
-            self.phase = Phase.WAITING
+    async def restart(self) -> None:
+        """Begin anew, whatever the worker waits for; an event whose handler does not return is parked."""
+        task = self._task
+        if task is None or self._stopping.is_set():
+            return
+        if self._processor is not None and (hung := self._processor.running) is not None:
+            seconds = self._context.settings.engine.stuck_seconds
+            error = HandlerError(f"the handler did not return for {seconds:g} seconds.", "")
+            self._doomed[hung.topic, hung.offset] = (Outcome.HANDLER_ERROR, error)
+        task.cancel()
+        await asyncio.wait({task})
+        if not self._stopping.is_set():
+            self.start()
+
+    def touch(self) -> None:
+        """Note that the worker gets on, or waits for a good reason; see `last_progress`."""
+        self.last_progress = time.monotonic()
 
     async def _run(self) -> None:
-        delay = 0.2
+        delay = FIRST_DELAY_SECONDS
         while not self._stopping.is_set():
+            served_at = time.monotonic()
             try:
-                self.phase = Phase.CLAIMING
-                with self._context.tracing.claim(
-                    self._subscription.name, ",".join(self._subscription.topics), self._partition
-                ):
-                    await self._claim_all()
-                self._context.health.ready(self._refusal)
-                self.phase = Phase.RUNNING
-                delay = 0.2
-                await self._serve()
+                try:
+                    await self._claim_and_serve()
+                finally:
+                    await self._close()
             except FencedError as error:
                 self.phase = Phase.FENCED
                 self._reporter.fenced(error)
-                self.memory.tokens.clear()
+                # Kafka will tell a zombie that the partition is not its own: do not take it back before.
                 delay = self._context.settings.kafka.heartbeat_seconds * 1.5
             except LogMismatchError as error:
                 self.phase = Phase.REFUSED
                 self._context.health.not_ready(self._refusal, str(error))
                 self._logger.error("partition refused", error=str(error))
-                delay = 30.0
+                delay = REFUSED_SECONDS
             except (TransportError, StateError) as error:
-                self.phase = Phase.WAITING
-                self._logger.warning("waiting", error=str(error))
-                if isinstance(error, StateError):  # of a lane or a replay: what was committed is not known
-                    self.memory.tokens.clear()
-                delay = min(delay * 2, 10.0)
-            except asyncio.CancelledError:
-                await self._close(polite=False)
-                raise
+                self._wait("waiting", error=str(error))
+                self.touch()
             except Exception:
                 self.phase = Phase.WAITING
                 self._logger.exception("the worker failed and starts again")
-                self.memory.tokens.clear()
-                delay = min(delay * 2, 10.0)
-            await self._close(polite=self.phase in (Phase.RUNNING, Phase.REFUSED))
+            if self._stopping.is_set():
+                break
+            if self.phase is Phase.WAITING:
+                is_new = time.monotonic() - served_at > MAX_DELAY_SECONDS
+                delay = FIRST_DELAY_SECONDS if is_new else min(delay * 2, MAX_DELAY_SECONDS)
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()
+        self.phase = Phase.RELEASED
         self._context.health.ready(self._refusal)
+        await self._release()
+
+    def _wait(self, message: str, **facts: object) -> None:
+        self.phase = Phase.WAITING
+        self._logger.warning(message, **facts)
+
+    async def _claim_and_serve(self) -> None:
+        self.phase = Phase.CLAIMING
+        topics = ",".join(self._subscription.topics)
+        with self._context.tracing.claim(self._subscription.name, topics, self._partition):
+            await self._claim_all()
+        self._context.health.ready(self._refusal)
+        self.phase = Phase.RUNNING
+        await self._serve()
 
     @property
     def _refusal(self) -> str:
         return f"partition_refused:{self._subscription.name}/{self._partition}"
 
     async def _claim_all(self) -> None:
-        context, started = self._context, time.perf_counter()
+        context, name, started = self._context, self._subscription.name, time.perf_counter()
         bounds = await context.log.bounds(self.topic_partitions)
-        # The memory has no tokens until it is loaded: a claim that fails halfway must not pass for one that is
-        # (test_claim_that_failed_halfway_is_not_taken_for_a_loaded_one).
-        known, self.memory.tokens, tokens = self.memory.tokens, {}, dict[str, object]()
-        reused = bool(known)
+        memory = PartitionMemory(context.settings.engine, self._subscription.states)
         async with context.connection() as connection:
             for source in self.topic_partitions:
                 first = bounds[source].end if self._subscription.start == "latest" else bounds[source].begin
-                held = await claim(connection, self._subscription.name, source, context.owner, first)
-                reused = reused and known.get(source.topic) == held.previous_token
-                tokens[source.topic] = held.token
-                relay = Relay(
-                    context.log, context.metrics, context.tracing, held.subscription, source, held.emitted_through
+                held = await claim(
+                    connection,
+                    name,
+                    source,
+                    context.owner,
+                    first_offset=first,
+                    log_end=bounds[source].end,
+                    suspect_records=context.settings.engine.batch_records,
                 )
+                relay = Relay(context.log, context.metrics, context.tracing, name, source, held.emitted_through)
                 self.sources[source.topic] = Source(held, relay)
-                check_bounds(held, bounds[source])
-            if not reused:
-                await self._load(connection)
-            self.memory.tokens = tokens
+                await memory.load_window(connection, name, source, held.sequence)
+            await memory.lanes.load(connection, name, self._partition)
+        self.memory = memory
+        bounds = await self._check_bounds(bounds)
         for held_source in self.sources.values():
             await held_source.relay.publish_unmarked(context.connection)
         self._reader = await context.log.reader(
-            {source: self._resume_at(source, bounds[source]) for source in self.topic_partitions}
+            {source: resume_at(self.sources[source.topic].claim, bounds[source]) for source in self.topic_partitions}
         )
-        context.metrics.claim_duration_seconds.labels(subscription=self._subscription.name).observe(
-            time.perf_counter() - started
-        )
+        context.metrics.claim_duration_seconds.labels(subscription=name).observe(time.perf_counter() - started)
         self._logger.debug(
             "partition claimed",
             epoch={topic: source.claim.epoch for topic, source in self.sources.items()},
             next_offset={topic: source.claim.next_offset for topic, source in self.sources.items()},
-            memory="kept" if reused else "loaded",
         )
-        self.last_progress = time.monotonic()
+        if any(source.claim.is_orphaned for source in self.sources.values()):
+            self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
+        self.touch()
 
-    async def _load(self, connection: object) -> None:
-        fresh = PartitionMemory(self._context.settings.engine, self._subscription.states)
-        for topic, source in self.sources.items():
-            await fresh.load_window(
-                connection,  # type: ignore[arg-type]
-                self._subscription.name,
-                TopicPartition(topic, self._partition),
-                source.claim.sequence,
-            )
-        await fresh.lanes.load(connection, self._subscription.name, self._partition)  # type: ignore[arg-type]
-        self.memory = fresh
-
-    def _resume_at(self, source: TopicPartition, bounds: Bounds) -> int:
-        """Start at the record before ours where it is still there, to see that it is the one we knew."""
-        held = self.sources[source.topic].claim
-        return held.last.offset if held.last is not None and held.last.offset >= bounds.begin else held.next_offset
+    async def _check_bounds(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, Bounds]:
+        """Compare the claims with the log; look again first, since the owner before may have gone on meanwhile."""
+        if any(s.claim.next_offset > bounds[s.claim.source].end for s in self.sources.values()):
+            bounds = await self._context.log.bounds(self.topic_partitions)
+        for source in self.sources.values():
+            check_bounds(source.claim, bounds[source.claim.source])
+        return bounds
 
     async def _serve(self) -> None:
-        processor = BatchProcessor(self._context, self._subscription, self._partition, self.memory, self._reporter)
+        processor = self._processor = BatchProcessor(
+            self._context, self._subscription, self._partition, self.memory, self._reporter
+        )
+        processor.doomed = self._doomed
         reader = self._reader
         assert reader is not None
         fetching: asyncio.Task[dict[TopicPartition, list[Record]]] | None = None
         stopping = asyncio.create_task(self._stopping.wait())
         marked_at = time.monotonic()
         try:
-            while not self._stopping.is_set() and self.phase is Phase.RUNNING:
+            while not self._stopping.is_set():
                 if self.is_paused:
+                    self.touch()
                     await asyncio.wait({stopping}, timeout=FETCH_SECONDS)
                     continue
                 await self._settle(processor)
@@ -234,6 +252,7 @@ class Worker:
                         marked_at = time.monotonic()
                         await self._mark_emits()
         finally:
+            self._processor = None
             stopping.cancel()
             if fetching is not None:
                 fetching.cancel()
@@ -245,8 +264,7 @@ class Worker:
 
     async def _apply(self, processor: BatchProcessor, source: Source, records: Sequence[Record]) -> None:
         held = source.claim
-        if held.last is not None and records[0].offset == held.last.offset:
-            check_fingerprint(held, records[0])
+        check_fingerprint(held, records[0])
         fresh = (
             records if records[0].offset >= held.next_offset else [r for r in records if r.offset >= held.next_offset]
         )
@@ -260,60 +278,26 @@ class Worker:
         self.pending_since_ms = fresh[0].timestamp
         await processor.apply(source, fresh)
         self.pending_since_ms = None
-        self.last_progress = time.monotonic()
+        self.touch()
 
     async def _settle(self, processor: BatchProcessor) -> None:
         """Run due lanes, and take replays up."""
-        if self.replays:
-            await self._take_replays()
-        keys = self.memory.lanes.due(time.time(), DUE_LANES)
-        if keys:
-            await processor.retry(next(iter(self.sources.values())), keys)
-
-    async def _take_replays(self) -> None:
-        replays, self.replays = self.replays, []
-        reader = RecordReader(self._subscription, self._context.registry.types, self._context.registry.decoders)
         source = next(iter(self.sources.values()))
-        readable: dict[object, Item] = {}
-        failed: list[tuple[object, str]] = []
-        for identity, record in replays:
-            item = reader.read([record], frozenset())[0]
-            if item.outcome in DEAD or item.key is None:
-                failed.append((identity, plain(str(item.error or "no handler of this subscription takes the event"))))
-            else:
-                readable[identity] = item
-        effects = Effects(BATCH, [], source.claim.next_offset, source.claim.last)
-        async with self._context.connection() as connection, connection.transaction(isolation="read_committed"):
-            if failed:
-                await connection.execute(REOPEN, *map(list, zip(*failed, strict=True)))
-            # What was seen a moment ago may have been taken up since (test_replay_that_is_seen_twice_is_applied_once).
-            open_still = {row["id"] for row in await connection.fetch(SETTLE, list(readable))}
-            effects.parked = [item for identity, item in readable.items() if identity in open_still]
-            effects.lanes = self._lanes_behind(effects.parked)
-            through = source.relay.through(source.claim.sequence, emits=False)
-            await write_effects(connection, source.claim, effects, source.claim.sequence, through)
-        self.memory.lanes.by_key.update(effects.lanes)
-        for item in effects.parked:
-            assert item.key is not None
-            self.memory.lanes.by_key[item.key].events += 1
-        self.memory.lanes.next_number += len(effects.parked)
-
-    def _lanes_behind(self, items: Sequence[Item]) -> dict[str, Lane]:
-        """Number the items behind all that waits; return their keys' lanes, due at once."""
-        now, lanes = time.time(), dict[str, Lane]()
-        for number, item in enumerate(items, start=self.memory.lanes.next_number):
-            assert item.key is not None
-            item.outcome, item.number = Outcome.BEHIND_KEY, number
-            kept = self.memory.lanes.by_key.get(item.key)
-            lane = lanes.setdefault(item.key, kept or Lane(due=now, since=now, error="replayed"))
-            lane.due = now
-        return lanes
+        if self.replays:
+            replays, self.replays = self.replays, []
+            await take_replays(self._context, processor.reader, source, self.memory, replays)
+        is_cautious = time.monotonic() < self._cautious_until  # an event of a lane may have killed the owner before
+        lanes, events = (1, 1) if is_cautious else (DUE_LANES, LANE_EVENTS)
+        if keys := self.memory.lanes.due(time.time(), lanes):
+            await processor.retry(source, keys, events)
+            self.touch()
 
     async def _throttle(self) -> None:
         """Wait while too many emits are not in the log yet."""
         limit = self._context.settings.engine.emits_pending
         for source in self.sources.values():
             while source.relay.pending > limit and not self._stopping.is_set():
+                self.touch()
                 await source.relay.flush(FETCH_SECONDS)
 
     async def _idle(self, processor: BatchProcessor, reader: Reader) -> None:
@@ -322,7 +306,7 @@ class Worker:
             position = reader.position(TopicPartition(topic, self._partition))
             if position > source.claim.next_offset:
                 await processor.skip_to(source, position)
-            self.last_progress = time.monotonic()
+        self.touch()
 
     async def _mark_emits(self) -> None:
         """Note in the claim which emits are in the log, where no batch comes along to do it."""
@@ -334,56 +318,26 @@ class Worker:
                     await held.advance(connection, held.next_offset, held.sequence, through, held.last)
                 held.emitted_through = through
 
-    async def _close(self, *, polite: bool) -> None:
+    async def _close(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.close()
-        try:
-            if polite:
-                for source in self.sources.values():
-                    await source.relay.flush(5.0)
-                await self._release()
-        finally:
+        if self._stopping.is_set():
             for source in self.sources.values():
-                await source.relay.stop()
-            self.next_offsets()
-            self.sources = {}
-        if self.phase is Phase.RUNNING:
-            self.phase = Phase.RELEASED
+                await source.relay.flush(FLUSH_SECONDS)
+            with suppress(StateError, FencedError):
+                await self._mark_emits()
+        for source in self.sources.values():
+            await source.relay.stop()
+        self.next_offsets()
+        self.sources = {}
 
     async def _release(self) -> None:
-        with suppress(StateError):
+        """A living process takes its name out of the claims, however the worker came to its end."""
+        try:
             async with self._context.connection() as connection:
-                for source in self.sources.values():
-                    held = source.claim
-                    held.emitted_through = source.relay.through(held.sequence, emits=False)
-                    await held.release(connection)
-
-
-def check_bounds(held: Claim, bounds: Bounds) -> None:
-    """Refuse a log that ends before, or begins after, the claim's next offset. Raises: LogMismatchError."""
-    topic, partition = held.source
-    if held.next_offset < bounds.begin:
-        raise LogMismatchError(
-            f"{held.subscription}: {topic}/{partition} begins at offset {bounds.begin}, but the claim's next offset is "
-            f"{held.next_offset}: {bounds.begin - held.next_offset} records are gone (retention passed, or the topic "
-            f"was created again); run `headrace topics --accept {topic}` to go on at the log's beginning."
-        )
-    if held.next_offset > bounds.end:
-        raise LogMismatchError(
-            f"{held.subscription}: {topic}/{partition} ends at offset {bounds.end}, but the claim's next offset is "
-            f"{held.next_offset}: the topic was created again, or its log lost its tail; "
-            f"run `headrace topics --accept {topic}` to go on at the log's beginning."
-        )
-
-
-def check_fingerprint(held: Claim, record: Record) -> None:
-    """Refuse a log that holds another record where the last one was read. Raises: LogMismatchError."""
-    if held.last is not None and not held.last.matches(record):
-        topic, partition = held.source
-        known, found = held.last, Fingerprint.of(record)
-        raise LogMismatchError(
-            f"{held.subscription}: {topic}/{partition} holds another record at offset {known.offset} than the one that "
-            f"was applied (time {found.timestamp} instead of {known.timestamp}): the topic was created again; "
-            f"run `headrace topics --accept {topic}` to go on at the log's beginning."
-        )
+                await release(
+                    connection, self._subscription.name, self._partition, self._subscription.topics, self._context.owner
+                )
+        except StateError as error:
+            self._logger.warning("the claims could not be let go", error=str(error))

@@ -25,6 +25,8 @@ class StateCache:
     def __init__(self, state: StateType, limit: int) -> None:
         self.state = state
         self.entries: dict[str, Entry] = {}
+        self.unreadable: dict[str, Exception] = {}
+        """Keys whose row does not fit the state's class, with the reason; their events are parked."""
         self._limit = limit
 
     def missing(self, keys: Iterable[str]) -> list[str]:
@@ -33,20 +35,23 @@ class StateCache:
         return sorted({key for key in keys if key not in entries})
 
     def put(self, key: str, raw: bytes, version: int) -> None:
-        """Take in what Postgres holds for a key; version 0 for a key that it does not know."""
-        value = self.state.decode(raw) if version else self.state.create()
-        self.entries[key] = Entry(value, raw, version)
+        """Take in what Postgres holds for a key; version 0 for a key that it does not know.
 
-    def restore(self, keys: Iterable[str]) -> None:
-        """Undo what a batch did to the keys: their values are again what Postgres holds."""
-        for key in keys:
-            if (entry := self.entries.get(key)) is not None:
-                entry.value = self.state.decode(entry.raw) if entry.version else self.state.create()
+        What cannot be read (the class has changed since, or wrote what it does not read) is `unreadable`.
+        """
+        self.unreadable.pop(key, None)
+        try:
+            value = self.state.decode(raw) if version else self.state.create()
+        except Exception as error:
+            self.unreadable[key] = error
+        else:
+            self.entries[key] = Entry(value, raw, version)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Drop the keys, so that they are read again."""
+        """Drop the keys, so that they are read again: whatever a batch did to them is undone."""
         for key in keys:
             self.entries.pop(key, None)
+            self.unreadable.pop(key, None)
 
     def trim(self, used: Iterable[str]) -> None:
         """Keep within the limit after a batch; the keys it used count as the newest."""

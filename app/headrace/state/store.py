@@ -29,8 +29,10 @@ async def load(connection: asyncpg.Connection[Any], subscription: str, cache: St
     rows = await connection.fetch(READ, subscription, cache.state.name, keys)
     for row in rows:
         cache.put(row["key"], row["data"].encode(), row["version"])
-    for key in cache.missing(keys):
-        cache.put(key, b"", 0)
+    known = {row["key"] for row in rows}
+    for key in keys:
+        if key not in known:
+            cache.put(key, b"", 0)
 
 
 async def write(
