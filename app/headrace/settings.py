@@ -128,7 +128,7 @@ class EngineSettings(BaseSettings):
     state_cache_keys: int = Field(
         50_000, ge=0, description="States remembered per partition; keys beyond are read again from Postgres."
     )
-    retry_attempts: int = Field(8, ge=1, description="Runs of a failing event before it becomes a dead letter.")
+    retry_attempts: int = Field(12, ge=1, description="Runs of a failing event before it becomes a dead letter.")
     retry_first_seconds: float = Field(
         0.5, gt=0, description="Wait before the first retry; doubles each time, with jitter."
     )

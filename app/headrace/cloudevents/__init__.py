@@ -28,7 +28,7 @@ from headrace.cloudevents.http import (
     request_mode,
 )
 from headrace.cloudevents.kafka import decode_record, encode_record
-from headrace.cloudevents.key import declared_key, event_key
+from headrace.cloudevents.key import check_key, declared_key, event_key
 from headrace.cloudevents.structured import encode_structured
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "ParsedEvent",
     "check_json",
     "check_json_media_type",
+    "check_key",
     "declared_key",
     "decode_record",
     "encode_record",

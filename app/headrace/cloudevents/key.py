@@ -5,14 +5,32 @@ from __future__ import annotations
 from enum import Enum
 
 from headrace.envelope import Envelope
+from headrace.errors import SchemaError
 from headrace.event import EventType
+
+MAX_KEY_CHARACTERS = 512
+"""2,048 bytes in UTF-8, which fits an index row of Postgres (2,704 bytes) beside the subscription's name."""
 
 
 def event_key(envelope: Envelope, event_type: EventType, event: object) -> str:
-    """Return the key: `partitionkey`, else the field that the event type declares, else `subject`, else `id`."""
-    if envelope.partitionkey is not None:
-        return envelope.partitionkey
-    return declared_key(event_type, event) or envelope.subject or envelope.id
+    """Return the key: `partitionkey`, else the field that the event type declares, else `subject`, else `id`.
+
+    Raises: SchemaError (longer than MAX_KEY_CHARACTERS: no index of Postgres could hold it).
+    """
+    key = envelope.partitionkey
+    if key is None:
+        key = declared_key(event_type, event) or envelope.subject or envelope.id
+    return key if len(key) <= MAX_KEY_CHARACTERS else check_key(key)
+
+
+def check_key(key: str) -> str:
+    """Return the key. Raises: SchemaError (too long)."""
+    if len(key) > MAX_KEY_CHARACTERS:
+        raise SchemaError(
+            f"the key has {len(key):,} characters, {MAX_KEY_CHARACTERS} are the most; "
+            "give the event a shorter partitionkey."
+        )
+    return key
 
 
 def declared_key(event_type: EventType, event: object) -> str | None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from headrace.cloudevents import declared_key, encode_record
+from headrace.cloudevents import check_key, declared_key, encode_record
 from headrace.engine.items import Item
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, RecordTooLargeError
@@ -44,7 +44,7 @@ class Emitter:
             self.emitted.pop()
 
     def __call__(self, event: object, *, key: str | None = None) -> None:
-        """Emit one event. Raises: ConfigurationError (type not declared), RecordTooLargeError (the log refuses it)."""
+        """Emit one event. Raises: ConfigurationError (type not declared), EventError (key or event too large)."""
         cause = self.cause
         if cause is None:
             raise ConfigurationError("emit() was called outside of a handler; emit while the handler runs.")
@@ -58,8 +58,7 @@ class Emitter:
         identity = f"{self._source}\x00{source.source}\x00{source.id}\x00{self._position}"
         self._position += 1
         event_id = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-        if key is None:
-            key = declared_key(event_type, event) or event_id
+        key = check_key(key or declared_key(event_type, event) or event_id)
         envelope = Envelope(
             id=event_id,
             source=self._source,

@@ -24,8 +24,13 @@ sees them: the batch is halved until the one event is found, and parked · Postg
 another owner: stop at once.
 
 **State of a worker**: claiming → running ⇄ waiting (Postgres or the log is away) → draining → released, or → fenced →
-(still assigned: after three heartbeats) claiming. A partition whose log does not continue where the claim stands is
-refused: it stays unowned, readiness says why, all others flow.
+(still assigned: after one and a half heartbeats) claiming. A partition whose log does not continue where the claim
+stands is refused: it stays unowned, readiness says why, all others flow.
+
+**Nothing stops a partition.** A handler that hangs is found by the watch (no progress for `stuck_seconds`) and its
+event is parked; one that kills the process is found by the claim's count of deaths. Batches adapt to what takes a
+second, so that slow handlers hold no lock for long. A living process takes its name out of its claims however a worker
+ends, so that only deaths are counted as deaths.
 
 **Assumed**: one Worker per partition number does one thing at a time, so that a partition's batches, retries and
 replays need no lock. Nothing is shared between partitions but the pool, so that partitions can live on several servers.
