@@ -101,8 +101,7 @@ class EmbeddedLog:
             writer, self._writer = self._writer, None
             writer.cancel()
             await asyncio.wait({writer})
-            while not self._queue.empty():
-                self._queue.get_nowait().fail(TransportError("the embedded log was stopped before it had the records."))
+            self._refuse_waiting()
         await self._session.close()
 
     async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
@@ -112,10 +111,12 @@ class EmbeddedLog:
                 raise no_such_topic(topic)
         if not records:
             return []
-        if self._writer is None:
+        if not self._is_open:
             raise TransportError("the embedded log is not started.")
         call = _Call([(self._partition_of(record), record) for record in records])
         await self._queue.put(call)
+        if not self._is_open:  # stopped while the call waited for its place in the queue
+            self._refuse_waiting()
         return await call.answer
 
     async def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
@@ -156,6 +157,10 @@ class EmbeddedLog:
         """Return the only seat there is."""
         return LocalMembership(self, topics, listener)
 
+    @property
+    def _is_open(self) -> bool:
+        return self._writer is not None
+
     def _partition_of(self, record: NewRecord) -> TopicPartition:
         partitions = self._partitions[record.topic]
         number = next(self._spread) % partitions if record.key is None else partition_for(record.key, partitions)
@@ -176,12 +181,17 @@ class EmbeddedLog:
             try:
                 await self._append(calls)
             except Exception as error:
-                failure = error if isinstance(error, TransportError) else TransportError(str(error))
+                failure = error if isinstance(error, TransportError) else _refused(error)
                 for call in calls:
                     call.fail(failure)
             finally:
-                for _ in calls:
+                for call in calls:
+                    call.fail(_stopped())  # those that have no answer yet: the writer was cancelled
                     self._queue.task_done()
+
+    def _refuse_waiting(self) -> None:
+        while not self._queue.empty():  # each that leaves makes room for one that waits to enter, and does the same
+            self._queue.get_nowait().fail(_stopped())
 
     async def _append(self, calls: Sequence[_Call]) -> None:
         """Write the records of the calls in one transaction, then answer each."""
@@ -222,6 +232,16 @@ class EmbeddedLog:
         """After a lost connection: records whose commit was in doubt may be there, and readers must see them."""
         for partition, bounds in (await self.bounds(list(self._ends))).items():
             self._grow(partition, bounds.end)
+
+
+def _stopped() -> TransportError:
+    """The error for records that the log no longer takes; whether it has them is not known."""
+    return TransportError("the embedded log was stopped before it had the records.")
+
+
+def _refused(error: Exception) -> TransportError:
+    reason = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
+    return TransportError(f"the embedded log did not take the records: {reason}.")
 
 
 class _Call:

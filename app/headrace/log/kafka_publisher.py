@@ -237,28 +237,37 @@ class _Lane:
         if self._is_full is not None and self._waiting and not self._is_full.done():
             self._is_full.set_result(None)
         batch = _Batch(self._partition, producer.client.create_batch())
-        self._waiting.append(batch)
-        number = batch.append(record)
+        number = batch.append(record)  # before it waits: a record that cannot be written must leave nothing behind
         assert number is not None, "an empty batch takes a record of any size"
+        self._waiting.append(batch)
         if self.task is None:
             self.task = asyncio.get_running_loop().create_task(self._ship())
         return batch, number
 
     async def _ship(self) -> None:
+        """Send what waits, until nothing does. Whatever ends it, every batch is answered: publishers wait for that."""
+        batch: _Batch | None = None
         try:
             if self._linger_seconds:
                 self._is_full = asyncio.get_running_loop().create_future()
                 await asyncio.wait({self._is_full}, timeout=self._linger_seconds)
             while self._waiting:
                 batch = self._waiting.popleft()
-                try:
-                    batch.kept.set_result(await self._send(batch))
-                except HeadraceError as error:
-                    for failed in (batch, *self._waiting):
-                        failed.kept.set_exception(error)
-                    self._waiting.clear()
+                batch.kept.set_result(await self._send(batch))
+        except HeadraceError as error:
+            self._fail(batch, error)
+        except BaseException as error:
+            cause = type(error).__name__
+            self._fail(batch, TransportError(f"sending to {self._partition.topic} ended with {cause}: publish again."))
+            raise
         finally:
             self.task = None
+
+    def _fail(self, batch: _Batch | None, error: HeadraceError) -> None:
+        for failed in (batch, *self._waiting):
+            if failed is not None and not failed.kept.done():
+                failed.kept.set_exception(error)
+        self._waiting.clear()
 
     async def _send(self, batch: _Batch) -> int:
         producer = await self._publisher.connected()
@@ -270,10 +279,10 @@ class _Lane:
             await asyncio.wait(
                 {sent, producer.gone}, timeout=self._timeout_seconds, return_when=asyncio.FIRST_COMPLETED
             )
-            if not sent.done():
+            if not sent.done() or sent.cancelled():
                 raise TimeoutError(f"no acknowledgement within {self._timeout_seconds:g} s")
             offset = int(sent.result().offset)
-        except (KafkaError, OSError, TimeoutError, AssertionError) as error:
+        except Exception as error:  # of whatever kind: the producer is in doubt, and so is the batch
             self._publisher.retire(producer)
             raise self._publisher.explain(error, self._partition) from error
         if offset < 0:  # "duplicate sequence": kept, but the broker no longer knows where

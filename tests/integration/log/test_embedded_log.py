@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from headrace.database.pool import open_pool
 from headrace.errors import ConfigurationError, LogMismatchError, TransportError
+from headrace.log import embedded
 from headrace.log.embedded import EmbeddedLog
 from headrace.log.embedded_session import LOCK
 from headrace.log.ports import Position, Record, TopicPartition
@@ -167,6 +168,30 @@ async def test_publishing_before_the_start_is_an_error_and_not_a_wait(pool: asyn
 
     with pytest.raises(TransportError, match="not started"):
         await log.publish(records(topic_name, [1]))
+
+
+async def test_every_publisher_is_told_when_the_log_is_stopped_in_a_commit(
+    pool: asyncpg.Pool[Any], topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(embedded, "WAITING_CALLS", 2)
+    log = EmbeddedLog(pool)
+    await log.start()
+    await log.create(topic_name, 1)
+    async with pool.acquire() as holder, holder.transaction():
+        await holder.execute("select from headrace.log_partition for update")
+        publishing = [asyncio.create_task(log.publish(records(topic_name, [n]))) for n in range(10)]
+        await until(lambda: _is_held_up(pool), "the writer waits for the row")
+
+        await log.stop()
+
+        async with asyncio.timeout(20):
+            results = await asyncio.gather(*publishing, return_exceptions=True)
+    assert all(isinstance(result, TransportError) for result in results)
+
+
+async def _is_held_up(pool: asyncpg.Pool[Any]) -> bool:
+    return bool(await pool.fetchval("select count(*) from pg_stat_activity where wait_event_type = 'Lock'"))
 
 
 async def _end_the_owner(pool: asyncpg.Pool[Any]) -> bool:

@@ -360,6 +360,55 @@ async def test_an_event_that_only_the_broker_finds_too_large_is_refused_and_publ
         assert await log.publish(records(topic_name, [1])) == [Position(topic_name, 0, 0)]
 
 
+async def test_an_error_that_nobody_expected_is_told_to_all_who_wait(
+    kafka: KafkaServer, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with kafka_log(kafka.url) as log:
+        await log.create(topic_name, 1)
+        await log.publish(records(topic_name, [0]))
+
+        async def fail(*_: Any, **__: Any) -> None:
+            raise RuntimeError("a bug of the client")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("aiokafka.AIOKafkaProducer.send_batch", fail)
+            async with asyncio.timeout(20):
+                results = await asyncio.gather(
+                    *(log.publish(records(topic_name, [n])) for n in range(20)), return_exceptions=True
+                )
+
+        assert all(isinstance(result, TransportError) and "a bug of the client" in str(result) for result in results)
+        assert await log.publish(records(topic_name, [1])) == [Position(topic_name, 0, 1)]
+
+
+async def test_publishers_are_told_when_sending_is_cancelled(kafka: KafkaServer, topic_name: str) -> None:
+    async with kafka_log(kafka.url, linger_seconds=1) as log:
+        await log.create(topic_name, 1)
+        publishing = [asyncio.create_task(log.publish(records(topic_name, [n]))) for n in range(3)]
+        lanes = log._publisher._lanes
+        await until(lambda: [lane for lane in lanes.values() if lane.task is not None], "the records wait")
+
+        for lane in lanes.values():
+            assert lane.task is not None
+            lane.task.cancel()
+
+        async with asyncio.timeout(20):
+            results = await asyncio.gather(*publishing, return_exceptions=True)
+        assert all(isinstance(result, TransportError) for result in results)
+
+
+async def test_a_record_that_cannot_be_written_holds_up_no_later_one(kafka: KafkaServer, topic_name: str) -> None:
+    async with kafka_log(kafka.url) as log:
+        await log.create(topic_name, 1)
+        wrong = NewRecord(topic=topic_name, key=b"k", value="text", headers=[])  # type: ignore[arg-type]
+
+        with pytest.raises(Exception, match="bytes"):
+            await log.publish([wrong])
+
+        async with asyncio.timeout(20):
+            assert await log.publish(records(topic_name, [1])) == [Position(topic_name, 0, 0)]
+
+
 async def test_a_topic_that_kafka_refuses_is_a_setting_to_change(kafka: KafkaServer, topic_name: str) -> None:
     async with kafka_log(kafka.url, replication_factor=3) as log:
         with pytest.raises(ConfigurationError, match=f"refused to create the topic '{topic_name}'"):
