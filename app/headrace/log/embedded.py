@@ -111,11 +111,11 @@ class EmbeddedLog:
                 raise no_such_topic(topic)
         if not records:
             return []
-        if not self._is_open:
+        if not self._is_open():
             raise TransportError("the embedded log is not started.")
         call = _Call([(self._partition_of(record), record) for record in records])
         await self._queue.put(call)
-        if not self._is_open:  # stopped while the call waited for its place in the queue
+        if not self._is_open():  # stopped while the call waited for its place in the queue
             self._refuse_waiting()
         return await call.answer
 
@@ -157,7 +157,6 @@ class EmbeddedLog:
         """Return the only seat there is."""
         return LocalMembership(self, topics, listener)
 
-    @property
     def _is_open(self) -> bool:
         return self._writer is not None
 
