@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentelemetry.trace import Span
@@ -127,11 +127,9 @@ class Reporter:
     def _observe_ages(self, effects: Effects, now_ms: int) -> None:
         if effects.kind != BATCH:
             return
-        ages = Counter(
-            max(0, now_ms - item.record.timestamp) for item in effects.items if item.outcome is Outcome.APPLIED
-        )
-        if ages:
-            observe_counted(self._child("event_age_seconds", subscription=self._name), ages)
+        timestamps = [item.record.timestamp for item in effects.items if item.outcome is Outcome.APPLIED]
+        if timestamps:
+            observe_ages(self._child("event_age_seconds", subscription=self._name), now_ms, timestamps)
 
     def _log_failures(self, effects: Effects) -> None:
         """One line per batch, reason and handler: the first failure, and how many there were."""
@@ -172,12 +170,16 @@ class Reporter:
         return child
 
 
-def observe_counted(histogram: Any, milliseconds: Mapping[int, int]) -> None:
-    """Observe many values at once: a call per value would cost more than the event itself.
+def observe_ages(histogram: Any, now_ms: int, timestamps: list[int]) -> None:
+    """Observe the age of every timestamp at once: a call per event would cost as much as its handler.
 
-    Uses prometheus-client's own buckets (`Histogram._upper_bounds`, `_buckets`, `_sum`), pinned by a test.
+    Uses prometheus-client's own buckets (`_upper_bounds`, `_buckets`, `_sum`), pinned by a test.
     """
-    bounds = histogram._upper_bounds
-    for value, count in milliseconds.items():
-        histogram._buckets[bisect_left(bounds, value / 1000)].inc(count)
-    histogram._sum.inc(sum(value * count for value, count in milliseconds.items()) / 1000)
+    timestamps.sort()
+    seen = 0
+    for bound, bucket in zip(histogram._upper_bounds, histogram._buckets, strict=True):
+        within = len(timestamps) - bisect_left(timestamps, now_ms - bound * 1000)
+        if within > seen:
+            bucket.inc(within - seen)
+        seen = within
+    histogram._sum.inc(max(0, now_ms * len(timestamps) - sum(timestamps)) / 1000)
