@@ -100,11 +100,17 @@ def record(topic: str, type: str, data: object, *, key: str, id: str | None = No
 
 @asynccontextmanager
 async def running(
-    platform: Headrace, log: Log | None = None, pool: asyncpg.Pool | None = None, *, is_refused: bool = False
+    platform: Headrace,
+    log: Log | None = None,
+    pool: asyncpg.Pool | None = None,
+    *,
+    is_refused: bool = False,
+    is_waiting: bool = False,
 ) -> AsyncIterator[Runtime]:
     """Run the platform, on the given log and pool or on those that its settings name.
 
-    Yields once every partition is being read, or (`is_refused`) each is read or refused and at least one is refused.
+    Yields once every partition is being read; `is_refused`: once each is read or refused and at least one is refused;
+    `is_waiting`: once the platform is connected, since its partitions cannot be read yet.
     """
     runtime = Runtime(platform.settings, platform.registry)
     runtime.log, runtime.pool = log, pool
@@ -112,7 +118,9 @@ async def running(
     try:
         await runtime.start()
         await until(runtime.connected.is_set, "the platform is connected")
-        await until(lambda: _have_started(runtime, is_refused), "every partition is being read, or refused as expected")
+        if not is_waiting:
+            what = "every partition is being read, or refused as expected"
+            await until(lambda: _have_started(runtime, is_refused), what)
         yield runtime
     finally:
         platform.runtime = None
@@ -122,7 +130,12 @@ async def running(
 def _have_started(runtime: Runtime, is_refused: bool) -> bool:
     crews = [consumer.workers.values() for consumer in runtime.consumers.values()]
     phases = {worker.phase for crew in crews for worker in crew}
-    return bool(crews) and all(crews) and phases <= {Phase.RUNNING, Phase.REFUSED} and (Phase.REFUSED in phases) == is_refused
+    return (
+        bool(crews)
+        and all(crews)
+        and phases <= {Phase.RUNNING, Phase.REFUSED}
+        and (Phase.REFUSED in phases) == is_refused
+    )
 
 
 def client(platform: Headrace) -> httpx.AsyncClient:

@@ -158,11 +158,9 @@ class BatchProcessor:
                     continue
                 is_head = key not in heads
                 heads.add(key)
-                if is_head and key in worn_out:
-                    item.failed(Outcome.HANDLER_ERROR, HandlerError(KILLED, ""))
-                elif key in refused:
+                if key in worn_out or key in refused:
                     outcome = Outcome.HANDLER_ERROR if is_head else Outcome.BEHIND_KEY
-                    item.failed(outcome, HandlerError(lanes.by_key[key].error, ""))
+                    item.failed(outcome, HandlerError(KILLED if key in worn_out else lanes.by_key[key].error, ""))
             return items
 
         self._careful = True

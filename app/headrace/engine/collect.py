@@ -33,6 +33,9 @@ def collect_batch(effects: Effects, lanes: Lanes) -> None:
     number = lanes.next_number
     for item in effects.items:
         outcome = item.outcome
+        if outcome is Outcome.HANDLER_ERROR and lanes.settings.retry_attempts == 1:
+            outcome = item.outcome = Outcome.GAVE_UP
+            effects.identities.append(item.identity)
         if outcome is Outcome.APPLIED:
             effects.identities.append(item.identity)
         elif outcome in PARKED:

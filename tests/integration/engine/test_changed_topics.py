@@ -182,4 +182,3 @@ async def _delete_records(kafka: KafkaServer, topic: str, partition: int, before
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     place = TopicPartition(topic, partition, before)
     await asyncio.to_thread(lambda: admin.delete_records([place])[place].result(30))
-

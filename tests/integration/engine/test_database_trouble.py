@@ -8,7 +8,6 @@ import asyncpg
 
 from headrace.log.memory import MemoryLog
 from tests.support.platform import (
-    fetch,
     notebook,
     noted,
     pages,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -115,6 +116,38 @@ async def test_attempts_are_counted_across_restarts(database_url: str, topic_nam
                 await until_settled(runtime, "notes")
                 assert await value(runtime, "select attempts from headrace.dead_letter") == 6
     assert trouble.runs["a", 1] == 1 + 6
+
+
+async def test_event_whose_runs_all_killed_the_process_is_given_up_on_and_its_followers_run_once(
+    database_url: str, topic_name: str, pool: asyncpg.Pool
+) -> None:
+    """Runs are counted before they start: who finds the count used up knows that the last run never came back."""
+    trouble, log = Trouble("a"), MemoryLog()
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=1_000), topic_name, trouble)
+    async with running(platform, log) as runtime:
+        await publish(runtime, *spread(topic_name, ["a"], 4))
+        await until(lambda: _waits(runtime, 4), "all wait in the lane")
+    await pool.execute("update headrace.lane set attempts = 1000")
+    trouble.broken.clear()
+    async with running(platform, log) as runtime:
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": [2, 3, 4]}
+        (letter,) = await fetch(runtime, 'select "offset", reason, error from headrace.dead_letter')
+        assert (letter["offset"], letter["reason"]) == (0, "gave_up")
+        assert "the process died each time" in letter["error"]
+
+
+async def test_single_attempt_means_no_second_run(database_url: str, topic_name: str) -> None:
+    trouble = Trouble("a")
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=1), topic_name, trouble)
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, *spread(topic_name, ["a", "b"], 2))
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"b": [1, 2]}
+        letters = await fetch(runtime, "select error, attempts from headrace.dead_letter")
+        assert [tuple(row) for row in letters] == [("note raised ValueError: page a is broken", 1)] * 2
+        assert trouble.runs["a", 1] == 2, "once quickly with its batch, once with care"
+        assert trouble.runs["a", 2] == 1, "the lane runs with care from the beginning"
 
 
 async def test_long_lane_runs_to_its_end_in_parts(database_url: str, topic_name: str) -> None:
@@ -238,7 +271,9 @@ async def test_discarded_dead_letter_is_closed_and_never_applied(database_url: s
 
 
 RECORDS = {
-    "decode": NewRecord("", b"\xff\x00", b"\xff not JSON", [("content-type", b"application/json"), ("odd", b"\xfe\x00")]),
+    "decode": NewRecord(
+        "", b"\xff\x00", b"\xff not JSON", [("content-type", b"application/json"), ("odd", b"\xfe\x00")]
+    ),
     "tombstone": NewRecord("", b"a", None, []),
     "unknown_type": record("", "strange", {"page": "a"}, key="a"),
     "schema": record("", "noted", {"page": "a", "number": "one"}, key="a"),
@@ -252,9 +287,7 @@ async def test_record_that_is_no_event_is_kept_as_it_was_and_stays_open_after_a_
     given = RECORDS[kind]
     platform = notebook(settings_for(database_url, partitions=1), topic_name)
     async with running(platform, MemoryLog()) as runtime, client(platform) as http:
-        await publish(
-            runtime, NewRecord(topic_name, given.key, given.value, given.headers), noted(topic_name, "a", 1)
-        )
+        await publish(runtime, NewRecord(topic_name, given.key, given.value, given.headers), noted(topic_name, "a", 1))
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"a": [1]}
         row = (await fetch(runtime, "select * from headrace.dead_letter"))[0]

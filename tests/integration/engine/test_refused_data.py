@@ -45,7 +45,9 @@ async def test_key_with_a_nul_is_parked_then_a_dead_letter_and_the_rest_is_appli
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {f"page-{number}": [1] for number in range(200)}
         letter = await fetch(runtime, "select * from headrace.dead_letter")
-        assert [(row["event_id"], row["reason"], row["key"]) for row in letter] == [("refused", "gave_up", NUL.encode())]
+        assert [(row["event_id"], row["reason"], row["key"]) for row in letter] == [
+            ("refused", "gave_up", NUL.encode())
+        ]
         assert "invalid byte sequence" in letter[0]["error"]
         assert letter[0]["value"] == records[117].value
         assert sample(runtime, "events_parked_total") == 1
@@ -85,7 +87,8 @@ async def test_events_of_a_lane_are_not_blamed_for_one_behind_them(database_url:
 
 async def test_constraint_that_only_commit_checks_parks_its_event(database_url: str, topic_name: str) -> None:
     await _create(
-        database_url, "create table public.booking (page text, number int, unique (number) deferrable initially deferred)"
+        database_url,
+        "create table public.booking (page text, number int, unique (number) deferrable initially deferred)",
     )
     platform = _bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
     async with running(platform, MemoryLog()) as runtime:
@@ -127,7 +130,9 @@ async def test_sql_error_that_the_handler_swallows_still_parks_its_event(
     async with running(platform, MemoryLog()) as runtime:
         await publish(runtime, noted(topic_name, "first", 7))
         await until_settled(runtime, "bookings")
-        await publish(runtime, *(noted(topic_name, f"page-{n}", 7 if n == 3 % count else 100 + n) for n in range(count)))
+        await publish(
+            runtime, *(noted(topic_name, f"page-{n}", 7 if n == 3 % count else 100 + n) for n in range(count))
+        )
         await until_settled(runtime, "bookings")
         letters = await fetch(runtime, "select reason, key from headrace.dead_letter")
         assert [(row["reason"], row["key"]) for row in letters] == [("gave_up", f"page-{3 % count}".encode())]

@@ -1,0 +1,152 @@
+"""What only a real Kafka does to a consumer: transactions, markers without records, keys on a partition of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from headrace.log.partitioner import partition_for
+from headrace.runtime import Runtime
+from tests.support.kafka import KafkaServer
+from tests.support.lag import lag as lag_by_librdkafka
+from tests.support.platform import (
+    fetch,
+    notebook,
+    noted,
+    pages,
+    publish,
+    running,
+    sample,
+    settings_for,
+    until_settled,
+    value,
+)
+from tests.support.producing import produce, produce_in_transaction
+from tests.support.waiting import until
+
+
+async def test_aborted_transactions_are_never_applied_and_leave_no_lag(
+    database_url: str, topic_name: str, kafka: KafkaServer
+) -> None:
+    platform = notebook(settings_for(database_url, kafka.url, partitions=1), topic_name)
+    async with running(platform) as runtime:
+
+        async def send(numbers: range, *, is_committed: bool) -> None:
+            records = [noted(topic_name, "a", number) for number in numbers]
+            name = f"sender-{secrets.token_hex(4)}"
+            await produce_in_transaction(kafka.bootstrap, records, name=name, is_committed=is_committed)
+
+        await send(range(1, 6), is_committed=True)
+        await send(range(100, 105), is_committed=False)
+        await until(lambda: _has_no_lag(runtime, kafka, topic_name), "the claim is behind the markers")
+        await send(range(6, 11), is_committed=True)
+        await send(range(200, 205), is_committed=False)  # the log ends in records that nobody is to see
+        await until(lambda: _has_no_lag(runtime, kafka, topic_name), "the claim is behind the markers")
+
+        assert await pages(runtime) == {"a": list(range(1, 11))}
+        assert await value(runtime, "select next_offset from headrace.claim") == 20 + 4
+        assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
+        assert sample(runtime, "log_fetched_records_total") == 10
+    async with running(platform) as runtime:  # the record before the claim's next offset is one that nobody sees
+        await publish(runtime, noted(topic_name, "a", 11))
+        await until_settled(runtime, "notes")
+        assert (await pages(runtime))["a"] == list(range(1, 12))
+
+
+async def test_open_transaction_is_waited_for_and_keeps_its_order(
+    database_url: str, topic_name: str, kafka: KafkaServer
+) -> None:
+    """Records behind an open transaction are not applied before it ends: log order is the order."""
+    platform = notebook(settings_for(database_url, kafka.url, partitions=1), topic_name)
+    async with running(platform) as runtime:
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": secrets.token_hex(4)})
+        first = noted(topic_name, "a", 1)
+
+        def begin() -> None:
+            producer.init_transactions(30)
+            producer.begin_transaction()
+            producer.produce(topic_name, first.value, first.key, headers=list(first.headers))
+            producer.flush(30)
+
+        await asyncio.to_thread(begin)
+        await publish(runtime, noted(topic_name, "a", 2))
+        await asyncio.to_thread(producer.commit_transaction, 30)
+        await until(lambda: _has_no_lag(runtime, kafka, topic_name), "the claim is behind the markers")
+        assert await pages(runtime) == {"a": [1, 2]}
+
+
+async def test_key_on_a_partition_that_murmur2_would_not_choose_is_counted_and_loses_no_update(
+    database_url: str, topic_name: str, kafka: KafkaServer
+) -> None:
+    """The same keys on both partitions at once, each owned by a process of its own that keeps states in memory."""
+    settings = settings_for(database_url, kafka.url, partitions=2, batch_records=5)
+    names, each = [f"page-{number}" for number in range(6)], 60
+    first, second = notebook(settings, topic_name), notebook(settings, topic_name)
+    async with running(first) as one, running(second) as two:
+        await until(lambda: _owned(one) == _owned(two) == 1, "each owns a partition")
+        for start in range(0, each, 10):
+            for partition in (0, 1):
+                numbers = range(1_000 * partition + start, 1_000 * partition + start + 10)
+                records = [noted(topic_name, page, number) for number in numbers for page in names]
+                await produce(kafka.bootstrap, records, partition=partition)
+        await until_settled(one, "notes", seconds=60)
+        found = await pages(one)
+        for page in names:
+            for partition in (0, 1):
+                part = [number for number in found[page] if number // 1_000 == partition]
+                assert part == list(range(1_000 * partition, 1_000 * partition + each))
+        strays = sum(each for page in names for partition in (0, 1) if partition_for(page.encode(), 2) != partition)
+        assert sample(one, "events_stray_total") + sample(two, "events_stray_total") == strays
+        reruns = sample(one, "batch_reruns_total", cause="conflict") + sample(
+            two, "batch_reruns_total", cause="conflict"
+        )
+        assert reruns > 0, "the owners never met: the test did not test it"
+        assert not await fetch(one, "select from headrace.parked")
+
+
+async def test_two_owners_of_the_same_states_never_wait_for_each_other_in_a_circle(
+    database_url: str, topic_name: str, kafka: KafkaServer
+) -> None:
+    settings = settings_for(database_url, kafka.url, partitions=2, batch_records=100)
+    names = [f"page-{number}" for number in range(50)]
+    async with running(notebook(settings, topic_name)) as runtime:
+        await asyncio.gather(
+            produce(kafka.bootstrap, [noted(topic_name, page, 0) for page in names * 20], partition=0),
+            produce(kafka.bootstrap, [noted(topic_name, page, 1) for page in reversed(names * 20)], partition=1),
+        )
+        await until_settled(runtime, "notes", seconds=60)
+        assert {page: sorted(numbers) for page, numbers in (await pages(runtime)).items()} == {
+            page: [0] * 20 + [1] * 20 for page in names
+        }
+        assert sample(runtime, "db_errors_total", kind="deadlock") == 0
+
+
+async def test_group_offsets_follow_the_claims(database_url: str, topic_name: str, kafka: KafkaServer) -> None:
+    name = f"notes-{secrets.token_hex(4)}"
+    platform = notebook(settings_for(database_url, kafka.url, partitions=2), topic_name, subscription=name)
+    async with running(platform) as runtime:
+        await publish(runtime, *(noted(topic_name, f"page-{number}", 1) for number in range(40)))
+        await until_settled(runtime, name)
+        claimed = {row["partition"]: row["next_offset"] for row in await fetch(runtime, "select * from headrace.claim")}
+        consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": name})
+        try:
+            await until(lambda: _follows(consumer, topic_name, claimed), "the group's offsets are the claims'")
+        finally:
+            await asyncio.to_thread(consumer.close)
+
+
+async def _follows(consumer: Consumer, topic: str, claimed: dict[int, int]) -> bool:
+    wanted = [TopicPartition(topic, number) for number in claimed]
+    committed = await asyncio.to_thread(consumer.committed, wanted, 10)
+    return {place.partition: place.offset for place in committed} == claimed
+
+
+async def _has_no_lag(runtime: Runtime, kafka: KafkaServer, topic: str) -> bool:
+    assert runtime.pool is not None
+    return await lag_by_librdkafka(kafka.bootstrap, runtime.pool, "notes", 1, topic) == 0
+
+
+def _owned(runtime: Runtime) -> int:
+    return len(runtime.consumers["notes"].workers)
