@@ -33,7 +33,7 @@ from headrace.database.migrate import expected_version, migrate, schema_version
 from headrace.database.pool import open_pool
 from headrace.engine.consumer import Consumer
 from headrace.engine.context import EngineContext
-from headrace.engine.maintenance import maintain_ledger, tend
+from headrace.engine.maintenance import maintain_ledger, try_to_tend
 from headrace.engine.topics import check_known, check_partitions, ensure_topics
 from headrace.errors import ConfigurationError, StateError, StateUnavailableError, TransportError
 from headrace.log.embedded import EmbeddedLog
@@ -215,7 +215,7 @@ class Runtime:
             await check_known(connection, infos)
         if self.settings.role == "ingest":
             return
-        await tend(context, _today())
+        await try_to_tend(context)
         self._tasks.append(asyncio.create_task(maintain_ledger(context), name="ledger"))
         for name, subscription in self.registry.subscriptions.items():
             if self.settings.runs(name) and name not in self.consumers:
@@ -285,9 +285,3 @@ def _handler_names(registry: Registry) -> dict[Any, str]:
         for subscription in registry.subscriptions.values()
         for handler in subscription.handlers.values()
     }
-
-
-def _today() -> Any:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).date()

@@ -1,62 +1,146 @@
-"""The ledger's time partitions: made ahead, dropped when old. Nothing is ever deleted row by row."""
+"""The ledger's time partitions: made ahead, dropped when old. Nothing is ever deleted row by row.
+
+A day's partition that is older than `ledger_days` is kept only while it holds
+* emits that are not marked as published, however old they are: a committed emit is kept; or
+* event ids of a claim's dedupe window: fewer than `dedupe_window_ids` ids are in the claim's newer rows. A subscription
+  that sees an event a week, or none any more because it was renamed, would so keep everybody's ledger for ever;
+  therefore ids count for 10 times `ledger_days` at most.
+
+Rows of a day that had no partition yet (nobody tended the ledger for days) went into `ledger_default`. Postgres makes
+no partition for rows that are there, so that day's rows stay where they are, for good.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import asyncpg
 
 from headrace.engine.context import EngineContext
-from headrace.errors import HeadraceError
+from headrace.engine.dedupe import IDENTITY_BYTES
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
 
 EVERY_SECONDS = 3600.0
 DAYS_AHEAD = 3
-LOCK = "select pg_try_advisory_xact_lock(hashtext('headrace.ledger'))"
+WINDOW_LIFE = 10
+"""Ids of a dedupe window keep a partition for so many times `ledger_days` at most."""
+TURN = "select pg_try_advisory_xact_lock(hashtext('headrace.ledger'))"
 TABLES = """
 select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
 where i.inhparent = 'headrace.ledger'::regclass and c.relname ~ '^ledger_[0-9]{8}$'
 """
-NEEDED = """
-select exists (
-    select from headrace.{table} kept join headrace.claim using (subscription, topic, partition)
-    where kept.sequence > claim.sequence - 100 or (kept.sequence > claim.emitted_through and kept.emits is not null)
+STRAY = "select exists (select from headrace.ledger_default where committed_at >= $1 and committed_at < $2)"
+UNPUBLISHED = """
+select subscription, topic, partition from headrace.claim
+where exists (
+    select from headrace.{table} kept
+    where kept.subscription = claim.subscription and kept.topic = claim.topic and kept.partition = claim.partition
+      and kept.sequence > claim.emitted_through and kept.emits is not null
 )
+"""
+LAST = """
+select subscription, topic, partition, last.sequence from headrace.claim, lateral (
+    select kept.sequence from headrace.{table} kept
+    where kept.subscription = claim.subscription and kept.topic = claim.topic and kept.partition = claim.partition
+      and length(kept.ids) > 0
+    order by kept.sequence desc limit 1
+) last
+"""
+NEWER = """
+select length(ids) as bytes from headrace.ledger
+where subscription = $1 and topic = $2 and partition = $3 and sequence > $4 and length(ids) > 0 order by sequence
 """
 
 
 async def maintain_ledger(context: EngineContext) -> None:
     """Keep the ledger's partitions in order until cancelled; one process at a time does it."""
     while True:
-        try:
-            await tend(context, datetime.now(UTC).date())
-        except HeadraceError as error:
-            logger.warning("the ledger's partitions wait", error=str(error))
         await asyncio.sleep(EVERY_SECONDS)
+        await try_to_tend(context)
+
+
+async def try_to_tend(context: EngineContext) -> None:
+    """Tend the ledger as of now. Whatever fails is a warning and waits for the next time: batches need none of it."""
+    try:
+        await tend(context, datetime.now(UTC).date())
+    except Exception as error:
+        logger.warning("the ledger's partitions wait", error=f"{type(error).__name__}: {error}")
 
 
 async def tend(context: EngineContext, today: date) -> None:
     """Make the partitions of the next days; drop those older than `ledger_days` that no claim needs.
 
-    Needed: a claim's last 100 batches (its dedupe window at least) and emits not yet published. Raises: StateError.
+    Each step is a transaction of its own, since it locks the whole ledger. Raises: StateError.
     """
-    oldest = today - timedelta(days=context.settings.engine.ledger_days)
-    async with context.connection() as connection, connection.transaction():
-        if not await connection.fetchval(LOCK):
-            return
-        await connection.execute("set local lock_timeout = '3s'")
-        tables = {row["relname"] for row in await connection.fetch(TABLES)}
+    engine = context.settings.engine
+    oldest = today - timedelta(days=engine.ledger_days)
+    window_from = today - timedelta(days=engine.ledger_days * WINDOW_LIFE)
+    async with context.connection() as connection:
+        tables = await _tables(connection)
         for ahead in range(DAYS_AHEAD + 1):
             day = today + timedelta(days=ahead)
-            name = f"ledger_{day:%Y%m%d}"
-            if name not in tables:
-                await connection.execute(
-                    f"create table headrace.{name} partition of headrace.ledger "
-                    f"for values from ('{day} 00:00+00') to ('{day + timedelta(days=1)} 00:00+00')"
-                )
-        for name in sorted(tables):
-            day = datetime.strptime(name[-8:], "%Y%m%d").replace(tzinfo=UTC).date()
-            if day < oldest and not await connection.fetchval(NEEDED.format(table=name)):
-                await connection.execute(f"drop table headrace.{name}")
-                logger.info("ledger partition dropped", table=name)
+            if _name(day) not in tables:
+                await _make(connection, day)
+        for table in sorted(tables):
+            day = datetime.strptime(table[-8:], "%Y%m%d").replace(tzinfo=UTC).date()
+            if day < oldest:
+                await _drop(connection, table, engine.dedupe_window_ids * IDENTITY_BYTES if day >= window_from else 0)
+
+
+def _name(day: date) -> str:
+    return f"ledger_{day:%Y%m%d}"
+
+
+async def _tables(connection: asyncpg.Connection[Any]) -> set[str]:
+    return {row["relname"] for row in await connection.fetch(TABLES)}
+
+
+async def _make(connection: asyncpg.Connection[Any], day: date) -> None:
+    begin, end = (datetime.combine(at, time(), UTC) for at in (day, day + timedelta(days=1)))
+    async with connection.transaction():
+        if not await _is_our_turn(connection) or _name(day) in await _tables(connection):
+            return
+        if await connection.fetchval(STRAY, begin, end):
+            logger.warning("a day of the ledger stays in ledger_default", day=str(day))
+            return
+        await connection.execute(
+            f"create table headrace.{_name(day)} partition of headrace.ledger "
+            f"for values from ('{begin.isoformat()}') to ('{end.isoformat()}')"
+        )
+
+
+async def _drop(connection: asyncpg.Connection[Any], table: str, window_bytes: int) -> None:
+    async with connection.transaction():
+        if not await _is_our_turn(connection) or table not in await _tables(connection):
+            return
+        unpublished = await connection.fetch(UNPUBLISHED.format(table=table))
+        if unpublished:
+            claims = ", ".join(f"{name} {topic}/{partition}" for name, topic, partition in unpublished)
+            logger.warning("ledger partition kept for emits that are not published", table=table, claims=claims)
+        elif not await _holds_window(connection, table, window_bytes):
+            await connection.execute(f"drop table headrace.{table}")
+            logger.info("ledger partition dropped", table=table)
+
+
+async def _is_our_turn(connection: asyncpg.Connection[Any]) -> bool:
+    await connection.execute("set local lock_timeout = '3s'")
+    return bool(await connection.fetchval(TURN))
+
+
+async def _holds_window(connection: asyncpg.Connection[Any], table: str, window_bytes: int) -> bool:
+    """True where a claim's rows that are newer than its last one here hold fewer than `window_bytes` of ids."""
+    if window_bytes == 0:
+        return False
+    for row in await connection.fetch(LAST.format(table=table)):
+        newer = 0
+        async for found in connection.cursor(NEWER, *row.values(), prefetch=1_000):
+            newer += found["bytes"]
+            if newer >= window_bytes:
+                break
+        else:
+            return True
+    return False
