@@ -23,7 +23,7 @@ def main() -> None:
     runs = asyncio.run(
         measure_throughput(arguments.events, arguments.customers, arguments.partitions, arguments.runs, measure_flush)
     )
-    Console().print(_table(runs, arguments))
+    Console(width=120).print(_table(runs, arguments))
     if not all(run.is_exact for run in runs):
         raise SystemExit("a run was not exact: its figures mean nothing")
 

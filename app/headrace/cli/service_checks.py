@@ -121,7 +121,7 @@ def _claims(
         else:
             lag += held.end - row["next_offset"]
     if wrong:
-        advice = f"headrace topics --accept {rows[0]['topic']} goes on at the log's beginning"
+        advice = f"headrace topics --accept {rows[0]['topic']} goes on at the beginning of what has changed"
         return Check("FAIL", line, "; ".join(wrong), advice)
     owners = {row["owner"] for row in rows if row["owner"] is not None}
     owned = sum(row["owner"] is not None for row in rows)

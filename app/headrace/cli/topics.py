@@ -27,7 +27,7 @@ def topics(
     ] = None,
     accept: Annotated[
         list[str] | None,
-        typer.Option(metavar="TOPIC", help="Take the topic as it is now: its claims go to the log's beginning."),
+        typer.Option(metavar="TOPIC", help="Take the topic as it is now: claims that it does not continue begin anew."),
     ] = None,
     create: Annotated[bool, typer.Option(help="Create what is missing.")] = True,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --accept.")] = False,
@@ -37,7 +37,7 @@ def topics(
         raise typer.BadParameter("name the application: headrace topics MODULE:APP.")
     if accept and not yes:
         typer.confirm(
-            f"Events of {', '.join(accept)} that are in the log are applied again from its beginning. Go on?",
+            f"Partitions of {', '.join(accept)} that do not continue are applied from the log's beginning. Go on?",
             abort=True,
             err=True,
         )

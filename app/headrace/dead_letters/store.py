@@ -9,7 +9,6 @@ import asyncpg
 
 from headrace.engine.items import Item
 from headrace.engine.lanes import pack_headers, plain
-from headrace.errors import HandlerError
 
 BURY = """
 insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, value,
@@ -65,6 +64,6 @@ def _row(item: Item, attempts: int) -> tuple[Any, ...]:
         plain(envelope.type) if item.is_named else None,
         item.outcome.value,
         plain(str(item.error or item.outcome.value)),
-        item.error.handler if isinstance(item.error, HandlerError) else item.handler.name if item.handler else None,
+        item.handler.name if item.handler is not None else None,
         attempts,
     )

@@ -11,7 +11,7 @@ IDENTITY_BYTES = 16
 class DedupeWindow:
     """The identities of the last `limit` events or a little more: whole batches enter and leave.
 
-    Memory: about 110 bytes an identity. The ids come from the ledger at the claim, so a new owner knows what the old
+    Memory: about 130 bytes an identity. The ids come from the ledger at the claim, so a new owner knows what the old
     one knew.
     """
 
