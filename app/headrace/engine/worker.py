@@ -241,7 +241,7 @@ class Worker:
                     wait = self._memory_wait()
                     fetching = asyncio.create_task(reader.fetch(self._context.settings.engine.batch_records, wait))
                 await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not fetching.done():
+                if not fetching.done() or self.is_paused:
                     continue
                 fetched, fetching = fetching.result(), None
                 for source, records in fetched.items():
