@@ -9,7 +9,8 @@ While connecting, the HTTP door answers 503 with `Retry-After`. Once it was conn
 producers get 503 with a body that explains it, which beats a pod that has vanished.
 
 Drain, in order: readiness off, no new work, batches in flight finish, emits go out, claims are let go, the group is
-left, spans and logs are flushed. All within `HEADRACE_ENGINE_DRAIN_SECONDS`.
+left, spans and logs are flushed. Batches and emits have `HEADRACE_ENGINE_DRAIN_SECONDS`; all else takes 30 seconds at
+most, where something hangs (`LIMITS`), and an embedded PostgreSQL what its last checkpoint takes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import socket
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from headrace.log.memory import MemoryLog
 from headrace.log.ports import Log
 from headrace.registry import Registry
 from headrace.settings import MEMORY, Settings
+from headrace.stopping import attempt, finish
 from headrace.telemetry.health import Health
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.loop_monitor import LoopMonitor
@@ -53,6 +54,10 @@ from headrace.version import VERSION
 logger = get_logger("headrace")
 
 CONNECTING = "connecting"
+HANDLER_THREADS = "handlers"
+"""How the names of the threads of synchronous handlers begin."""
+LIMITS = {"tasks": 2.0, "groups": 10.0, "log": 6.0, "connections": 3.0, "spans": 4.0, "postgres": 90.0}
+"""Seconds that each part of a stop may take beside the batches in flight; PostgreSQL keeps to limits of its own."""
 
 
 class Runtime:
@@ -85,7 +90,7 @@ class Runtime:
         self._management = ManagementServer(
             settings.management_host, settings.management_port, self.health, self.metrics
         )
-        self._executor = ThreadPoolExecutor(settings.engine.handler_threads, thread_name_prefix="handlers")
+        self._executor = ThreadPoolExecutor(settings.engine.handler_threads, thread_name_prefix=HANDLER_THREADS)
         self._postgres: EmbeddedPostgres | None = None
         self._address: str | None = None
         self._monitor: LoopMonitor | None = None
@@ -118,34 +123,45 @@ class Runtime:
         self._is_up = True
 
     async def stop(self) -> None:
-        """Drain and let go of everything. Never raises."""
+        """Drain and let go of everything; a step that fails or hangs skips no other. Never raises."""
         started = time.monotonic()
         self.begin_drain()
-        limit = self.settings.engine.drain_seconds
-        with self.tracing.drain(sum(len(consumer.workers) for consumer in self.consumers.values())):
-            results = await asyncio.gather(*(consumer.stop(limit) for consumer in self.consumers.values()))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await finish("own tasks", self._end_tasks(), LIMITS["tasks"])
+        is_clean = await finish("drain", self._drain(), self.settings.engine.drain_seconds + LIMITS["groups"] + 2.0)
+        outcome = "clean" if is_clean else "cut_short"
         if self.log is not None:
-            await self.log.stop()
+            await finish("log", self.log.stop(), LIMITS["log"])
         if self.pool is not None:
-            with suppress(Exception):
-                await asyncio.wait_for(self.pool.close(), 5)
+            await finish("connections", self.pool.close(), LIMITS["connections"])
         if self._postgres is not None:
-            await self._postgres.stop()
+            await finish("embedded PostgreSQL", self._postgres.stop(), LIMITS["postgres"])
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
-        outcome = "clean" if all(results) else "cut_short"
         self.metrics.drains_total.labels(outcome=outcome).inc()
         self.metrics.drain_duration_seconds.observe(time.monotonic() - started)
         if self._is_up:
             logger.info("drained", outcome=outcome, seconds=round(time.monotonic() - started, 3))
         if self._monitor is not None:
-            self._monitor.stop()
+            attempt("loop watch", self._monitor.stop)
         self._executor.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self.tracing.shutdown, 5.0)
-        self._management.stop()
+        await finish("spans", asyncio.to_thread(self.tracing.shutdown, LIMITS["spans"]), LIMITS["spans"] + 1.0)
+        attempt("management port", self._management.stop)
+
+    async def _end_tasks(self) -> None:
+        """End what would connect, or start consumers, while the rest is let go."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _drain(self) -> bool:
+        """Stop the consumers, all at once. False where one was cut short, or failed."""
+        limit = self.settings.engine.drain_seconds
+        with self.tracing.drain(sum(len(consumer.workers) for consumer in self.consumers.values())):
+            stops = (
+                finish(f"subscription {name}", consumer.stop(limit), limit + LIMITS["groups"])
+                for name, consumer in self.consumers.items()
+            )
+            return all(await asyncio.gather(*stops))
 
     def begin_drain(self) -> None:
         """Turn readiness off and tell open streams to end; the first step of a stop."""

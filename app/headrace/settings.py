@@ -138,8 +138,12 @@ class EngineSettings(BaseSettings):
         8, ge=1, le=256, description="Threads for synchronous handlers; raise it where they wait on I/O."
     )
     stuck_seconds: float = Field(60.0, gt=0, description="Lag without a commit for so long makes the client anew.")
-    drain_seconds: float = Field(30.0, gt=0, description="How long a stop waits for batches in flight.")
-    ledger_days: int = Field(14, ge=1, description="Days of ledger kept; must span the dedupe window.")
+    drain_seconds: float = Field(
+        30.0, gt=0, description="How long a stop waits for batches in flight; the rest of it takes 30 s more at most."
+    )
+    ledger_days: int = Field(
+        14, ge=1, description="Days of ledger kept; longer where emits or a dedupe window need it (see operations)."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

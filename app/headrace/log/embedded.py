@@ -31,7 +31,7 @@ from headrace.log.refusals import check_topic_name, no_such_partition, no_such_t
 
 WAITING_CALLS = 1_000
 TRANSACTION_RECORDS = 5_000
-STOP_SECONDS = 10.0
+STOP_SECONDS = 5.0
 
 # Offsets follow from the row of the partition in the same statement, so they have no gap and never go back.
 _APPEND = """
