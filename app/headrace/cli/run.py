@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -16,11 +19,15 @@ from rich.console import Console
 from headrace.cli.loading import Target, find_platform, load_app, running
 from headrace.cli.server import Server, cut_short, listen
 from headrace.platform import Headrace
+from headrace.runtime import HANDLER_THREADS
 from headrace.security import check_exposure
 from headrace.settings import Settings, load_settings
 from headrace.telemetry.logging import configure_logging, get_logger
 
 logger = get_logger("headrace")
+
+THREADS_SECONDS = 1.0
+"""An idle thread ends at once; one that is left after this hangs."""
 
 
 def run(
@@ -42,7 +49,9 @@ def run(
         check_exposure(settings, host)
         work = _serve(app, platform, host, port)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        raise typer.Exit(runner.run(work))
+        code = runner.run(work)
+    _end_with_hung_handlers()
+    raise typer.Exit(code)
 
 
 async def _serve(app: FastAPI, platform: Headrace, host: str, port: int) -> int:
@@ -75,6 +84,19 @@ async def _work(app: FastAPI, platform: Headrace) -> int:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
     return _exit_code(platform, is_up=True)
+
+
+def _end_with_hung_handlers() -> None:
+    """End the process where a handler still runs after the drain: Python would wait for its thread at the exit."""
+    deadline = time.monotonic() + THREADS_SECONDS
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(HANDLER_THREADS)]
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    hung = sum(thread.is_alive() for thread in threads)
+    if hung:
+        logger.error("handlers that hang end with the process", threads=hung)
+        logging.shutdown()
+        os._exit(1)
 
 
 def _exit_code(platform: Headrace, *, is_up: bool) -> int:

@@ -48,6 +48,17 @@ async def test_second_signal_cuts_the_drain_short(start: Start, folder: Path) ->
     assert "drained" not in service.output
 
 
+async def test_handler_that_hangs_does_not_keep_the_process_after_the_drain(start: Start, folder: Path) -> None:
+    service = await start({"HEADRACE_ENGINE_DRAIN_SECONDS": "1"})
+    await publish(service, "endless")
+    await until((folder / "began").exists, "the handler has begun")
+    os.kill(service.pid, signal.SIGTERM)
+    assert await service.ended() == 1, service.output
+    assert '"event": "drained", "outcome": "cut_short"' in service.output
+    assert '"event": "handlers that hang end with the process", "threads": 1' in service.output
+    assert "Traceback" not in service.output
+
+
 async def test_worker_serves_only_the_management_port(
     start: Start, folder: Path, kafka: KafkaServer, database_url: str
 ) -> None:
