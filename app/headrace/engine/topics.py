@@ -111,7 +111,7 @@ async def accept_topic(connection: Connection, log: Log, topic: str) -> list[str
         await connection.execute(FORGET, topic, info.partitions)
         for row in await connection.fetch(CLAIMS, topic):
             source = TopicPartition(topic, row["partition"])
-            if is_same_log and await _continues(log, source, bounds[source], row):
+            if is_same_log and await _continues(log, source, bounds[source], dict(row)):
                 continue
             begin = bounds[source].begin
             await connection.execute(RESET, topic, source.partition, begin, row["subscription"])
