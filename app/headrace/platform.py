@@ -68,7 +68,8 @@ class Headrace:
         """Declare how records of a foreign topic (not CloudEvents) become events.
 
         The function takes the record (`.key`, `.value`, `.headers`, `.timestamp`) and returns an instance of a declared
-        event type, or None to skip it; what it raises makes the record a dead letter. The event's id is its position.
+        event type, or None to skip it; what it raises makes the record a dead letter. The event's id is the
+        record's position and time.
         """
 
         def declare(function: DecoderT) -> DecoderT:

@@ -83,7 +83,8 @@ def _foreign_envelope(record: Record, event: object) -> Envelope:
             f"the decoder of topic {record.topic!r} returned a {type(event).__name__}, which is no event type."
         )
     return Envelope(
-        id=f"{record.partition}/{record.offset}",
+        # With the time: offsets begin anew in a topic that was created again, and its events are no duplicates.
+        id=f"{record.partition}/{record.offset}/{record.timestamp}",
         source=f"/topics/{record.topic}",
         type=event_type.type,
         datacontenttype="application/json",

@@ -1,0 +1,49 @@
+"""What a record of a foreign topic is known by."""
+
+from __future__ import annotations
+
+from headrace import Event
+from headrace.engine.items import Outcome
+from headrace.engine.read import RecordReader
+from headrace.event import event_type_of
+from headrace.handlers.subscription import Subscription
+from headrace.log.ports import Record, StoredRecord
+
+
+class Noted(Event, type="noted", topic="foreign", key="page"):
+    page: str
+
+
+def _read(record: Record, seen: frozenset[bytes] = frozenset()) -> tuple[Outcome | None, bytes]:
+    subscription = Subscription("notes", "earliest")
+    subscription.on(Noted)(_note)
+    event_type = event_type_of(Noted)
+    assert event_type is not None
+    reader = RecordReader(subscription, {"noted": event_type}, {"foreign": lambda _: Noted(page="a")})
+    (item,) = reader.read([record], seen)
+    assert item.identity is not None
+    return item.outcome, item.identity
+
+
+def _note(event: Noted) -> None:
+    """Take the event."""
+
+
+def _record(timestamp: int, offset: int = 7) -> StoredRecord:
+    return StoredRecord("foreign", 2, offset, timestamp, b"a", b"a", ())
+
+
+def test_foreign_record_that_is_read_again_is_a_duplicate() -> None:
+    _, known = _read(_record(1_700_000_000_000))
+    outcome, again = _read(_record(1_700_000_000_000), frozenset({known}))
+    assert (outcome, again) == (Outcome.DUPLICATE_ID, known)
+
+
+def test_foreign_records_of_the_same_time_are_told_apart_by_their_position() -> None:
+    assert _read(_record(1_700_000_000_000, offset=7))[1] != _read(_record(1_700_000_000_000, offset=8))[1]
+
+
+def test_record_of_a_foreign_topic_that_was_created_again_is_no_duplicate_of_the_old_one_at_its_offset() -> None:
+    _, known = _read(_record(1_700_000_000_000))
+    outcome, _ = _read(_record(1_700_000_100_000), frozenset({known}))
+    assert outcome is not Outcome.DUPLICATE_ID
