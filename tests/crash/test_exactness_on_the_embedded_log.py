@@ -1,4 +1,4 @@
-"""The platform and its PostgreSQL are killed together, again and again, under load: what was answered 202 takes effect once."""
+"""Platform and PostgreSQL are killed together, again and again, under load: what was answered 202 takes effect once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events fail and wait in lanes while a worker dies and partitions move: each key's events are applied in order, once."""
+"""Events fail and wait in lanes while a worker dies and partitions move: each key's are applied in order, once."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ async def until_settled(runtime: Runtime, *subscriptions: str, seconds: float = 
             if await lag(runtime, subscription) != 0:
                 return False
         sql = "select count(*) from headrace.lane where subscription = any($1::text[])"
-        return await value(runtime, sql, list(subscriptions)) == 0
+        return bool(await value(runtime, sql, list(subscriptions)) == 0)
 
     await until(is_settled, f"{', '.join(subscriptions)}: lag is zero and no lane is left", seconds)
 

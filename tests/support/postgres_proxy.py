@@ -1,9 +1,9 @@
 """A connection to Postgres that can be cut exactly in COMMIT: the case in which nobody knows what became of it.
 
-    async with PostgresProxy(database_url) as proxy:
-        ...                            # the platform works through proxy.url
-        proxy.drop_answer_to_commit()  # the next COMMIT happens, and its answer is lost
-        proxy.drop_commit()            # the next COMMIT is lost itself
+async with PostgresProxy(database_url) as proxy:
+    ...                            # the platform works through proxy.url
+    proxy.drop_answer_to_commit()  # the next COMMIT happens, and its answer is lost
+    proxy.drop_commit()            # the next COMMIT is lost itself
 """
 
 from __future__ import annotations

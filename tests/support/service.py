@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Service:
-    """`headrace run APP` with settings of its own. Its output is in `output`; `stop()` ends it whatever state it is in."""
+    """`headrace run APP` with settings of its own. Its output is in `output`; `stop()` ends it in whatever state."""
 
     def __init__(
         self, folder: Path, settings: Mapping[str, str], *, app: str = "shop.service:app", role: str = "all"
@@ -42,6 +42,11 @@ class Service:
         """Its process id."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """True while its process lives."""
+        return self._process is not None and self._process.returncode is None
 
     async def start(self, *, ready: bool = True) -> None:
         """Start it; return when it is ready, if asked to."""

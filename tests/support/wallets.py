@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import Producer
@@ -52,7 +52,7 @@ class Wire:
 
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, str | bytes | None]]
+    headers: Sequence[tuple[str, str | bytes | None]]
 
 
 def wallet_record(event_id: str, customer: str, amount: int, *, is_credit: bool) -> Wire:
@@ -132,7 +132,7 @@ def produce(bootstrap: str, topic: str, records: Iterator[Wire], **config: objec
     for record in records:
         while True:
             try:
-                producer.produce(topic, record.value, record.key, headers=record.headers, on_delivery=delivered)
+                producer.produce(topic, record.value, record.key, headers=list(record.headers), on_delivery=delivered)
                 break
             except BufferError:
                 producer.poll(0.1)

@@ -302,7 +302,7 @@ def _with_foreign(settings: Settings, topic: str, before: Any = lambda: None) ->
 
 
 async def _waits(runtime: Runtime, count: int) -> bool:
-    return await value(runtime, "select count(*) from headrace.parked") == count
+    return bool(await value(runtime, "select count(*) from headrace.parked") == count)
 
 
 def _noting_in_a_transaction(settings: Settings, topic: str) -> Headrace:

@@ -1,4 +1,4 @@
-"""A log that does not go on where the claims stand is refused, in a sentence that says what to do; never guessed over."""
+"""A log that does not go on where the claims stand is refused, in a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
 from headrace.engine.topics import accept_topic
 from headrace.errors import ConfigurationError
@@ -160,7 +160,7 @@ def partition_of(page: str) -> int:
 async def _accept(runtime: Runtime, topic: str) -> list[str]:
     assert runtime.pool is not None and runtime.log is not None
     async with runtime.pool.acquire() as connection:
-        return await accept_topic(connection, runtime.log, topic)  # type: ignore[arg-type]
+        return await accept_topic(connection, runtime.log, topic)
 
 
 async def _next_offsets(runtime: Runtime) -> dict[int, int]:

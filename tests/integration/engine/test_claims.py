@@ -187,7 +187,7 @@ async def take(connection: Any, source: TopicPartition, owner: str, first_offset
 
 
 async def _next_offset(runtime: Runtime, offset: int) -> bool:
-    return await value(runtime, "select max(next_offset) from headrace.claim") == offset
+    return bool(await value(runtime, "select max(next_offset) from headrace.claim") == offset)
 
 
 async def _everything(runtime: Runtime) -> dict[str, int]:

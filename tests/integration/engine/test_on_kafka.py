@@ -1,4 +1,4 @@
-"""What only a real Kafka does to a consumer: transactions, markers without records, keys on a partition of their own."""
+"""What only a real Kafka does to a consumer: transactions, markers without records, keys on two partitions."""
 
 from __future__ import annotations
 

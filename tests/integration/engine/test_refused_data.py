@@ -72,7 +72,7 @@ async def test_events_of_a_lane_are_not_blamed_for_one_behind_them(database_url:
         if broken:
             raise ValueError("not yet")
 
-    quick = {"retry_attempts": 30, "retry_first_seconds": 0.01, "retry_max_seconds": 0.02}
+    quick: dict[str, Any] = {"retry_attempts": 30, "retry_first_seconds": 0.01, "retry_max_seconds": 0.02}
     platform = _quotes(settings_for(database_url, partitions=1, **quick), topic_name, fail)
     async with running(platform, MemoryLog()) as runtime:
         texts = ["first", "second", NUL, "fourth", "fifth"]

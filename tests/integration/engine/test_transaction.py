@@ -150,7 +150,7 @@ async def _is_waiting(runtime: Any) -> bool:
 
 
 async def _check(runtime: Any, numbers: list[int]) -> None:
-    expected = {page: numbers for page in PAGES}
+    expected = dict.fromkeys(PAGES, numbers)
     kept = {page: notes["numbers"] for page, notes in (await states(runtime, "bookings", "notes")).items()}
     echoes = {page: notes["numbers"] for page, notes in (await states(runtime, "echoes", "notes")).items()}
     assert await _booked(runtime) == kept == echoes == expected
