@@ -119,7 +119,8 @@ class Lanes:
 
     def back_off(self, attempts: int) -> float:
         """Return the seconds before the next run after `attempts` failed ones: doubling, up to half of it random."""
-        ceiling = min(self.settings.retry_max_seconds, self.settings.retry_first_seconds * 2.0 ** (attempts - 1))
+        doublings = min(attempts - 1, 64)  # a float ends at 1,024 of them
+        ceiling = min(self.settings.retry_max_seconds, self.settings.retry_first_seconds * 2.0**doublings)
         return ceiling * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
 
 

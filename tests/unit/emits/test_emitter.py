@@ -1,0 +1,98 @@
+"""Emitted events have ids that follow from their cause, so that a second publishing is recognised."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.cloudevents import decode_record
+from headrace.emits.emitter import Emitter, pack, unpack
+from headrace.engine.items import Item
+from headrace.envelope import Envelope
+from headrace.errors import ConfigurationError, RecordTooLargeError
+from headrace.event import Event
+from headrace.log.ports import StoredRecord
+
+
+class Echoed(Event, type="echoed", topic="echoes", key="page"):
+    page: str
+    text: str = ""
+
+
+TYPES = {"echoed": Echoed.__headrace_event_type__}
+
+
+def emitter(subscription: str = "notes") -> Emitter:
+    """Return one that may emit echoes of up to 10,000 bytes."""
+    return Emitter("notebook", subscription, TYPES, 10_000)
+
+
+def cause(id: str = "1", source: str = "/tests") -> Item:
+    """Return the item of an event."""
+    item = Item(StoredRecord("pages", 0, 0, 0, b"a", b"{}", ()))
+    item.envelope = Envelope(id=id, source=source, type="noted", correlationid="the-beginning", traceparent="00-1-2-01")
+    return item
+
+
+def ids(subscription: str, *causes: Item, each: int = 1) -> list[str]:
+    """Return the ids of what the causes emit."""
+    emit = emitter(subscription)
+    for item in causes:
+        emit.begin(item)
+        for _ in range(each):
+            emit(Echoed(page="a"))
+    return [dict(record.headers)["ce_id"].decode() for _, record in emit.emitted]
+
+
+def test_same_cause_and_position_give_the_same_id_in_every_process() -> None:
+    assert ids("notes", cause(), each=2) == ids("notes", cause(), each=2)
+    assert ids("notes", cause()) == ids("notes", cause(), cause("2"))[:1], "whatever else is in the batch"
+
+
+def test_other_cause_position_or_subscription_gives_another_id() -> None:
+    found = ids("notes", cause(), cause("2"), cause(source="/other"), each=3) + ids("other", cause(), each=3)
+    assert len(set(found)) == 12
+
+
+def test_emitted_event_carries_key_cause_and_trace() -> None:
+    emit = emitter()
+    emit.begin(cause())
+    emit(Echoed(page="a"))
+    emit(Echoed(page="a"), key="b")
+    envelopes = [
+        decode_record(StoredRecord("echoes", 0, 0, 0, r.key, r.value, tuple(r.headers)))[0] for _, r in emit.emitted
+    ]
+    assert [envelope.partitionkey for envelope in envelopes] == ["a", "b"]
+    assert [record.key for _, record in emit.emitted] == [b"a", b"b"]
+    assert {(e.causationid, e.correlationid, e.traceparent) for e in envelopes} == {("1", "the-beginning", "00-1-2-01")}
+
+
+def test_failed_handler_takes_back_only_its_own() -> None:
+    emit = emitter()
+    emit.begin(first := cause())
+    emit(Echoed(page="a"))
+    emit.begin(cause("2"))
+    emit(Echoed(page="b"))
+    emit(Echoed(page="c"))
+    emit.undo()
+    assert [item for item, _ in emit.emitted] == [first]
+
+
+def test_records_come_out_of_the_ledger_as_they_went_in() -> None:
+    emit = emitter()
+    emit.begin(cause())
+    emit(Echoed(page="a", text="\N{SNOWMAN}"))
+    records = [record for _, record in emit.emitted]
+    assert unpack(pack(records)) == records
+
+
+def test_event_larger_than_the_log_takes_is_refused_in_the_handler() -> None:
+    emit = emitter()
+    emit.begin(cause())
+    with pytest.raises(RecordTooLargeError, match="the emitted echoed has"):
+        emit(Echoed(page="a", text="x" * 10_000))
+    assert emit.emitted == []
+
+
+def test_emit_outside_of_a_handler_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="outside of a handler"):
+        emitter()(Echoed(page="a"))

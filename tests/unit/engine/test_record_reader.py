@@ -1,0 +1,105 @@
+"""What a record is read as: an event to be run, a duplicate, nothing of ours, or no event at all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from headrace.engine.items import Outcome
+from headrace.engine.read import RecordReader
+from headrace.envelope import identity
+from headrace.event import Event
+from headrace.handlers.inject import State
+from headrace.log.ports import Record, StoredRecord
+from headrace.registry import Registry
+from tests.support.platform import Notes
+
+
+class Noted(Event, type="noted", topic="pages", key="page"):
+    page: str
+    number: int
+
+
+class Ignored(Event, type="ignored", topic="pages"):
+    page: str
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry("notebook")
+    registry.add_type(Ignored)
+
+    @registry.add_subscription("notes", "earliest").on(Noted)
+    def note(event: Noted, kept: State[Notes]) -> None: ...
+
+    registry.complete()
+    return registry
+
+
+@pytest.fixture
+def reader(registry: Registry) -> RecordReader:
+    return RecordReader(registry.subscriptions["notes"], registry.types, registry.decoders)
+
+
+def record(data: object, *, id: str = "1", type: str = "noted", topic: str = "pages", offset: int = 0) -> Record:
+    """Return a record in binary mode."""
+    headers = (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", id.encode()),
+        ("ce_source", b"/tests"),
+        ("ce_type", type.encode()),
+    )
+    return StoredRecord(topic, 3, offset, 0, b"a", json.dumps(data).encode(), headers)
+
+
+def test_event_is_read_with_its_handler_its_key_and_its_identity(reader: RecordReader) -> None:
+    (item,) = reader.read([record({"page": "a", "number": 1})], frozenset())
+    assert item.outcome is Outcome.READY
+    assert item.event == Noted(page="a", number=1)
+    assert (item.key, item.identity) == ("a", identity("/tests", "1"))
+    assert item.handler is not None and item.handler.name == "note"
+
+
+def test_id_is_a_duplicate_within_the_batch_and_of_the_window(reader: RecordReader) -> None:
+    good = {"page": "a", "number": 1}
+    records = [record(good, id="1"), record(good, id="1"), record(good, id="2")]
+    items = reader.read(records, frozenset({identity("/tests", "2")}))
+    assert [item.outcome for item in items] == [Outcome.READY, Outcome.DUPLICATE_ID, Outcome.DUPLICATE_ID]
+
+
+def test_id_of_a_record_that_does_not_fit_is_free_for_the_one_that_does(reader: RecordReader) -> None:
+    items = reader.read([record({"page": "a"}), record({"page": "a", "number": 1})], frozenset())
+    assert [item.outcome for item in items] == [Outcome.SCHEMA, Outcome.READY]
+
+
+def test_types_without_a_handler_are_skipped_and_unknown_ones_are_named(reader: RecordReader) -> None:
+    items = reader.read([record({"page": "a"}, type="ignored"), record({}, id="2", type="strange")], frozenset())
+    assert [item.outcome for item in items] == [Outcome.UNHANDLED, Outcome.UNKNOWN_TYPE]
+    assert str(items[1].error) == "the type 'strange' is not declared by this service."
+    assert items[1].envelope.id == "2", "what could be read is kept for the dead letter"
+
+
+def test_each_record_of_a_run_is_read_by_the_decoder_of_its_own_topic(registry: Registry) -> None:
+    registry.decoders["lines"] = lambda line: Noted(page="a", number=int(line.value or b""))
+    reader = RecordReader(registry.subscriptions["notes"], registry.types, registry.decoders)
+    foreign, odd = (StoredRecord("lines", 3, offset, 0, None, line, ()) for offset, line in ((17, b"1"), (18, b"x")))
+    items = reader.read([foreign, record({"page": "a", "number": 1}), odd], frozenset())
+    assert [item.outcome for item in items] == [Outcome.READY, Outcome.READY, Outcome.DECODE]
+
+
+def test_decoder_that_returns_no_event_makes_a_dead_letter(registry: Registry) -> None:
+    registry.decoders["lines"] = lambda line: {"page": "a"}
+    reader = RecordReader(registry.subscriptions["notes"], registry.types, registry.decoders)
+    (item,) = reader.read([StoredRecord("lines", 3, 17, 0, None, b"1", ())], frozenset())
+    assert item.outcome is Outcome.DECODE
+    assert "returned a dict, which is no event type" in str(item.error)
+
+
+def test_errors_are_kept_without_the_frames_that_lead_back_to_the_batch(reader: RecordReader) -> None:
+    (item,) = reader.read([record({"page": "a"})], frozenset())
+    error: BaseException | None = item.error
+    assert error is not None
+    while error is not None:
+        assert error.__traceback__ is None
+        error = error.__cause__
