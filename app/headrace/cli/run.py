@@ -110,20 +110,19 @@ def _announce(platform: Headrace, address: str | None) -> None:
     """Say where everything is: in a few lines on a terminal, as one entry of the log elsewhere."""
     runtime, settings = running(platform), platform.settings
     service, role = platform.registry.service, settings.role
+    management = f"http://{settings.management_host}:{runtime.management_port}"
+    base = address or management
+    places = {"health": f"{base}/health/ready", "metrics": f"{base}/metrics"}
+    if address is not None:
+        places = {"docs": f"{address}/docs", "events": f"{address}/asyncapi.json", **places, "probes": management}
     if not _is_terminal(settings):
-        logger.info("serving", service=service, role=role, address=address, management_port=runtime.management_port)
+        logger.info("serving", service=service, role=role, address=address, **places)
         return
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    management = f"http://{settings.management_host}:{runtime.management_port}"
-    if address is None:
-        console.print(f"[bold]{service}[/] works as {role} (log: {settings.log})")
-        console.print(f"  health   {management}/health/ready")
-        console.print(f"  metrics  {management}/metrics")
-        return
-    console.print(f"[bold]{service}[/] serves on {address} (log: {settings.log})")
-    console.print(f"  docs     {address}/docs and {address}/asyncapi.json")
-    console.print(f"  health   {address}/health/ready")
-    console.print(f"  metrics  {address}/metrics, for probes {management}/metrics")
+    work = f"serves on {address}" if address is not None else f"works as {role}"
+    console.print(f"[bold]{service}[/] {work} (log: {settings.log})")
+    for name, place in places.items():
+        console.print(f"  {name:<8} {place}")
 
 
 def _is_terminal(settings: Settings) -> bool:

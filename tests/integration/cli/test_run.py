@@ -74,7 +74,7 @@ async def test_worker_serves_only_the_management_port(
 
 async def test_run_says_on_a_terminal_where_everything_is(start: Start, folder: Path) -> None:
     service = await start({"HEADRACE_LOG_FORMAT": "console"})
-    await until(lambda: f"/metrics, for probes http://127.0.0.1:{service.management_port}" in service.output, "told")
+    await until(lambda: f"probes   http://127.0.0.1:{service.management_port}" in service.output, "told")
     for line in (
         f"small serves on {service.url} (log: embedded)",
         f"  docs     {service.url}/docs and {service.url}/asyncapi.json",
