@@ -77,7 +77,8 @@ async def test_run_says_on_a_terminal_where_everything_is(start: Start, folder: 
     await until(lambda: f"probes   http://127.0.0.1:{service.management_port}" in service.output, "told")
     for line in (
         f"small serves on {service.url} (log: embedded)",
-        f"  docs     {service.url}/docs and {service.url}/asyncapi.json",
+        f"  docs     {service.url}/docs",
+        f"  events   {service.url}/asyncapi.json",
         f"  health   {service.url}/health/ready",
     ):
         assert line in service.output
