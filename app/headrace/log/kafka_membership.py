@@ -14,10 +14,9 @@ cancelled while the client lives; after any error out of it the client is made a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -155,22 +154,30 @@ class KafkaMembership:
             consumer, self._consumer = self._consumer, None
             await close_consumer(consumer)
 
-    async def _tell_revoked(self) -> None:
+    async def _tell_revoked(self) -> bool:
         leaving, self._owned = self._owned, frozenset()
-        if leaving and not self._is_stopping:
-            try:
-                await self._listener.revoked(leaving)
-            except Exception:
-                logger.exception("the listener of group %s failed when partitions were revoked", self._group)
-                raise
+        if not leaving or self._is_stopping:
+            return True
+        return await self._tell("revoked", self._listener.revoked(leaving))
 
-    async def _tell_assigned(self, partitions: Iterable[KafkaPartition]) -> None:
+    async def _tell_assigned(self, partitions: Iterable[KafkaPartition]) -> bool:
         self._owned = frozenset(TopicPartition(*partition) for partition in partitions)
+        return await self._tell("assigned", self._listener.assigned(self._owned))
+
+    async def _tell(self, what: str, telling: Awaitable[None]) -> bool:
+        """Return False where the listener failed or cancelled itself: neither may end the task that tells it."""
         try:
-            await self._listener.assigned(self._owned)
+            await telling
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            logger.exception("the listener of group %s was cancelled when partitions were %s", self._group, what)
+            return False
         except Exception:
-            logger.exception("the listener of group %s failed when partitions were assigned", self._group)
-            raise
+            logger.exception("the listener of group %s failed when partitions were %s", self._group, what)
+            return False
+        return True
 
     def _explain(self, error: Exception) -> HeadraceError:
         return translate(error, ",".join(self._options["bootstrap_servers"]), self._options)
@@ -185,17 +192,10 @@ class _Told(ConsumerRebalanceListener):  # type: ignore[misc]
         self.failed = False
 
     async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
-        with self._remembering():
-            await self._membership._tell_revoked()
+        if not await self._membership._tell_revoked():
+            self.failed = True
 
     async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
-        with self._remembering():
-            self._consumer.pause(*assigned)
-            await self._membership._tell_assigned(assigned)
-
-    @contextlib.contextmanager
-    def _remembering(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception:
+        self._consumer.pause(*assigned)
+        if not await self._membership._tell_assigned(assigned):
             self.failed = True

@@ -82,3 +82,6 @@ class LocalMembership:
             except TransportError as error:
                 logger.warning("the partitions of %s are not known yet: %s", ", ".join(self._topics), error)
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                logger.exception("the listener of %s failed and is told again", ", ".join(self._topics))
+                await asyncio.sleep(RETRY_SECONDS)

@@ -197,6 +197,34 @@ async def test_a_listener_that_fails_gets_a_new_seat(kafka: KafkaServer, topic_n
         await seat.stop()
 
 
+@pytest.mark.parametrize("failure", [RuntimeError, asyncio.CancelledError])
+async def test_a_listener_that_neither_takes_nor_lets_go_gets_a_new_seat(
+    kafka: KafkaServer, topic_name: str, failure: type[BaseException]
+) -> None:
+    class Failing(Seat):
+        calls = 0
+        revocations = 0
+
+        async def assigned(self, partitions: Any) -> None:
+            self.calls += 1
+            if self.calls <= 2:
+                raise failure
+            await super().assigned(partitions)
+
+        async def revoked(self, partitions: Any) -> None:
+            self.revocations += 1
+            raise failure
+
+    async with kafka_log(kafka.url) as log:
+        await log.create(topic_name, 2)
+        seat = Failing(log, topic_name, [topic_name])
+        await seat.start()
+
+        await seat.owns(lambda owned: len(owned) == 2)
+        assert seat.revocations == 2
+        await seat.stop()
+
+
 async def test_a_broker_that_hangs_fails_a_publish_in_time_and_works_again_afterwards(
     own_kafka: KafkaServer, topic_name: str
 ) -> None:
