@@ -37,11 +37,12 @@ from headrace.engine.maintenance import maintain_ledger, try_to_tend
 from headrace.engine.topics import check_known, check_partitions, ensure_topics
 from headrace.errors import ConfigurationError, StateError, StateUnavailableError, TransportError
 from headrace.log.embedded import EmbeddedLog
+from headrace.log.embedded_retention import keep_short
 from headrace.log.kafka import KafkaLog
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import Log
 from headrace.registry import Registry
-from headrace.settings import MEMORY, Settings
+from headrace.settings import EMBEDDED, MEMORY, Settings
 from headrace.stopping import attempt, finish
 from headrace.telemetry.health import Health
 from headrace.telemetry.logging import get_logger
@@ -233,10 +234,14 @@ class Runtime:
             return
         await try_to_tend(context)
         self._tasks.append(asyncio.create_task(maintain_ledger(context), name="ledger"))
-        for name, subscription in self.registry.subscriptions.items():
-            if self.settings.runs(name) and name not in self.consumers:
+        served = [each for name, each in self.registry.subscriptions.items() if self.settings.runs(name)]
+        if self.settings.log == EMBEDDED:
+            cutting = keep_short(self.pool, served, self.settings.embedded_log_days)
+            self._tasks.append(asyncio.create_task(cutting, name="embedded log retention"))
+        for subscription in served:
+            if subscription.name not in self.consumers:
                 consumer = Consumer(context, subscription, infos[subscription.topics[0]].partitions)
-                self.consumers[name] = consumer
+                self.consumers[subscription.name] = consumer
                 await consumer.start()
 
     async def _open_database(self) -> asyncpg.Pool[Any]:

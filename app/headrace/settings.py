@@ -177,6 +177,9 @@ class Settings(BaseSettings):
     log: str = Field(EMBEDDED, description="`embedded`, `memory`, or `kafka://host:port[,host:port]`.")
     database: SecretStr = Field(SecretStr(EMBEDDED), description="`embedded` or `postgresql://user@host:port/name`.")
     data_dir: Path = Field(Path(".headrace"), description="Where the embedded log and database keep their files.")
+    embedded_log_days: int = Field(
+        7, ge=1, le=36_500, description="Days that the embedded log keeps what every subscription has applied."
+    )
     partitions: int | None = Field(
         None,
         ge=1,

@@ -6,7 +6,7 @@ publish() ─┼─▶ queue ──▶ writer: everything that waits, in one sta
 publish() ─┘
 ```
 The writer's connection holds an advisory lock of the session, so no second process writes, and a process whose
-connection was lost cannot write until it has the lock again.
+connection was lost cannot write until it has the lock again. Old records leave by `embedded_retention`.
 """
 
 from __future__ import annotations
