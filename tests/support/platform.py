@@ -192,16 +192,33 @@ async def lag(runtime: Runtime, subscription: str) -> int:
 
 
 async def until_settled(runtime: Runtime, *subscriptions: str, seconds: float = 30.0) -> None:
-    """Return when the log is applied to its end, and no event waits in a lane."""
+    """Return when the log is applied to its end, no event waits in a lane, and what was emitted is in the log.
+
+    Name the subscriptions in the order of the flow: the ones that emit before the ones that take the emits.
+    """
 
     async def is_settled() -> bool:
         for subscription in subscriptions:
-            if await lag(runtime, subscription) != 0:
+            lanes = "select count(*) from headrace.lane where subscription = $1"
+            if await value(runtime, lanes, subscription) or await lag(runtime, subscription):
                 return False
-        sql = "select count(*) from headrace.lane where subscription = any($1::text[])"
-        return bool(await value(runtime, sql, list(subscriptions)) == 0)
+            if not await _has_emitted(runtime, subscription):
+                return False
+        return True
 
     await until(is_settled, f"{', '.join(subscriptions)}: lag is zero and no lane is left", seconds)
+
+
+async def _has_emitted(runtime: Runtime, subscription: str) -> bool:
+    """True where this process's owners know of every batch that Postgres has, and the log has all their emits."""
+    sql = "select topic, partition, sequence from headrace.claim where subscription = $1"
+    committed = {(row["topic"], row["partition"]): row["sequence"] for row in await fetch(runtime, sql, subscription)}
+    sources = [
+        source for worker in runtime.consumers[subscription].workers.values() for source in worker.sources.values()
+    ]
+    return all(
+        source.claim.sequence == committed[source.claim.source] and not source.relay.pending for source in sources
+    )
 
 
 def sample(runtime: Runtime, name: str, **labels: str) -> float:
