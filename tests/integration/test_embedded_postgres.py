@@ -27,7 +27,11 @@ _WRITER = Path(__file__).parents[1] / "support" / "embedded_writer.py"
 def _writer(folder: Path) -> Iterator[subprocess.Popen[str]]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
-        [sys.executable, str(_WRITER), str(folder)], stdout=subprocess.PIPE, text=True, env=environment
+        # -P: tests/support is not for import by its modules' bare names, which are the standard library's, too
+        [sys.executable, "-P", str(_WRITER), str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     try:
         yield process
