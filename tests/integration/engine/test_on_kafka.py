@@ -55,6 +55,23 @@ async def test_aborted_transactions_are_never_applied_and_leave_no_lag(
         assert (await pages(runtime))["a"] == list(range(1, 12))
 
 
+async def test_batch_across_records_that_nobody_sees_ends_behind_its_last_record(
+    database_url: str, topic_name: str, kafka: KafkaServer
+) -> None:
+    await kafka.create_topic(topic_name, 1)
+    for numbers, is_committed in ((range(1, 6), True), (range(100, 105), False), (range(6, 11), True)):
+        records = [noted(topic_name, "a", number) for number in numbers]
+        name = f"sender-{secrets.token_hex(4)}"
+        await produce_in_transaction(kafka.bootstrap, records, name=name, is_committed=is_committed)
+    async with running(notebook(settings_for(database_url, kafka.url, partitions=1), topic_name)) as runtime:
+        await until(lambda: _has_no_lag(runtime, kafka, topic_name), "the claim is behind the markers")
+        assert await pages(runtime) == {"a": list(range(1, 11))}
+        rows = await fetch(runtime, "select first_offset, next_offset, applied from headrace.ledger where applied > 0")
+        # 5 records and a marker, 5 aborted records and a marker, 5 records
+        assert [tuple(row) for row in rows] == [(0, 17, 10)]
+        assert await value(runtime, "select next_offset from headrace.claim") == 18
+
+
 async def test_open_transaction_is_waited_for_and_keeps_its_order(
     database_url: str, topic_name: str, kafka: KafkaServer
 ) -> None:
