@@ -104,6 +104,7 @@ class Runtime:
         Raises: ConfigurationError (the management port is taken; a declaration or a setting is wrong).
         """
         self.registry.complete()
+        check_subscriptions(self.settings, self.registry)
         self.health.not_ready(CONNECTING)
         self.management_port = self._management.start()
         logger.info("management port open", host=self.settings.management_host, port=self.management_port)
@@ -233,16 +234,16 @@ class Runtime:
         if self.settings.role == "ingest":
             return
         await try_to_tend(context)
-        self._tasks.append(asyncio.create_task(maintain_ledger(context), name="ledger"))
         served = [each for name, each in self.registry.subscriptions.items() if self.settings.runs(name)]
-        if self.settings.log == EMBEDDED:
-            cutting = keep_short(self.pool, served, self.settings.embedded_log_days)
-            self._tasks.append(asyncio.create_task(cutting, name="embedded log retention"))
         for subscription in served:
             if subscription.name not in self.consumers:
                 consumer = Consumer(context, subscription, infos[subscription.topics[0]].partitions)
                 self.consumers[subscription.name] = consumer
                 await consumer.start()
+        self._tasks.append(asyncio.create_task(maintain_ledger(context), name="ledger"))
+        if self.settings.log == EMBEDDED:
+            cutting = keep_short(self.pool, served, self.settings.embedded_log_days)
+            self._tasks.append(asyncio.create_task(cutting, name="embedded log retention"))
 
     async def _open_database(self) -> asyncpg.Pool[Any]:
         if self.settings.is_database_embedded:
@@ -283,6 +284,16 @@ class Runtime:
                 return
             self._wait("schema_too_old", f"the schema is at version {found}, not {expected}: run headrace migrate.")
             await asyncio.sleep(2.0)
+
+
+def check_subscriptions(settings: Settings, registry: Registry) -> None:
+    """Refuse names that nobody declared: they would run nothing, in silence. Raises: ConfigurationError."""
+    unknown = sorted(settings.subscription_names - registry.subscriptions.keys() - {"*"})
+    if unknown:
+        raise ConfigurationError(
+            f"HEADRACE_SUBSCRIPTIONS names {', '.join(unknown)}, but the service declares "
+            f"{', '.join(sorted(registry.subscriptions)) or 'no subscription'}; mend it, or write *."
+        )
 
 
 def new_log(settings: Settings, pool: asyncpg.Pool[Any] | None) -> Log:

@@ -256,8 +256,12 @@ class Settings(BaseSettings):
 
     def runs(self, subscription: str) -> bool:
         """True where this process runs the subscription."""
-        names = [name.strip() for name in self.subscriptions.split(",")]
-        return "*" in names or subscription in names
+        return "*" in self.subscription_names or subscription in self.subscription_names
+
+    @property
+    def subscription_names(self) -> set[str]:
+        """The names in HEADRACE_SUBSCRIPTIONS; `*` stands for all."""
+        return {name.strip() for name in self.subscriptions.split(",")}
 
 
 COMPONENTS: dict[str, type[BaseSettings]] = {

@@ -132,9 +132,12 @@ class Relay:
                 started_ns = time.time_ns()
                 try:
                     await self._log.publish(records)
-                except HeadraceError as error:
+                except Exception as error:  # whatever it is, the emits are committed and must leave
                     logger.warning(
-                        "emits wait", subscription=self._subscription, records=len(records), error=str(error)
+                        "emits wait",
+                        subscription=self._subscription,
+                        records=len(records),
+                        error=str(error) if isinstance(error, HeadraceError) else type(error).__name__,
                     )
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, 10.0)
