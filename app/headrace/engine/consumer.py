@@ -22,6 +22,9 @@ logger = get_logger("headrace.engine")
 WATCH_SECONDS = 1.0
 GAUGE_SECONDS = 5.0
 STUCK_RESTARTS = 3
+CLAIMED = """
+select topic, partition, next_offset from headrace.claim where subscription = $1 and partition = any($2::int[])
+"""
 PAUSED = "select paused from headrace.subscription where subscription = $1"
 
 
@@ -91,13 +94,17 @@ class Consumer:
     async def _stop_workers(self, numbers: Sequence[int], deadline_seconds: float) -> bool:
         """Stop the workers; one that another stop waits for as well is waited for, too."""
         workers = {number: self.workers[number] for number in numbers}
-        results = await asyncio.gather(*(worker.stop(deadline_seconds) for worker in workers.values()))
+        stops = (worker.stop(deadline_seconds) for worker in workers.values())
+        results = await asyncio.gather(*stops, return_exceptions=True)
         for number, worker in workers.items():
             if self.workers.pop(number, None) is None:
                 continue
             for source in worker.topic_partitions:
                 self._context.metrics.forget_partition(self._subscription.name, source.topic, source.partition)
-        return all(results)
+        for error in results:
+            if isinstance(error, BaseException):
+                logger.error("a worker's stop failed", subscription=self._subscription.name, exc_info=error)
+        return all(result is True for result in results)
 
     async def _watch(self) -> None:
         gauged_at = 0.0
@@ -121,9 +128,11 @@ class Consumer:
 
     async def _look_at_database(self) -> None:
         name, numbers = self._subscription.name, list(self.workers)
+        idle = {n: dict(w.next_offsets()) for n, w in self.workers.items() if w.pending_since_ms is None}
         async with self._context.connection() as connection:
             self._is_paused = bool(await connection.fetchval(PAUSED, name))
             replays = await connection.fetch(REPLAYS, name, numbers)
+            claims = await connection.fetch(CLAIMED, name, list(idle))
         self._context.metrics.subscription_paused.labels(subscription=name).set(self._is_paused)
         by_number: dict[int, list[Replay]] = {}
         for row in replays:
@@ -131,6 +140,16 @@ class Consumer:
         for number, worker in self.workers.items():
             worker.is_paused = self._is_paused
             worker.replays = by_number.get(number, [])
+        for topic, partition, next_offset in claims:
+            if next_offset < idle[partition].get(TopicPartition(topic, partition), 0):
+                await self._start_anew(partition)
+
+    async def _start_anew(self, number: int) -> None:
+        """The database went back (a backup, a topic that was accepted): found here although no event may come."""
+        worker = self.workers.get(number)
+        if worker is not None and worker.phase is Phase.RUNNING and worker.pending_since_ms is None:
+            logger.warning("the claim went back, claimed anew", subscription=self._subscription.name, partition=number)
+            await worker.restart()
 
     async def _count_dead_letters(self) -> None:
         name = self._subscription.name

@@ -57,6 +57,19 @@ async def test_claim_restored_from_a_backup_cannot_commit(
         assert sample(runtime, "claim_fenced_total") == 1
 
 
+async def test_owner_without_a_new_event_sees_that_its_claim_went_back(database_url: str, topic_name: str) -> None:
+    async with running(notebook(settings_for(database_url, partitions=1), topic_name), MemoryLog()) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1))
+        await until_settled(runtime, "notes")
+        backup = await _back_up(runtime, BACKED_UP)
+        await publish(runtime, noted(topic_name, "a", 2), noted(topic_name, "b", 1))
+        await until_settled(runtime, "notes")
+        await _restore(runtime, backup)
+        assert await pages(runtime) == {"a": [1]}
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": [1, 2], "b": [1]}
+
+
 async def test_first_of_two_owners_is_fenced_and_nothing_of_its_batch_is_seen(
     database_url: str, topic_name: str
 ) -> None:
