@@ -15,6 +15,7 @@ from headrace.runtime import Runtime
 from headrace.settings import Settings
 from tests.support.platform import (
     Notes,
+    client,
     fetch,
     notebook,
     noted,
@@ -51,6 +52,17 @@ async def test_key_with_a_nul_is_parked_then_a_dead_letter_and_the_rest_is_appli
         assert "invalid byte sequence" in letter[0]["error"]
         assert letter[0]["value"] == records[117].value
         assert sample(runtime, "events_parked_total") == 1
+
+
+async def test_key_with_a_nul_that_came_over_http_ends_as_a_dead_letter(database_url: str, topic_name: str) -> None:
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+        for page in ("a", NUL, "b"):
+            assert (await http.post("/events/noted", json={"page": page, "number": 1})).status_code == 202
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": [1], "b": [1]}
+        (letter,) = (await http.get("/dead-letters")).json()["dead_letters"]
+        assert (letter["reason"], letter["key"], letter["attempts"]) == ("gave_up", NUL, 2)
 
 
 async def test_state_with_a_nul_parks_its_event_and_nothing_else(database_url: str, topic_name: str) -> None:
