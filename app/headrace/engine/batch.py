@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
@@ -16,7 +16,7 @@ from headrace.engine.claim import Claim, Fingerprint
 from headrace.engine.collect import changed_states, collect_batch, collect_retry
 from headrace.engine.commit import BATCH, RETRY, Effects, count_attempts, write_effects
 from headrace.engine.context import EngineContext
-from headrace.engine.items import Item, Outcome
+from headrace.engine.items import PARKED, Item, Outcome
 from headrace.engine.lanes import HEADS, plain, records_of
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.read import RecordReader
@@ -29,6 +29,8 @@ from headrace.log.ports import Record
 from headrace.state.store import load
 
 T = TypeVar("T")
+Fate = tuple[Outcome, BaseException]
+"""What becomes of an event that is not run, and why."""
 
 INLINE_RECORDS = 64
 """A smaller batch is decoded and encoded on the event loop: a hop to a thread costs more."""
@@ -37,7 +39,7 @@ LANE_EVENTS = 100
 """The most events of one lane in one run."""
 
 FIRST_RECORDS, TARGET_SECONDS = 500, 1.0
-"""A batch begins small, doubles, and is cut to what takes a second: locks are short, and a stop waits for one batch."""
+"""A batch begins small, doubles, and ends after a second: locks are short, and a stop waits for one batch."""
 
 PATIENCE = 3
 """Failures in a row that Postgres, which answers, blames on itself: then the handlers' own SQL is at fault."""
@@ -70,7 +72,7 @@ class BatchProcessor:
         self.reader = RecordReader(subscription, context.registry.types, context.registry.decoders)
         self._engine = context.settings.engine
         self._limit = min(FIRST_RECORDS, self._engine.batch_records)
-        self.doomed: dict[tuple[str, int], tuple[Outcome, BaseException]] = {}
+        self.doomed: dict[tuple[str, int], Fate] = {}
         """Events by (topic, offset) that are not run again, with what becomes of them."""
         self._careful = False
         self._run: Run | None = None
@@ -79,10 +81,9 @@ class BatchProcessor:
         self._wants_transaction = any(h.signature.wants_transaction for h in subscription.handlers.values())
 
     @property
-    def running(self) -> Record | None:
-        """The record of the log whose handler runs now; None between runs and for a lane's."""
-        run = self._run
-        return run.current.record if run is not None and run.current is not None and not run.current.number else None
+    def running(self) -> Item | None:
+        """The item whose handler runs now; None between runs."""
+        return self._run.current if self._run is not None else None
 
     async def apply(self, source: Source, records: Sequence[Record]) -> None:
         """Apply the next records of the log, all of them, in one or more transactions.
@@ -99,14 +100,13 @@ class BatchProcessor:
 
             def build(chunk: Sequence[Record] = chunk) -> list[Item]:
                 items = self.reader.read(chunk, self._memory.windows[topic].ids)
-                for item in items:
-                    if item.record.offset in doomed and item.outcome is Outcome.READY:
-                        item.failed(*doomed[item.record.offset])
+                if doomed:
+                    _doom(items, doomed)
                 return items
 
             started = time.perf_counter()
             try:
-                await self._transact(source, BATCH, build, chunk[-1].offset + 1, Fingerprint.of(chunk[-1]))
+                count = await self._transact(source, BATCH, build, chunk[-1].offset + 1, Fingerprint.of(chunk[-1]))
             except DataRefusedError as error:
                 self._reporter.rerun("handler", error)
                 if len(chunk) == 1:
@@ -115,11 +115,11 @@ class BatchProcessor:
                     doomed[offset] = (Outcome.GAVE_UP if offset in doomed else Outcome.DATA_REFUSED, cause)
                 self._limit = max(1, len(chunk) // 2)
                 continue
-            pending = pending[len(chunk) :]
-            self._adapt(len(chunk), time.perf_counter() - started)
+            pending = pending[count:]
+            self._adapt(count, time.perf_counter() - started)
 
     def _adapt(self, records: int, seconds: float) -> None:
-        """Let a batch last about a second at most, however slow its handlers are."""
+        """Take as many records as the handlers do in a second: more would be read in vain."""
         if seconds > TARGET_SECONDS:
             self._limit = max(1, int(records * TARGET_SECONDS / seconds))
         else:
@@ -182,8 +182,11 @@ class BatchProcessor:
         build: Callable[[], list[Item]],
         next_offset: int,
         last: Fingerprint | None,
-    ) -> None:
-        """Do one batch until it is committed. Raises: DataRefusedError, FencedError."""
+    ) -> int:
+        """Do one batch until it, or as much of it as takes a second, is committed; return how many items that was.
+
+        Raises: DataRefusedError, FencedError.
+        """
         claim, delay, failures = source.claim, 0.05, 0
         started = time.time_ns()
         while True:
@@ -223,7 +226,7 @@ class BatchProcessor:
             calls = self._run.calls if self._run is not None else []
             span = self._reporter.committed(claim, effects, calls, started, commit_ns)
             self._committed(source, effects, sequence, span)
-            return
+            return len(effects.items)
 
     async def _attempt(self, source: Source, effects: Effects, sequence: int) -> int:
         context, items = self._context, effects.items
@@ -244,6 +247,7 @@ class BatchProcessor:
             timeout_seconds=self._engine.batch_seconds,
             observe=self._reporter.handled,
             tracing=context.tracing,
+            target_seconds=TARGET_SECONDS,
         )
         if self._wants_transaction:
             async with context.connection() as connection, connection.transaction(isolation="read_committed"):
@@ -328,4 +332,21 @@ class BatchProcessor:
         return await asyncio.get_running_loop().run_in_executor(self._context.executor, function)
 
 
-KILLED = "the process died each time while this event was being handled (out of memory, or a crash in native code)."
+def _doom(items: Sequence[Item], doomed: Mapping[int, Fate]) -> None:
+    """Give the events, by offset, their fate; what follows a parked one of its key waits behind it."""
+    parked: set[str | None] = set()
+    for item in items:
+        if item.outcome is not Outcome.READY:
+            continue
+        if item.record.offset in doomed:
+            item.failed(*doomed[item.record.offset])
+            if item.outcome in PARKED:
+                parked.add(item.key)
+        elif item.key in parked:
+            item.outcome = Outcome.BEHIND_KEY
+
+
+KILLED = (
+    "the process died each time while this event was being handled (out of memory, or a crash in native code), "
+    "or its handler did not return."
+)

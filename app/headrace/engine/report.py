@@ -33,7 +33,7 @@ class Reporter:
         subscription: Subscription,
         partition: int,
         partitions: int,
-        waiting: Callable[[], None],
+        touch: Callable[[], None],
     ) -> None:
         self._context = context
         self._metrics = context.metrics
@@ -41,7 +41,7 @@ class Reporter:
         self._name = subscription.name
         self._partition = partition
         self._partitions = partitions
-        self._is_waiting = waiting
+        self._touch = touch
         self._verified: set[str] = set()
         self._children: dict[tuple[str, ...], Any] = {}
         self._logger = logger.bind(subscription=self._name, partition=partition)
@@ -61,7 +61,7 @@ class Reporter:
 
     def waiting(self, error: BaseException) -> None:
         """Postgres is away; the batch waits."""
-        self._is_waiting()
+        self._touch()
         self._logger.warning("waiting for the database", error=str(error))
 
     def resolved(self, committed: bool) -> None:
@@ -87,6 +87,7 @@ class Reporter:
         self, claim: Claim, effects: Effects, calls: Sequence[Call], started_ns: int, commit_ns: int
     ) -> Span | None:
         """A batch is committed. Returns its span, where it is kept."""
+        self._touch()
         if not effects.items:
             return None
         ended_ns = time.time_ns()

@@ -4,11 +4,15 @@ The first run is quick: handlers change the states in place, and nothing is kept
 handler raises, everything is undone and the batch runs again with care: each event's states are copied before its
 handler runs (and a savepoint is set where it has a Transaction), so that a failing event is taken out alone, and the
 later events of its key wait behind it. Synchronous handlers run in a thread, one hop for a whole run of them.
+
+A run ends early where its handlers take long: what it did not come to is another run's. So slow handlers hold no lock
+for long, and a thread that nobody waits for any more ends with the handler it is in.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Executor
@@ -54,6 +58,7 @@ class Run:
         timeout_seconds: float,
         observe: Observe,
         tracing: Tracing,
+        target_seconds: float = math.inf,
     ) -> None:
         self.items = items
         self.emitter = emitter
@@ -63,13 +68,19 @@ class Run:
         self._failed: set[str] = set()
         self._careful = careful
         self._timeout = timeout_seconds
+        self._target = target_seconds
+        self._ends_at: float | None = None
+        self.written: dict[tuple[str, str], bytes] = {}
+        """JSON by (state, key), of a careful run: nothing that happens later can spoil what could be written."""
         self._observe = observe
         self._tracing = tracing
         self.calls: list[Call] = []
         """Handler calls that deserve a span."""
 
     async def execute(self, executor: Executor, connection: asyncpg.Connection[Any] | None) -> None:
-        """Run every READY item; afterwards each is APPLIED, HANDLER_ERROR or BEHIND_KEY.
+        """Run READY items for about `target_seconds`, in order and one at least.
+
+        Each that it came to is APPLIED, HANDLER_ERROR or BEHIND_KEY afterwards; the others are READY still.
 
         Raises: HandlerFailedError (quick run only); StateUnavailableError when Postgres failed under a handler.
         """
@@ -82,10 +93,11 @@ class Run:
                 await self._run_async(list(group), connection)
             else:
                 await asyncio.get_running_loop().run_in_executor(executor, self._run_sync, list(group))
+        self.emitter.cause = None
 
     @property
     def current(self) -> Item | None:
-        """The item whose handler runs, or ran last."""
+        """The item whose handler runs; None before and after."""
         return self.emitter.cause
 
     def touched(self) -> dict[str, set[str]]:
@@ -101,6 +113,8 @@ class Run:
         emitter, held, failed, entries_of = self.emitter, self._held, self._failed, self._entries_of
         clock, calls, is_traced = time.perf_counter, 0, self._tracing.enabled
         for item in items:
+            if self._is_over(clock()):
+                return
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
             if key in held or key in failed:
@@ -121,7 +135,7 @@ class Run:
                     if returned is not None:
                         self._emit_returned(returned)
                 if self._careful:
-                    self._check(handler, states)
+                    self._write(handler, key, states)
             except BaseException as error:  # nobody cancels a thread: whatever comes out is the handler's
                 self._fail(item, handler, error, saved, started)
                 continue
@@ -138,8 +152,19 @@ class Run:
         if not is_done:
             raise RuntimeError(SWALLOWED)
 
+    def _is_over(self, now: float) -> bool:
+        """True where the run is to end; its time begins with the first item, however long that waited for a thread."""
+        if self._ends_at is None:
+            self._ends_at = now + self._target
+            return False
+        return now > self._ends_at
+
     async def _run_async(self, items: Sequence[Item], connection: asyncpg.Connection[Any] | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         for item in items:
+            if self._is_over(time.perf_counter()):
+                return
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
             if key in self._held or key in self._failed:
@@ -156,14 +181,14 @@ class Run:
                 async with _savepoint(connection if self._careful and handler.signature.wants_transaction else None):
                     await self._await_handler(item, handler, states, transaction)
                 if self._careful:
-                    self._check(handler, states)
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                self._fail(item, handler, error, saved, started)
-                continue
-            except (Exception, SystemExit) as error:
+                    self._write(handler, key, states)
+                if task.cancelling():
+                    raise asyncio.CancelledError  # the handler swallowed it
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:
+                if task.cancelling():
+                    raise asyncio.CancelledError from error
                 if transaction is not None and transaction.unavailable is not None:
                     raise transaction.unavailable from error
                 self._fail(item, handler, error, saved, started)
@@ -188,10 +213,13 @@ class Run:
     def _save(self, handler: Handler, states: Sequence[Any]) -> list[Any]:
         return [self._caches[name].state.copy(value) for name, value in zip(handler.state_names, states, strict=True)]
 
-    def _check(self, handler: Handler, states: Sequence[Any]) -> None:
+    def _write(self, handler: Handler, key: str, states: Sequence[Any]) -> None:
         """Raise here, where one event is at fault, what writing the states would raise for the whole batch."""
-        for name, value in zip(handler.state_names, states, strict=True):
-            self._caches[name].state.encode(value)
+        written = {
+            (name, key): self._caches[name].state.encode(value)
+            for name, value in zip(handler.state_names, states, strict=True)
+        }
+        self.written |= written
 
     def _called(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
         self._observe(handler, seconds)

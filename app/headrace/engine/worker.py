@@ -9,11 +9,11 @@ from contextlib import suppress
 from enum import Enum
 
 from headrace.emits.relay import Relay
-from headrace.engine.batch import LANE_EVENTS, BatchProcessor, Source
+from headrace.engine.batch import LANE_EVENTS, BatchProcessor, Fate, Source
 from headrace.engine.claim import claim, release
 from headrace.engine.context import EngineContext
 from headrace.engine.continuity import check_bounds, check_fingerprint, resume_at
-from headrace.engine.items import Outcome
+from headrace.engine.items import Item, Outcome
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.replay import Replay, take_replays
 from headrace.engine.report import Reporter
@@ -62,10 +62,12 @@ class Worker:
         self.sources: dict[str, Source] = {}
         self.replays: list[Replay] = []
         self._offsets: dict[TopicPartition, int] = {}
-        self._reporter = Reporter(context, subscription, partition, partitions, waiting=self.touch)
+        self._reporter = Reporter(context, subscription, partition, partitions, touch=self.touch)
         self._reader: Reader | None = None
         self._processor: BatchProcessor | None = None
-        self._doomed: dict[tuple[str, int], tuple[Outcome, BaseException]] = {}
+        self._doomed: dict[tuple[str, int], Fate] = {}
+        self._hung: set[str] = set()
+        """Keys whose lane's head did not return: the other keys have a turn before it runs again."""
         self._cautious_until = 0.0
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -99,6 +101,7 @@ class Worker:
         if not done:
             task.cancel()
             await asyncio.wait({task})
+        if task.cancelled() or task.exception() is not None:  # by us, or by a restart that this stop has overtaken
             await self._release()
         return bool(done)
 
@@ -108,13 +111,21 @@ class Worker:
         if task is None or self._stopping.is_set():
             return
         if self._processor is not None and (hung := self._processor.running) is not None:
-            seconds = self._context.settings.engine.stuck_seconds
-            error = HandlerError(f"the handler did not return for {seconds:g} seconds.", "")
-            self._doomed[hung.topic, hung.offset] = (Outcome.HANDLER_ERROR, error)
+            self._blame(hung)
         task.cancel()
         await asyncio.wait({task})
         if not self._stopping.is_set():
             self.start()
+
+    def _blame(self, hung: Item) -> None:
+        """Keep the event from holding the partition up again: one of the log is parked, one of a lane waits."""
+        if hung.number:
+            assert hung.key is not None
+            self._hung.add(hung.key)
+            return
+        seconds, record = self._context.settings.engine.stuck_seconds, hung.record
+        error = HandlerError(f"the handler did not return for {seconds:g} seconds.", "")
+        self._doomed[record.topic, record.offset] = (Outcome.HANDLER_ERROR, error)
 
     def touch(self) -> None:
         """Note that the worker gets on, or waits for a good reason; see `last_progress`."""
@@ -194,6 +205,9 @@ class Worker:
                 self.sources[source.topic] = Source(held, relay)
                 await memory.load_window(connection, name, source, held.sequence)
             await memory.lanes.load(connection, name, self._partition)
+        for key in self._hung & memory.lanes.by_key.keys():
+            memory.lanes.by_key[key].due = time.time() + context.settings.engine.stuck_seconds
+        self._hung.clear()
         self.memory = memory
         bounds = await self._check_bounds(bounds)
         for held_source in self.sources.values():

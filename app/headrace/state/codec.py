@@ -15,7 +15,7 @@ from headrace.errors import ConfigurationError
 class StateType:
     """One state of a subscription: its name (the class's, in lower case), and its JSON form."""
 
-    __slots__ = ("copy", "create", "decode", "encode", "model", "name")
+    __slots__ = ("create", "decode", "encode", "model", "name")
 
     def __init__(self, model: type[Any]) -> None:
         self.model = model
@@ -26,17 +26,13 @@ class StateType:
         """JSON bytes -> value."""
         self.encode: Callable[[Any], bytes]
         """Value -> JSON bytes."""
-        self.copy: Callable[[Any], Any]
-        """A value that shares nothing with the given one."""
         if issubclass(model, BaseModel):
             validator, serializer = model.__pydantic_validator__, model.__pydantic_serializer__
             self.decode = validator.validate_json
             self.encode = serializer.to_json
-            self.copy = lambda value: value.model_copy(deep=True)
         elif issubclass(model, msgspec.Struct):
             self.decode = msgspec.json.Decoder(model).decode
             self.encode = msgspec.json.encode
-            self.copy = deepcopy
         else:
             raise ConfigurationError(
                 f"State[{model.__name__}]: a state is a pydantic.BaseModel or a msgspec.Struct; "
@@ -49,3 +45,10 @@ class StateType:
                 f"State[{model.__name__}]: {model.__name__}() must work, since a new key starts from it: "
                 "give every field a default."
             ) from error
+
+    def copy(self, value: Any) -> Any:
+        """Return a value that shares nothing with the given one; one with a part that has no copy goes through JSON."""
+        try:
+            return deepcopy(value)
+        except Exception:
+            return self.decode(self.encode(value))

@@ -1,0 +1,194 @@
+"""What a run did becomes what is written: nothing twice, nothing lost, in order."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from pydantic import BaseModel
+
+from headrace import Event, State
+from headrace.emits.emitter import Emitter
+from headrace.engine.collect import changed_states, collect_batch, collect_retry
+from headrace.engine.commit import BATCH, RETRY, Effects
+from headrace.engine.items import Item, Outcome
+from headrace.engine.lanes import Lane, Lanes
+from headrace.engine.run import Run
+from headrace.envelope import Envelope
+from headrace.errors import HandlerError
+from headrace.handlers.subscription import Subscription
+from headrace.log.ports import StoredRecord
+from headrace.settings import EngineSettings
+from headrace.state.cache import StateCache
+from headrace.telemetry.tracing import Tracing
+
+APPLIED, FAILED, BEHIND, READY = Outcome.APPLIED, Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.READY
+
+
+def test_what_is_applied_or_parked_is_seen_and_a_dead_letter_may_come_again() -> None:
+    items = [_item(0, "a", APPLIED), _item(1, "b", FAILED), _item(2, "c", Outcome.SCHEMA), _item(3, "b", BEHIND)]
+    effects = _collected(items, _lanes())
+    assert effects.identities == [b"0", b"1", b"3"]
+    assert [(item.key, attempts) for item, attempts in effects.dead] == [("c", 1)]
+
+
+def test_parked_events_are_numbered_behind_all_that_waits_and_open_a_lane_once() -> None:
+    lanes = _lanes(held=Lane(due=0.0, since=0.0, attempts=4, events=7, error="older"))
+    lanes.next_number = 8
+    items = [_item(0, "b", FAILED), _item(1, "held", BEHIND), _item(2, "b", BEHIND), _item(3, "a", APPLIED)]
+    effects = _collected(items, lanes)
+    assert [(item.key, item.number) for item in effects.parked] == [("b", 8), ("held", 9), ("b", 10)]
+    assert list(effects.lanes) == ["b"], "a lane that is there keeps its attempts and its error"
+    assert (effects.lanes["b"].attempts, effects.lanes["b"].error) == (1, "offset 0")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempts"),
+    [(FAILED, 1), (Outcome.DATA_REFUSED, 0), (Outcome.PROCESS_KILLED, 4)],
+    ids=["ran once", "never ran to its end", "has one last run"],
+)
+def test_new_lane_knows_the_runs_that_its_head_has_had(outcome: Outcome, attempts: int) -> None:
+    effects = _collected([_item(0, "a", outcome)], _lanes())
+    assert effects.lanes["a"].attempts == attempts
+
+
+def test_batch_ends_before_the_first_event_that_the_run_did_not_come_to() -> None:
+    items = [
+        _item(3, "a", APPLIED),
+        _item(5, "b", FAILED),
+        _item(6, "b", Outcome.DUPLICATE_ID),
+        _item(9, "a", READY),
+        _item(10, "c", Outcome.SCHEMA),
+        _item(11, "b", BEHIND),
+    ]
+    effects = _collected(items, _lanes())
+    assert [item.record.offset for item in effects.items] == [3, 5, 6]
+    assert effects.next_offset == 9
+    assert effects.last is not None and effects.last.offset == 6
+    assert (effects.dead, effects.identities) == ([], [b"3", b"5"])
+
+
+def test_batch_that_was_run_to_its_end_stays_as_it_is() -> None:
+    effects = _collected([_item(0, "a", APPLIED), _item(1, "a", Outcome.UNHANDLED)], _lanes())
+    assert (effects.next_offset, effects.last, len(effects.items)) == (100, None, 2)
+
+
+def test_lane_is_closed_when_its_last_event_has_left() -> None:
+    lanes = _lanes(a=Lane(due=0.0, since=0.0, attempts=2, events=2))
+    effects = _retried([_item(0, "a", APPLIED), _item(1, "a", APPLIED)], lanes)
+    assert (effects.closed, effects.lanes) == (["a"], {})
+    assert [item.record.offset for item in effects.released] == [0, 1]
+
+
+def test_head_that_fails_again_waits_longer_and_what_ran_before_it_has_left() -> None:
+    lanes = _lanes(a=Lane(due=0.0, since=1.0, attempts=3, events=9))
+    effects = _retried([_item(0, "a", APPLIED), _item(1, "a", FAILED), _item(2, "a", BEHIND)], lanes)
+    after = effects.lanes["a"]
+    assert [item.record.offset for item in effects.released] == [0]
+    assert (after.events, after.attempts, after.since, after.error) == (8, 1, 1.0, "offset 1")
+    assert after.due > time.time()
+
+
+def test_head_is_given_up_on_at_the_last_attempt_and_its_follower_is_due_at_once() -> None:
+    lanes = _lanes(a=Lane(due=0.0, since=1.0, attempts=5, events=3))
+    effects = _retried([_item(0, "a", FAILED), _item(1, "a", BEHIND)], lanes)
+    assert [(item.outcome, attempts) for item, attempts in effects.dead] == [(Outcome.GAVE_UP, 5)]
+    assert (effects.lanes["a"].events, effects.lanes["a"].attempts) == (2, 0)
+    assert effects.lanes["a"].due <= time.time()
+
+
+def test_lane_that_the_run_did_not_come_to_has_lost_no_attempt() -> None:
+    lanes = _lanes(a=Lane(due=0.0, since=0.0, attempts=1, events=1), b=Lane(due=0.0, since=0.0, attempts=3, events=2))
+    effects = _retried([_item(0, "a", APPLIED), _item(1, "b", READY), _item(2, "b", READY)], lanes)
+    assert effects.closed == ["a"]
+    assert (effects.lanes["b"].attempts, effects.lanes["b"].events) == (2, 2)
+    assert effects.lanes["b"].due <= time.time()
+    assert [item.record.offset for item in effects.items] == [0]
+
+
+def test_lane_that_was_left_in_its_middle_goes_on_with_a_fresh_head() -> None:
+    lanes = _lanes(a=Lane(due=0.0, since=0.0, attempts=3, events=3))
+    effects = _retried([_item(0, "a", APPLIED), _item(1, "a", READY), _item(2, "a", READY)], lanes)
+    assert (effects.lanes["a"].attempts, effects.lanes["a"].events) == (0, 2)
+    assert [item.record.offset for item in effects.released] == [0]
+
+
+class Kept(BaseModel):
+    number: int = 0
+
+
+class Noted(Event, type="noted", topic="pages", key="page"):
+    page: str
+    number: int
+
+
+async def test_states_are_written_where_they_differ_sorted_and_one_version_on() -> None:
+    cache, run = await _run({"b": 2, "a": 1, "same": 0}, careful=False)
+    cache.entries["b"].version, cache.entries["b"].raw = 6, b'{"number":1}'
+    cache.entries["same"].raw = b'{"number":0}'
+    assert changed_states({"kept": cache}, run) == {"kept": [("a", 1, '{"number":1}'), ("b", 7, '{"number":2}')]}
+
+
+async def test_state_of_a_careful_run_is_written_as_it_was_when_its_handler_was_done() -> None:
+    cache, run = await _run({"a": 1}, careful=True)
+    cache.entries["a"].value.number = object()
+    assert changed_states({"kept": cache}, run) == {"kept": [("a", 1, '{"number":1}')]}
+
+
+async def _run(numbers: dict[str, int], *, careful: bool) -> tuple[StateCache, Run]:
+    subscription = Subscription("notes")
+
+    @subscription.on(Noted)
+    def note(event: Noted, kept: State[Kept]) -> None:
+        kept.number = event.number
+
+    cache = StateCache(subscription.states["kept"], 10)
+    items = [_item(offset, page, READY) for offset, page in enumerate(numbers)]
+    for item in items:
+        assert item.key is not None
+        cache.put(item.key, b"", 0)
+        item.handler = subscription.handlers["noted"]
+        item.event = Noted(page=item.key, number=numbers[item.key])
+    run = Run(
+        items,
+        {"kept": cache},
+        held=frozenset(),
+        emitter=Emitter("notebook", "notes", {}, 1_000),
+        careful=careful,
+        timeout_seconds=1.0,
+        observe=lambda handler, seconds: None,
+        tracing=Tracing(service="notebook"),
+    )
+    with ThreadPoolExecutor(1) as executor:
+        await run.execute(executor, None)
+    return cache, run
+
+
+def _lanes(**by_key: Lane) -> Lanes:
+    lanes = Lanes(EngineSettings(retry_attempts=5))
+    lanes.by_key = by_key
+    return lanes
+
+
+def _collected(items: list[Item], lanes: Lanes) -> Effects:
+    effects = Effects(BATCH, items, 100, None)
+    collect_batch(effects, lanes)
+    return effects
+
+
+def _retried(items: list[Item], lanes: Lanes) -> Effects:
+    effects = Effects(RETRY, items, 100, None)
+    collect_retry(effects, lanes)
+    return effects
+
+
+def _item(offset: int, key: str, outcome: Outcome) -> Item:
+    record = StoredRecord(
+        topic="pages", partition=0, offset=offset, timestamp=0, key=key.encode(), value=b"{}", headers=()
+    )
+    envelope = Envelope(id=str(offset), source="/tests", type="noted")
+    item = Item(record, outcome, envelope, key=key, identity=str(offset).encode())
+    if outcome in (FAILED, Outcome.DATA_REFUSED, Outcome.PROCESS_KILLED):
+        item.error = HandlerError(f"offset {offset}", "note")
+    return item
