@@ -41,7 +41,7 @@ class Consumer:
         self._is_stopping = False
         self._watcher: asyncio.Task[None] | None = None
         self._revoked_at: float | None = None
-        self._is_paused = False
+        self._is_paused = True  # until Postgres was asked
         self._dead_reasons: set[str] = set()
         self.workers: dict[int, Worker] = {}
 
@@ -214,7 +214,12 @@ class Consumer:
         )
 
     async def _restart_if_stuck(self, number: int, worker: Worker, lag: int, position: int) -> None:
-        """Lag and no progress: whatever the client says, it is made anew; three times in vain and the process goes."""
+        """Lag and no progress: whatever the client says, it is made anew; three times in vain and the process goes.
+
+        A refused partition waits for a person, one whose claim was lost for the group: neither is stuck.
+        """
+        if worker.phase in (Phase.REFUSED, Phase.FENCED):
+            return
         at, times = self._restarts.get(number, (position, 0))
         if at != position:
             times = 0
