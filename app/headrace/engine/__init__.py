@@ -28,8 +28,8 @@ another owner: stop at once.
 stands is refused: it stays unowned, readiness says why, all others flow.
 
 **Nothing stops a partition.** A handler that hangs is found by the watch (no progress for `stuck_seconds`) and its
-event is parked; one that kills the process is found by the claim's count of deaths. Batches adapt to what takes a
-second, so that slow handlers hold no lock for long. A living process takes its name out of its claims however a worker
+event is parked; one that kills the process is found by the claim's count of deaths. Batches adapt to what takes two
+seconds, so that slow handlers hold no lock for long. A living process takes its name out of its claims however a worker
 ends, so that only deaths are counted as deaths.
 
 **Assumed**: one Worker per partition number does one thing at a time, so that a partition's batches, retries and

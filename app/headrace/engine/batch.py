@@ -38,8 +38,8 @@ INLINE_RECORDS = 64
 LANE_EVENTS = 100
 """The most events of one lane in one run."""
 
-FIRST_RECORDS, TARGET_SECONDS = 500, 1.0
-"""A batch begins small, doubles, and ends after a second: locks are short, and a stop waits for one batch."""
+FIRST_RECORDS, TARGET_SECONDS = 1_000, 2.0
+"""A batch begins small, doubles, and ends after two seconds: locks are short, and a stop waits for one batch."""
 
 PATIENCE = 3
 """Failures in a row that Postgres, which answers, blames on itself: then the handlers' own SQL is at fault."""
@@ -119,7 +119,7 @@ class BatchProcessor:
             self._adapt(count, time.perf_counter() - started)
 
     def _adapt(self, records: int, seconds: float) -> None:
-        """Take as many records as the handlers do in a second: more would be read in vain."""
+        """Take as many records as the handlers do in that time: more would be read in vain."""
         if seconds > TARGET_SECONDS:
             self._limit = max(1, int(records * TARGET_SECONDS / seconds))
         else:
