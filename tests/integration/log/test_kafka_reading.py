@@ -92,7 +92,11 @@ async def test_the_end_is_the_last_stable_offset_while_a_transaction_is_open(
     async with kafka_log(kafka.url) as log:
         assert await log.bounds([partition]) == {partition: Bounds(0, 0)}
         await asyncio.to_thread(producer.commit_transaction)
-        assert await log.bounds([partition]) == {partition: Bounds(0, 2)}
+
+        async def is_committed() -> bool:
+            return await log.bounds([partition]) == {partition: Bounds(0, 2)}
+
+        await until(is_committed, "the marker, which follows the commit's answer, is in the log")
 
 
 async def test_what_retention_deleted_is_named(kafka: KafkaServer, topic_name: str) -> None:
