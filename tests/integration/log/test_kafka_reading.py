@@ -38,7 +38,12 @@ async def test_an_aborted_transaction_is_never_read_and_leaves_no_lag(kafka: Kaf
         await asyncio.to_thread(producer.commit_transaction if is_kept else producer.abort_transaction)
 
     async with kafka_log(kafka.url) as log:
-        end = (await log.bounds([partition]))[partition].end
+        end = 4 * (3 + 1)  # each transaction ends with a marker
+
+        async def is_decided() -> bool:
+            return (await log.bounds([partition]))[partition].end == end
+
+        await until(is_decided, "the last marker, which follows the abort's answer, is in the log")
         reader = await log.reader({partition: 0})
         found: list[Record] = []
 
@@ -50,7 +55,6 @@ async def test_an_aborted_transaction_is_never_read_and_leaves_no_lag(kafka: Kaf
         await reader.close()
 
     assert values(found) == [0, 1, 2, 20, 21, 22]
-    assert end == 4 * (3 + 1)  # each transaction ends with a marker
 
 
 async def test_a_reader_opened_within_an_aborted_transaction_passes_it(kafka: KafkaServer, topic_name: str) -> None:
