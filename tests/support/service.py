@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,6 +33,7 @@ class Service:
         self._settings = dict(settings)
         self._log = folder / f"service-{self.port}.log"
         self._process: asyncio.subprocess.Process | None = None
+        self._temporary: Path | None = None
 
     @property
     def output(self) -> str:
@@ -50,10 +53,13 @@ class Service:
 
     async def start(self, *, ready: bool = True) -> None:
         """Start it; return when it is ready, if asked to."""
+        if self._temporary is None:  # short, for sockets; what a killed service leaves there goes with stop()
+            self._temporary = Path(tempfile.mkdtemp(prefix="headrace-test-"))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")} | {
             "PYTHONPATH": f"{ROOT / 'app'}:{ROOT}",
             "HEADRACE_DATA_DIR": str(self._folder / "data"),
             "HEADRACE_MANAGEMENT_PORT": str(self.management_port),
+            "TMPDIR": str(self._temporary),
             **self._settings,
         }
         command = ["-m", "headrace", "run", self._app, "--role", self._role, "--port", str(self.port)]
@@ -101,6 +107,9 @@ class Service:
         if self._process is not None and self._process.returncode is None:
             self.resume()
             await self._end(signal.SIGKILL)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
 
     async def _end(self, number: signal.Signals) -> int:
         assert self._process is not None

@@ -196,11 +196,17 @@ class EmbeddedPostgres:
                 shutil.rmtree(lines[4], ignore_errors=True)
 
     def _choose_socket_folder(self, identity: str) -> Path:
-        folder = self._data_dir / "socket"
+        folder, note = self._data_dir / "socket", self._data_dir / "socket-folder"
+        if note.exists():  # of a platform that was killed
+            left = Path(note.read_text())
+            if left.name.startswith(_TEMPORARY_SOCKET):
+                shutil.rmtree(left, ignore_errors=True)
+            note.unlink()
         if _SOCKET_FOLDER.fullmatch(str(folder)) and str(folder).isascii():
             folder.mkdir(mode=0o700)
         else:
             folder = self._temporary_socket = Path(tempfile.mkdtemp(prefix=_TEMPORARY_SOCKET))
+            note.write_text(str(folder))
         give(folder, identity)
         return folder
 
