@@ -21,7 +21,7 @@ from headrace.engine.lanes import HEADS, plain, records_of
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.read import RecordReader
 from headrace.engine.report import Reporter
-from headrace.engine.run import HandlerFailedError, Run
+from headrace.engine.run import HandlerFailedError, Run, keys_by_state
 from headrace.engine.trace import trace_fenced
 from headrace.errors import ConflictError, DataRefusedError, FencedError, HandlerError, StateUnavailableError
 from headrace.handlers.subscription import Subscription
@@ -267,11 +267,7 @@ class BatchProcessor:
         return time.time_ns()
 
     async def _load_states(self, items: Sequence[Item]) -> None:
-        keys: dict[str, set[str]] = {name: set() for name in self._memory.caches}
-        for handler, key in {(item.handler, item.key) for item in items if item.outcome is Outcome.READY}:
-            if handler is not None and key is not None:
-                for name in handler.state_names:
-                    keys[name].add(key)
+        keys = keys_by_state(items, Outcome.READY, self._memory.caches)
         missing = {name: cache.missing(keys[name]) for name, cache in self._memory.caches.items()}
         if any(missing.values()):
             async with self._context.connection() as connection:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from itertools import groupby
@@ -102,12 +102,7 @@ class Run:
 
     def touched(self) -> dict[str, set[str]]:
         """Return the keys whose state a handler was given, by state."""
-        keys: dict[str, set[str]] = {name: set() for name in self._caches}
-        for handler, key in {(item.handler, item.key) for item in self.items if item.outcome is Outcome.APPLIED}:
-            if handler is not None and key is not None:
-                for name in handler.state_names:
-                    keys[name].add(key)
-        return keys
+        return keys_by_state(self.items, Outcome.APPLIED, self._caches)
 
     def _run_sync(self, items: Sequence[Item]) -> None:
         emitter, held, failed, entries_of = self.emitter, self._held, self._failed, self._entries_of
@@ -265,6 +260,16 @@ class Run:
             return
         for event in returned if isinstance(returned, (list, tuple)) or _is_iterator(returned) else (returned,):
             self.emitter(event)
+
+
+def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]) -> dict[str, set[str]]:
+    """Return the keys whose state the items' handlers take, by state, of the items with that outcome."""
+    keys: dict[str, set[str]] = {name: set() for name in states}
+    for handler, key in {(item.handler, item.key) for item in items if item.outcome is outcome}:
+        if handler is not None and key is not None:
+            for name in handler.state_names:
+                keys[name].add(key)
+    return keys
 
 
 def text_of(error: BaseException) -> str:

@@ -7,7 +7,7 @@ its claim, in Postgres.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -142,9 +142,6 @@ class AssignmentListener(Protocol):
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """The partitions that are this process's from now on (all of them). Returns at once."""
         ...
-
-
-Connected = Callable[[], Awaitable[None]]
 
 
 class Log(Protocol):
