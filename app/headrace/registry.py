@@ -48,7 +48,7 @@ class Registry:
         """Declare a subscription. Raises: ConfigurationError (bad or taken name)."""
         if name in self.subscriptions:
             raise ConfigurationError(f"the subscription {name!r} is declared twice; give one another name.")
-        subscription = self.subscriptions[name] = Subscription(name, start)
+        subscription = self.subscriptions[name] = Subscription(name, start, service=self.service)
         return subscription
 
     def complete(self) -> None:

@@ -27,7 +27,6 @@ from typing import Any
 
 import asyncpg
 
-from headrace.collector import tune_collector
 from headrace.database.embedded import EmbeddedPostgres
 from headrace.database.migrate import expected_version, migrate, schema_version
 from headrace.database.pool import open_pool
@@ -36,6 +35,7 @@ from headrace.engine.context import EngineContext
 from headrace.engine.maintenance import maintain_ledger, try_to_tend
 from headrace.engine.topics import check_known, check_partitions, ensure_topics
 from headrace.errors import ConfigurationError, StateError, StateUnavailableError, TransportError
+from headrace.garbage import tune_garbage_collection
 from headrace.log.embedded import EmbeddedLog
 from headrace.log.embedded_retention import keep_short
 from headrace.log.kafka import KafkaLog
@@ -108,7 +108,7 @@ class Runtime:
         self.health.not_ready(CONNECTING)
         self.management_port = self._management.start()
         logger.info("management port open", host=self.settings.management_host, port=self.management_port)
-        tune_collector()
+        tune_garbage_collection()
         self._monitor = LoopMonitor(
             asyncio.get_running_loop(), self.metrics, self.health, _handler_names(self.registry)
         )

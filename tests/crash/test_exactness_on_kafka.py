@@ -62,7 +62,7 @@ async def test_every_event_is_applied_once_while_workers_die_sleep_and_leave(
             await until(lambda: _applied(pool, RECORDS), "all records applied", 120)
             await until(lambda: _alerts_settled(pool, server), "all alerts applied", 60)
 
-            assert await lag(server.bootstrap, pool, "wallets", PARTITIONS) == 0
+            assert await lag(server.bootstrap, pool, "shop.wallets", PARTITIONS) == 0
             await _compare(pool, expected)
             assert "claim lost" in zombie.output, "the zombie was never fenced: the test did not test it"
             for worker in workers:
@@ -79,12 +79,12 @@ def _produce_in_parts(bootstrap: str, expected: Expected) -> None:
 
 
 async def _compare(pool: asyncpg.Pool, expected: Expected) -> None:
-    rows = await pool.fetch("select key, data from headrace.state where subscription = 'wallets'")
+    rows = await pool.fetch("select key, data from headrace.state where subscription = 'shop.wallets'")
     found = {row["key"]: json.loads(row["data"]) for row in rows}
     assert found == {customer: dataclasses.asdict(wallet) for customer, wallet in expected.wallets.items()}
     assert sum(wallet["applied"] for wallet in found.values()) == expected.valid
     assert await pool.fetchval("select count(*) from headrace.dead_letter") == expected.malformed
-    alerts = await pool.fetch("select key, data from headrace.state where subscription = 'alerts'")
+    alerts = await pool.fetch("select key, data from headrace.state where subscription = 'shop.alerts'")
     assert {row["key"]: json.loads(row["data"])["count"] for row in alerts} == dict(expected.overdrawn)
     gaps = await pool.fetchval(
         "select count(*) from (select first_offset, lag(next_offset) over "
@@ -96,7 +96,7 @@ async def _compare(pool: asyncpg.Pool, expected: Expected) -> None:
 
 async def _applied(pool: asyncpg.Pool, count: int) -> bool:
     done = await pool.fetchval(
-        "select coalesce(sum(next_offset), 0) from headrace.claim where subscription = 'wallets'"
+        "select coalesce(sum(next_offset), 0) from headrace.claim where subscription = 'shop.wallets'"
     )
     return int(done) >= count
 
@@ -118,4 +118,4 @@ async def _alerts_settled(pool: asyncpg.Pool, server: KafkaServer) -> bool:
         "select count(*) from headrace.ledger join headrace.claim using (subscription, topic, partition) "
         "where emits is not null and ledger.sequence > claim.emitted_through"
     )
-    return pending == 0 and await lag(server.bootstrap, pool, "alerts", PARTITIONS) == 0
+    return pending == 0 and await lag(server.bootstrap, pool, "shop.alerts", PARTITIONS) == 0

@@ -41,7 +41,7 @@ async def test_event_that_kills_its_process_is_parked_and_the_rest_flows(
 
             deaths = await _live(service, pool)
             assert 3 <= deaths < DEATHS
-            rows = await pool.fetch("select key, data from headrace.state where subscription = 'drinkers'")
+            rows = await pool.fetch("select key, data from headrace.state where subscription = 'poison.drinkers'")
             found = {row["key"]: json.loads(row["data"])["cups"] for row in rows}
             assert found == {"ada": list(range(10)), "bob": list(range(10)), "eve": [2]}
             (letter,) = await pool.fetch("select reason, error, event_id from headrace.dead_letter")

@@ -97,4 +97,4 @@ async def _are_parked(pool: asyncpg.Pool) -> bool:
 async def _is_settled(pool: asyncpg.Pool, server: KafkaServer) -> bool:
     if await pool.fetchval("select count(*) from headrace.lane"):
         return False
-    return await lag(server.bootstrap, pool, "sequences", PARTITIONS, "numbers") == 0
+    return await lag(server.bootstrap, pool, "order.sequences", PARTITIONS, "numbers") == 0

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 async def lag(bootstrap: str, pool: asyncpg.Pool, subscription: str, partitions: int, topic: str | None = None) -> int:
     """Return how many records of the topic (default: named like the subscription) are not behind a claim."""
-    topic = topic or subscription
+    topic = topic or subscription.partition(".")[2]
     ends = await asyncio.to_thread(_ends, bootstrap, topic, partitions)
     rows = await pool.fetch(
         "select partition, next_offset from headrace.claim where subscription = $1 and topic = $2", subscription, topic

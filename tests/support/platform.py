@@ -166,10 +166,17 @@ async def value(runtime: Runtime, sql: str, *arguments: object) -> Any:
     return await runtime.pool.fetchval(sql, *arguments)
 
 
+def group(runtime: Runtime, subscription: str) -> str:
+    """Return what the tables call the subscription."""
+    return f"{runtime.registry.service}.{subscription}"
+
+
 async def states(runtime: Runtime, subscription: str, state: str) -> dict[str, Any]:
     """Return every value of a state by its key."""
     sql = "select key, data from headrace.state where subscription = $1 and state = $2"
-    return {row["key"]: json.loads(row["data"]) for row in await fetch(runtime, sql, subscription, state)}
+    return {
+        row["key"]: json.loads(row["data"]) for row in await fetch(runtime, sql, group(runtime, subscription), state)
+    }
 
 
 async def pages(runtime: Runtime) -> dict[str, list[int]]:
@@ -185,7 +192,9 @@ async def lag(runtime: Runtime, subscription: str) -> int:
     wanted = [TopicPartition(topic, number) for topic in topics for number in range(infos[topic].partitions)]
     bounds = await runtime.log.bounds(wanted)
     rows = await fetch(
-        runtime, "select topic, partition, next_offset from headrace.claim where subscription = $1", subscription
+        runtime,
+        "select topic, partition, next_offset from headrace.claim where subscription = $1",
+        group(runtime, subscription),
     )
     claimed = {TopicPartition(row["topic"], row["partition"]): row["next_offset"] for row in rows}
     return sum(bounds[partition].end - claimed.get(partition, bounds[partition].begin) for partition in wanted)
@@ -201,7 +210,7 @@ async def until_settled(runtime: Runtime, *subscriptions: str, seconds: float = 
         for subscription in subscriptions:
             lanes = "select count(*) from headrace.lane where subscription = $1"
             # Lag first: a batch that commits between the two questions would be missed by the other order.
-            if await lag(runtime, subscription) or await value(runtime, lanes, subscription):
+            if await lag(runtime, subscription) or await value(runtime, lanes, group(runtime, subscription)):
                 return False
             if not await _has_emitted(runtime, subscription):
                 return False
@@ -213,7 +222,10 @@ async def until_settled(runtime: Runtime, *subscriptions: str, seconds: float = 
 async def _has_emitted(runtime: Runtime, subscription: str) -> bool:
     """True where this process's owners know of every batch that Postgres has, and the log has all their emits."""
     sql = "select topic, partition, sequence from headrace.claim where subscription = $1"
-    committed = {(row["topic"], row["partition"]): row["sequence"] for row in await fetch(runtime, sql, subscription)}
+    committed = {
+        (row["topic"], row["partition"]): row["sequence"]
+        for row in await fetch(runtime, sql, group(runtime, subscription))
+    }
     sources = [
         source for worker in runtime.consumers[subscription].workers.values() for source in worker.sources.values()
     ]

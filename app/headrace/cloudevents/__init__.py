@@ -27,8 +27,8 @@ from headrace.cloudevents.http import (
     parse_request,
     request_mode,
 )
-from headrace.cloudevents.kafka import decode_record, encode_record
 from headrace.cloudevents.key import check_key, declared_key, event_key
+from headrace.cloudevents.record import decode_record, encode_record
 from headrace.cloudevents.structured import encode_structured
 
 __all__ = [

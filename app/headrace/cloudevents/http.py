@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from headrace.cloudevents.attributes import ATTRIBUTES, TOO_DEEP, check_json, check_name, check_utf8, to_envelope
-from headrace.cloudevents.kafka import STRUCTURED, names_cloudevents
+from headrace.cloudevents.record import STRUCTURED, names_cloudevents
 from headrace.cloudevents.structured import Structured, decode_structured, from_structured
 from headrace.envelope import Envelope
 from headrace.errors import DecodeError, EventError

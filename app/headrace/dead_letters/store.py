@@ -7,8 +7,8 @@ from typing import Any
 
 import asyncpg
 
-from headrace.engine.items import Item
-from headrace.engine.lanes import pack_headers, plain
+from headrace.item import Item
+from headrace.log.stored import pack_headers, plain
 
 BURY = """
 insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, value,
@@ -58,7 +58,7 @@ def _row(item: Item, attempts: int) -> tuple[Any, ...]:
         item.key.encode() if item.key is not None else None,
         record.key,
         record.value,
-        pack_headers(item),
+        pack_headers(record.headers),
         plain(envelope.source) if item.is_named else None,
         plain(envelope.id) if item.is_named else None,
         plain(envelope.type) if item.is_named else None,

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import msgspec
 
 from headrace.cloudevents import check_key, declared_key, encode_record
-from headrace.engine.items import Item
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, RecordTooLargeError
 from headrace.event import EventType, event_type_of
+from headrace.item import Item
 from headrace.log.ports import NewRecord
 
 OVERHEAD_BYTES = 2_048

@@ -14,6 +14,7 @@ from opentelemetry.trace import Span
 
 from headrace.emits.emitter import unpack
 from headrace.errors import HeadraceError
+from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
@@ -48,14 +49,14 @@ class Relay:
         log: Log,
         metrics: Metrics,
         tracing: Tracing,
-        subscription: str,
+        subscription: Subscription,
         source: TopicPartition,
         through: int,
     ) -> None:
         self._log = log
         self._metrics = metrics
         self._tracing = tracing
-        self._subscription = subscription
+        self._subscription, self._group = subscription.name, subscription.group
         self._source = source
         self._through = through
         self._pending: deque[Pending] = deque()
@@ -87,7 +88,7 @@ class Relay:
         """
         while True:
             async with lend() as connection:
-                rows = await connection.fetch(UNMARKED, self._subscription, *self._source, self._through)
+                rows = await connection.fetch(UNMARKED, self._group, *self._source, self._through)
             if not rows:
                 return
             for row in rows:

@@ -16,8 +16,7 @@ from headrace.engine.claim import Claim, Fingerprint
 from headrace.engine.collect import changed_states, collect_batch, collect_retry
 from headrace.engine.commit import BATCH, RETRY, Effects, count_attempts, write_effects
 from headrace.engine.context import EngineContext
-from headrace.engine.items import PARKED, Item, Outcome
-from headrace.engine.lanes import HEADS, plain, records_of
+from headrace.engine.lanes import HEADS, records_of
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.read import RecordReader
 from headrace.engine.report import Reporter
@@ -25,7 +24,9 @@ from headrace.engine.run import HandlerFailedError, Run, keys_by_state
 from headrace.engine.trace import trace_fenced
 from headrace.errors import ConflictError, DataRefusedError, FencedError, HandlerError, StateUnavailableError
 from headrace.handlers.subscription import Subscription
+from headrace.item import PARKED, Item, Outcome
 from headrace.log.ports import Record
+from headrace.log.stored import plain
 from headrace.state.store import load
 
 T = TypeVar("T")
@@ -143,7 +144,7 @@ class BatchProcessor:
         lanes = self._memory.lanes
         async with self._context.connection() as connection:
             rows = await connection.fetch(
-                HEADS, self._subscription.name, self._partition, [key.encode() for key in keys], limit
+                HEADS, self._subscription.group, self._partition, [key.encode() for key in keys], limit
             )
         worn_out = {key for key in keys if lanes.by_key[key].attempts > self._engine.retry_attempts}
         parked = records_of(rows, self._partition)
@@ -273,7 +274,7 @@ class BatchProcessor:
             async with self._context.connection() as connection:
                 for name, wanted in missing.items():
                     if wanted:
-                        await load(connection, self._subscription.name, self._memory.caches[name], wanted)
+                        await load(connection, self._subscription.group, self._memory.caches[name], wanted)
 
     async def _collect(self, effects: Effects, run: Run) -> None:
         """Turn what the run did into what is to be written. Raises: HandlerFailedError (a state cannot be written)."""

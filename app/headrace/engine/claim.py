@@ -95,7 +95,7 @@ class Claim:
 
     def __init__(
         self,
-        subscription: str,
+        group: str,
         source: TopicPartition,
         token: UUID,
         row: Any,
@@ -103,7 +103,7 @@ class Claim:
         is_orphaned: bool,
         suspect_records: int,
     ) -> None:
-        self.subscription = subscription
+        self.group = group
         self.source = source
         self.token = token
         self.epoch: int = row["epoch"]
@@ -131,7 +131,7 @@ class Claim:
     @property
     def identity(self) -> tuple[str, str, int, int, UUID]:
         """The first five arguments of the guarded statements."""
-        return (self.subscription, self.source.topic, self.source.partition, self.epoch, self.token)
+        return (self.group, self.source.topic, self.source.partition, self.epoch, self.token)
 
     async def guard(self, connection: asyncpg.Connection[Any]) -> None:
         """Lock the claim for the transaction. Raises: FencedError."""
@@ -176,14 +176,14 @@ class Claim:
     def fenced(self) -> FencedError:
         """The error for a claim that is no longer ours."""
         return FencedError(
-            f"{self.subscription}: {self.source.topic}/{self.source.partition} was claimed by another owner "
+            f"{self.group}: {self.source.topic}/{self.source.partition} was claimed by another owner "
             f"(epoch {self.epoch} at offset {self.next_offset} is no longer in force)."
         )
 
 
 async def claim(
     connection: asyncpg.Connection[Any],
-    subscription: str,
+    group: str,
     source: TopicPartition,
     owner: str,
     *,
@@ -198,14 +198,14 @@ async def claim(
     """
     token = uuid4()
     async with connection.transaction(isolation="read_committed"):
-        previous = await connection.fetchval(PREVIOUS, subscription, *source)
-        row = await connection.fetchrow(CLAIM, subscription, *source, token, owner, first_offset, log_end)
+        previous = await connection.fetchval(PREVIOUS, group, *source)
+        row = await connection.fetchrow(CLAIM, group, *source, token, owner, first_offset, log_end)
     is_orphaned = previous is not None and previous != owner
-    return Claim(subscription, source, token, row, is_orphaned=is_orphaned, suspect_records=suspect_records)
+    return Claim(group, source, token, row, is_orphaned=is_orphaned, suspect_records=suspect_records)
 
 
 async def release(
-    connection: asyncpg.Connection[Any], subscription: str, partition: int, topics: Sequence[str], owner: str
+    connection: asyncpg.Connection[Any], group: str, partition: int, topics: Sequence[str], owner: str
 ) -> None:
     """Let go of what the owner still holds: the next claim counts no death. Harms no batch in flight."""
-    await connection.execute(RELEASE, subscription, partition, list(topics), owner)
+    await connection.execute(RELEASE, group, partition, list(topics), owner)

@@ -6,9 +6,10 @@ import time
 
 from headrace.engine.claim import Fingerprint
 from headrace.engine.commit import Effects, StateRow
-from headrace.engine.items import DEAD, PARKED, Item, Outcome
-from headrace.engine.lanes import Lane, Lanes, new_lane, plain
+from headrace.engine.lanes import Lane, Lanes, new_lane
 from headrace.engine.run import Run
+from headrace.item import DEAD, PARKED, Item, Outcome
+from headrace.log.stored import plain
 from headrace.state.cache import StateCache
 
 

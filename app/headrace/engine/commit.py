@@ -13,8 +13,8 @@ import asyncpg
 from headrace.dead_letters.store import bury
 from headrace.emits.emitter import pack
 from headrace.engine.claim import Claim, Fingerprint
-from headrace.engine.items import APPLIED, DEAD, PARKED, SKIPPED, Item, Outcome
 from headrace.engine.lanes import ATTEMPT, CLOSE, UNPARK, Lane, open_lanes, park
+from headrace.item import APPLIED, DEAD, PARKED, SKIPPED, Item, Outcome
 from headrace.log.ports import NewRecord
 from headrace.state.store import write
 
@@ -75,21 +75,21 @@ async def write_effects(
 
     Raises: FencedError (another owner), ConflictError (a state changed elsewhere), DataRefusedError by classification.
     """
-    subscription, partition = claim.subscription, claim.source.partition
+    group, partition = claim.group, claim.source.partition
     for state, rows in effects.states.items():
         if rows:
-            await write(connection, subscription, partition, state, rows)
+            await write(connection, group, partition, state, rows)
     if effects.parked:
-        await park(connection, subscription, partition, effects.parked)
+        await park(connection, group, partition, effects.parked)
     if effects.released:
         keys = [(item.key or "").encode() for item in effects.released]
-        await connection.execute(UNPARK, subscription, partition, keys, [item.number for item in effects.released])
+        await connection.execute(UNPARK, group, partition, keys, [item.number for item in effects.released])
     if effects.lanes:
-        await open_lanes(connection, subscription, partition, effects.lanes)
+        await open_lanes(connection, group, partition, effects.lanes)
     if effects.closed:
-        await connection.execute(CLOSE, subscription, partition, [key.encode() for key in effects.closed])
+        await connection.execute(CLOSE, group, partition, [key.encode() for key in effects.closed])
     if effects.dead:
-        await bury(connection, subscription, partition, effects.dead)
+        await bury(connection, group, partition, effects.dead)
     if effects.items or effects.next_offset != claim.next_offset:
         await connection.execute(
             LEDGER,
@@ -112,6 +112,4 @@ async def write_effects(
 async def count_attempts(connection: asyncpg.Connection[Any], claim: Claim, keys: Sequence[str]) -> None:
     """Count a run of the lanes' heads before it starts, so that a run that kills the process is counted too."""
     await claim.guard(connection)
-    await connection.execute(
-        ATTEMPT, claim.subscription, claim.source.partition, [key.encode() for key in sorted(keys)]
-    )
+    await connection.execute(ATTEMPT, claim.group, claim.source.partition, [key.encode() for key in sorted(keys)])

@@ -9,12 +9,12 @@ from contextlib import suppress
 
 from headrace.dead_letters.store import COUNT, REPLAYS
 from headrace.engine.context import EngineContext
-from headrace.engine.lanes import record_of
 from headrace.engine.replay import Replay
 from headrace.engine.worker import Phase, Worker
 from headrace.errors import HeadraceError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Membership, TopicPartition
+from headrace.log.stored import stored_record
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
@@ -35,7 +35,7 @@ class Consumer:
         self._context = context
         self._subscription = subscription
         self._partitions = partitions
-        self._membership: Membership = context.log.membership(subscription.name, subscription.topics, self)
+        self._membership: Membership = context.log.membership(subscription.group, subscription.topics, self)
         self._restarts: dict[int, tuple[int, int]] = {}
         """By partition: (next offsets' sum when the client was last made anew, how often in a row)."""
         self._is_stopping = False
@@ -127,16 +127,16 @@ class Consumer:
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _look_at_database(self) -> None:
-        name, numbers = self._subscription.name, list(self.workers)
+        name, group, numbers = self._subscription.name, self._subscription.group, list(self.workers)
         idle = {n: dict(w.next_offsets()) for n, w in self.workers.items() if w.pending_since_ms is None}
         async with self._context.connection() as connection:
-            self._is_paused = bool(await connection.fetchval(PAUSED, name))
-            replays = await connection.fetch(REPLAYS, name, numbers)
-            claims = await connection.fetch(CLAIMED, name, list(idle))
+            self._is_paused = bool(await connection.fetchval(PAUSED, group))
+            replays = await connection.fetch(REPLAYS, group, numbers)
+            claims = await connection.fetch(CLAIMED, group, list(idle))
         self._context.metrics.subscription_paused.labels(subscription=name).set(self._is_paused)
         by_number: dict[int, list[Replay]] = {}
         for row in replays:
-            by_number.setdefault(row["partition"], []).append((row["id"], record_of(row, row["partition"])))
+            by_number.setdefault(row["partition"], []).append((row["id"], stored_record(row, row["partition"])))
         for number, worker in self.workers.items():
             worker.is_paused = self._is_paused
             worker.replays = by_number.get(number, [])
@@ -154,7 +154,7 @@ class Consumer:
     async def _count_dead_letters(self) -> None:
         name = self._subscription.name
         async with self._context.connection() as connection:
-            rows = await connection.fetch(COUNT, name, list(self.workers))
+            rows = await connection.fetch(COUNT, self._subscription.group, list(self.workers))
         open_by_reason = dict.fromkeys(self._dead_reasons, 0) | {row["reason"]: row["open"] for row in rows}
         self._dead_reasons |= open_by_reason.keys()
         for reason, count in open_by_reason.items():

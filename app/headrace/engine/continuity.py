@@ -12,13 +12,13 @@ def check_bounds(held: Claim, bounds: Bounds) -> None:
     topic, partition = held.source
     if held.next_offset < bounds.begin:
         raise LogMismatchError(
-            f"{held.subscription}: {topic}/{partition} begins at offset {bounds.begin}, but the claim's next offset is "
+            f"{held.group}: {topic}/{partition} begins at offset {bounds.begin}, but the claim's next offset is "
             f"{held.next_offset}: {bounds.begin - held.next_offset} records are gone (retention passed, or the topic "
             f"was created again); run `headrace topics --accept {topic}` to go on at the log's beginning."
         )
     if held.next_offset > bounds.end:
         raise LogMismatchError(
-            f"{held.subscription}: {topic}/{partition} ends at offset {bounds.end}, but the claim's next offset is "
+            f"{held.group}: {topic}/{partition} ends at offset {bounds.end}, but the claim's next offset is "
             f"{held.next_offset}: the topic was created again, or its log lost its tail; "
             f"run `headrace topics --accept {topic}` to go on at the log's beginning."
         )
@@ -31,7 +31,7 @@ def check_fingerprint(held: Claim, record: Record) -> None:
     topic, partition = held.source
     known, found = held.last, Fingerprint.of(record)
     raise LogMismatchError(
-        f"{held.subscription}: {topic}/{partition} holds another record at offset {known.offset} than the one that "
+        f"{held.group}: {topic}/{partition} holds another record at offset {known.offset} than the one that "
         f"was applied (time {found.timestamp} instead of {known.timestamp}): the topic was created again; "
         f"run `headrace topics --accept {topic}` to go on at the log's beginning."
     )

@@ -15,8 +15,9 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from headrace.engine.items import Item, Outcome
+from headrace.item import Item, Outcome
 from headrace.log.ports import StoredRecord
+from headrace.log.stored import pack_headers, plain, stored_record
 from headrace.settings import EngineSettings
 
 LOAD = """
@@ -126,20 +127,7 @@ class Lanes:
 
 def records_of(rows: Iterable[Mapping[str, Any]], partition: int) -> list[tuple[str, int, StoredRecord]]:
     """Return (key, number, record) of the partition's rows of `parked`, in the order given."""
-    return [(row["key"].decode(), row["number"], record_of(row, partition)) for row in rows]
-
-
-def record_of(row: Mapping[str, Any], partition: int) -> StoredRecord:
-    """Return the record that a row of `parked` or `dead_letter` keeps."""
-    return StoredRecord(
-        topic=row["topic"],
-        partition=partition,
-        offset=row["offset"],
-        timestamp=row["timestamp"],
-        key=row["record_key"],
-        value=row["value"],
-        headers=_headers.decode(row["headers"]),
-    )
+    return [(row["key"].decode(), row["number"], stored_record(row, partition)) for row in rows]
 
 
 async def park(connection: asyncpg.Connection[Any], subscription: str, partition: int, items: Sequence[Item]) -> None:
@@ -174,19 +162,6 @@ def new_lane(lanes: Lanes, item: Item) -> Lane:
     return Lane(due=now + lanes.back_off(1), since=now, attempts=attempts, error=error)
 
 
-def plain(text: str, limit: int = 2_000) -> str:
-    """Return the text as Postgres can hold it: no NUL, no lone surrogate, at most `limit` characters."""
-    return text[:limit].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-
-
-def pack_headers(item: Item) -> bytes:
-    """Return the record's headers as the tables keep them."""
-    return msgspec.msgpack.encode([(plain(name), value) for name, value in item.record.headers])
-
-
-_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes | None], ...])  # Kafka knows null header values
-
-
 def _row(item: Item) -> tuple[Any, ...]:
     record, envelope = item.record, item.envelope
     assert item.key is not None
@@ -198,7 +173,7 @@ def _row(item: Item) -> tuple[Any, ...]:
         record.timestamp,
         record.key,
         record.value,
-        pack_headers(item),
+        pack_headers(record.headers),
         plain(envelope.source),
         plain(envelope.id),
         plain(envelope.type),

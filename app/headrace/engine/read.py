@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from headrace.cloudevents import decode_record, event_key
-from headrace.engine.items import Item, Outcome
 from headrace.envelope import Envelope, identity
 from headrace.errors import DecodeError, EventError, UnknownTypeError
 from headrace.event import EventType, event_type_of
 from headrace.handlers.subscription import Subscription
+from headrace.item import Item, Outcome
 from headrace.log.ports import Record
 from headrace.registry import Decoder
 

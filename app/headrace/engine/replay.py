@@ -9,11 +9,12 @@ from headrace.dead_letters.store import REOPEN, SETTLE
 from headrace.engine.batch import Source
 from headrace.engine.commit import BATCH, Effects, write_effects
 from headrace.engine.context import EngineContext
-from headrace.engine.items import DEAD, Item, Outcome
-from headrace.engine.lanes import Lane, Lanes, plain
+from headrace.engine.lanes import Lane, Lanes
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.read import RecordReader
+from headrace.item import DEAD, Item, Outcome
 from headrace.log.ports import StoredRecord
+from headrace.log.stored import plain
 
 Replay = tuple[object, StoredRecord]
 """(id of the dead letter, its record)."""

@@ -13,9 +13,9 @@ from opentelemetry.trace import Span
 from headrace.engine.claim import Claim
 from headrace.engine.commit import BATCH, Effects
 from headrace.engine.context import EngineContext
-from headrace.engine.items import DEAD, PARKED, SKIPPED, Item, Outcome
 from headrace.engine.trace import Call, Times, trace_batch
 from headrace.handlers.subscription import Handler, Subscription
+from headrace.item import DEAD, PARKED, SKIPPED, Item, Outcome
 from headrace.log.partitioner import partition_for
 from headrace.telemetry.logging import get_logger
 

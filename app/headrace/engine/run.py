@@ -23,12 +23,12 @@ from typing import Any
 import asyncpg
 
 from headrace.emits.emitter import Emitter
-from headrace.engine.items import Item, Outcome
 from headrace.engine.trace import Call
 from headrace.errors import HandlerError
 from headrace.handlers.inject import Transaction
 from headrace.handlers.signature import Dependency
 from headrace.handlers.subscription import Handler
+from headrace.item import Item, Outcome
 from headrace.state.cache import Entry, StateCache
 from headrace.telemetry.tracing import Tracing
 

@@ -9,8 +9,8 @@ from opentelemetry.trace import Span
 
 from headrace.engine.claim import Claim
 from headrace.engine.commit import BATCH, Effects
-from headrace.engine.items import APPLIED, DEAD, PARKED, SKIPPED, Item
 from headrace.errors import FencedError
+from headrace.item import APPLIED, DEAD, PARKED, SKIPPED, Item
 from headrace.telemetry.tracing import EventLink, HandlerCall, Tracing
 
 
@@ -33,7 +33,7 @@ class Times(NamedTuple):
 
 def trace_batch(tracing: Tracing, claim: Claim, effects: Effects, calls: Sequence[Call], times: Times) -> Span | None:
     """Record the batch and return its span, where it is kept."""
-    subscription, source = claim.subscription, claim.source
+    subscription, source = claim.group.partition(".")[2], claim.source
     parked = effects.total(PARKED)
     span = tracing.batch(
         subscription=subscription,
@@ -60,7 +60,7 @@ def trace_batch(tracing: Tracing, claim: Claim, effects: Effects, calls: Sequenc
 def trace_fenced(tracing: Tracing, claim: Claim, items: Sequence[Item], started_ns: int, ended_ns: int) -> None:
     """Record a batch that another owner's claim refused."""
     tracing.batch(
-        subscription=claim.subscription,
+        subscription=claim.group.partition(".")[2],
         topic=claim.source.topic,
         partition=claim.source.partition,
         epoch=claim.epoch,
@@ -83,7 +83,7 @@ def link_of(item: Item) -> EventLink:
 
 
 def _trace_fates(tracing: Tracing, claim: Claim, effects: Effects, at_ns: int) -> None:
-    name = claim.subscription
+    name = claim.group.partition(".")[2]
     for item in effects.parked:
         error = type(item.error.__cause__ or item.error).__name__ if item.error is not None else None
         tracing.parked(name, item.record.topic, link_of(item), at_ns=at_ns, error_type=error)

@@ -13,12 +13,12 @@ from headrace.engine.batch import LANE_EVENTS, BatchProcessor, Fate, Source
 from headrace.engine.claim import claim, release
 from headrace.engine.context import EngineContext
 from headrace.engine.continuity import check_bounds, check_fingerprint, resume_at
-from headrace.engine.items import Item, Outcome
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.replay import Replay, take_replays
 from headrace.engine.report import Reporter
 from headrace.errors import FencedError, HandlerError, LogMismatchError, StateError, TransportError
 from headrace.handlers.subscription import Subscription
+from headrace.item import Item, Outcome
 from headrace.log.ports import Bounds, Reader, Record, TopicPartition
 from headrace.telemetry.logging import get_logger
 
@@ -186,7 +186,8 @@ class Worker:
         return f"partition_refused:{self._subscription.name}/{self._partition}"
 
     async def _claim_all(self) -> None:
-        context, name, started = self._context, self._subscription.name, time.perf_counter()
+        context, name, group = self._context, self._subscription.name, self._subscription.group
+        started = time.perf_counter()
         bounds = await context.log.bounds(self.topic_partitions)
         memory = PartitionMemory(context.settings.engine, self._subscription.states)
         async with context.connection() as connection:
@@ -194,17 +195,19 @@ class Worker:
                 first = bounds[source].end if self._subscription.start == "latest" else bounds[source].begin
                 held = await claim(
                     connection,
-                    name,
+                    group,
                     source,
                     context.owner,
                     first_offset=first,
                     log_end=bounds[source].end,
                     suspect_records=context.settings.engine.batch_records,
                 )
-                relay = Relay(context.log, context.metrics, context.tracing, name, source, held.emitted_through)
+                relay = Relay(
+                    context.log, context.metrics, context.tracing, self._subscription, source, held.emitted_through
+                )
                 self.sources[source.topic] = Source(held, relay)
-                await memory.load_window(connection, name, source, held.sequence)
-            await memory.lanes.load(connection, name, self._partition)
+                await memory.load_window(connection, group, source, held.sequence)
+            await memory.lanes.load(connection, group, self._partition)
         for key in self._hung & memory.lanes.by_key.keys():
             memory.lanes.by_key[key].due = time.time() + context.settings.engine.stuck_seconds
         self._hung.clear()
@@ -351,7 +354,11 @@ class Worker:
         try:
             async with self._context.connection() as connection:
                 await release(
-                    connection, self._subscription.name, self._partition, self._subscription.topics, self._context.owner
+                    connection,
+                    self._subscription.group,
+                    self._partition,
+                    self._subscription.topics,
+                    self._context.owner,
                 )
         except StateError as error:
             self._logger.warning("the claims could not be let go", error=str(error))

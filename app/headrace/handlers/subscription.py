@@ -40,13 +40,15 @@ class Subscription:
     and the old one's rows stay behind.
     """
 
-    def __init__(self, name: str, start: Start = "earliest") -> None:
+    def __init__(self, name: str, start: Start = "earliest", *, service: str) -> None:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
                 f"subscription {name!r}: a name has 1 to 100 of a-z, 0-9, '.', '_', '-' "
                 "and starts with a letter or digit."
             )
         self.name = name
+        self.group = f"{service}.{name}"
+        """Its name beyond this service: the consumer group, and `subscription` in every table of the platform."""
         self.start: Start = start
         self.handlers: dict[str, Handler] = {}
         self.event_types: dict[str, EventType] = {}

@@ -19,7 +19,6 @@ from itertools import count
 from typing import Any
 
 import asyncpg
-import msgspec
 
 from headrace.errors import TransportError
 from headrace.log.embedded_reader import EmbeddedReader
@@ -28,6 +27,7 @@ from headrace.log.local import LocalMembership, Wakeups
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import AssignmentListener, Bounds, NewRecord, Position, TopicInfo, TopicPartition
 from headrace.log.refusals import check_topic_name, no_such_partition, no_such_topic
+from headrace.log.stored import pack_headers
 
 WAITING_CALLS = 1_000
 TRANSACTION_RECORDS = 5_000
@@ -67,8 +67,6 @@ select p.topic, p.partition, p.next_offset,
        (select min(r."offset") from headrace.log_record r where r.topic = p.topic and r.partition = p.partition)
   from headrace.log_partition p join unnest($1::text[], $2::integer[]) as n (topic, partition) using (topic, partition)
 """
-
-_encode_headers = msgspec.msgpack.Encoder().encode
 
 
 class EmbeddedLog:
@@ -215,7 +213,7 @@ class EmbeddedLog:
                     [record.key for _, record in records],
                     time.time_ns() // 1_000_000,
                     [record.value for _, record in records],
-                    [_encode_headers(record.headers) for _, record in records],
+                    [pack_headers(record.headers) for _, record in records],
                 )
         except BaseException:
             await self._session.drop()  # the outcome may be unknown: look at the log anew before the next write

@@ -8,19 +8,18 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 import asyncpg
-import msgspec
 
 from headrace.errors import HeadraceError, TransportError
 from headrace.log.embedded_session import unavailable
 from headrace.log.local import Wakeups
 from headrace.log.ports import Bounds, Record, StoredRecord, TopicPartition
 from headrace.log.refusals import out_of_range
+from headrace.log.stored import unpack_headers
 
 _READ = """
 select "offset", "timestamp", key, value, headers from headrace.log_record
  where topic = $1 and partition = $2 and "offset" >= $3 order by "offset" limit $4
 """
-_decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 
 
 class _Bounded(Protocol):
@@ -75,7 +74,7 @@ class EmbeddedReader:
             if not rows or rows[0]["offset"] != offset:
                 raise await self._out_of_range(partition, offset)
             records: list[Record] = [
-                StoredRecord(partition.topic, partition.partition, at, timestamp, key, value, _decode_headers(headers))
+                StoredRecord(partition.topic, partition.partition, at, timestamp, key, value, unpack_headers(headers))
                 for at, timestamp, key, value, headers in rows
             ]
             found[partition] = records

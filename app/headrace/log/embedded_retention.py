@@ -43,7 +43,7 @@ class Reading(Protocol):
     """A subscription, as far as the log is concerned."""
 
     @property
-    def name(self) -> str: ...
+    def group(self) -> str: ...
     @property
     def topics(self) -> Sequence[str]: ...
 
@@ -53,7 +53,7 @@ async def keep_short(pool: asyncpg.Pool[Any], served: Sequence[Reading], days: i
     readers: dict[str, set[str]] = {}
     for subscription in served:
         for topic in subscription.topics:
-            readers.setdefault(topic, set()).add(subscription.name)
+            readers.setdefault(topic, set()).add(subscription.group)
     while True:
         try:
             records = await cut_off(pool, readers, time.time_ns() // 1_000_000 - days * DAY_MILLISECONDS)

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import msgspec
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.ingest.dependencies import runtime_of
 from headrace.ingest.documents import Responses, problem
+from headrace.log.stored import unpack_headers
 from headrace.problems import Problem, not_found
 from headrace.queries.database import Row, connection, json_response
 from headrace.security.guard import require
@@ -148,7 +148,7 @@ def summary(row: Row) -> dict[str, Any]:
 
 def record(row: Row) -> dict[str, Any]:
     """Return what a single dead letter shows besides: the record as it was."""
-    headers = msgspec.msgpack.decode(row["headers"], type=list[tuple[str, bytes | None]])
+    headers = unpack_headers(row["headers"])
     return {
         **_bytes("record_key", row["record_key"]),
         **_bytes("value", row["value"]),

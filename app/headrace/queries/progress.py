@@ -29,7 +29,7 @@ ResultT = TypeVar("ResultT")
 
 
 async def read_progress(postgres: Any, log: Log | None, topics: dict[str, tuple[str, ...]]) -> list[dict[str, Any]]:
-    """Return what is known of each subscription, given its topics. A log that is away costs the lag only."""
+    """Return what is known of each subscription, given the topics by group. A log that is away costs the lag only."""
     names = list(topics)
     claims = {_place(row): row for row in await postgres.fetch(CLAIMS, names)}
     parked = {_place(row): row for row in await postgres.fetch(PARKED, names)}
@@ -47,7 +47,7 @@ async def read_progress(postgres: Any, log: Log | None, topics: dict[str, tuple[
         lags = [partition["lag"] for partition in partitions]
         answer.append(
             {
-                "name": name,
+                "name": name.partition(".")[2],
                 "topics": of_one,
                 "paused": name in paused,
                 "lag": sum(lags) if None not in lags else None,

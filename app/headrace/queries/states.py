@@ -36,7 +36,7 @@ def add_routes(router: APIRouter) -> None:
         if "\x00" in key:
             raise unknown  # a text of Postgres holds no NUL, so no state has such a key
         async with connection(request) as postgres:
-            row = await postgres.fetchrow(SELECT, subscription, state, key)
+            row = await postgres.fetchrow(SELECT, runtime.registry.subscriptions[subscription].group, state, key)
         if row is None:
             raise unknown
         headers = {"Headrace-Version": str(row["version"]), "Cache-Control": "no-store"}

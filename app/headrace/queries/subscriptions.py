@@ -32,7 +32,9 @@ def add_routes(router: APIRouter) -> None:
     async def get_subscriptions(request: Request) -> Response:
         """Return each subscription with its partitions: owner, epoch, next offset, lag, parked keys and events."""
         subscriptions = runtime_of(request).registry.subscriptions
-        answer = await _progress(request, {name: subscriptions[name].topics for name in sorted(subscriptions)})
+        answer = await _progress(
+            request, {subscriptions[n].group: subscriptions[n].topics for n in sorted(subscriptions)}
+        )
         return json_response({"subscriptions": answer})
 
     @router.get("/subscriptions/{name}", summary="Read a subscription", dependencies=read, responses=missing)
@@ -40,7 +42,8 @@ def add_routes(router: APIRouter) -> None:
         """Return one subscription with its partitions."""
         runtime = runtime_of(request)
         known_subscription(runtime, name)
-        answer = await _progress(request, {name: runtime.registry.subscriptions[name].topics})
+        subscription = runtime.registry.subscriptions[name]
+        answer = await _progress(request, {subscription.group: subscription.topics})
         return json_response(answer[0])
 
     @router.post("/subscriptions/{name}/{action}", summary="Pause or resume a subscription", responses=missing)
@@ -51,10 +54,11 @@ def add_routes(router: APIRouter) -> None:
         who: Annotated[str, Depends(require("operate"))],
     ) -> Response:
         """Stop or go on applying events of the subscription, in every pod; what is in flight is finished first."""
-        known_subscription(runtime_of(request), name)
+        runtime = runtime_of(request)
+        known_subscription(runtime, name)
         is_paused = action == "pause"
         async with connection(request) as postgres:
-            await postgres.execute(SET_PAUSED, name, is_paused)
+            await postgres.execute(SET_PAUSED, runtime.registry.subscriptions[name].group, is_paused)
         logger.info("subscription steered", subscription=name, action=action, by=who)
         return json_response({"name": name, "paused": is_paused})
 

@@ -164,7 +164,9 @@ async def _accept(runtime: Runtime, topic: str) -> list[str]:
 
 
 async def _next_offsets(runtime: Runtime) -> dict[int, int]:
-    rows = await fetch(runtime, "select partition, next_offset from headrace.claim where subscription = 'notes'")
+    rows = await fetch(
+        runtime, "select partition, next_offset from headrace.claim where subscription = 'notebook.notes'"
+    )
     return {row["partition"]: row["next_offset"] for row in rows}
 
 

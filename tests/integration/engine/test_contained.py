@@ -401,7 +401,7 @@ async def test_batch_that_is_cut_short_keeps_every_outcome_and_emit(
 
 LEDGER = (
     "select sum(next_offset - first_offset), sum(applied), sum(skipped), sum(parked), sum(dead) "
-    "from headrace.ledger where kind = 0 and subscription = 'notes'"
+    "from headrace.ledger where kind = 0 and subscription = 'notebook.notes'"
 )
 
 

@@ -105,7 +105,9 @@ async def test_reader_waits_while_too_many_emits_are_on_their_way(database_url: 
         await publish(runtime, *spread(topic_name, PAGES, 50))
         await until(lambda: _is_past(runtime, 21), "more than 20 emits wait")
         await until(lambda: dam.refused > 3, "the relay has tried again")
-        assert await value(runtime, "select sum(applied) from headrace.ledger where subscription = 'notes'") <= 30
+        assert (
+            await value(runtime, "select sum(applied) from headrace.ledger where subscription = 'notebook.notes'") <= 30
+        )
         dam.is_closed = False
         await until(lambda: _echoed(runtime, 50), "all are echoed")
         assert await _echoes(runtime) == {page: list(range(1, 51)) for page in PAGES}
@@ -196,14 +198,14 @@ async def _echoed(runtime: Any, number: int) -> bool:
 
 
 async def _is_claimed_twice(runtime: Any) -> bool:
-    return bool(await value(runtime, "select epoch = 2 from headrace.claim where subscription = 'notes'"))
+    return bool(await value(runtime, "select epoch = 2 from headrace.claim where subscription = 'notebook.notes'"))
 
 
 async def _is_marked(runtime: Any) -> bool:
-    sql = "select emitted_through = sequence and sequence > 0 from headrace.claim where subscription = 'notes'"
+    sql = "select emitted_through = sequence and sequence > 0 from headrace.claim where subscription = 'notebook.notes'"
     return bool(await value(runtime, sql))
 
 
 async def _is_past(runtime: Any, applied: int) -> bool:
-    sql = "select coalesce(sum(applied), 0) from headrace.ledger where subscription = 'notes'"
+    sql = "select coalesce(sum(applied), 0) from headrace.ledger where subscription = 'notebook.notes'"
     return bool(await value(runtime, sql) >= applied)

@@ -162,7 +162,7 @@ async def _follows(consumer: Consumer, topic: str, claimed: dict[int, int]) -> b
 
 async def _has_no_lag(runtime: Runtime, kafka: KafkaServer, topic: str) -> bool:
     assert runtime.pool is not None
-    return await lag_by_librdkafka(kafka.bootstrap, runtime.pool, "notes", 1, topic) == 0
+    return await lag_by_librdkafka(kafka.bootstrap, runtime.pool, "notebook.notes", 1, topic) == 0
 
 
 def _owned(runtime: Runtime) -> int:

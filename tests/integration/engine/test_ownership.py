@@ -15,10 +15,10 @@ import pytest
 from headrace import Event, Headrace, State
 from headrace.database.pool import session_settings
 from headrace.engine.claim import GUILTY_CRASHES, claim, release
-from headrace.engine.lanes import record_of
 from headrace.engine.worker import Phase, Worker
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import Bounds, TopicPartition
+from headrace.log.stored import stored_record
 from headrace.runtime import Runtime
 from tests.support.platform import (
     Notes,
@@ -310,7 +310,7 @@ async def test_worker_that_no_new_beginning_helps_fails_liveness_at_the_fourth_t
 async def test_paused_worker_is_never_taken_for_a_stuck_one(
     database_url: str, topic_name: str, pool: asyncpg.Pool
 ) -> None:
-    await pool.execute("insert into headrace.subscription (subscription, paused) values ('notes', true)")
+    await pool.execute("insert into headrace.subscription (subscription, paused) values ('notebook.notes', true)")
     async with running(
         notebook(settings_for(database_url, partitions=1, stuck_seconds=1.2), topic_name), MemoryLog()
     ) as runtime:
@@ -422,10 +422,10 @@ async def test_replay_whose_commit_is_in_doubt_is_applied_once(database_url: str
             worker = runtime.consumers["notes"].workers[0]
             await _ask_for_replay(database_url)
             proxy.drop_answer_to_commit() if lost == "answer" else proxy.drop_commit()
-            worker.replays = [(row["id"], record_of(row, 0))]
+            worker.replays = [(row["id"], stored_record(row, 0))]
             await until(lambda: proxy.cuts == 1, "the connection was cut in a COMMIT")
             await until(lambda: _have(runtime, {"a": [1]}), "it is applied")
-            worker.replays = [(row["id"], record_of(row, 0))]  # as the watch read it before the commit
+            worker.replays = [(row["id"], stored_record(row, 0))]  # as the watch read it before the commit
             await until(lambda: not worker.replays, "the worker took it up again")
             await publish(runtime, noted(topic_name, "a", 2))
             await until_settled(runtime, "notes")
@@ -436,7 +436,7 @@ async def test_paused_subscription_does_not_begin_by_running(
     database_url: str, topic_name: str, pool: asyncpg.Pool
 ) -> None:
     """What is asked of the subscription cannot be read for a while, and nothing runs before it was."""
-    await pool.execute("insert into headrace.subscription (subscription, paused) values ('notes', true)")
+    await pool.execute("insert into headrace.subscription (subscription, paused) values ('notebook.notes', true)")
     log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1), topic_name)
     await log.create(topic_name, 1)
     await log.publish([noted(topic_name, "a", 1)])

@@ -96,7 +96,7 @@ async def test_stop_finishes_the_batch_in_flight_and_takes_no_more(database_url:
     async with running(notebook(settings, topic_name, subscription="idle"), log) as other:
         assert await pages(other) == {"a": [1, 2]}
         rows = await value(
-            other, "select owner is null and crashes = 0 from headrace.claim where subscription = 'notes'"
+            other, "select owner is null and crashes = 0 from headrace.claim where subscription = 'notebook.notes'"
         )
         assert rows is True, "the claim was let go politely"
     assert sample(runtime, "drains_total", outcome="clean") == 1

@@ -58,7 +58,9 @@ async def numbers(client: httpx.AsyncClient, **query: Any) -> list[int]:
 async def test_a_state_is_returned_as_it_is_with_its_version(
     platform: Opener, pool: asyncpg.Pool[Any], key: str
 ) -> None:
-    await pool.execute("insert into headrace.state values ('wallets', 'wallet', $1, 0, 7, '{\"balance\": 5}')", key)
+    await pool.execute(
+        "insert into headrace.state values ('shop.wallets', 'wallet', $1, 0, 7, '{\"balance\": 5}')", key
+    )
     shop = await platform(pool=pool)
     async with shop.client() as client:
         answer = await client.get("/state/wallets/wallet/" + "".join(f"%{byte:02X}" for byte in key.encode()))

@@ -6,10 +6,10 @@ import pytest
 
 from headrace.cloudevents import decode_record
 from headrace.emits.emitter import Emitter, pack, unpack
-from headrace.engine.items import Item
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, RecordTooLargeError
 from headrace.event import Event
+from headrace.item import Item
 from headrace.log.ports import StoredRecord
 
 

@@ -12,12 +12,12 @@ from headrace import Event, State
 from headrace.emits.emitter import Emitter
 from headrace.engine.collect import changed_states, collect_batch, collect_retry
 from headrace.engine.commit import BATCH, RETRY, Effects
-from headrace.engine.items import Item, Outcome
 from headrace.engine.lanes import Lane, Lanes
 from headrace.engine.run import Run
 from headrace.envelope import Envelope
 from headrace.errors import HandlerError
 from headrace.handlers.subscription import Subscription
+from headrace.item import Item, Outcome
 from headrace.log.ports import StoredRecord
 from headrace.settings import EngineSettings
 from headrace.state.cache import StateCache
@@ -137,7 +137,7 @@ async def test_state_of_a_careful_run_is_written_as_it_was_when_its_handler_was_
 
 
 async def _run(numbers: dict[str, int], *, careful: bool) -> tuple[StateCache, Run]:
-    subscription = Subscription("notes")
+    subscription = Subscription("notes", service="shop")
 
     @subscription.on(Noted)
     def note(event: Noted, kept: State[Kept]) -> None:

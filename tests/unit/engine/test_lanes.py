@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.engine.items import Item, Outcome
-from headrace.engine.lanes import Lane, Lanes, new_lane, plain
+from headrace.engine.lanes import Lane, Lanes, new_lane
 from headrace.errors import HandlerError
+from headrace.item import Item, Outcome
 from headrace.log.ports import StoredRecord
+from headrace.log.stored import plain
 from headrace.settings import EngineSettings
 
 SETTINGS = EngineSettings(retry_first_seconds=0.5, retry_max_seconds=60.0, retry_attempts=8)

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 from headrace.engine.commit import BATCH, RETRY, Effects
 from headrace.engine.dedupe import DedupeWindow
-from headrace.engine.items import Item, Outcome
 from headrace.engine.lanes import Lane
 from headrace.engine.memory import PartitionMemory
+from headrace.item import Item, Outcome
 from headrace.log.ports import StoredRecord
 from headrace.settings import EngineSettings
 from headrace.state.codec import StateType

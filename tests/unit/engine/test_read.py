@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from headrace import Event
-from headrace.engine.items import Outcome
 from headrace.engine.read import RecordReader
 from headrace.event import event_type_of
 from headrace.handlers.subscription import Subscription
+from headrace.item import Outcome
 from headrace.log.ports import Record, StoredRecord
 
 
@@ -15,7 +15,7 @@ class Noted(Event, type="noted", topic="foreign", key="page"):
 
 
 def _read(record: Record, seen: frozenset[bytes] = frozenset()) -> tuple[Outcome | None, bytes]:
-    subscription = Subscription("notes", "earliest")
+    subscription = Subscription("notes", "earliest", service="shop")
     subscription.on(Noted)(_note)
     event_type = event_type_of(Noted)
     assert event_type is not None

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from headrace.engine.items import Outcome
 from headrace.engine.read import RecordReader
 from headrace.envelope import identity
 from headrace.event import Event
 from headrace.handlers.inject import State
+from headrace.item import Outcome
 from headrace.log.ports import Record, StoredRecord
 from headrace.registry import Registry
 from tests.support.platform import Notes

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from headrace import Emit, Envelope, Event, State, Subscription, Transaction
 from headrace.emits.emitter import Emitter
-from headrace.engine.items import Item, Outcome
 from headrace.engine.run import Run
 from headrace.errors import ConfigurationError
+from headrace.item import Item, Outcome
 from headrace.log.ports import StoredRecord
 from headrace.state.cache import StateCache
 from headrace.telemetry.tracing import Tracing
@@ -42,7 +42,7 @@ class Bench:
     """A subscription, and one event that is run through it."""
 
     def __init__(self) -> None:
-        self.subscription = Subscription("wallets")
+        self.subscription = Subscription("wallets", service="shop")
         self.wallet: Wallet | None = None
         self.emitted: list[bytes | None] = []
 

@@ -42,47 +42,47 @@ class Plain(BaseModel):
 @pytest.mark.parametrize("name", ["", "Wallets", "wal lets", ".wallets", "-w", "wallets/1", "ä", "w\n", "w" * 101])
 def test_bad_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match=r"a name has 1 to 100 of a-z, 0-9, '.', '_', '-' and starts with"):
-        Subscription(name)
+        Subscription(name, service="shop")
 
 
 @pytest.mark.parametrize("name", ["w", "wallets", "9.wallets_of-all", "w" * 100])
 def test_good_name_is_taken(name: str) -> None:
-    assert Subscription(name).name == name
+    assert Subscription(name, service="shop").name == name
 
 
 def test_event_types_must_be_named() -> None:
     with pytest.raises(
         ConfigurationError, match=r"name the event types that the handler takes: \.on\(WalletCredited\)"
     ):
-        Subscription("wallets").on()
+        Subscription("wallets", service="shop").on()
 
 
 def test_missing_parentheses_are_noticed_at_once() -> None:
     with pytest.raises(ConfigurationError, match=r"handler is no event type; write the class in parentheses: \.on\("):
 
-        @Subscription("wallets").on  # type: ignore[arg-type]
+        @Subscription("wallets", service="shop").on  # type: ignore[arg-type]
         def handler(event: Credited) -> None: ...
 
 
 def test_class_that_is_no_event_type_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"Plain is no event type; declare it as class Plain\(Event, type="):
-        Subscription("wallets").on(Plain)
+        Subscription("wallets", service="shop").on(Plain)
 
 
 def test_instance_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"is no event type; write the class in parentheses"):
-        Subscription("wallets").on(Credited(customer="ada"))  # type: ignore[arg-type]
+        Subscription("wallets", service="shop").on(Credited(customer="ada"))  # type: ignore[arg-type]
 
 
 def test_subclass_of_an_event_type_needs_a_type_of_its_own() -> None:
     with pytest.raises(ConfigurationError, match="Special is no event type"):
-        Subscription("wallets").on(Special)
+        Subscription("wallets", service="shop").on(Special)
 
 
 def test_event_parameter_must_be_of_the_declared_class() -> None:
     with pytest.raises(ConfigurationError) as refused:
 
-        @Subscription("wallets").on(Debited)
+        @Subscription("wallets", service="shop").on(Debited)
         def handler(event: Credited) -> None: ...
 
     assert str(refused.value) == (
@@ -96,7 +96,7 @@ def test_every_declared_class_must_be_in_the_event_parameters_union() -> None:
         ConfigurationError, match=r"the event parameter of handler is a Credited \| Debited, but .* Paid"
     ):
 
-        @Subscription("wallets").on(Credited, Paid)
+        @Subscription("wallets", service="shop").on(Credited, Paid)
         def handler(event: Credited | Debited) -> None: ...
 
 
@@ -106,12 +106,12 @@ def test_event_parameter_of_a_dependency_must_fit_as_well() -> None:
 
     with pytest.raises(ConfigurationError, match=r"the event parameter of owner is a Debited, but .* for Credited"):
 
-        @Subscription("wallets").on(Credited)
+        @Subscription("wallets", service="shop").on(Credited)
         def handler(event: Credited, name: Annotated[str, Depends(owner)]) -> None: ...
 
 
 def test_type_has_one_handler_per_subscription() -> None:
-    wallets = Subscription("wallets")
+    wallets = Subscription("wallets", service="shop")
 
     @wallets.on(Credited)
     def first(event: Credited) -> None: ...
@@ -128,7 +128,7 @@ def test_type_has_one_handler_per_subscription() -> None:
 
 
 def test_states_of_one_name_are_refused() -> None:
-    wallets = Subscription("wallets")
+    wallets = Subscription("wallets", service="shop")
 
     @wallets.on(Credited)
     def first(event: Credited, wallet: State[Wallet]) -> None: ...
@@ -145,7 +145,7 @@ def test_states_of_one_name_are_refused() -> None:
 
 
 def test_one_handler_takes_several_types() -> None:
-    wallets = Subscription("wallets")
+    wallets = Subscription("wallets", service="shop")
 
     @wallets.on(Credited, Debited, Paid)
     def handler(event: Credited | Debited | Paid, wallet: State[Wallet], envelope: Envelope) -> None: ...
@@ -159,7 +159,7 @@ def test_one_handler_takes_several_types() -> None:
 
 
 def test_decorated_function_stays_a_plain_function() -> None:
-    wallets = Subscription("wallets")
+    wallets = Subscription("wallets", service="shop")
 
     @wallets.on(Credited)
     def handler(event: Credited, wallet: State[Wallet]) -> None:

@@ -9,7 +9,7 @@ YOUNG_OBJECTS = 1_000_000
 each several times while it lives: half of all the time that reading takes (bench: 4.5 µs a record, 2.3 without)."""
 
 
-def tune_collector() -> None:
+def tune_garbage_collection() -> None:
     """Leave what was imported and set up out of every later collection, and look at new objects seldom.
 
     Reference counting frees what has no cycle as before; cycles of a team's handlers are found every million objects.
