@@ -5,10 +5,10 @@ HeadraceError
 ├── ConfigurationError      refuse to start; a person must change a setting
 │   └── LogMismatchError    the log is not the one the claim was made on: refuse the partition, never guess
 ├── TransportError          the log did not answer: keep the offset, try again
-│   └── PartitionLostError  a rebalance took the partition: drop the work, commit nothing
 ├── StateError              Postgres
 │   ├── ConflictError       another writer changed a row: reload and run the batch again at once
 │   ├── StateUnavailableError  no connection, deadlock, serialisation: back off, run the batch again
+│   │   └── BatchTooLargeError    Postgres timed out or ran out of memory: run the batch again with fewer events
 │   └── DataRefusedError    the database refused the data: find the one event and park it
 ├── EventError              the event's own fault: a dead letter
 │   ├── DecodeError         the bytes are not an event
@@ -41,10 +41,6 @@ class TransportError(HeadraceError):
     """The log could not be reached or did not acknowledge; the outcome of a publish may be unknown."""
 
 
-class PartitionLostError(TransportError):
-    """The partition was taken away while something waited for it."""
-
-
 class StateError(HeadraceError):
     """Something about Postgres."""
 
@@ -55,6 +51,14 @@ class ConflictError(StateError):
 
 class StateUnavailableError(StateError):
     """Postgres cannot be reached or asks to try again."""
+
+
+class BatchTooLargeError(StateUnavailableError):
+    """A transaction took too long or too much memory. `reason` is "timeout" or "memory"."""
+
+    def __init__(self, message: str, reason: str = "timeout") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class DataRefusedError(StateError):

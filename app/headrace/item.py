@@ -19,7 +19,7 @@ class Outcome(Enum):
     READY = "ready"
     APPLIED = "applied"
     DUPLICATE_ID = "duplicate_id"
-    DUPLICATE_OFFSET = "duplicate_offset"
+    CONFLICTING_ID = "conflicting_id"
     UNHANDLED = "unhandled"
     HANDLER_ERROR = "handler_error"
     BEHIND_KEY = "behind_key"
@@ -34,7 +34,7 @@ class Outcome(Enum):
 
 
 APPLIED = frozenset({Outcome.APPLIED})
-SKIPPED = frozenset({Outcome.DUPLICATE_ID, Outcome.DUPLICATE_OFFSET, Outcome.UNHANDLED})
+SKIPPED = frozenset({Outcome.DUPLICATE_ID, Outcome.CONFLICTING_ID, Outcome.UNHANDLED})
 PARKED = frozenset({Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.PROCESS_KILLED, Outcome.DATA_REFUSED})
 DEAD = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE, Outcome.GAVE_UP})
 
@@ -56,6 +56,8 @@ class Item(msgspec.Struct, gc=False, eq=False):
     event: Any = None
     handler: Handler | None = None
     identity: bytes = b""
+    mark: int = 0
+    """Its offset and, in the lowest 32 bits, the CRC-32 of its data; of a duplicate, those of the first event."""
     key: str | None = None
     error: BaseException | None = None
     number: int = 0

@@ -11,7 +11,7 @@ from typing import Literal
 import asyncpg
 from asyncpg.exceptions import _base as client_errors
 
-from headrace.errors import ConflictError, DataRefusedError, StateError, StateUnavailableError
+from headrace.errors import BatchTooLargeError, ConflictError, DataRefusedError, StateError, StateUnavailableError
 
 FailureKind = Literal["unavailable", "deadlock", "serialisation", "timeout", "other"]
 
@@ -37,6 +37,11 @@ _REFUSED = {
     "44000",  # a view's check option
     "P0001",  # `raise exception` in a trigger of the team's own
 }
+_LIMITS = {
+    "57014": "timeout",  # the statement timeout, or somebody cancelled the statement
+    "53200": "memory",
+}
+"""A smaller batch may stay below these."""
 _TIMEOUTS = {"57014", "55P03", "25P03", "25P04"}
 _GONE = (
     "connection is closed",
@@ -59,6 +64,8 @@ def classify(error: BaseException) -> StateError | None:
     state = _state_of(error)
     if _among(state, _REFUSED):
         return DataRefusedError(f"Postgres refused the data: {_sentence(error)} (SQLSTATE {state}).")
+    if (limit := _LIMITS.get(state)) is not None:
+        return BatchTooLargeError(f"Postgres reached a limit: {_sentence(error)} (SQLSTATE {state}).", reason=limit)
     if _among(state, _UNAVAILABLE):
         return StateUnavailableError(f"Postgres asks to try again: {_sentence(error)} (SQLSTATE {state}).")
     if isinstance(error, TimeoutError):

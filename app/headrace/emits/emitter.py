@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import msgspec
-
 from headrace.cloudevents import check_key, declared_key, encode_record
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, RecordTooLargeError
@@ -15,9 +13,9 @@ from headrace.event import EventType, event_type_of
 from headrace.item import Item
 from headrace.log.ports import NewRecord
 
-OVERHEAD_BYTES = 2_048
-"""Room for headers and the record's frame: refused here, an emit fails its handler; refused by the log, it would stop
-every emit behind it."""
+FRAME_BYTES, HEADER_BYTES = 256, 16
+"""More than a record, and each of its headers, takes in the log beside its bytes. An emit that is refused here fails
+its handler, which the team can see and mend; the log would refuse it only after the commit."""
 
 
 class Emitter:
@@ -25,6 +23,7 @@ class Emitter:
 
     def __init__(self, service: str, subscription: str, types: Mapping[str, EventType], max_bytes: int) -> None:
         self._source = f"/{service}/{subscription}"
+        self._key = hashlib.blake2b(self._source.encode(), digest_size=16).digest()
         self._types = types
         self._max_bytes = max_bytes
         self.cause: Item | None = None
@@ -55,9 +54,10 @@ class Emitter:
                 f"{name} cannot be emitted, since the service does not declare it; write events.declare({name})."
             )
         source = cause.envelope
-        identity = f"{self._source}\x00{source.source}\x00{source.id}\x00{self._position}"
+        event_id = hashlib.blake2b(
+            b"%b%d" % (cause.identity, self._position), key=self._key, digest_size=16
+        ).hexdigest()
         self._position += 1
-        event_id = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
         key = check_key(key or declared_key(event_type, event) or event_id)
         envelope = Envelope(
             id=event_id,
@@ -72,7 +72,7 @@ class Emitter:
             causationid=source.id,
         )
         record = encode_record(envelope, event_type.encode(event), topic=event_type.topic, key=key)
-        size = len(record.value or b"") + len(record.key or b"") + OVERHEAD_BYTES
+        size = size_of(record)
         if size > self._max_bytes:
             raise RecordTooLargeError(
                 f"the emitted {event_type.type} has {size:,} bytes, the log takes {self._max_bytes:,}; emit less, or "
@@ -81,14 +81,7 @@ class Emitter:
         self.emitted.append((cause, record))
 
 
-def pack(records: list[NewRecord]) -> bytes:
-    """Return the records as the ledger keeps them (MessagePack)."""
-    return msgspec.msgpack.encode(records)
-
-
-_unpack = msgspec.msgpack.Decoder(list[NewRecord])
-
-
-def unpack(packed: bytes) -> list[NewRecord]:
-    """Return the records of one ledger row."""
-    return _unpack.decode(packed)
+def size_of(record: NewRecord) -> int:
+    """Return at least the bytes that the record takes in a log: key, value, headers and their frames."""
+    headers = sum(len(name.encode()) + len(value) + HEADER_BYTES for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers + FRAME_BYTES

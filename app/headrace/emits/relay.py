@@ -5,35 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
-import asyncpg
 from opentelemetry.trace import Span
 
-from headrace.emits.emitter import unpack
-from headrace.errors import HeadraceError
+from headrace.backoff import Backoff
+from headrace.dead_letters.owner import store_refused_emit
+from headrace.errors import HeadraceError, RecordTooLargeError
 from headrace.handlers.subscription import Subscription
+from headrace.ledger.rows import read_unmarked
+from headrace.ledger.window import ConnectionFactory
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.tracing import EventLink, Tracing
 
-UNMARKED = """
-select sequence, emits from headrace.ledger
-where subscription = $1 and topic = $2 and partition = $3 and sequence > $4 and emits is not null
-order by sequence limit 100
-"""
-
 logger = get_logger(__name__)
-
-Lend: TypeAlias = "Callable[[], AbstractAsyncContextManager[asyncpg.Connection[Any]]]"
-"""Lends a connection, as `EngineContext.connection` does."""
 
 
 class Pending(NamedTuple):
-    """The emits of one ledger row; `since` is a monotonic time, `span` the batch's where it is traced."""
+    """The emits of one ledger row; `since` is a monotonic time, `span` the batch's if it is traced."""
 
     sequence: int
     records: Sequence[NewRecord]
@@ -42,7 +35,10 @@ class Pending(NamedTuple):
 
 
 class Relay:
-    """Takes (ledger sequence, records) after each commit; `through` is the sequence up to which all are in the log."""
+    """Takes (ledger sequence, records) after each commit, and publishes them.
+
+    An emit that the log refuses for its size, now and for ever, becomes a dead letter alone; all others leave.
+    """
 
     def __init__(
         self,
@@ -50,15 +46,17 @@ class Relay:
         metrics: Metrics,
         tracing: Tracing,
         subscription: Subscription,
-        source: TopicPartition,
+        partition: TopicPartition,
         through: int,
+        lend: ConnectionFactory,
     ) -> None:
         self._log = log
         self._metrics = metrics
         self._tracing = tracing
         self._subscription, self._group = subscription.name, subscription.group
-        self._source = source
+        self._partition = partition
         self._through = through
+        self._lend = lend
         self._pending: deque[Pending] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -75,29 +73,47 @@ class Relay:
         """Age of the oldest such record; 0 when none waits."""
         return time.monotonic() - self._pending[0].since if self._pending else 0.0
 
-    def through(self, sequence: int, *, emits: bool) -> int:
+    def can_mark_through(self, sequence: int, *, emits: bool) -> int:
         """Return what a batch that becomes ledger row `sequence` may write into the claim's `emitted_through`."""
         if self._pending:
             return self._pending[0].sequence - 1
         return sequence - 1 if emits else sequence
 
-    async def publish_unmarked(self, lend: Lend) -> None:
+    async def publish_unmarked(self) -> None:
         """Publish what an earlier owner committed and perhaps did not publish. Raises: TransportError, StateError.
 
         No connection is held while the log is waited for: the embedded log needs one of the same pool.
         """
         while True:
-            async with lend() as connection:
-                rows = await connection.fetch(UNMARKED, self._group, *self._source, self._through)
+            async with self._lend() as connection:
+                rows = await read_unmarked(connection, self._group, self._partition, self._through)
             if not rows:
                 return
-            for row in rows:
-                records = unpack(row["emits"])
-                await self._log.publish(records)
-                self._through = row["sequence"]
+            for sequence, records in rows:
+                await self._publish(records)
+                self._through = sequence
                 for topic, count in Counter([record.topic for record in records]).items():
                     labels = {"subscription": self._subscription, "topic": topic}
                     self._metrics.emits_republished_total.labels(**labels).inc(count)
+
+    async def _publish(self, records: Sequence[NewRecord]) -> None:
+        """Publish the records; one that the log refuses is found by halving, and becomes a dead letter.
+
+        Raises: TransportError (some may be in the log), StateError.
+        """
+        try:
+            await self._log.publish(records)
+        except RecordTooLargeError as error:
+            if len(records) > 1:
+                half = len(records) // 2
+                await self._publish(records[:half])
+                await self._publish(records[half:])
+                return
+            async with self._lend() as connection:
+                await store_refused_emit(connection, self._group, self._partition, records[0], str(error))
+            labels = {"subscription": self._subscription, "topic": records[0].topic}
+            self._metrics.emits_refused_total.labels(**labels).inc()
+            logger.error("the log refused an emitted event: dead letter", **labels, error=str(error))
 
     def push(self, sequence: int, records: Sequence[NewRecord], span: Span | None) -> None:
         """Publish the records of a committed ledger row, behind those pushed before; `span` is its batch's."""
@@ -105,7 +121,7 @@ class Relay:
         self._idle.clear()
         self._wake.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"relay {self._subscription} {self._source}")
+            self._task = asyncio.create_task(self._run(), name=f"relay {self._subscription} {self._partition}")
 
     async def flush(self, timeout_seconds: float) -> bool:
         """Wait until nothing is pending. Returns False after the timeout."""
@@ -116,14 +132,20 @@ class Relay:
 
     async def stop(self) -> None:
         """Stop publishing; what is pending stays unmarked and is published by the next owner."""
-        if self._task is not None:
-            self._task.cancel()
+        task = self.abandon()
+        if task is not None:
             with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+                await task
+
+    def abandon(self) -> asyncio.Task[None] | None:
+        """Stop publishing without waiting for it; return what ends in a moment."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        return task
 
     async def _run(self) -> None:
-        delay = 0.1
+        backoff = Backoff(0.1, 10.0)
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -132,7 +154,7 @@ class Relay:
                 records = [record for pending in batch for record in pending.records]
                 started_ns = time.time_ns()
                 try:
-                    await self._log.publish(records)
+                    await self._publish(records)
                 except Exception as error:  # whatever it is, the emits are committed and must leave
                     logger.warning(
                         "emits wait",
@@ -140,10 +162,9 @@ class Relay:
                         records=len(records),
                         error=str(error) if isinstance(error, HeadraceError) else type(error).__name__,
                     )
-                    await asyncio.sleep(delay)
-                    delay = min(delay * 2, 10.0)
+                    await asyncio.sleep(backoff.next_seconds())
                     continue
-                delay = 0.1
+                backoff.reset()
                 for topic, count in Counter([record.topic for record in records]).items():
                     self._metrics.emits_published_total.labels(subscription=self._subscription, topic=topic).inc(count)
                 if self._tracing.enabled:

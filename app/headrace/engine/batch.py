@@ -1,57 +1,77 @@
-"""Applies records of one partition: read, run, commit, and the answer to each way in which that can fail."""
+"""One attempt at one batch: decode, load, run, settle, write, remember. All of it is committed, or nothing happened.
+
+What may go wrong with an attempt, and what is done about it, is in `transact.py`; what becomes of a failing event is
+in `verdict.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self, TypeVar
 
-import asyncpg
-from opentelemetry.trace import Span
-
+from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
 from headrace.emits.relay import Relay
 from headrace.engine.claim import Claim, Fingerprint
-from headrace.engine.collect import changed_states, collect_batch, collect_retry
-from headrace.engine.commit import BATCH, RETRY, Effects, count_attempts, write_effects
+from headrace.engine.commit import write_effects
 from headrace.engine.context import EngineContext
-from headrace.engine.lanes import HEADS, records_of
+from headrace.engine.decode import BatchDecoder
+from headrace.engine.effects import Effects
 from headrace.engine.memory import PartitionMemory
-from headrace.engine.read import RecordReader
 from headrace.engine.report import Reporter
 from headrace.engine.run import HandlerFailedError, Run, keys_by_state
-from headrace.engine.trace import trace_fenced
-from headrace.errors import ConflictError, DataRefusedError, FencedError, HandlerError, StateUnavailableError
+from headrace.engine.settle import changed_states, settle
+from headrace.engine.threads import HandlerThreads
 from headrace.handlers.subscription import Subscription
-from headrace.item import PARKED, Item, Outcome
+from headrace.item import Item, Outcome
+from headrace.ledger.rows import Kind
 from headrace.log.ports import Record
-from headrace.log.stored import plain
 from headrace.state.store import load
 
 T = TypeVar("T")
-Fate = tuple[Outcome, BaseException]
-"""What becomes of an event that is not run, and why."""
 
 INLINE_RECORDS = 64
 """A smaller batch is decoded and encoded on the event loop: a hop to a thread costs more."""
 
-LANE_EVENTS = 100
-"""The most events of one lane in one run."""
-
-FIRST_RECORDS, TARGET_SECONDS = 1_000, 2.0
-"""A batch begins small, doubles, and ends after two seconds: locks are short, and a stop waits for one batch."""
-
-PATIENCE = 3
-"""Failures in a row that Postgres, which answers, blames on itself: then the handlers' own SQL is at fault."""
+IDLE_MARGIN_SECONDS = 5.0
 
 
-class Source:
-    """One topic of a worker: its claim, the relay of its emits, and the records in flight."""
+@dataclass
+class Holding:
+    """One held partition: its claim, the relay of its emits, and records that were fetched and not applied yet."""
 
-    def __init__(self, claim: Claim, relay: Relay) -> None:
-        self.claim = claim
-        self.relay = relay
+    claim: Claim
+    relay: Relay
+    pending: Sequence[Record] = ()
+
+
+@dataclass
+class Batch:
+    """Items to be applied in one transaction: `decode` makes them, again for each attempt."""
+
+    kind: Kind
+    holding: Holding
+    records: int
+    """How many it is about; `decode` returns an item for each."""
+    decode: Callable[[], list[Item]]
+    next_offset: int
+    last: Fingerprint | None
+    sequence: int = field(init=False)
+    started_ns: int = field(default_factory=time.time_ns)
+    committing_ns: int = 0
+    """When its COMMIT was sent; 0 until then."""
+    run: Run | None = None
+    """What the latest attempt ran."""
+    effects: Effects | None = None
+    """What the latest attempt wrote."""
+
+    def __post_init__(self) -> None:
+        self.sequence = self.holding.claim.sequence + 1
 
 
 class BatchProcessor:
@@ -64,286 +84,154 @@ class BatchProcessor:
         partition: int,
         memory: PartitionMemory,
         reporter: Reporter,
+        threads: HandlerThreads,
     ) -> None:
-        self._context = context
-        self._subscription = subscription
-        self._partition = partition
-        self._memory = memory
-        self._reporter = reporter
-        self.reader = RecordReader(subscription, context.registry.types, context.registry.decoders)
+        self.context = context
+        self.subscription = subscription
+        self.partition = partition
+        self.memory = memory
+        self.reporter = reporter
+        self.decoder = BatchDecoder(subscription, context.registry.types, context.registry.decoders)
+        self.is_careful = False
+        """True if the next attempt keeps what it needs to undo a single event."""
+        self.failures = 0
+        """Failures in a row of a kind that Postgres blames on itself."""
+        self.running: Run | None = None
+        """The run whose handlers are being called."""
+        self._threads = threads
         self._engine = context.settings.engine
-        self._limit = min(FIRST_RECORDS, self._engine.batch_records)
-        self.doomed: dict[tuple[str, int], Fate] = {}
-        """Events by (topic, offset) that are not run again, with what becomes of them."""
-        self._careful = False
-        self._run: Run | None = None
-        self._idle_limit_ms = round((self._engine.batch_seconds + TARGET_SECONDS + 5) * 1000)
-        """Handlers may think within their transaction; a zombie holds its locks no longer than that."""
-        self._wants_transaction = any(h.signature.wants_transaction for h in subscription.handlers.values())
+        self._idle_limit_ms = round(
+            (self._engine.handler_seconds + context.pace.target + IDLE_MARGIN_SECONDS) * 1_000
+        )
+        self.wants_transaction = any(h.signature.wants_transaction for h in subscription.handlers.values())
 
-    @property
-    def running(self) -> Item | None:
-        """The item whose handler runs now; None between runs."""
-        return self._run.current if self._run is not None else None
+    async def attempt(self, batch: Batch) -> Effects:
+        """Apply the batch, or as much of it as its handlers do in the target time.
 
-    async def apply(self, source: Source, records: Sequence[Record]) -> None:
-        """Apply the next records of the log, all of them, in one or more transactions.
-
-        Raises: FencedError (nothing of the current batch happened), CancelledError.
+        Raises: HandlerFailedError (apply it again with care), StateError, FencedError: nothing was committed, except
+        that a StateUnavailableError may leave that unknown. `undo` must follow.
         """
-        claim, topic = source.claim, source.claim.source.topic
-        doomed = {offset: fate for (of, offset), fate in self.doomed.items() if of == topic}
-        if claim.is_guilty:
-            doomed[records[0].offset] = (Outcome.PROCESS_KILLED, HandlerError(KILLED, ""))
-        pending = records
-        while pending:
-            chunk = pending[: 1 if claim.is_suspect else self._limit]
-
-            def build(chunk: Sequence[Record] = chunk) -> list[Item]:
-                items = self.reader.read(chunk, self._memory.windows[topic].ids)
-                if doomed:
-                    _doom(items, doomed)
-                return items
-
-            started = time.perf_counter()
-            try:
-                count = await self._transact(source, BATCH, build, chunk[-1].offset + 1, Fingerprint.of(chunk[-1]))
-            except DataRefusedError as error:
-                self._reporter.rerun("handler", error)
-                if len(chunk) == 1:
-                    offset, cause = chunk[0].offset, error.__cause__ or error
-                    # Refused once more: not even its lane can hold it.
-                    doomed[offset] = (Outcome.GAVE_UP if offset in doomed else Outcome.DATA_REFUSED, cause)
-                self._limit = max(1, len(chunk) // 2)
-                continue
-            pending = pending[count:]
-            self._adapt(count, time.perf_counter() - started)
-
-    def _adapt(self, records: int, seconds: float) -> None:
-        """Take as many records as the handlers do in that time: more would be read in vain."""
-        if seconds > TARGET_SECONDS:
-            self._limit = max(1, int(records * TARGET_SECONDS / seconds))
-        else:
-            self._limit = min(self._limit * 2, self._engine.batch_records)
-
-    async def skip_to(self, source: Source, offset: int) -> None:
-        """Move the claim over offsets that hold no record (commit markers, aborted or compacted records)."""
-        await self._transact(source, BATCH, list, offset, source.claim.last)
-
-    async def retry(self, source: Source, keys: Sequence[str], events: int = LANE_EVENTS) -> None:
-        """Run up to so many events of each key's lane, in order, until it is empty or its head fails again."""
-        context, lanes = self._context, self._memory.lanes
-        async with context.connection() as connection, connection.transaction(isolation="read_committed"):
-            await count_attempts(connection, source.claim, keys)
-        for key in keys:
-            lanes.by_key[key].attempts += 1
-        await self._run_lanes(source, keys, events)
-
-    async def _run_lanes(self, source: Source, keys: Sequence[str], limit: int) -> None:
-        """Run up to `limit` events of each lane; where Postgres refuses their data, fewer, until it is one event."""
-        lanes = self._memory.lanes
-        async with self._context.connection() as connection:
-            rows = await connection.fetch(
-                HEADS, self._subscription.group, self._partition, [key.encode() for key in keys], limit
-            )
-        worn_out = {key for key in keys if lanes.by_key[key].attempts > self._engine.retry_attempts}
-        parked = records_of(rows, self._partition)
-        refused: set[str] = set()
-
-        def build() -> list[Item]:
-            items = self.reader.read([record for _, _, record in parked], frozenset())
-            heads: set[str] = set()
-            for item, (key, number, _) in zip(items, parked, strict=True):
-                item.number, item.key, item.attempt = number, key, lanes.by_key[key].attempts
-                if item.outcome in (Outcome.DUPLICATE_ID, Outcome.UNHANDLED):
-                    continue
-                is_head = key not in heads
-                heads.add(key)
-                if key in worn_out or key in refused:
-                    outcome = Outcome.HANDLER_ERROR if is_head else Outcome.BEHIND_KEY
-                    item.failed(outcome, HandlerError(KILLED if key in worn_out else lanes.by_key[key].error, ""))
-            return items
-
-        self._careful = True
-        try:
-            await self._transact(source, RETRY, build, source.claim.next_offset, source.claim.last)
-        except DataRefusedError as error:
-            if len(parked) > 1:
-                for key in keys:
-                    await self._run_lanes(source, [key], limit if len(keys) > 1 else len(parked) // 2)
-                return
-            lanes.by_key[keys[0]].error = plain(str(error.__cause__ or error))
-            refused.add(keys[0])
-            await self._transact(source, RETRY, build, source.claim.next_offset, source.claim.last)
-
-    async def _transact(
-        self,
-        source: Source,
-        kind: int,
-        build: Callable[[], list[Item]],
-        next_offset: int,
-        last: Fingerprint | None,
-    ) -> int:
-        """Do one batch until it, or as much of it as takes a second, is committed; return how many items that was.
-
-        Raises: DataRefusedError, FencedError.
-        """
-        claim, delay, failures = source.claim, 0.05, 0
-        started = time.time_ns()
-        while True:
-            sequence = claim.sequence + 1
-            try:
-                items = await self._off_loop(
-                    build, large=kind == RETRY or next_offset - claim.next_offset > INLINE_RECORDS
-                )
-                effects = Effects(kind, items, next_offset, last)
-                commit_ns = await self._attempt(source, effects, sequence)
-            except HandlerFailedError as error:
-                self._undo()
-                self._careful = True
-                self._reporter.rerun("handler", error)
-                continue
-            except ConflictError as error:
-                self._undo()
-                self._reporter.rerun("conflict", error)
-                await asyncio.sleep(delay / 10)
-                continue
-            except StateUnavailableError as error:
-                self._undo()
-                self._reporter.rerun("infrastructure", error)
-                if not await self._was_committed(source, sequence):
-                    failures += 1
-                    if self._wants_transaction and failures >= PATIENCE:
-                        raise DataRefusedError(f"the transaction failed {failures} times: {error}") from error
-                    await asyncio.sleep(delay)
-                    delay = min(delay * 2, 5.0)
-                    continue
-                commit_ns = time.time_ns()
-            except BaseException as error:
-                if isinstance(error, FencedError) and self._run is not None:
-                    trace_fenced(self._context.tracing, claim, self._run.items, started, time.time_ns())
-                self._undo()
-                raise
-            calls = self._run.calls if self._run is not None else []
-            span = self._reporter.committed(claim, effects, calls, started, commit_ns)
-            self._committed(source, effects, sequence, span)
-            return len(effects.items)
-
-    async def _attempt(self, source: Source, effects: Effects, sequence: int) -> int:
-        context, items = self._context, effects.items
+        items = await self._decode(batch)
         await self._load_states(items)
-        held = self._memory.lanes.by_key if effects.kind == BATCH else frozenset[str]()
+        async with BatchTransaction(self.context) as transaction:
+            if self.wants_transaction:
+                await transaction.begin_guarded(batch.holding.claim, self._idle_limit_ms)
+            run = await self._run(batch, items, transaction.connection)
+            effects = await self._settle(batch, run)
+            await self.write(await transaction.begin(), batch, effects)
+        self.remember(batch, effects)
+        return effects
+
+    def undo(self, batch: Batch) -> None:
+        """Forget what the latest attempt did to states: Postgres knows what they were, or are."""
+        self.running = None
+        run, batch.run, batch.effects, batch.committing_ns = batch.run, None, None, 0
+        if run is not None:
+            self.memory.forget({item.key for item in run.items if item.key is not None})
+
+    async def _decode(self, batch: Batch) -> list[Item]:
+        return await self.off_loop(batch.decode, large=batch.kind is not Kind.BATCH or batch.records > INLINE_RECORDS)
+
+    async def _load_states(self, items: Sequence[Item]) -> None:
+        keys = keys_by_state(items, Outcome.READY, self.memory.caches)
+        missing = {name: cache.missing(keys[name]) for name, cache in self.memory.caches.items()}
+        if not any(missing.values()):
+            return
+        async with self.context.connection() as connection:
+            for name, wanted in missing.items():
+                if wanted:
+                    await load(connection, self.subscription.group, self.memory.caches[name], wanted)
+
+    async def _run(self, batch: Batch, items: Sequence[Item], connection: Connection | None) -> Run:
+        context = self.context
         emitter = Emitter(
             context.registry.service,
-            self._subscription.name,
+            self.subscription.name,
             context.registry.types,
             context.settings.kafka.max_record_bytes,
         )
-        run = self._run = Run(
+        run = batch.run = self.running = Run(
             items,
-            self._memory.caches,
-            held,
+            self.memory.caches,
+            self.memory.lanes.by_key if batch.kind is Kind.BATCH else frozenset(),
             emitter,
-            careful=self._careful,
-            timeout_seconds=self._engine.batch_seconds,
-            observe=self._reporter.handled,
+            careful=self.is_careful,
+            timeout_seconds=self._engine.handler_seconds,
+            observe=self.reporter.handled,
             tracing=context.tracing,
-            target_seconds=TARGET_SECONDS,
+            target_seconds=context.pace.target,
         )
-        if self._wants_transaction:
-            async with context.connection() as connection, connection.transaction(isolation="read_committed"):
-                await connection.execute(f"set local idle_in_transaction_session_timeout = {self._idle_limit_ms}")
-                await source.claim.guard(connection)
-                await run.execute(context.executor, connection)
-                await self._collect(effects, run)
-                return await self._write(connection, source, effects, sequence)
-        await run.execute(context.executor, None)
-        await self._collect(effects, run)
-        async with context.connection() as connection, connection.transaction(isolation="read_committed"):
-            return await self._write(connection, source, effects, sequence)
+        await run.execute(self._threads.executor, connection)
+        self.running = None
+        return run
 
-    async def _write(self, connection: asyncpg.Connection[Any], source: Source, effects: Effects, sequence: int) -> int:
-        effects.emitted_through = source.relay.through(sequence, emits=bool(effects.emits))
-        await write_effects(connection, source.claim, effects, sequence, effects.emitted_through)
-        return time.time_ns()
-
-    async def _load_states(self, items: Sequence[Item]) -> None:
-        keys = keys_by_state(items, Outcome.READY, self._memory.caches)
-        missing = {name: cache.missing(keys[name]) for name, cache in self._memory.caches.items()}
-        if any(missing.values()):
-            async with self._context.connection() as connection:
-                for name, wanted in missing.items():
-                    if wanted:
-                        await load(connection, self._subscription.group, self._memory.caches[name], wanted)
-
-    async def _collect(self, effects: Effects, run: Run) -> None:
-        """Turn what the run did into what is to be written. Raises: HandlerFailedError (a state cannot be written)."""
+    async def _settle(self, batch: Batch, run: Run) -> Effects:
+        effects = Effects(batch.kind, run.items, batch.next_offset, batch.last, emits=run.emitter.emitted)
         try:
-            effects.states = await self._off_loop(
-                lambda: changed_states(self._memory.caches, run), large=len(effects.items) > INLINE_RECORDS
+            effects.states = await self.off_loop(
+                lambda: changed_states(self.memory.caches, run), large=len(run.items) > INLINE_RECORDS
             )
         except Exception as error:
-            if self._careful:
+            if self.is_careful:
                 raise
             raise HandlerFailedError from error  # with care it is found which event's handler made it so
-        effects.emits = run.emitter.emitted
-        if effects.kind == BATCH:
-            collect_batch(effects, self._memory.lanes)
-        else:
-            collect_retry(effects, self._memory.lanes)
-        effects.count()
+        settle(effects, self.memory.lanes)
+        return effects
 
-    def _committed(self, source: Source, effects: Effects, sequence: int, span: Span | None) -> None:
-        source.claim.advanced(effects.next_offset, sequence, effects.emitted_through, effects.last)
+    async def write(self, connection: Connection, batch: Batch, effects: Effects) -> None:
+        """Write the effects; what follows is the COMMIT."""
+        relay = batch.holding.relay
+        effects.emitted_through = relay.can_mark_through(batch.sequence, emits=bool(effects.emits))
+        await write_effects(connection, batch.holding.claim, effects, batch.sequence)
+        batch.effects, batch.committing_ns = effects, time.time_ns()
+
+    def remember(self, batch: Batch, effects: Effects) -> None:
+        """Follow what was committed."""
+        claim, relay = batch.holding.claim, batch.holding.relay
+        effects.strays = self.reporter.strays(effects)
+        calls = batch.run.calls if batch.run is not None else ()
+        span = self.reporter.committed(claim, effects, calls, batch.started_ns, batch.committing_ns)
+        claim.advanced(effects.next_offset, batch.sequence, effects.emitted_through, effects.last)
         if effects.emits:
-            source.relay.push(sequence, [record for _, record in effects.emits], span)
-        self._memory.take_in(source.claim.source.topic, effects)
-        self._memory.forget(self._reporter.strays(effects))
-        self._careful = any(item.outcome is Outcome.HANDLER_ERROR for item in effects.items)
-        self._run = None
+            relay.push(batch.sequence, [record for _, record in effects.emits], span)
+        self.memory.follow(claim.partition.topic, effects)
+        self.is_careful = any(item.outcome is Outcome.HANDLER_ERROR for item in effects.items)
 
-    def _undo(self) -> None:
-        """Forget what the run did to states: Postgres knows what they were, or are."""
-        run, self._run = self._run, None
-        if run is not None:
-            self._memory.forget({item.key for item in run.items if item.key is not None})
-
-    async def _was_committed(self, source: Source, sequence: int) -> bool:
-        """Ask the claim what became of a batch whose connection was lost; waits until Postgres answers."""
-        delay = 0.1
-        while True:
-            try:
-                async with self._context.connection() as connection, connection.transaction(isolation="read_committed"):
-                    committed = await source.claim.was_committed(connection, sequence)
-            except StateUnavailableError as error:
-                self._reporter.waiting(error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
-                continue
-            self._reporter.resolved(committed)
-            return committed
-
-    async def _off_loop(self, function: Callable[[], T], *, large: bool) -> T:
+    async def off_loop(self, function: Callable[[], T], *, large: bool) -> T:
+        """Return what the function returns; a large piece of work runs in a thread."""
         if not large:
             return function()
-        return await asyncio.get_running_loop().run_in_executor(self._context.executor, function)
+        return await asyncio.get_running_loop().run_in_executor(self.context.executor, function)
 
 
-def _doom(items: Sequence[Item], doomed: Mapping[int, Fate]) -> None:
-    """Give the events, by offset, their fate; what follows a parked one of its key waits behind it."""
-    parked: set[str | None] = set()
-    for item in items:
-        if item.outcome is not Outcome.READY:
-            continue
-        if item.record.offset in doomed:
-            item.failed(*doomed[item.record.offset])
-            if item.outcome in PARKED:
-                parked.add(item.key)
-        elif item.key in parked:
-            item.outcome = Outcome.BEHIND_KEY
+class BatchTransaction:
+    """A transaction that begins when it is first asked for: before the handlers only if one of them uses it."""
 
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._stack = AsyncExitStack()
+        self.connection: Connection | None = None
 
-KILLED = (
-    "the process died each time while this event was being handled (out of memory, or a crash in native code), "
-    "or its handler did not return."
-)
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Commit, or roll back if there was an error."""
+        await self._stack.__aexit__(kind, error, traceback)
+
+    async def begin(self) -> Connection:
+        """Return the connection, inside the transaction. Raises: StateError."""
+        if self.connection is None:
+            self.connection = await self._stack.enter_async_context(self._context.transaction())
+        return self.connection
+
+    async def begin_guarded(self, claim: Claim, idle_limit_ms: int) -> None:
+        """Begin with the claim locked: handlers' own SQL never runs for two owners at once. Raises: FencedError.
+
+        Handlers may think within the transaction; a stopped zombie holds its locks for `idle_limit_ms` at most.
+        """
+        connection = await self.begin()
+        await connection.execute(f"set local idle_in_transaction_session_timeout = {idle_limit_ms}")
+        await claim.guard(connection)

@@ -1,55 +1,73 @@
 """The claim: the right to apply a partition for a subscription, as a row in Postgres.
 
-A claimer raises the epoch and writes a token of its own. From then on a batch commits only where epoch, token and next
-offset are still the ones its owner knows; the comparison is the transaction's last statement, so that a stopped zombie
-holds the row for as short as possible. The epoch alone would not do: a database restored from a backup can bring an
-old epoch back; with the next offset and a random token an owner of the lost future cannot match it
+A claimer raises the epoch and writes a token of its own. From then on a batch commits only if epoch, token and next
+offset are still the ones that its owner knows; the comparison is the transaction's last statement, so that a stopped
+zombie holds the row for as short as possible. The epoch alone would not do: a database restored from a backup can
+bring an old epoch back; with the next offset and a random token an owner of the lost future cannot match it
 (test_claim_restored_from_a_backup_cannot_commit).
 
-An owner that dies leaves its name in the row; one that lives takes it back, however it comes to an end (`release`).
-Owners in a row that died at the same offset, with records left to apply, are counted: after two the batch shrinks to
-one event, and one more death there parks that event (`Claim.is_suspect`, `Claim.is_guilty`).
+A subscription that reads a topic for the first time gets a row for every partition that the topic has at that moment
+(`enroll`). So the rows say how many partitions the subscription knows: one that was added later has no row, and is
+refused until an operator accepts it, since keys have moved to it. `start="latest"` decides about the first rows only.
+Each row names the log that its offsets belong to.
+
+An owner that dies leaves its name in the row; a living one removes it, however it ends (`release`). Owners in a row
+that died at the same offset, with records left to apply, are counted: after two the batch shrinks to one event, and
+after one more death that event is parked (`Claim.is_suspect`, `Claim.blames_next_event`).
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
-
+from headrace.database.pool import Connection
 from headrace.errors import FencedError
 from headrace.log.ports import Record, TopicPartition
 
 SUSPECT_CRASHES = 2
-GUILTY_CRASHES = 3
+BLAMED_CRASHES = 3
 
-CLAIM = """
-insert into headrace.claim as held
-    (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset)
-values ($1, $2, $3, 1, $4, $5, $6, $6)
-on conflict (subscription, topic, partition) do update
-set epoch = held.epoch + 1, token = excluded.token, owner = excluded.owner, claimed_at = now(),
-    crashes = case when held.owner is null then 0
-                   when held.owner = excluded.owner then held.crashes
-                   when held.next_offset >= $7 then 0
-                   when held.next_offset = held.claimed_offset then held.crashes + 1
-                   else 1 end,
-    claimed_offset = held.next_offset
-returning epoch, next_offset, sequence, emitted_through, last_offset, last_timestamp, last_crc, crashes
+KNOWN = """
+select count(*) as partitions, min(log_id) as log_id from headrace.claim where subscription = $1 and topic = $2
 """
+"""Tells how many partitions of a topic a subscription knows, and of which log."""
+
+ENROLL = """
+insert into headrace.claim (subscription, topic, partition, epoch, token, log_id, claimed_offset, next_offset)
+select $1, $2, new.partition, 0, $3, $4, new.next_offset, new.next_offset
+from unnest($5::int[], $6::bigint[]) as new (partition, next_offset)
+on conflict (subscription, topic, partition) do nothing
+"""
+"""Makes the rows of a topic that a subscription reads for the first time."""
 
 PREVIOUS = """
 select owner from headrace.claim where subscription = $1 and topic = $2 and partition = $3 for update
 """
+"""Locks the row and tells its owner so far."""
+
+CLAIM = """
+update headrace.claim as held
+set epoch = held.epoch + 1, token = $4, owner = $5, claimed_at = now(), log_id = coalesce(held.log_id, $7),
+    crashes = case when held.owner is null then 0
+                   when held.owner = $5 then held.crashes
+                   when held.next_offset >= $6 then 0
+                   when held.next_offset = held.claimed_offset then held.crashes + 1
+                   else 1 end,
+    claimed_offset = held.next_offset
+where subscription = $1 and topic = $2 and partition = $3
+returning epoch, next_offset, sequence, emitted_through, last_offset, last_timestamp, last_crc, crashes, log_id
+"""
+"""Takes the partition."""
 
 GUARD = """
 select 1 from headrace.claim
 where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
 for update
 """
+"""Locks the row if it is still the owner's."""
 
 ADVANCE = """
 update headrace.claim
@@ -57,16 +75,24 @@ set next_offset = $7, sequence = $8, emitted_through = $9, last_offset = $10, la
     crashes = case when $7 > next_offset then 0 else crashes end, committed_at = now()
 where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
 """
+"""Moves the row along if it is still the owner's: the last statement of a batch."""
 
 RELEASE = """
 update headrace.claim set owner = null, crashes = 0
 where subscription = $1 and partition = $2 and topic = any($3::text[]) and owner = $4
 """
+"""Removes the owner's name; harms no batch in flight."""
 
-LOOK = """
+OUTCOME = """
 select epoch, token, next_offset, sequence from headrace.claim
 where subscription = $1 and topic = $2 and partition = $3 for update
 """
+"""Tells which batch was the last, once no other session holds the row."""
+
+NEXT_OFFSETS = """
+select topic, partition, next_offset from headrace.claim where subscription = $1 and partition = any($2::int[])
+"""
+"""Reads where the claims of some partition numbers stand."""
 
 
 class Fingerprint:
@@ -85,7 +111,7 @@ class Fingerprint:
         return cls(record.offset, record.timestamp, zlib.crc32(record.value or b"", zlib.crc32(record.key or b"")))
 
     def matches(self, record: Record) -> bool:
-        """True where the record is the one the fingerprint was taken of."""
+        """True if the record is the one that the fingerprint was taken of."""
         other = Fingerprint.of(record)
         return (other.offset, other.timestamp, other.crc) == (self.offset, self.timestamp, self.crc)
 
@@ -96,7 +122,7 @@ class Claim:
     def __init__(
         self,
         group: str,
-        source: TopicPartition,
+        partition: TopicPartition,
         token: UUID,
         row: Any,
         *,
@@ -104,49 +130,50 @@ class Claim:
         suspect_records: int,
     ) -> None:
         self.group = group
-        self.source = source
+        self.partition = partition
         self.token = token
+        self.log_id: str = row["log_id"]
         self.epoch: int = row["epoch"]
         self.next_offset: int = row["next_offset"]
         self.sequence: int = row["sequence"]
         self.emitted_through: int = row["emitted_through"]
         self.crashes: int = row["crashes"]
         self.is_orphaned = is_orphaned
-        """True where the owner before died: what it was at may have killed it."""
+        """True if the previous owner died: the event that it was handling may have ended it."""
         self._suspect_until: int = self.next_offset + (suspect_records if self.crashes >= SUSPECT_CRASHES else 0)
         self.last: Fingerprint | None = None
         if row["last_offset"] is not None:
             self.last = Fingerprint(row["last_offset"], row["last_timestamp"], row["last_crc"])
 
     @property
-    def is_guilty(self) -> bool:
-        """True where the event at the next offset killed its owners one by one."""
-        return self.crashes >= GUILTY_CRASHES
+    def blames_next_event(self) -> bool:
+        """True if the event at the next offset ended its owners one after the other."""
+        return self.crashes >= BLAMED_CRASHES
 
     @property
     def is_suspect(self) -> bool:
-        """True where owners died here, so that events go one at a time."""
+        """True if owners died here, so that events are applied one at a time."""
         return self.next_offset < self._suspect_until
 
     @property
     def identity(self) -> tuple[str, str, int, int, UUID]:
         """The first five arguments of the guarded statements."""
-        return (self.group, self.source.topic, self.source.partition, self.epoch, self.token)
+        return (self.group, self.partition.topic, self.partition.partition, self.epoch, self.token)
 
-    async def guard(self, connection: asyncpg.Connection[Any]) -> None:
+    async def guard(self, connection: Connection) -> None:
         """Lock the claim for the transaction. Raises: FencedError."""
         if await connection.fetchval(GUARD, *self.identity, self.next_offset) is None:
             raise self.fenced()
 
     async def advance(
         self,
-        connection: asyncpg.Connection[Any],
+        connection: Connection,
         next_offset: int,
         sequence: int,
         emitted_through: int,
         last: Fingerprint | None,
     ) -> None:
-        """Move the row along; the last statement of a transaction. Raises: FencedError (roll back, let go)."""
+        """Move the row along; the last statement of a transaction. Raises: FencedError (roll back and stop)."""
         mark = (last.offset, last.timestamp, last.crc) if last is not None else (None, None, None)
         status = await connection.execute(
             ADVANCE, *self.identity, self.next_offset, next_offset, sequence, emitted_through, *mark
@@ -155,7 +182,7 @@ class Claim:
             raise self.fenced()
 
     def advanced(self, next_offset: int, sequence: int, emitted_through: int, last: Fingerprint | None) -> None:
-        """Take in what was committed."""
+        """Follow what was committed."""
         if next_offset > self.next_offset:
             self.crashes = 0
         self.next_offset = next_offset
@@ -163,49 +190,64 @@ class Claim:
         self.emitted_through = emitted_through
         self.last = last
 
-    async def was_committed(self, connection: asyncpg.Connection[Any], sequence: int) -> bool:
-        """Tell what a lost connection left behind: True where the batch `sequence` is committed.
+    async def was_committed(self, connection: Connection, sequence: int) -> bool:
+        """Tell what a lost connection left behind: True if the batch `sequence` is committed.
 
         Waits for the lost session's row lock, so that it cannot commit afterwards. Raises: FencedError.
         """
-        row = await connection.fetchrow(LOOK, *self.identity[:3])
+        row = await connection.fetchrow(OUTCOME, *self.identity[:3])
         if row is None or row["token"] != self.token or row["epoch"] != self.epoch:
             raise self.fenced()
         return int(row["sequence"]) == sequence
 
     def fenced(self) -> FencedError:
-        """The error for a claim that is no longer ours."""
+        """Return the error for a claim that is no longer ours."""
         return FencedError(
-            f"{self.group}: {self.source.topic}/{self.source.partition} was claimed by another owner "
+            f"{self.group}: {self.partition.topic}/{self.partition.partition} was claimed by another owner "
             f"(epoch {self.epoch} at offset {self.next_offset} is no longer in force)."
         )
 
 
+async def known_partitions(connection: Connection, group: str, topic: str) -> tuple[int, str | None]:
+    """Return how many partitions of the topic the subscription knows (0: it never read the topic), and of which log."""
+    row = await connection.fetchrow(KNOWN, group, topic)
+    assert row is not None
+    return row["partitions"], row["log_id"]
+
+
+async def enroll(
+    connection: Connection, group: str, topic: str, log_id: str, first_offsets: Mapping[int, int]
+) -> None:
+    """Make the topic's rows for a subscription that never read it; `first_offsets` by partition number."""
+    numbers = sorted(first_offsets)
+    await connection.execute(ENROLL, group, topic, uuid4(), log_id, numbers, [first_offsets[n] for n in numbers])
+
+
 async def claim(
-    connection: asyncpg.Connection[Any],
+    connection: Connection,
     group: str,
-    source: TopicPartition,
+    partition: TopicPartition,
     owner: str,
     *,
-    first_offset: int,
+    log_id: str,
     log_end: int,
     suspect_records: int,
-) -> Claim:
-    """Take the partition: epoch + 1, a new token.
+) -> Claim | None:
+    """Take the partition: epoch + 1, a new token. None if the subscription does not know the partition.
 
-    `first_offset` is where a partition never claimed begins; where nothing is left up to `log_end`, no event can have
-    killed the owner before; after too many deaths `suspect_records` offsets go one event at a time.
+    If nothing is left up to `log_end`, no event can have ended the previous owner; after too many deaths
+    `suspect_records` offsets are applied one event at a time.
     """
     token = uuid4()
-    async with connection.transaction(isolation="read_committed"):
-        previous = await connection.fetchval(PREVIOUS, group, *source)
-        row = await connection.fetchrow(CLAIM, group, *source, token, owner, first_offset, log_end)
+    async with connection.transaction():
+        previous = await connection.fetchval(PREVIOUS, group, *partition)
+        row = await connection.fetchrow(CLAIM, group, *partition, token, owner, log_end, log_id)
+    if row is None:
+        return None
     is_orphaned = previous is not None and previous != owner
-    return Claim(group, source, token, row, is_orphaned=is_orphaned, suspect_records=suspect_records)
+    return Claim(group, partition, token, row, is_orphaned=is_orphaned, suspect_records=suspect_records)
 
 
-async def release(
-    connection: asyncpg.Connection[Any], group: str, partition: int, topics: Sequence[str], owner: str
-) -> None:
-    """Let go of what the owner still holds: the next claim counts no death. Harms no batch in flight."""
+async def release(connection: Connection, group: str, partition: int, topics: Sequence[str], owner: str) -> None:
+    """Remove the owner's name from what it still holds: the next claim counts no death."""
     await connection.execute(RELEASE, group, partition, list(topics), owner)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 import asyncpg
 
 from headrace.database.failures import classify, kind_of
+from headrace.database.pool import Connection
+from headrace.engine.pace import Pace
 from headrace.log.ports import Log
 from headrace.registry import Registry
 from headrace.settings import Settings
@@ -32,20 +34,30 @@ class EngineContext:
     tracing: Tracing
     health: Health
     executor: ThreadPoolExecutor
+    """Threads for decoding; handlers run in their subscription's own."""
     owner: str
     """This process's name in claims: host, process id, start."""
+    installation: str = ""
+    """Names the database to the other members of a consumer group."""
+    pace: Pace = field(default=Pace())
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+    async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection. Raises: StateError for what Postgres raises inside, with the driver's error as cause."""
         started = perf_counter()
         try:
             async with self.pool.acquire() as connection:
                 self.metrics.db_pool_wait_seconds.labels(pool="engine").observe(perf_counter() - started)
-                yield connection  # type: ignore[misc]
+                yield connection
         except Exception as error:
             failure = classify(error)
             if failure is None or failure is error:
                 raise
             self.metrics.db_errors_total.labels(kind=kind_of(error)).inc()
             raise failure from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Lend a connection inside a transaction (read committed, as every session is). Raises: as `connection`."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection

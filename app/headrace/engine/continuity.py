@@ -1,42 +1,65 @@
-"""Does the log continue where the claim stands? Where it does not, nothing is guessed: the partition is refused."""
+"""Does the log continue at the claim? If it does not, nothing is guessed: the partition is refused, and says why."""
 
 from __future__ import annotations
 
 from headrace.engine.claim import Claim, Fingerprint
 from headrace.errors import LogMismatchError
-from headrace.log.ports import Bounds, Record
+from headrace.log.ports import Bounds, Record, TopicInfo
 
 
-def check_bounds(held: Claim, bounds: Bounds) -> None:
+def check_partitions(group: str, partition: int, info: TopicInfo, known: int) -> None:
+    """Refuse a partition that was added after the subscription began, and a topic that has lost some.
+
+    Keys have moved to the new partitions: what an old owner has seen of them, a new one has not.
+    Raises: LogMismatchError.
+    """
+    if partition >= known or info.partitions < known:
+        raise LogMismatchError(
+            f"{group}: topic {info.topic!r} has {info.partitions} partitions and had {known} when it was last "
+            f"accepted, so keys have moved; run `headrace topics --accept {info.topic}` to take the topic as it is now."
+        )
+
+
+def check_log(claim: Claim, info: TopicInfo) -> None:
+    """Refuse another cluster, or another embedded log, than the claim's. Raises: LogMismatchError."""
+    if claim.log_id != info.log_id:
+        raise LogMismatchError(
+            f"{claim.group}: topic {info.topic!r} was applied from {claim.log_id}, but HEADRACE_LOG names "
+            f"{info.log_id}; set HEADRACE_LOG back, or run `headrace topics --accept {info.topic}` to start at the "
+            "beginning of this log."
+        )
+
+
+def check_bounds(claim: Claim, bounds: Bounds) -> None:
     """Refuse a log that ends before, or begins after, the claim's next offset. Raises: LogMismatchError."""
-    topic, partition = held.source
-    if held.next_offset < bounds.begin:
+    topic, partition = claim.partition
+    if claim.next_offset < bounds.begin:
         raise LogMismatchError(
-            f"{held.group}: {topic}/{partition} begins at offset {bounds.begin}, but the claim's next offset is "
-            f"{held.next_offset}: {bounds.begin - held.next_offset} records are gone (retention passed, or the topic "
-            f"was created again); run `headrace topics --accept {topic}` to go on at the log's beginning."
+            f"{claim.group}: {topic}/{partition} begins at offset {bounds.begin}, but the claim's next offset is "
+            f"{claim.next_offset}: {bounds.begin - claim.next_offset} records are gone (retention passed, or the topic "
+            f"was created again); run `headrace topics --accept {topic}` to continue at the log's beginning."
         )
-    if held.next_offset > bounds.end:
+    if claim.next_offset > bounds.end:
         raise LogMismatchError(
-            f"{held.group}: {topic}/{partition} ends at offset {bounds.end}, but the claim's next offset is "
-            f"{held.next_offset}: the topic was created again, or its log lost its tail; "
-            f"run `headrace topics --accept {topic}` to go on at the log's beginning."
+            f"{claim.group}: {topic}/{partition} ends at offset {bounds.end}, but the claim's next offset is "
+            f"{claim.next_offset}: the topic was created again, or its log lost its tail; "
+            f"run `headrace topics --accept {topic}` to continue at the log's beginning."
         )
 
 
-def check_fingerprint(held: Claim, record: Record) -> None:
-    """Refuse a log that holds another record where the last one was read. Raises: LogMismatchError."""
-    if held.last is None or record.offset != held.last.offset or held.last.matches(record):
+def check_fingerprint(claim: Claim, record: Record) -> None:
+    """Refuse a log that holds another record than the one that was read last. Raises: LogMismatchError."""
+    if claim.last is None or record.offset != claim.last.offset or claim.last.matches(record):
         return
-    topic, partition = held.source
-    known, found = held.last, Fingerprint.of(record)
+    topic, partition = claim.partition
+    known, found = claim.last, Fingerprint.of(record)
     raise LogMismatchError(
-        f"{held.group}: {topic}/{partition} holds another record at offset {known.offset} than the one that "
+        f"{claim.group}: {topic}/{partition} holds another record at offset {known.offset} than the one that "
         f"was applied (time {found.timestamp} instead of {known.timestamp}): the topic was created again; "
-        f"run `headrace topics --accept {topic}` to go on at the log's beginning."
+        f"run `headrace topics --accept {topic}` to continue at the log's beginning."
     )
 
 
-def resume_at(held: Claim, bounds: Bounds) -> int:
-    """Start at the record before ours where it is still there, to see that it is the one we knew."""
-    return held.last.offset if held.last is not None and held.last.offset >= bounds.begin else held.next_offset
+def resume_at(claim: Claim, bounds: Bounds) -> int:
+    """Return where to read from: the record before ours if it is still there, to see that it is the one we knew."""
+    return claim.last.offset if claim.last is not None and claim.last.offset >= bounds.begin else claim.next_offset

@@ -1,40 +1,43 @@
 """Lanes: the parked events of one key, in order, waiting for a retry.
 
 The owner keeps which keys have a lane, how many events wait there and when the head is due; the events themselves stay
-in Postgres. A run of a lane is counted before it starts (`ATTEMPT`), so that an event that kills its process comes to
-an end as well.
+in Postgres. A run of a lane's head is counted before it starts, so that an event that ends its process uses up an
+attempt. A run that an outage ended uses up none: the row says that a run had begun (`is_running`), and only an owner
+that died while it was running is held against the event.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import asyncpg
 import msgspec
 
-from headrace.item import Item, Outcome
+from headrace.database.pool import Connection
+from headrace.engine.verdict import Park, RetryPolicy
+from headrace.item import Item
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import pack_headers, plain, stored_record
-from headrace.settings import EngineSettings
 
 LOAD = """
-select lane.key, lane.attempts, extract(epoch from lane.due_at)::float8 as due, lane.error,
+select lane.key, lane.attempts, lane.is_running, extract(epoch from lane.due_at)::float8 as due, lane.error,
        extract(epoch from lane.parked_at)::float8 as since, count(*) as events, max(parked.number) as number
 from headrace.lane join headrace.parked using (subscription, partition, key)
 where subscription = $1 and partition = $2
-group by lane.key, lane.attempts, lane.due_at, lane.error, lane.parked_at
+group by lane.key, lane.attempts, lane.is_running, lane.due_at, lane.error, lane.parked_at
 """
+"""Reads which keys are parked."""
 
 OPEN = """
 insert into headrace.lane (subscription, partition, key, attempts, due_at, error)
 select $1, $2, new.key, new.attempts, to_timestamp(new.due), new.error
 from unnest($3::bytea[], $4::int[], $5::float8[], $6::text[]) as new (key, attempts, due, error)
 on conflict (subscription, partition, key) do update
-set attempts = excluded.attempts, due_at = excluded.due_at, error = excluded.error
+set attempts = excluded.attempts, due_at = excluded.due_at, error = excluded.error, is_running = false
 """
+"""Writes lanes as they are from now on."""
 
 PARK = """
 insert into headrace.parked (subscription, partition, key, number, topic, "offset", "timestamp", record_key, value,
@@ -43,26 +46,40 @@ select $1, $2, new.*
 from unnest($3::bytea[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[],
             $11::text[], $12::text[], $13::text[], $14::text[]) as new
 """
+"""Appends events to their lanes."""
 
 HEADS = """
-select lane.key, parked.number, topic, "offset", "timestamp", record_key, value, headers
-from unnest($3::bytea[]) as lane (key)
-cross join lateral (
-    select * from headrace.parked where subscription = $1 and partition = $2 and key = lane.key order by number limit $4
-) as parked
-order by lane.key, parked.number
+with head as (
+    select lane.key as lane_key, parked.*,
+           sum(coalesce(octet_length(value), 0) + octet_length(headers)) over (order by lane.place, parked.number)
+               as bytes,
+           row_number() over (order by lane.place, parked.number) as place
+    from unnest($3::bytea[]) with ordinality as lane (key, place)
+    cross join lateral (
+        select * from headrace.parked
+        where subscription = $1 and partition = $2 and key = lane.key order by number limit $4
+    ) as parked
+)
+select lane_key as key, number, topic, "offset", "timestamp", record_key, value, headers
+from head where bytes <= $5 or place = 1 order by place
 """
+"""Reads the first events of each lane, in the order of the lanes given, up to a number of bytes."""
 
 ATTEMPT = """
-update headrace.lane set attempts = attempts + 1
-where subscription = $1 and partition = $2 and key = any($3::bytea[])
+update headrace.lane set attempts = counted.attempts, is_running = true
+from unnest($3::bytea[], $4::int[]) as counted (key, attempts)
+where subscription = $1 and partition = $2 and lane.key = counted.key
 """
+"""Counts a run before it starts."""
 
 UNPARK = """
 delete from headrace.parked using unnest($3::bytea[], $4::bigint[]) as gone (key, number)
 where subscription = $1 and partition = $2 and parked.key = gone.key and parked.number = gone.number
 """
+"""Removes events that leave their lane."""
+
 CLOSE = "delete from headrace.lane where subscription = $1 and partition = $2 and key = any($3::bytea[])"
+"""Removes lanes that are empty."""
 
 
 class Lane(msgspec.Struct):
@@ -73,33 +90,40 @@ class Lane(msgspec.Struct):
     attempts: int = 0
     events: int = 0
     error: str = ""
+    is_counted: bool = False
+    """True if the head's next run was counted already, and an outage ended it."""
 
 
 class Lanes:
     """The lanes of one partition of one subscription, by key."""
 
-    def __init__(self, settings: EngineSettings) -> None:
-        self.settings = settings
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.policy = policy
         self.by_key: dict[str, Lane] = {}
         self.next_number = 1
 
-    @property
-    def events(self) -> int:
-        """Events that wait in all lanes."""
-        return sum(lane.events for lane in self.by_key.values())
+    async def load(
+        self, connection: Connection, group: str, partition: int, *, is_orphaned: bool, hung: Collection[str] = ()
+    ) -> None:
+        """Read which keys are parked.
 
-    async def load(self, connection: asyncpg.Connection[Any], subscription: str, partition: int) -> None:
-        """Read which keys are parked."""
-        rows = await connection.fetch(LOAD, subscription, partition)
-        self.by_key = {
-            row["key"].decode(): Lane(
-                due=row["due"], since=row["since"], attempts=row["attempts"], events=row["events"], error=row["error"]
+        A run that had begun counts if its owner died (`is_orphaned`), or if the key is `hung`.
+        """
+        rows = await connection.fetch(LOAD, group, partition)
+        self.by_key = {}
+        for row in rows:
+            key = row["key"].decode()
+            self.by_key[key] = Lane(
+                due=row["due"],
+                since=row["since"],
+                attempts=row["attempts"],
+                events=row["events"],
+                error=row["error"],
+                is_counted=row["is_running"] and not (is_orphaned or key in hung),
             )
-            for row in rows
-        }
         self.next_number = max((row["number"] for row in rows), default=0) + 1
 
-    def take_in(self, lanes: Mapping[str, Lane], closed: Iterable[str], parked: Sequence[Item]) -> None:
+    def follow(self, lanes: Mapping[str, Lane], closed: Iterable[str], parked: Sequence[Item]) -> None:
         """Follow what was committed: lanes as they are now, keys without one, events that joined."""
         self.by_key.update(lanes)
         for key in closed:
@@ -115,51 +139,55 @@ class Lanes:
         return sorted(keys, key=lambda key: self.by_key[key].due)[:limit]
 
     def seconds_to_next(self, now: float) -> float | None:
-        """Return the seconds until a lane is due, or None where none waits."""
+        """Return the seconds until a lane is due, or None when there is no lane."""
         return max(0.0, min(lane.due for lane in self.by_key.values()) - now) if self.by_key else None
 
-    def back_off(self, attempts: int) -> float:
-        """Return the seconds before the next run after `attempts` failed ones: doubling, up to half of it random."""
-        doublings = min(attempts - 1, 64)  # a float ends at 1,024 of them
-        ceiling = min(self.settings.retry_max_seconds, self.settings.retry_first_seconds * 2.0**doublings)
-        return ceiling * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
+    def opened(self, park: Park, reason: str) -> Lane:
+        """Return the lane that a failing event opens."""
+        return Lane(due=self.due_after(park.delay), since=time.time(), attempts=park.attempts, error=reason)
+
+    def due_after(self, delay: float) -> float:
+        """Return when a lane is due after at most `delay` seconds, in Unix seconds: up to half of it is random."""
+        return time.time() + delay * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
 
 
-def records_of(rows: Iterable[Mapping[str, Any]], partition: int) -> list[tuple[str, int, StoredRecord]]:
-    """Return (key, number, record) of the partition's rows of `parked`, in the order given."""
+async def read_heads(
+    connection: Connection, group: str, partition: int, keys: Sequence[str], *, events: int, max_bytes: int
+) -> list[tuple[str, int, StoredRecord]]:
+    """Return (key, number, record) of the first events of each lane, `max_bytes` in all or a single event.
+
+    The lanes come in the order given; the last ones are missing when the bytes do not suffice.
+    """
+    rows = await connection.fetch(HEADS, group, partition, [key.encode() for key in keys], events, max_bytes)
     return [(row["key"].decode(), row["number"], stored_record(row, partition)) for row in rows]
 
 
-async def park(connection: asyncpg.Connection[Any], subscription: str, partition: int, items: Sequence[Item]) -> None:
+async def count_runs(connection: Connection, group: str, partition: int, attempts: Mapping[str, int]) -> None:
+    """Write the heads' attempts, by key, of runs that are about to start."""
+    keys = sorted(attempts)
+    await connection.execute(ATTEMPT, group, partition, [key.encode() for key in keys], [attempts[key] for key in keys])
+
+
+async def park(connection: Connection, group: str, partition: int, items: Sequence[Item]) -> None:
     """Append the items, numbered by the caller, to their lanes."""
-    await connection.execute(
-        PARK,
-        subscription,
-        partition,
-        *zip(*(_row(item) for item in items), strict=True),
-    )
+    await connection.execute(PARK, group, partition, *zip(*(_row(item) for item in items), strict=True))
 
 
-async def open_lanes(
-    connection: asyncpg.Connection[Any], subscription: str, partition: int, lanes: Mapping[str, Lane]
-) -> None:
+async def open_lanes(connection: Connection, group: str, partition: int, lanes: Mapping[str, Lane]) -> None:
     """Write the lanes' rows, sorted by key."""
     rows = [(key.encode(), lane.attempts, lane.due, lane.error) for key, lane in sorted(lanes.items())]
-    await connection.execute(OPEN, subscription, partition, *zip(*rows, strict=True))
+    await connection.execute(OPEN, group, partition, *zip(*rows, strict=True))
 
 
-def new_lane(lanes: Lanes, item: Item) -> Lane:
-    """Return the lane that a failing item opens.
+async def unpark(connection: Connection, group: str, partition: int, items: Sequence[Item]) -> None:
+    """Remove the items from their lanes."""
+    keys = [(item.key or "").encode() for item in items]
+    await connection.execute(UNPARK, group, partition, keys, [item.number for item in items])
 
-    An event that killed its process gets one last run, after the longest wait; one that never ran has all its runs.
-    """
-    now = time.time()
-    error = plain(str(item.error or item.outcome.value))
-    if item.outcome is Outcome.PROCESS_KILLED:
-        last = lanes.settings.retry_attempts - 1
-        return Lane(due=now + lanes.settings.retry_max_seconds, since=now, attempts=last, error=error)
-    attempts = 1 if item.outcome is Outcome.HANDLER_ERROR else 0
-    return Lane(due=now + lanes.back_off(1), since=now, attempts=attempts, error=error)
+
+async def close_lanes(connection: Connection, group: str, partition: int, keys: Sequence[str]) -> None:
+    """Remove the rows of empty lanes."""
+    await connection.execute(CLOSE, group, partition, [key.encode() for key in keys])
 
 
 def _row(item: Item) -> tuple[Any, ...]:

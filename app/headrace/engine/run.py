@@ -1,12 +1,14 @@
 """Runs the handlers of a batch over its items, in order per key.
 
-The first run is quick: handlers change the states in place, and nothing is kept to undo one event alone. Where a
-handler raises, everything is undone and the batch runs again with care: each event's states are copied before its
-handler runs (and a savepoint is set where it has a Transaction), so that a failing event is taken out alone, and the
-later events of its key wait behind it. Synchronous handlers run in a thread, one hop for a whole run of them.
+The first run is quick: handlers change the states in place, and nothing is kept to undo one event alone. If a handler
+raises, everything is undone and the batch runs again with care: each event's states are copied before its handler runs
+(and a savepoint is set if it has a Transaction), so that a failing event is taken out alone, and the later events of
+its key wait behind it. Synchronous handlers run in a thread, one hop for a whole run of them.
 
-A run ends early where its handlers take long: what it did not come to is another run's. So slow handlers hold no lock
-for long, and a thread that nobody waits for any more ends with the handler it is in.
+A run ends early when its handlers take long: the next run takes what is left. So slow handlers hold no lock for long,
+and the thread of an abandoned run ends with the handler that it is in.
+
+`_run_sync` and `_run_async` are the same loop twice: a shared one would cost a call per event.
 """
 
 from __future__ import annotations
@@ -20,8 +22,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from itertools import groupby
 from typing import Any
 
-import asyncpg
-
+from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
 from headrace.engine.trace import Call
 from headrace.errors import HandlerError
@@ -51,7 +52,7 @@ class Run:
         self,
         items: Sequence[Item],
         caches: dict[str, StateCache],
-        held: Container[str],
+        parked_keys: Container[str],
         emitter: Emitter,
         *,
         careful: bool,
@@ -64,12 +65,16 @@ class Run:
         self.emitter = emitter
         self._caches = caches
         self._entries_of: dict[Handler, list[dict[str, Entry]]] = {}
-        self._held = held
+        self._parked_keys = parked_keys
         self._failed: set[str] = set()
         self._careful = careful
         self._timeout = timeout_seconds
         self._target = target_seconds
         self._ends_at: float | None = None
+        self.current: Item | None = None
+        """The item whose handler runs; None before and after."""
+        self.began = 0.0
+        """When its handler was called, as `time.perf_counter()` tells."""
         self.written: dict[tuple[str, str], bytes] = {}
         """JSON by (state, key), of a careful run: nothing that happens later can spoil what could be written."""
         self._observe = observe
@@ -77,7 +82,7 @@ class Run:
         self.calls: list[Call] = []
         """Handler calls that deserve a span."""
 
-    async def execute(self, executor: Executor, connection: asyncpg.Connection[Any] | None) -> None:
+    async def execute(self, executor: Executor, connection: Connection | None) -> None:
         """Run READY items for about `target_seconds`, in order and one at least.
 
         Each that it came to is APPLIED, HANDLER_ERROR or BEHIND_KEY afterwards; the others are READY still.
@@ -93,30 +98,31 @@ class Run:
                 await self._run_async(list(group), connection)
             else:
                 await asyncio.get_running_loop().run_in_executor(executor, self._run_sync, list(group))
-        self.emitter.cause = None
+        self.current = self.emitter.cause = None
 
-    @property
-    def current(self) -> Item | None:
-        """The item whose handler runs; None before and after."""
-        return self.emitter.cause
+    def abandon(self) -> None:
+        """End the run after the handler that it is in. For a thread that nobody waits for any more."""
+        self._ends_at = -math.inf
 
     def touched(self) -> dict[str, set[str]]:
         """Return the keys whose state a handler was given, by state."""
         return keys_by_state(self.items, Outcome.APPLIED, self._caches)
 
     def _run_sync(self, items: Sequence[Item]) -> None:
-        emitter, held, failed, entries_of = self.emitter, self._held, self._failed, self._entries_of
+        emitter, parked_keys, failed, entries_of = self.emitter, self._parked_keys, self._failed, self._entries_of
         clock, calls, is_traced = time.perf_counter, 0, self._tracing.enabled
         for item in items:
-            if self._is_over(clock()):
+            now = clock()
+            if self._is_over(now):
                 return
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
-            if key in held or key in failed:
+            if key in parked_keys or key in failed:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             states = [entries[key].value for entries in entries_of[handler]]
             emitter.begin(item)
+            self.current, self.began = item, now
             calls += 1
             started = clock() if is_traced or calls % SAMPLE == 1 else 0.0
             saved = None
@@ -148,25 +154,27 @@ class Run:
             raise RuntimeError(SWALLOWED)
 
     def _is_over(self, now: float) -> bool:
-        """True where the run is to end; its time begins with the first item, however long that waited for a thread."""
+        """True if the run is to end; its time begins with the first item, however long that waited for a thread."""
         if self._ends_at is None:
             self._ends_at = now + self._target
             return False
         return now > self._ends_at
 
-    async def _run_async(self, items: Sequence[Item], connection: asyncpg.Connection[Any] | None) -> None:
+    async def _run_async(self, items: Sequence[Item], connection: Connection | None) -> None:
         task = asyncio.current_task()
         assert task is not None
         for item in items:
-            if self._is_over(time.perf_counter()):
+            now = time.perf_counter()
+            if self._is_over(now):
                 return
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
-            if key in self._held or key in self._failed:
+            if key in self._parked_keys or key in self._failed:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             states = [entries[key].value for entries in self._entries_of[handler]]
             self.emitter.begin(item)
+            self.current, self.began = item, now
             transaction = Transaction(connection) if connection is not None else None
             started = time.perf_counter()
             saved = None
@@ -247,7 +255,7 @@ class Run:
         for item in items:
             if item.key not in reasons:
                 continue
-            if item.key in self._failed or item.key in self._held:
+            if item.key in self._failed or item.key in self._parked_keys:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             self._failed.add(item.key)
@@ -308,7 +316,7 @@ async def _aenter(stack: AsyncExitStack, dependency: Dependency, item: Item, emi
 
 
 @asynccontextmanager
-async def _savepoint(connection: asyncpg.Connection[Any] | None) -> Any:
+async def _savepoint(connection: Connection | None) -> Any:
     if connection is None:
         yield
         return

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
-
-import asyncpg
-
-from headrace.engine.context import EngineContext
-from headrace.engine.dedupe import IDENTITY_BYTES
+from headrace.database.pool import Connection
+from headrace.ledger.rows import IDENTITY_BYTES
+from headrace.ledger.window import ConnectionFactory
+from headrace.settings import EngineSettings
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
@@ -29,11 +27,14 @@ DAYS_AHEAD = 3
 WINDOW_LIFE = 10
 """Ids of a dedupe window keep a partition for so many times `ledger_days` at most."""
 TURN = "select pg_try_advisory_xact_lock(hashtext('headrace.ledger'))"
+"""Lets one process at a time change the partitions."""
 TABLES = """
 select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
 where i.inhparent = 'headrace.ledger'::regclass and c.relname ~ '^ledger_[0-9]{8}$'
 """
+"""Lists the partitions of days."""
 STRAY = "select exists (select from headrace.ledger_default where committed_at >= $1 and committed_at < $2)"
+"""Tells whether rows of a day went into `ledger_default`."""
 UNPUBLISHED = """
 select subscription, topic, partition from headrace.claim
 where exists (
@@ -42,6 +43,7 @@ where exists (
       and kept.sequence > claim.emitted_through and kept.emits is not null
 )
 """
+"""Lists the claims that have emits in a table which may not be in the log yet."""
 LAST = """
 select subscription, topic, partition, last.sequence from headrace.claim, lateral (
     select kept.sequence from headrace.{table} kept
@@ -50,36 +52,37 @@ select subscription, topic, partition, last.sequence from headrace.claim, latera
     order by kept.sequence desc limit 1
 ) last
 """
+"""Reads the last row with ids in a table, by claim."""
 NEWER = """
 select length(ids) as bytes from headrace.ledger
 where subscription = $1 and topic = $2 and partition = $3 and sequence > $4 and length(ids) > 0 order by sequence
 """
+"""Reads how many bytes of ids a claim has behind a sequence number."""
 
 
-async def maintain_ledger(context: EngineContext) -> None:
+async def maintain_ledger(lend: ConnectionFactory, settings: EngineSettings) -> None:
     """Keep the ledger's partitions in order until cancelled; one process at a time does it."""
     while True:
         await asyncio.sleep(EVERY_SECONDS)
-        await try_to_tend(context)
+        await try_to_tend(lend, settings)
 
 
-async def try_to_tend(context: EngineContext) -> None:
+async def try_to_tend(lend: ConnectionFactory, settings: EngineSettings) -> None:
     """Tend the ledger as of now. Whatever fails is a warning and waits for the next time: batches need none of it."""
     try:
-        await tend(context, datetime.now(UTC).date())
+        await tend(lend, settings, datetime.now(UTC).date())
     except Exception as error:
         logger.warning("the ledger's partitions wait", error=f"{type(error).__name__}: {error}")
 
 
-async def tend(context: EngineContext, today: date) -> None:
+async def tend(lend: ConnectionFactory, settings: EngineSettings, today: date) -> None:
     """Make the partitions of the next days; drop those older than `ledger_days` that no claim needs.
 
     Each step is a transaction of its own, since it locks the whole ledger. Raises: StateError.
     """
-    engine = context.settings.engine
-    oldest = today - timedelta(days=engine.ledger_days)
-    window_from = today - timedelta(days=engine.ledger_days * WINDOW_LIFE)
-    async with context.connection() as connection:
+    oldest = today - timedelta(days=settings.ledger_days)
+    window_from = today - timedelta(days=settings.ledger_days * WINDOW_LIFE)
+    async with lend() as connection:
         tables = await _tables(connection)
         for ahead in range(DAYS_AHEAD + 1):
             day = today + timedelta(days=ahead)
@@ -88,18 +91,18 @@ async def tend(context: EngineContext, today: date) -> None:
         for table in sorted(tables):
             day = datetime.strptime(table[-8:], "%Y%m%d").replace(tzinfo=UTC).date()
             if day < oldest:
-                await _drop(connection, table, engine.dedupe_window_ids * IDENTITY_BYTES if day >= window_from else 0)
+                await _drop(connection, table, settings.dedupe_window_ids * IDENTITY_BYTES if day >= window_from else 0)
 
 
 def _name(day: date) -> str:
     return f"ledger_{day:%Y%m%d}"
 
 
-async def _tables(connection: asyncpg.Connection[Any]) -> set[str]:
+async def _tables(connection: Connection) -> set[str]:
     return {row["relname"] for row in await connection.fetch(TABLES)}
 
 
-async def _make(connection: asyncpg.Connection[Any], day: date) -> None:
+async def _make(connection: Connection, day: date) -> None:
     begin, end = (datetime.combine(at, time(), UTC) for at in (day, day + timedelta(days=1)))
     async with connection.transaction():
         if not await _is_our_turn(connection) or _name(day) in await _tables(connection):
@@ -113,7 +116,7 @@ async def _make(connection: asyncpg.Connection[Any], day: date) -> None:
         )
 
 
-async def _drop(connection: asyncpg.Connection[Any], table: str, window_bytes: int) -> None:
+async def _drop(connection: Connection, table: str, window_bytes: int) -> None:
     async with connection.transaction():
         if not await _is_our_turn(connection) or table not in await _tables(connection):
             return
@@ -126,12 +129,12 @@ async def _drop(connection: asyncpg.Connection[Any], table: str, window_bytes: i
             logger.info("ledger partition dropped", table=table)
 
 
-async def _is_our_turn(connection: asyncpg.Connection[Any]) -> bool:
+async def _is_our_turn(connection: Connection) -> bool:
     await connection.execute("set local lock_timeout = '3s'")
     return bool(await connection.fetchval(TURN))
 
 
-async def _holds_window(connection: asyncpg.Connection[Any], table: str, window_bytes: int) -> bool:
+async def _holds_window(connection: Connection, table: str, window_bytes: int) -> bool:
     """True where a claim's rows that are newer than its last one here hold fewer than `window_bytes` of ids."""
     if window_bytes == 0:
         return False

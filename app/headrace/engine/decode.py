@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 from headrace.cloudevents import decode_record, event_key
 from headrace.envelope import Envelope, identity
@@ -15,10 +16,11 @@ from headrace.log.ports import Record
 from headrace.registry import Decoder
 
 _OUTCOMES = {"decode": Outcome.DECODE, "schema": Outcome.SCHEMA, "unknown_type": Outcome.UNKNOWN_TYPE}
+_CRC = 0xFFFF_FFFF
 
 
-class RecordReader:
-    """Reads the records of one subscription."""
+class BatchDecoder:
+    """Decodes the records of one subscription."""
 
     def __init__(
         self, subscription: Subscription, types: Mapping[str, EventType], decoders: Mapping[str, Decoder]
@@ -28,31 +30,39 @@ class RecordReader:
         self._decoders = decoders
         self._extensions = subscription.wants_envelope
 
-    def read(self, records: Sequence[Record], seen: Set[bytes]) -> list[Item]:
-        """Return an item per record, in order; `seen` are the ids of the dedupe window.
+    def decode(self, records: Sequence[Record], seen: Mapping[bytes, int]) -> list[Item]:
+        """Return an item per record, in order; `seen` are the marks of the dedupe window.
 
-        An id counts as seen within the batch once its event is going to be applied or parked: what becomes a dead
-        letter may be sent again, mended, under its id.
+        An identity counts as seen within the batch if its event is going to be applied or parked: an event that
+        becomes a dead letter may be sent again, corrected, under its id. Whatever goes wrong with one record makes
+        that record a dead letter. Raises: MemoryError (decode fewer records at a time).
         """
         items = [Item(record) for record in records]
-        fresh: set[bytes] = set()
+        fresh: dict[bytes, int] = {}
         decoders, handlers, types, extensions = self._decoders, self._handlers, self._types, self._extensions
         for item in items:
+            record = item.record
             try:
-                foreign = decoders.get(item.record.topic) if decoders else None
+                foreign = decoders.get(record.topic) if decoders else None
                 if foreign is not None:
-                    event: Any = _decode_foreign(item.record, foreign)
+                    event: Any = _decode_foreign(record, foreign)
                     if event is None:
                         item.outcome = Outcome.UNHANDLED
                         continue
-                    envelope, data = _foreign_envelope(item.record, event), b""
+                    envelope, data = _foreign_envelope(record, event), record.value or b""
                 else:
                     event = None
-                    envelope, data = decode_record(item.record, extensions=extensions)
+                    envelope, data = decode_record(record, extensions=extensions)
                 item.envelope = envelope
-                item.identity = known = identity(envelope.source, envelope.id)
-                if known in seen or known in fresh:
-                    item.outcome = Outcome.DUPLICATE_ID
+                item.identity = known = identity(envelope.source, envelope.type, envelope.id)
+                item.mark = mark = record.offset << 32 | crc32(data)
+                first = seen.get(known)
+                if first is None:
+                    first = fresh.get(known)
+                if first is not None:
+                    is_same = first < 0 or first & _CRC == mark & _CRC
+                    item.outcome = Outcome.DUPLICATE_ID if is_same else Outcome.CONFLICTING_ID
+                    item.mark = first
                     continue
                 item.event_type = event_type = types.get(envelope.type)
                 if event_type is None:
@@ -63,9 +73,14 @@ class RecordReader:
                     continue
                 item.event = event = event if event is not None else event_type.decode(data)
                 item.key = event_key(envelope, event_type, event)
-                fresh.add(known)
+                fresh[known] = mark
             except EventError as error:
                 item.failed(_OUTCOMES.get(error.reason, Outcome.DECODE), error)
+            except MemoryError:
+                raise
+            except Exception as error:
+                reason = DecodeError(f"the record could not be read: {type(error).__name__}: {error}")
+                item.failed(Outcome.DECODE, reason)
         return items
 
 
@@ -83,7 +98,7 @@ def _foreign_envelope(record: Record, event: object) -> Envelope:
             f"the decoder of topic {record.topic!r} returned a {type(event).__name__}, which is no event type."
         )
     return Envelope(
-        # With the time: offsets begin anew in a topic that was created again, and its events are no duplicates.
+        # With the time: offsets begin at 0 again in a topic that was created again, and its events are no duplicates.
         id=f"{record.partition}/{record.offset}/{record.timestamp}",
         source=f"/topics/{record.topic}",
         type=event_type.type,

@@ -1,0 +1,58 @@
+"""All that one batch changes, as a value: made by `settle.py`, written by `commit.py`, followed by `memory.py`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TypeAlias
+
+from headrace.engine.claim import Fingerprint
+from headrace.engine.lanes import Lane
+from headrace.item import Item, Outcome
+from headrace.ledger.rows import Kind
+from headrace.log.ports import NewRecord
+
+StateRow: TypeAlias = tuple[str, int, str]
+"""(key, new version, JSON)."""
+
+_outcome_and_type = attrgetter("outcome", "envelope.type")
+
+
+@dataclass
+class Effects:
+    """What a batch does. `next_offset` and `last` are where the claim stands afterwards."""
+
+    kind: Kind
+    items: Sequence[Item]
+    next_offset: int
+    last: Fingerprint | None
+    seen: list[Item] = field(default_factory=list)
+    """Items whose identity enters the dedupe window."""
+    states: dict[str, list[StateRow]] = field(default_factory=dict)
+    emits: list[tuple[Item, NewRecord]] = field(default_factory=list)
+    parked: list[Item] = field(default_factory=list)
+    """Items that enter a lane, numbered."""
+    dead: list[tuple[Item, int]] = field(default_factory=list)
+    """(item, attempts) that become dead letters."""
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    """Lanes as they are from now on."""
+    released: list[Item] = field(default_factory=list)
+    """Items that leave their lane."""
+    closed: list[str] = field(default_factory=list)
+    """Keys whose lane is empty from now on."""
+    strays: set[str] = field(default_factory=set)
+    """Keys that the default partitioner would have put on another partition: another owner may hold them as well."""
+    emitted_through: int = 0
+    """What was written into the claim: the relay may have come further since, and the claim must know that it lags."""
+    tally: Counter[tuple[Outcome, str]] = field(default_factory=Counter)
+    """Items by (outcome, event type)."""
+
+    def count(self) -> None:
+        """Fill `tally`, once every outcome is known."""
+        self.tally = Counter(map(_outcome_and_type, self.items))
+
+    def total(self, outcomes: Container[Outcome]) -> int:
+        """Return how many items ended in one of the outcomes."""
+        return sum(count for (outcome, _), count in self.tally.items() if outcome in outcomes)

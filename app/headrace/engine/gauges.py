@@ -1,0 +1,106 @@
+"""What a consumer shows of itself: lag, claims, lanes, windows, emits, connections."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from headrace.dead_letters.owner import COUNT
+from headrace.engine.context import EngineContext
+from headrace.engine.lanes import Lane
+from headrace.engine.tenure import Tenure
+from headrace.engine.worker import Phase, Worker
+from headrace.handlers.subscription import Subscription
+from headrace.log.ports import Bounds, TopicPartition
+
+
+class Gauges:
+    """The gauges of one subscription in one process."""
+
+    def __init__(self, context: EngineContext, subscription: Subscription, workers: Mapping[int, Worker]) -> None:
+        self._context = context
+        self._metrics = context.metrics
+        self._subscription = subscription
+        self._name = subscription.name
+        self._workers = workers
+        self._reasons: set[str] = set()
+
+    async def show(self) -> dict[int, int]:
+        """Set every gauge; return the lag of each partition number. Raises: TransportError, StateError."""
+        await self._show_dead_letters()
+        self._show_memory(time.time())
+        self._show_pool()
+        return await self._show_lag()
+
+    async def _show_dead_letters(self) -> None:
+        async with self._context.connection() as connection:
+            rows = await connection.fetch(COUNT, self._subscription.group, list(self._workers))
+        open_by_reason = dict.fromkeys(self._reasons, 0) | {row["reason"]: row["open"] for row in rows}
+        self._reasons |= open_by_reason.keys()
+        for reason, count in open_by_reason.items():
+            self._metrics.dead_letters_open.labels(subscription=self._name, reason=reason).set(count)
+
+    async def _show_lag(self) -> dict[int, int]:
+        """Show how far the claims are behind the log's ends, and what an open transaction holds back of it."""
+        offsets = {number: dict(worker.next_offsets()) for number, worker in self._workers.items()}
+        wanted = [partition for known in offsets.values() for partition in known]
+        bounds = await self._context.log.bounds(wanted) if wanted else {}
+        lags: dict[int, int] = {}
+        for number, known in offsets.items():
+            worker = self._workers.get(number)
+            if worker is None:
+                continue
+            for partition, next_offset in known.items():
+                if (found := bounds.get(partition)) is not None:
+                    lags[number] = lags.get(number, 0) + self._show_partition(worker, partition, next_offset, found)
+        self._show_claims()
+        return lags
+
+    def _show_partition(self, worker: Worker, partition: TopicPartition, next_offset: int, bounds: Bounds) -> int:
+        """Show one partition; return the records that could be read."""
+        behind = max(0, bounds.end - next_offset)
+        held = max(0, bounds.high - max(bounds.end, next_offset))
+        labels = {"subscription": self._name, "topic": partition.topic, "partition": str(partition.partition)}
+        self._metrics.lag_records.labels(**labels).set(behind + held)
+        self._metrics.lag_held_records.labels(**labels).set(held)
+        self._metrics.next_offset.labels(**labels).set(next_offset)
+        since = worker.tenure.pending_since_ms if worker.tenure is not None else None
+        age = max(0.0, time.time() - since / 1000) if since is not None and behind else 0.0
+        self._metrics.oldest_pending_seconds.labels(**labels).set(age)
+        return behind
+
+    def _show_claims(self) -> None:
+        claims = [holding.claim for tenure in self._tenures() for holding in tenure.holdings.values()]
+        for held in claims:
+            labels = {"topic": held.partition.topic, "partition": str(held.partition.partition)}
+            self._metrics.claim_epoch.labels(subscription=self._name, **labels).set(held.epoch)
+        suspects = sum(held.is_suspect for held in claims)
+        self._metrics.claim_crash_suspects.labels(subscription=self._name).set(suspects)
+        running = sum(worker.phase is Phase.RUNNING for worker in self._workers.values())
+        self._metrics.claims_held.labels(subscription=self._name).set(running)
+
+    def _show_memory(self, now: float) -> None:
+        metrics, name = self._metrics, self._name
+        lanes: list[Lane] = [lane for tenure in self._tenures() for lane in tenure.memory.lanes.by_key.values()]
+        topic = self._subscription.topics[0]
+        metrics.lane_keys.labels(subscription=name, topic=topic).set(len(lanes))
+        metrics.lane_events.labels(subscription=name, topic=topic).set(sum(lane.events for lane in lanes))
+        oldest = max((now - lane.since for lane in lanes), default=0.0)
+        metrics.lane_oldest_seconds.labels(subscription=name, topic=topic).set(oldest)
+        windows = [window for tenure in self._tenures() for window in tenure.memory.windows.values()]
+        metrics.dedupe_window_ids.labels(subscription=name).set(sum(len(window) for window in windows))
+        spans = [now - window.since for window in windows if window.since is not None]
+        metrics.dedupe_window_seconds.labels(subscription=name).set(min(spans, default=0.0))
+        relays = [holding.relay for tenure in self._tenures() for holding in tenure.holdings.values()]
+        metrics.emits_pending.labels(subscription=name).set(sum(relay.pending for relay in relays))
+        age = max((relay.oldest_pending_seconds for relay in relays), default=0.0)
+        metrics.emits_oldest_pending_seconds.labels(subscription=name).set(age)
+
+    def _show_pool(self) -> None:
+        metrics, pool = self._metrics, self._context.pool
+        metrics.db_pool_size.labels(pool="engine").set(pool.get_max_size())
+        metrics.db_pool_connections.labels(pool="engine", state="idle").set(pool.get_idle_size())
+        metrics.db_pool_connections.labels(pool="engine", state="used").set(pool.get_size() - pool.get_idle_size())
+
+    def _tenures(self) -> Iterable[Tenure]:
+        return [worker.tenure for worker in self._workers.values() if worker.tenure is not None]

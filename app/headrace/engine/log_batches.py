@@ -1,0 +1,93 @@
+"""Applies what was fetched from the log, one transaction at a time, in batches that adapt to what they meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from headrace.engine.batch import Batch, BatchProcessor, Holding
+from headrace.engine.claim import Fingerprint
+from headrace.engine.sizing import BatchSize
+from headrace.engine.transact import PATIENCE, transact
+from headrace.errors import BatchTooLargeError, DataRefusedError, HandlerError
+from headrace.item import PARKED, Item, Outcome
+from headrace.ledger.rows import Kind
+
+Exclusion = tuple[Outcome, BaseException]
+"""How an event ends that is not run, and why."""
+
+KILLED = (
+    "the process died each time while this event was being handled (out of memory, or a crash in native code), "
+    "or its handler did not return."
+)
+
+
+class LogBatches:
+    """The batches of one partition number. `excluded` are the events, by topic and offset, that are not run again."""
+
+    def __init__(self, processor: BatchProcessor, excluded: dict[tuple[str, int], Exclusion]) -> None:
+        self._processor = processor
+        self._excluded = excluded
+        self._size = BatchSize(processor.context.settings.engine.batch_records, processor.context.pace.target)
+        self._refusals = 0
+
+    async def apply(self, holding: Holding) -> None:
+        """Apply the next of `holding.pending` in one transaction. Raises: StateUnavailableError, FencedError."""
+        claim, topic = holding.claim, holding.claim.partition.topic
+        records = holding.pending[: 1 if claim.is_suspect else self._size.records]
+        first, last = records[0], records[-1]
+        if claim.blames_next_event:
+            self._excluded[topic, first.offset] = (Outcome.PROCESS_KILLED, HandlerError(KILLED, ""))
+        excluded = {offset: how for (of, offset), how in self._excluded.items() if of == topic}
+
+        def decode() -> list[Item]:
+            processor = self._processor
+            items = processor.decoder.decode(records, processor.memory.windows[topic].marks)
+            if excluded:
+                _exclude(items, excluded)
+            return items
+
+        batch = Batch(Kind.BATCH, holding, len(records), decode, last.offset + 1, Fingerprint.of(last))
+        started = time.perf_counter()
+        try:
+            effects = await transact(self._processor, batch)
+        except DataRefusedError as error:
+            self._processor.reporter.rerun("handler", error)
+            self._shrink("data", len(records), topic, first.offset, error.__cause__ or error)
+        except BatchTooLargeError as error:
+            self._processor.reporter.rerun("infrastructure", error)
+            self._refusals += 1
+            if len(records) > 1 or self._refusals >= PATIENCE:
+                self._shrink(error.reason, len(records), topic, first.offset, error)
+        else:
+            self._refusals = 0
+            for record in records[: len(effects.items)] if excluded else ():
+                self._excluded.pop((topic, record.offset), None)
+            holding.pending = holding.pending[len(effects.items) :]
+            self._size.took(len(effects.items), time.perf_counter() - started)
+
+    async def skip_to(self, holding: Holding, offset: int) -> None:
+        """Move the claim over offsets that hold no record (commit markers, aborted or compacted records)."""
+        await transact(self._processor, Batch(Kind.BATCH, holding, 0, list, offset, holding.claim.last))
+
+    def _shrink(self, reason: str, records: int, topic: str, offset: int, error: BaseException) -> None:
+        """Take half as many; a single event that is at fault is not run again."""
+        limit = self._size.shrink(records)
+        self._processor.reporter.shrunk(reason, limit)
+        if records == 1:  # refused once more, not even its lane can hold it
+            is_again = (topic, offset) in self._excluded
+            self._excluded[topic, offset] = (Outcome.GAVE_UP if is_again else Outcome.DATA_REFUSED, error)
+
+
+def _exclude(items: Sequence[Item], excluded: Mapping[int, Exclusion]) -> None:
+    """Fail the events, by offset, without a run; what follows a parked one of its key waits behind it."""
+    parked: set[str | None] = set()
+    for item in items:
+        if item.outcome is not Outcome.READY:
+            continue
+        if item.record.offset in excluded:
+            item.failed(*excluded[item.record.offset])
+            if item.outcome in PARKED:
+                parked.add(item.key)
+        elif item.key in parked:
+            item.outcome = Outcome.BEHIND_KEY

@@ -1,0 +1,200 @@
+"""Runs parked events again: lanes that are due, and dead letters that a person asked to replay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from headrace.dead_letters.owner import REOPEN, SETTLE
+from headrace.engine.batch import Batch, BatchProcessor, Holding
+from headrace.engine.effects import Effects
+from headrace.engine.lanes import Lane, count_runs, read_heads
+from headrace.engine.log_batches import KILLED
+from headrace.engine.settle import settle
+from headrace.engine.transact import transact
+from headrace.errors import BatchTooLargeError, DataRefusedError, HandlerError
+from headrace.item import DEAD, SKIPPED, Item, Outcome
+from headrace.ledger.rows import Kind
+from headrace.log.ports import NewRecord, StoredRecord
+from headrace.log.stored import plain
+
+MOST_LANES, MOST_EVENTS = 200, 100
+"""Lanes, and events of each, in one run."""
+
+EMIT_REFUSED = "emit_refused"
+"""The reason of a dead letter that is an emitted event: a replay publishes it again."""
+
+
+class Replay(NamedTuple):
+    """A dead letter to be replayed."""
+
+    id: UUID
+    reason: str
+    record: StoredRecord
+
+
+class Retries:
+    """The lanes and replays of one partition number. `hung` are keys whose head did not return, with the error."""
+
+    def __init__(self, processor: BatchProcessor, hung: dict[str, str]) -> None:
+        self._processor = processor
+        self._hung = hung
+        self._refused: dict[str, str] = {}
+        """Keys whose head Postgres refused, alone in its run, with the error."""
+        self._lanes_limit, self._events_limit = MOST_LANES, MOST_EVENTS
+
+    async def retry_due(self, holding: Holding, *, is_cautious: bool) -> bool:
+        """Run the lanes that are due, in one transaction. Returns False if none was.
+
+        `is_cautious`: a single event, since an event of a lane may have ended the previous owner.
+        Raises: StateUnavailableError, FencedError.
+        """
+        processor, lanes = self._processor, self._processor.memory.lanes
+        due = lanes.due(time.time(), 1 if is_cautious else self._lanes_limit)
+        if not due:
+            return False
+        async with processor.context.connection() as connection:
+            parked = await read_heads(
+                connection,
+                processor.subscription.group,
+                processor.partition,
+                due,
+                events=1 if is_cautious else self._events_limit,
+                max_bytes=processor.context.settings.engine.batch_bytes,
+            )
+        keys = list(dict.fromkeys(key for key, _, _ in parked))
+        await self._count(holding, keys)
+        claim = holding.claim
+        batch = Batch(Kind.RETRY, holding, len(parked), lambda: self._decode(parked), claim.next_offset, claim.last)
+        processor.is_careful = True
+        try:
+            await transact(processor, batch)
+        except (DataRefusedError, BatchTooLargeError) as error:
+            self._shrink(keys, len(parked), plain(str(error.__cause__ or error)))
+        else:
+            self._lanes_limit = min(MOST_LANES, self._lanes_limit * 2)
+            self._events_limit = min(MOST_EVENTS, self._events_limit * 2)
+            for key in keys:
+                self._hung.pop(key, None)
+                self._refused.pop(key, None)
+        return True
+
+    async def _count(self, holding: Holding, keys: Sequence[str]) -> None:
+        """Count a run of the heads before it starts, so that an event that ends its process comes to an end as well."""
+        processor, lanes = self._processor, self._processor.memory.lanes.by_key
+        fresh = {key: lanes[key].attempts + 1 for key in keys if not lanes[key].is_counted and key not in self._hung}
+        if not fresh:
+            return
+        async with processor.context.transaction() as connection:
+            await holding.claim.guard(connection)
+            await count_runs(connection, processor.subscription.group, processor.partition, fresh)
+        for key, attempts in fresh.items():
+            lanes[key].attempts, lanes[key].is_counted = attempts, True
+
+    def _decode(self, parked: Sequence[tuple[str, int, StoredRecord]]) -> list[Item]:
+        lanes = self._processor.memory.lanes
+        items = self._processor.decoder.decode([record for _, _, record in parked], {})
+        heads: set[str] = set()
+        for item, (key, number, _) in zip(items, parked, strict=True):
+            item.number, item.key, item.attempt = number, key, lanes.by_key[key].attempts
+            if item.outcome in SKIPPED:
+                continue
+            is_head = key not in heads
+            heads.add(key)
+            if (reason := self._failure(key)) is not None:
+                item.failed(Outcome.HANDLER_ERROR if is_head else Outcome.BEHIND_KEY, HandlerError(reason, ""))
+        return items
+
+    def _failure(self, key: str) -> str | None:
+        """Return why the head of a lane is not run, or None."""
+        lanes = self._processor.memory.lanes
+        if key in self._hung:
+            return self._hung[key]
+        if key in self._refused:
+            return self._refused[key]
+        return KILLED if lanes.by_key[key].attempts > lanes.policy.attempts else None
+
+    def _shrink(self, keys: Sequence[str], events: int, reason: str) -> None:
+        """Take fewer lanes, then fewer events, until the one event is found that is at fault."""
+        if len(keys) > 1:
+            self._lanes_limit = len(keys) // 2
+        elif events > 1:
+            self._events_limit = events // 2
+        else:
+            self._refused[keys[0]] = reason
+
+    async def replay(self, holding: Holding, replays: Sequence[Replay]) -> None:
+        """Park the replays' events, due at once, in one transaction.
+
+        An event that still cannot be read, and one that was applied or parked from another offset meanwhile, stays a
+        dead letter with the new reason. Only letters that are still to be replayed are taken
+        (test_replay_that_is_seen_twice_is_applied_once). Raises: StateError, FencedError.
+        """
+        claim = holding.claim
+        batch = Batch(Kind.REPLAY, holding, len(replays), list, claim.next_offset, claim.last)
+
+        async def attempt(batch: Batch) -> Effects:
+            return await self._attempt_replay(batch, replays)
+
+        await transact(self._processor, batch, attempt)
+
+    async def _attempt_replay(self, batch: Batch, replays: Sequence[Replay]) -> Effects:
+        processor, holding = self._processor, batch.holding
+        window = processor.memory.windows[holding.claim.partition.topic].marks
+        readable: dict[UUID, Item] = {}
+        refused: list[tuple[UUID, str]] = []
+        for replay in replays:
+            item = processor.decoder.decode([replay.record], {})[0]
+            reason = None if replay.reason == EMIT_REFUSED else _refusal(item, window.get(item.identity))
+            if reason is not None:
+                refused.append((replay.id, plain(reason)))
+            else:
+                readable[replay.id] = item
+        effects = Effects(Kind.REPLAY, [], batch.next_offset, batch.last)
+        async with processor.context.transaction() as connection:
+            if refused:
+                await connection.execute(REOPEN, *map(list, zip(*refused, strict=True)))
+            taken = {row["id"] for row in await connection.fetch(SETTLE, list(readable))}
+            emitted = {replay.id for replay in replays if replay.reason == EMIT_REFUSED}
+            effects.emits = [(item, _new(item)) for id_, item in readable.items() if id_ in taken & emitted]
+            effects.items = [item for id_, item in readable.items() if id_ in taken - emitted]
+            for item in effects.items:
+                item.outcome = Outcome.BEHIND_KEY
+            settle(effects, processor.memory.lanes)
+            effects.seen = [item for item in effects.seen if item.identity not in window]
+            effects.lanes = self._due_lanes(effects.items)
+            await processor.write(connection, batch, effects)
+        processor.remember(batch, effects)
+        return effects
+
+    def _due_lanes(self, items: Sequence[Item]) -> dict[str, Lane]:
+        """Return the items' lanes, due at once."""
+        now, known = time.time(), self._processor.memory.lanes.by_key
+        opened: dict[str, Lane] = {}
+        for item in items:
+            assert item.key is not None
+            kept = known.get(item.key)
+            if kept is None:
+                opened[item.key] = Lane(due=now, since=now, error="replayed")
+            else:
+                opened[item.key] = Lane(now, kept.since, kept.attempts, kept.events, kept.error, kept.is_counted)
+        return opened
+
+
+def _refusal(item: Item, mark: int | None) -> str | None:
+    """Return why the event cannot be replayed, or None. `mark` is what the dedupe window knows of its identity."""
+    if item.outcome in DEAD or item.key is None:
+        return str(item.error or "no handler of this subscription takes the event")
+    if mark is not None and mark >> 32 != item.record.offset:
+        return (
+            f"an event with the same source, type and id was taken at offset {mark >> 32} of {item.record.topic}/"
+            f"{item.record.partition}; discard this one, or publish it again under another id."
+        )
+    return None
+
+
+def _new(item: Item) -> NewRecord:
+    record = item.record
+    return NewRecord(record.topic, record.key, record.value, [(name, value or b"") for name, value in record.headers])

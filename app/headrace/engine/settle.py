@@ -1,0 +1,113 @@
+"""Turns what a run did into what is to be written: states, ids, parked events, dead letters, lanes."""
+
+from __future__ import annotations
+
+import time
+
+from headrace.engine.claim import Fingerprint
+from headrace.engine.effects import Effects, StateRow
+from headrace.engine.lanes import Lane, Lanes
+from headrace.engine.run import Run
+from headrace.engine.verdict import APPLY, LATER, SKIP, DeadLetter, Park, verdict
+from headrace.item import Item, Outcome
+from headrace.ledger.rows import Kind
+from headrace.log.stored import plain
+from headrace.state.cache import StateCache
+
+
+def changed_states(caches: dict[str, StateCache], run: Run) -> dict[str, list[StateRow]]:
+    """Return (key, next version, JSON) of the states that differ from what Postgres holds, sorted by key.
+
+    Raises: after a quick run, whatever a state's class raises when it cannot be written as JSON.
+    """
+    changed: dict[str, list[StateRow]] = {}
+    for name, keys in run.touched().items():
+        encode, entries = caches[name].state.encode, caches[name].entries
+        rows = changed[name] = []
+        for key in sorted(keys):
+            entry = entries[key]
+            raw = run.written.get((name, key)) or encode(entry.value)
+            if raw != entry.raw:
+                rows.append((key, entry.version + 1, raw.decode()))
+    return changed
+
+
+def settle(effects: Effects, lanes: Lanes) -> None:
+    """Fill in what becomes of each item, and count the outcomes."""
+    if effects.kind is Kind.RETRY:
+        _settle_lanes(effects, lanes)
+    else:
+        _settle_batch(effects, lanes)
+    effects.count()
+
+
+def _settle_batch(effects: Effects, lanes: Lanes) -> None:
+    """An applied or parked event is seen; a failed one opens or joins its key's lane.
+
+    The batch ends before the first event that the run did not come to.
+    """
+    number, policy, seen = lanes.next_number, lanes.policy, effects.seen
+    for index, item in enumerate(effects.items):
+        if item.outcome is Outcome.APPLIED:  # nearly all
+            seen.append(item)
+            continue
+        decided = verdict(item.outcome, 1, policy)
+        if decided is SKIP:
+            continue
+        if decided is LATER:
+            effects.next_offset = item.record.offset
+            effects.last = Fingerprint.of(effects.items[index - 1].record)
+            effects.items = effects.items[:index]
+            return
+        if isinstance(decided, DeadLetter):
+            if decided.reason is Outcome.GAVE_UP:
+                seen.append(item)
+            item.outcome = decided.reason
+            effects.dead.append((item, decided.attempts))
+            continue
+        assert item.key is not None
+        if isinstance(decided, Park) and item.key not in lanes.by_key and item.key not in effects.lanes:
+            effects.lanes[item.key] = lanes.opened(decided, _reason(item))
+        seen.append(item)
+        item.number = number
+        number += 1
+        effects.parked.append(item)
+
+
+def _settle_lanes(effects: Effects, lanes: Lanes) -> None:
+    """For each key, events leave the lane in order until one fails again or the run ended before the next."""
+    by_key: dict[str, list[Item]] = {}
+    for item in effects.items:
+        assert item.key is not None
+        by_key.setdefault(item.key, []).append(item)
+    for key, items in by_key.items():
+        after = _settle_lane(effects, lanes, lanes.by_key[key], items)
+        if after.events > 0:
+            effects.lanes[key] = after
+        else:
+            effects.closed.append(key)
+    effects.items = [item for item in effects.items if item.outcome is not Outcome.READY]
+
+
+def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item]) -> Lane:
+    after = Lane(due=time.time(), since=lane.since, attempts=0, events=lane.events, error=lane.error)
+    for index, item in enumerate(items):
+        decided = verdict(item.outcome, lane.attempts if index == 0 else 1, lanes.policy)
+        if isinstance(decided, Park):
+            after.attempts, after.due, after.error = decided.attempts, lanes.due_after(decided.delay), _reason(item)
+            return after
+        if isinstance(decided, DeadLetter):
+            after.error = _reason(item)
+            item.outcome = decided.reason
+            effects.dead.append((item, decided.attempts))
+        elif decided is not APPLY and decided is not SKIP:
+            if decided is LATER and index == 0:
+                after.attempts = lane.attempts - 1  # the run was counted, and did not come to it
+            return after
+        effects.released.append(item)
+        after.events -= 1
+    return after
+
+
+def _reason(item: Item) -> str:
+    return plain(str(item.error or item.outcome.value))

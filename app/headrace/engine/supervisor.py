@@ -1,0 +1,124 @@
+"""Watches how long handlers run and workers do nothing, and abandons what does not end. Awaits nothing that it watches.
+
+| what it sees | what it does |
+| --- | --- |
+| a handler runs beyond its limit | abandons the run: the event is parked, or its lane's run has failed |
+| records wait, and the worker has done nothing for `stuck_seconds` | abandons the tenure, with its client |
+| the same, four times in a row without progress | declares the process beyond repair |
+| too many threads of handlers that never returned | declares the process beyond repair |
+
+A process that is beyond repair exits with a code that says so (`runtime.py`): its supervisor starts a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headrace.engine.context import EngineContext
+from headrace.engine.threads import HandlerThreads
+from headrace.engine.worker import Phase, Status, Worker
+from headrace.telemetry.logging import get_logger
+
+logger = get_logger("headrace.engine")
+
+STUCK_RESTARTS = 3
+"""Tenures in a row that were abandoned without progress before the process is beyond repair."""
+
+ABANDONED_THREADS = 32
+"""Threads of handlers that never returned, at which the process is beyond repair."""
+
+ASYNC_GRACE_SECONDS = 1.0
+"""An async handler is cancelled at its limit; one that ends soon afterwards needs no abandoning."""
+
+
+def overdue_handler(status: Status, limit_seconds: float) -> bool:
+    """Tell whether the running handler is beyond its limit."""
+    running = status.running
+    if running is None:
+        return False
+    return running.seconds > limit_seconds + (ASYNC_GRACE_SECONDS if running.is_async else 0.0)
+
+
+def is_stuck(status: Status, lag: int, limit_seconds: float) -> bool:
+    """Tell whether the worker has something to do, and does nothing.
+
+    A refused partition waits for a person, one whose claim was lost waits for the group: neither is stuck. A handler
+    that runs is judged by its own limit.
+    """
+    if status.phase in (Phase.REFUSED, Phase.FENCED, Phase.RELEASED) or status.running is not None:
+        return False
+    return (lag > 0 or status.phase is Phase.CLAIMING) and status.idle_seconds > limit_seconds
+
+
+@dataclass
+class Supervisor:
+    """Looks after the workers of one subscription. `lag` is by partition number, as far as it is known."""
+
+    context: EngineContext
+    subscription: str
+    threads: HandlerThreads
+    workers: Mapping[int, Worker]
+    lag: dict[int, int] = field(default_factory=dict)
+    _abandoned: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By partition: (position when it was last abandoned, how often in a row)."""
+
+    async def run(self) -> None:
+        """Look at every worker until cancelled."""
+        while True:
+            try:
+                self.look()
+            except Exception:
+                logger.exception("the supervisor of a subscription failed", subscription=self.subscription)
+            await asyncio.sleep(self.context.pace.supervise)
+
+    def look(self) -> None:
+        """Judge every worker once."""
+        engine, longest = self.context.settings.engine, 0.0
+        for number, worker in list(self.workers.items()):
+            status = worker.status()
+            longest = max(longest, status.running.seconds if status.running is not None else 0.0)
+            if overdue_handler(status, engine.handler_seconds):
+                self._abandon_handler(number, worker, status)
+            elif is_stuck(status, self.lag.get(number, 0), engine.stuck_seconds):
+                self._abandon_tenure(number, worker, status)
+        self.context.metrics.handler_running_seconds.labels(subscription=self.subscription).set(longest)
+
+    def _abandon_handler(self, number: int, worker: Worker, status: Status) -> None:
+        assert status.running is not None
+        item, seconds = status.running.item, status.running.seconds
+        self._count("handler")
+        logger.error(
+            "a handler does not return, its event is taken out",
+            subscription=self.subscription,
+            partition=number,
+            handler=item.handler.name if item.handler is not None else "-",
+            event_id=item.envelope.id,
+            offset=item.record.offset,
+            seconds=round(seconds, 1),
+        )
+        worker.abandon()
+        gauge = self.context.metrics.handler_threads_abandoned.labels(subscription=self.subscription)
+        gauge.set(self.threads.abandoned)
+        if self.threads.abandoned >= ABANDONED_THREADS:
+            self.context.health.fail(
+                f"hung_handlers:{self.subscription}", f"{self.threads.abandoned} handlers did not return."
+            )
+
+    def _abandon_tenure(self, number: int, worker: Worker, status: Status) -> None:
+        position, times = self._abandoned.get(number, (status.position, 0))
+        times = times + 1 if position == status.position else 1
+        self._abandoned[number] = (status.position, times)
+        self._count("batch")
+        seconds = round(status.idle_seconds, 1)
+        logger.error("no progress, the worker begins again", subscription=self.subscription, partition=number,
+                     lag=self.lag.get(number), seconds=seconds)
+        if times > STUCK_RESTARTS:
+            detail = f"partition {number} of {self.subscription} made no progress in {times} attempts."
+            self.context.health.fail(f"stuck:{self.subscription}/{number}", detail)
+        worker.abandon()
+
+    def _count(self, reason: str) -> None:
+        labels = {"subscription": self.subscription, "reason": reason}
+        self.context.metrics.worker_abandoned_total.labels(**labels).inc()

@@ -1,0 +1,355 @@
+"""A tenure: the time in which this process holds the claims of one partition number, and all that exists only then.
+
+```
+begin:     claim ─▶ window, lanes ─▶ does the log continue here? ─▶ publish unmarked emits ─▶ open a reader
+serve:     ┌─▶ due lanes, replays ─▶ fetch ─▶ one transaction of what was fetched ─┐   until a stop
+           └───────────────────────────────────────────────────────────────────────┘
+close:     publish what was emitted, mark it, close the reader
+```
+After each transaction `serve` looks at what was asked of it, so that a stop, a pause and a rebalance wait for one
+transaction at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from headrace.backoff import Backoff
+from headrace.database.pool import Connection
+from headrace.emits.relay import Relay
+from headrace.engine.batch import BatchProcessor, Holding
+from headrace.engine.claim import claim, enroll, known_partitions
+from headrace.engine.context import EngineContext
+from headrace.engine.continuity import check_bounds, check_fingerprint, check_log, check_partitions, resume_at
+from headrace.engine.log_batches import Exclusion, LogBatches
+from headrace.engine.memory import PartitionMemory
+from headrace.engine.report import Reporter
+from headrace.engine.retry import Replay, Retries
+from headrace.engine.run import Run
+from headrace.engine.threads import HandlerThreads
+from headrace.errors import FencedError, StateError, StateUnavailableError
+from headrace.handlers.subscription import Subscription
+from headrace.ledger.window import PackedRows, read_window, window_of
+from headrace.log.ports import Bounds, Reader, Record, TopicInfo, TopicPartition
+from headrace.telemetry.logging import get_logger
+
+logger = get_logger("headrace.engine")
+
+FLUSH_SECONDS = 5.0
+CAUTIOUS_SECONDS = 60.0
+"""For this long after the previous owner died, retry one parked event at a time, so that an event that ends the
+process costs only its own lane an attempt."""
+
+
+@dataclass
+class Orders:
+    """What is asked of the owner of a partition number, and what it was told of events that did not return."""
+
+    is_paused: bool
+    replays: list[Replay] = field(default_factory=list)
+    """Dead letters to be taken up; the owner takes the whole list."""
+    claim_again: bool = False
+    """True if the claim went back in the database: end the tenure and begin another."""
+    excluded: dict[tuple[str, int], Exclusion] = field(default_factory=dict)
+    """Events of the log, by topic and offset, that are not run again."""
+    hung: dict[str, str] = field(default_factory=dict)
+    """Keys whose lane's head did not return, with the error: the run counts as failed."""
+
+
+class Tenure:
+    """What exists only while the claims of partition number n of every topic of a subscription are held."""
+
+    def __init__(
+        self,
+        context: EngineContext,
+        subscription: Subscription,
+        partition: int,
+        threads: HandlerThreads,
+        orders: Orders,
+        touch: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._subscription = subscription
+        self._partition = partition
+        self._orders = orders
+        self._touch = touch
+        self._reporter = Reporter(context, subscription, partition, touch=touch)
+        self.memory = PartitionMemory(context.settings.engine, subscription.states)
+        self.holdings: dict[str, Holding] = {}
+        """By topic."""
+        processor = BatchProcessor(context, subscription, partition, self.memory, self._reporter, threads)
+        self.processor = processor
+        self._batches = LogBatches(processor, orders.excluded)
+        self._retries = Retries(processor, orders.hung)
+        self._reader: Reader | None = None
+        self._cautious_until = 0.0
+        self._logger = logger.bind(subscription=subscription.name, partition=partition)
+
+    @property
+    def running(self) -> Run | None:
+        """The run whose handlers are being called; None between runs."""
+        return self.processor.running
+
+    @property
+    def pending_since_ms(self) -> int | None:
+        """When the oldest record that was fetched and not applied came into the log (Unix milliseconds)."""
+        pending = [holding.pending[0].timestamp for holding in self.holdings.values() if holding.pending]
+        return min(pending, default=None)
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """The partitions that are claimed together."""
+        return [TopicPartition(topic, self._partition) for topic in self._subscription.topics]
+
+    # Taking over
+
+    async def begin(self) -> None:
+        """Claim, load what the previous owner knew, publish what it may have left unpublished, and open a reader.
+
+        Raises: LogMismatchError (the log is not the one of the claim), TransportError, StateError.
+        """
+        context, group, started = self._context, self._subscription.group, time.perf_counter()
+        infos = await context.log.topics(self._subscription.topics)
+        bounds = await context.log.bounds(self.partitions)
+        self._reporter.partition_count = min(info.partitions for info in infos.values())
+        self._touch()
+        packed: dict[str, PackedRows] = {}
+        async with context.connection() as connection:
+            for partition in self.partitions:
+                holding = await self._claim(connection, partition, infos[partition.topic], bounds[partition])
+                self.holdings[partition.topic] = holding
+                limit = context.settings.engine.dedupe_window_ids
+                packed[partition.topic] = await read_window(
+                    connection, group, partition, holding.claim.sequence, limit
+                )
+                self._touch()
+            is_orphaned = any(holding.claim.is_orphaned for holding in self.holdings.values())
+            await self.memory.lanes.load(
+                connection, group, self._partition, is_orphaned=is_orphaned, hung=self._orders.hung.keys()
+            )
+        for topic, rows in packed.items():
+            self.memory.windows[topic] = await self.processor.off_loop(
+                lambda rows=rows: window_of(rows, context.settings.engine.dedupe_window_ids), large=True
+            )
+        if is_orphaned:
+            self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
+        for key in self._orders.hung.keys() & self.memory.lanes.by_key.keys():
+            self.memory.lanes.by_key[key].due = time.time()
+        bounds = await self._check_bounds(bounds)
+        for holding in self.holdings.values():
+            await holding.relay.publish_unmarked()
+            self._touch()
+        positions = {p: resume_at(self.holdings[p.topic].claim, bounds[p]) for p in self.partitions}
+        self._reader = await context.log.reader(positions)
+        name = self._subscription.name
+        context.metrics.claim_duration_seconds.labels(subscription=name).observe(time.perf_counter() - started)
+        claims = {topic: holding.claim for topic, holding in self.holdings.items()}
+        self._logger.debug(
+            "partition claimed",
+            epoch={topic: held.epoch for topic, held in claims.items()},
+            next_offset={topic: held.next_offset for topic, held in claims.items()},
+        )
+
+    async def _claim(
+        self, connection: Connection, partition: TopicPartition, info: TopicInfo, bounds: Bounds
+    ) -> Holding:
+        context, group = self._context, self._subscription.group
+        known, _ = await known_partitions(connection, group, partition.topic)
+        if known == 0:
+            known = info.partitions
+            await enroll(connection, group, partition.topic, info.log_id, await self._first_offsets(info))
+        check_partitions(group, partition.partition, info, known)
+        held = await claim(
+            connection,
+            group,
+            partition,
+            context.owner,
+            log_id=info.log_id,
+            log_end=bounds.end,
+            suspect_records=context.settings.engine.batch_records,
+        )
+        check_log(held, info)
+        relay = Relay(
+            context.log,
+            context.metrics,
+            context.tracing,
+            self._subscription,
+            partition,
+            held.emitted_through,
+            context.connection,
+        )
+        return Holding(held, relay)
+
+    async def _first_offsets(self, info: TopicInfo) -> dict[int, int]:
+        """Return where each partition of a topic begins that the subscription never read."""
+        bounds = await self._context.log.bounds([TopicPartition(info.topic, n) for n in range(info.partitions)])
+        is_latest = self._subscription.start == "latest"
+        return {p.partition: found.end if is_latest else found.begin for p, found in bounds.items()}
+
+    async def _check_bounds(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, Bounds]:
+        """Compare the claims with the log; ask again first, since the previous owner may have read on meanwhile."""
+        claims = [holding.claim for holding in self.holdings.values()]
+        if any(held.next_offset > bounds[held.partition].end for held in claims):
+            bounds = await self._context.log.bounds(self.partitions)
+        for held in claims:
+            check_bounds(held, bounds[held.partition])
+        return bounds
+
+    # Serving
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Apply what comes until the stop, or until the claim has to be taken again.
+
+        An outage of Postgres is waited for here: what was fetched is kept, nothing uses up an attempt, and a stop or a
+        pause is seen meanwhile. Raises: FencedError, LogMismatchError, TransportError, StateError.
+        """
+        assert self._reader is not None
+        stopped = asyncio.create_task(stopping.wait())
+        fetches = Fetches(self._reader, self._context.settings.engine.batch_records,
+                          self._context.settings.engine.batch_bytes)
+        marked_at, backoff = time.monotonic(), Backoff(0.05, 5.0)
+        try:
+            while not stopping.is_set() and not self._orders.claim_again:
+                if self._orders.is_paused:
+                    self._touch()
+                    await asyncio.wait({stopped}, timeout=self._context.pace.fetch)
+                    continue
+                try:
+                    await self._turn(fetches, stopped)
+                    if time.monotonic() - marked_at > self._context.pace.mark:
+                        marked_at = time.monotonic()
+                        await self._mark_emits()
+                except StateUnavailableError as error:
+                    self._reporter.waiting(error)
+                    await asyncio.wait({stopped}, timeout=backoff.next_seconds())
+                else:
+                    backoff.reset()
+        finally:
+            stopped.cancel()
+            await fetches.stop()
+
+    async def _turn(self, fetches: Fetches, stopped: asyncio.Task[bool]) -> None:
+        """Do what is due beside the log, then one transaction of what was fetched."""
+        await self._retry()
+        await self._throttle(stopped)
+        holding = next((holding for holding in self.holdings.values() if holding.pending), None)
+        if holding is None:
+            fetched = await fetches.wait(self._seconds_to_wait(), stopped)
+            if fetched is None:
+                return
+            if not fetched:
+                await self._skip_holes()
+            self._take(fetched)
+        elif not self._orders.is_paused:
+            await self._batches.apply(holding)
+        self._touch()
+
+    async def _retry(self) -> None:
+        """Take replays up, and run the lanes that are due."""
+        if self._orders.replays:
+            topic = self._orders.replays[0].record.topic
+            holding = self.holdings.get(topic) or next(iter(self.holdings.values()))
+            replays = [replay for replay in self._orders.replays if replay.record.topic == topic]
+            await self._retries.replay(holding, replays)
+            self._orders.replays = [replay for replay in self._orders.replays if replay.record.topic != topic]
+            self._touch()
+        is_cautious = time.monotonic() < self._cautious_until
+        if await self._retries.retry_due(next(iter(self.holdings.values())), is_cautious=is_cautious):
+            self._touch()
+
+    async def _throttle(self, stopped: asyncio.Task[bool]) -> None:
+        """Wait while too many emits are not in the log yet."""
+        limit = self._context.settings.engine.emits_pending
+        for holding in self.holdings.values():
+            while holding.relay.pending > limit and not stopped.done():
+                self._touch()
+                await holding.relay.flush(self._context.pace.fetch)
+
+    def _seconds_to_wait(self) -> float:
+        due = self.memory.lanes.seconds_to_next(time.time())
+        return self._context.pace.fetch if due is None else max(0.01, min(self._context.pace.fetch, due))
+
+    def _take(self, fetched: dict[TopicPartition, list[Record]]) -> None:
+        """Keep what was fetched to be applied, from each claim's next offset on. Raises: LogMismatchError."""
+        metrics, name = self._context.metrics, self._subscription.name
+        for partition, records in fetched.items():
+            holding = self.holdings[partition.topic]
+            held = holding.claim
+            check_fingerprint(held, records[0])
+            if records[0].offset < held.next_offset:
+                records = [record for record in records if record.offset >= held.next_offset]
+            labels = {"subscription": name, "topic": partition.topic}
+            metrics.log_fetched_records_total.labels(**labels).inc(len(records))
+            metrics.log_fetched_bytes_total.labels(**labels).inc(sum([len(each.value or b"") for each in records]))
+            holding.pending = records
+
+    async def _skip_holes(self) -> None:
+        """Nothing came: move the claims over offsets that hold no record (commit markers, compacted records)."""
+        assert self._reader is not None
+        for topic, holding in self.holdings.items():
+            position = self._reader.position(TopicPartition(topic, self._partition))
+            if position > holding.claim.next_offset:
+                await self._batches.skip_to(holding, position)
+
+    async def _mark_emits(self) -> None:
+        """Note in the claim which emits are in the log, if no batch has done it."""
+        for holding in self.holdings.values():
+            held = holding.claim
+            through = holding.relay.can_mark_through(held.sequence, emits=False)
+            if through > held.emitted_through:
+                async with self._context.connection() as connection:
+                    await held.advance(connection, held.next_offset, held.sequence, through, held.last)
+                held.emitted_through = through
+
+    # Letting go
+
+    async def close(self, *, is_polite: bool) -> None:
+        """Close the reader and stop publishing; a polite end publishes what was emitted first, and marks it."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.close()
+        if is_polite:
+            for holding in self.holdings.values():
+                await holding.relay.flush(FLUSH_SECONDS)
+            with suppress(StateError, FencedError):
+                await self._mark_emits()
+        for holding in self.holdings.values():
+            await holding.relay.stop()
+
+    def abandon(self) -> None:
+        """Stop what this tenure still does by itself, without waiting; its claims are fenced by the next tenure."""
+        for holding in self.holdings.values():
+            holding.relay.abandon()
+        if self.running is not None:
+            self.running.abandon()
+
+
+class Fetches:
+    """At most one fetch under way: it outlives a wait that something else ends."""
+
+    def __init__(self, reader: Reader, max_records: int, max_bytes: int) -> None:
+        self._reader = reader
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._task: asyncio.Task[dict[TopicPartition, list[Record]]] | None = None
+
+    async def wait(self, seconds: float, stopped: asyncio.Task[bool]) -> dict[TopicPartition, list[Record]] | None:
+        """Return what was fetched, empty when nothing came in time; None when the stop came first."""
+        if self._task is None:
+            fetch = self._reader.fetch(self._max_records, self._max_bytes, seconds)
+            self._task = asyncio.create_task(fetch)
+        await asyncio.wait({self._task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._task.done():
+            return None
+        task, self._task = self._task, None
+        return task.result()
+
+    async def stop(self) -> None:
+        """Cancel the fetch under way; the reader is of no use afterwards."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})

@@ -1,0 +1,66 @@
+"""What a consumer asks Postgres once a second: is it paused, are there replays, did a claim go back?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headrace.dead_letters.owner import read_replays
+from headrace.engine.claim import NEXT_OFFSETS
+from headrace.engine.context import EngineContext
+from headrace.engine.retry import Replay
+from headrace.engine.worker import Phase, Worker
+from headrace.handlers.subscription import Subscription
+from headrace.log.ports import TopicPartition
+from headrace.telemetry.logging import get_logger
+
+logger = get_logger("headrace.engine")
+
+PAUSED = "select paused from headrace.subscription where subscription = $1"
+"""Tells what an operator asked of a subscription."""
+
+
+class Watch:
+    """Looks at the database for one subscription, and tells its workers."""
+
+    def __init__(self, context: EngineContext, subscription: Subscription, workers: Mapping[int, Worker]) -> None:
+        self._context = context
+        self._subscription = subscription
+        self._workers = workers
+        self.is_paused = True
+        """Until Postgres was asked."""
+
+    async def look(self) -> None:
+        """Ask Postgres, and pass on what it says. Raises: StateError."""
+        group = self._subscription.group
+        idle = {number: dict(worker.next_offsets()) for number, worker in self._workers.items() if _is_idle(worker)}
+        ready = [number for number, worker in self._workers.items() if _takes_replays(worker)]
+        async with self._context.connection() as connection:
+            self.is_paused = bool(await connection.fetchval(PAUSED, group))
+            replays = await read_replays(connection, group, ready) if ready and not self.is_paused else {}
+            claims = await connection.fetch(NEXT_OFFSETS, group, list(idle))
+        self._context.metrics.subscription_paused.labels(subscription=self._subscription.name).set(self.is_paused)
+        for number, worker in self._workers.items():
+            worker.orders.is_paused = self.is_paused
+            if number in replays and _takes_replays(worker):
+                worker.orders.replays = [Replay(*each) for each in replays[number]]
+        for topic, partition, next_offset in claims:
+            known = idle[partition].get(TopicPartition(topic, partition), 0)
+            if next_offset < known:
+                self._claim_again(partition)
+
+    def _claim_again(self, number: int) -> None:
+        """The database went back (a backup, a topic that was accepted): found here even if no event comes."""
+        worker = self._workers.get(number)
+        if worker is not None and _is_idle(worker):
+            logger.warning("the claim went back, claimed again", subscription=self._subscription.name, partition=number)
+            worker.orders.claim_again = True
+
+
+def _is_idle(worker: Worker) -> bool:
+    """True if the worker has nothing in flight: then its claim in the database is the one that it knows."""
+    tenure = worker.tenure
+    return worker.phase is Phase.RUNNING and tenure is not None and tenure.pending_since_ms is None
+
+
+def _takes_replays(worker: Worker) -> bool:
+    return worker.phase is Phase.RUNNING and not worker.orders.replays

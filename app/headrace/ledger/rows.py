@@ -1,0 +1,110 @@
+"""The rows of the ledger: written with a batch, read by the next owner of its partition."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+import msgspec
+
+from headrace.database.pool import Connection
+from headrace.log.ports import NewRecord, TopicPartition
+
+IDENTITY_BYTES = 16
+
+INSERT = """
+insert into headrace.ledger (subscription, topic, partition, sequence, kind, epoch, first_offset, next_offset,
+                             applied, skipped, parked, dead, ids, marks, emits)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+"""
+"""Writes what one batch did."""
+
+IDS = """
+select sequence, ids, marks, extract(epoch from committed_at)::float8 as at from headrace.ledger
+where subscription = $1 and topic = $2 and partition = $3 and sequence < $4 and length(ids) > 0
+order by sequence desc limit $5
+"""
+"""Reads the newest ids of a partition before a sequence number, to fill its dedupe window."""
+
+UNMARKED = """
+select sequence, emits from headrace.ledger
+where subscription = $1 and topic = $2 and partition = $3 and sequence > $4 and emits is not null
+order by sequence limit 100
+"""
+"""Reads the oldest emits that are not known to be in the log."""
+
+
+class Kind(IntEnum):
+    """What a batch took in."""
+
+    BATCH = 0
+    """Records of the log."""
+    RETRY = 1
+    """Parked events of one or more lanes."""
+    REPLAY = 2
+    """Dead letters that a person asked to replay."""
+
+
+class Row(NamedTuple):
+    """One row, without the claim that it belongs to. `ids` and `marks` are packed."""
+
+    sequence: int
+    kind: Kind
+    epoch: int
+    first_offset: int
+    next_offset: int
+    applied: int
+    skipped: int
+    parked: int
+    dead: int
+    ids: bytes
+    marks: bytes
+    emits: bytes | None
+
+
+async def insert_row(connection: Connection, group: str, partition: TopicPartition, row: Row) -> None:
+    """Write the row inside the caller's transaction."""
+    await connection.execute(INSERT, group, *partition, *row)
+
+
+async def read_unmarked(
+    connection: Connection, group: str, partition: TopicPartition, after: int
+) -> list[tuple[int, list[NewRecord]]]:
+    """Return (sequence, emitted records) of the oldest rows behind `after`; empty when there are none."""
+    rows = await connection.fetch(UNMARKED, group, *partition, after)
+    return [(row["sequence"], _decode_emits(row["emits"])) for row in rows]
+
+
+def pack_emits(records: Sequence[NewRecord]) -> bytes | None:
+    """Return the records as the ledger keeps them; None when there are none."""
+    return _encode_emits(records) if records else None
+
+
+def pack_marks(marks: Sequence[int]) -> bytes:
+    """Return all offsets (8 bytes each), then all CRCs (4 bytes each), little-endian."""
+    offsets = array("q", [mark >> 32 for mark in marks])
+    sums = array("I", [mark & 0xFFFF_FFFF for mark in marks])
+    return _little_endian(offsets).tobytes() + _little_endian(sums).tobytes()
+
+
+def unpack_marks(packed: bytes | None, count: int) -> list[int]:
+    """Return `count` marks; -1 each when the row was written before there were marks."""
+    if packed is None:
+        return [-1] * count
+    offsets, sums = array("q"), array("I")
+    offsets.frombytes(packed[: 8 * count])
+    sums.frombytes(packed[8 * count :])
+    return [offset << 32 | sum_ for offset, sum_ in zip(_little_endian(offsets), _little_endian(sums), strict=True)]
+
+
+def _little_endian(values: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+_encode_emits = msgspec.msgpack.Encoder().encode
+_decode_emits = msgspec.msgpack.Decoder(list[NewRecord]).decode

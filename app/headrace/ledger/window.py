@@ -1,0 +1,84 @@
+"""The dedupe window: the identities of the events that a partition has seen, the newest last."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
+
+from headrace.database.pool import Connection
+from headrace.ledger.rows import IDENTITY_BYTES, IDS, unpack_marks
+from headrace.log.ports import TopicPartition
+
+FEW_ROWS, MANY_ROWS = 50, 5_000
+"""Rows read at a time: few while they are large, many when they are small."""
+
+ConnectionFactory: TypeAlias = "Callable[[], AbstractAsyncContextManager[Connection]]"
+"""Lends a connection, as `EngineContext.connection` does."""
+
+
+class DedupeWindow:
+    """The identities of the last `limit` events or a few more, since whole batches enter and leave.
+
+    An identity takes about 170 bytes of memory. A new owner loads the window from the ledger, so it knows what the
+    previous owner knew.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._batches: deque[tuple[float, Sequence[bytes]]] = deque()
+        self.marks: dict[bytes, int] = {}
+        """By identity: the event's offset and, in the lowest 32 bits, the CRC-32 of its data. Only `add` changes it."""
+
+    def __len__(self) -> int:
+        return len(self.marks)
+
+    @property
+    def since(self) -> float | None:
+        """When the oldest batch in the window was committed, in Unix seconds; None for an empty window."""
+        return self._batches[0][0] if self._batches else None
+
+    def add(self, identities: Sequence[bytes], marks: Sequence[int], at: float) -> None:
+        """Add the identities of a batch committed `at` (Unix seconds), and drop the oldest batches over the limit."""
+        if not identities:
+            return
+        self._batches.append((at, identities))
+        self.marks.update(zip(identities, marks, strict=True))
+        while len(self.marks) - len(self._batches[0][1]) >= self._limit and len(self._batches) > 1:
+            for identity in self._batches.popleft()[1]:
+                self.marks.pop(identity, None)
+
+    def add_packed(self, ids: bytes, marks: bytes | None, at: float) -> None:
+        """Add the identities of one ledger row."""
+        identities = [ids[i : i + IDENTITY_BYTES] for i in range(0, len(ids), IDENTITY_BYTES)]
+        self.add(identities, unpack_marks(marks, len(identities)), at)
+
+
+PackedRows: TypeAlias = "list[tuple[bytes, bytes | None, float]]"
+"""(ids, marks, time of the commit in Unix seconds) of ledger rows, the newest first."""
+
+
+async def read_window(
+    connection: Connection, group: str, partition: TopicPartition, sequence: int, limit: int
+) -> PackedRows:
+    """Return the newest ledger rows up to `sequence` that together hold `limit` ids, or all that there are."""
+    packed: PackedRows = []
+    wanted, before, rows_wanted = limit * IDENTITY_BYTES, sequence + 1, FEW_ROWS
+    while wanted > 0:
+        rows = await connection.fetch(IDS, group, *partition, before, rows_wanted)
+        packed += [(row["ids"], row["marks"], row["at"]) for row in rows]
+        if len(rows) < rows_wanted:
+            break
+        size = sum(len(row["ids"]) for row in rows)
+        wanted, before = wanted - size, rows[-1]["sequence"]
+        rows_wanted = min(MANY_ROWS, max(FEW_ROWS, wanted * len(rows) // size + 1))
+    return packed
+
+
+def window_of(packed: PackedRows, limit: int) -> DedupeWindow:
+    """Return the window that the rows make. No I/O: a large one takes tens of milliseconds, so call it off the loop."""
+    window = DedupeWindow(limit)
+    for ids, marks, at in reversed(packed):
+        window.add_packed(ids, marks, at)
+    return window
