@@ -35,7 +35,7 @@ class Consumer:
         self._context = context
         self._subscription = subscription
         self._partitions = partitions
-        self._membership: Membership = context.log.membership(subscription.group, subscription.topics, self)
+        self._membership: Membership = context.log.membership(subscription.group, subscription.topics, self, "")
         self._restarts: dict[int, tuple[int, int]] = {}
         """By partition: (next offsets' sum when the client was last made anew, how often in a row)."""
         self._is_stopping = False
@@ -90,6 +90,11 @@ class Consumer:
             worker = Worker(self._context, self._subscription, number, self._partitions, is_paused=self._is_paused)
             self.workers[number] = worker
             worker.start()
+
+    async def refused(self, reason: str) -> None:
+        """Members of another database are in the group."""
+        if reason:
+            logger.error("the group is shared", subscription=self._subscription.name, error=reason)
 
     async def _stop_workers(self, numbers: Sequence[int], deadline_seconds: float) -> bool:
         """Stop the workers; one that another stop waits for as well is waited for, too."""

@@ -25,6 +25,7 @@ from headrace.telemetry.logging import get_logger
 logger = get_logger("headrace.engine")
 
 FETCH_SECONDS = 0.5
+FETCH_BYTES = 16 * 2**20
 DUE_LANES = 200
 IDLE_MARK_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
@@ -256,7 +257,9 @@ class Worker:
                 await self._throttle()
                 if fetching is None:
                     wait = self._memory_wait()
-                    fetching = asyncio.create_task(reader.fetch(self._context.settings.engine.batch_records, wait))
+                    fetching = asyncio.create_task(
+                        reader.fetch(self._context.settings.engine.batch_records, FETCH_BYTES, wait)
+                    )
                 await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not fetching.done() or self.is_paused:
                     continue

@@ -35,7 +35,7 @@ from headrace.log.refusals import check_topic_name, no_such_partition, no_such_t
 
 T = TypeVar("T")
 
-READ_COMMITTED = 1
+READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 EARLIEST, LATEST = -2, -1
 RETRY_SECONDS = 0.1
 REFUSALS = (
@@ -122,11 +122,13 @@ class KafkaControl:
                 by_node[node][topic].append(partition)
             begins: dict[TopicPartition, int] = {}
             ends: dict[TopicPartition, int] = {}
+            highs: dict[TopicPartition, int] = {}
             await asyncio.gather(
-                *(_offsets(client, node, asked, EARLIEST, begins) for node, asked in by_node.items()),
-                *(_offsets(client, node, asked, LATEST, ends) for node, asked in by_node.items()),
+                *(_offsets(client, node, asked, EARLIEST, READ_COMMITTED, begins) for node, asked in by_node.items()),
+                *(_offsets(client, node, asked, LATEST, READ_COMMITTED, ends) for node, asked in by_node.items()),
+                *(_offsets(client, node, asked, LATEST, READ_UNCOMMITTED, highs) for node, asked in by_node.items()),
             )
-            return {partition: Bounds(begins[partition], ends[partition]) for partition in begins}
+            return {partition: Bounds(begins[partition], ends[partition], highs[partition]) for partition in begins}
 
         return await self._answered(ask)
 
@@ -205,10 +207,15 @@ class KafkaControl:
 
 
 async def _offsets(
-    client: AIOKafkaClient, node: int, asked: dict[str, list[int]], when: int, found: dict[TopicPartition, int]
+    client: AIOKafkaClient,
+    node: int,
+    asked: dict[str, list[int]],
+    when: int,
+    isolation: int,
+    found: dict[TopicPartition, int],
 ) -> None:
     request = OffsetRequest(
-        -1, READ_COMMITTED, [(topic, [(partition, when) for partition in numbers]) for topic, numbers in asked.items()]
+        -1, isolation, [(topic, [(partition, when) for partition in numbers]) for topic, numbers in asked.items()]
     )
     response = await client.send(node, request)
     for topic, partitions in response.topics:

@@ -21,6 +21,7 @@ from headrace.log.ports import Bounds, Log, Membership, NewRecord, Position, Rea
 OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
 
 DEADLINE_SECONDS = 60.0
+MANY_BYTES = 2**30
 SHARED_GROUP = "shared group"
 SURVIVES_RESTART = "survives restart"
 ATOMIC_PUBLISH = "atomic publish"
@@ -126,7 +127,7 @@ class LogSuite:
 
         assert await log.topics([f"{topic}-missing"]) == {}
         if self.unclaimed.get(ATOMIC_PUBLISH) is None:
-            assert await log.bounds([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): Bounds(0, 0)}
+            assert await log.bounds([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): Bounds(0, 0, 0)}
 
     # Bytes
 
@@ -179,7 +180,7 @@ class LogSuite:
             await log.publish([record(topic) for _ in range(25)])
             while len(offsets) < 25 * turn:
                 offsets += [stored.offset for stored in await read(reader, 1, max_records=7)]
-        assert await reader.fetch(10, 0.05) == {}
+        assert await reader.fetch(10, MANY_BYTES, 0.05) == {}
         await reader.close()
 
         assert len(offsets) == 75
@@ -192,7 +193,7 @@ class LogSuite:
         seen = 0
 
         while seen < 40:
-            fetched = await reader.fetch(7, 1.0)
+            fetched = await reader.fetch(7, MANY_BYTES, 1.0)
             size = sum(map(len, fetched.values()))
             assert size <= 7
             assert all(
@@ -221,13 +222,13 @@ class LogSuite:
         await log.create(topic, 1)
         reader = await log.reader({TopicPartition(topic, 0): 0})
 
-        assert await reader.fetch(10, 0.05) == {}
+        assert await reader.fetch(10, MANY_BYTES, 0.05) == {}
         await reader.close()
 
     async def test_fetch_waits_and_wakes_when_something_is_published(self, log: Log, topic: str) -> None:
         await log.create(topic, 2)
         reader = await log.reader({TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0})
-        waiting = asyncio.create_task(reader.fetch(10, DEADLINE_SECONDS))
+        waiting = asyncio.create_task(reader.fetch(10, MANY_BYTES, DEADLINE_SECONDS))
         await asyncio.sleep(0)
 
         await log.publish([record(topic, value=b"wake")])
@@ -269,13 +270,13 @@ class LogSuite:
     async def test_bounds_are_the_offsets_that_are_held(self, log: Log, topic: str) -> None:
         await log.create(topic, 2)
         partitions = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
-        assert await log.bounds(partitions) == dict.fromkeys(partitions, Bounds(0, 0))
+        assert await log.bounds(partitions) == dict.fromkeys(partitions, Bounds(0, 0, 0))
 
         positions = await log.publish([record(topic, key=b"k%d" % n) for n in range(20)])
 
         for partition, bounds in (await log.bounds(partitions)).items():
             offsets = [position.offset for position in positions if position.partition == partition.partition]
-            assert bounds == Bounds(min(offsets), max(offsets) + 1)
+            assert bounds == Bounds(min(offsets), max(offsets) + 1, max(offsets) + 1)
         assert await log.bounds([]) == {}
 
     async def test_bounds_of_what_does_not_exist_are_refused(self, log: Log, topic: str) -> None:
@@ -412,9 +413,10 @@ class LogSuite:
 class Seat:
     """A member of a group whose listener remembers what it owns."""
 
-    def __init__(self, log: Log, group: str, topics: list[str]) -> None:
+    def __init__(self, log: Log, group: str, topics: list[str], identity: str = "shop in one database") -> None:
         self.owned: frozenset[TopicPartition] = frozenset()
-        self.membership: Membership = log.membership(group, topics, self)
+        self.membership: Membership = log.membership(group, topics, self, identity)
+        self.refusal = ""
         self._changed = asyncio.Condition()
 
     async def start(self) -> None:
@@ -428,6 +430,16 @@ class Seat:
 
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         await self._own(frozenset(partitions))
+
+    async def refused(self, reason: str) -> None:
+        async with self._changed:
+            self.refusal = reason
+            self._changed.notify_all()
+
+    async def is_told(self, condition: Callable[[str], object]) -> None:
+        """Return when what was told of other identities fits the condition."""
+        async with asyncio.timeout(DEADLINE_SECONDS), self._changed:
+            await self._changed.wait_for(lambda: bool(condition(self.refusal)))
 
     async def owns(self, condition: Callable[[frozenset[TopicPartition]], object]) -> None:
         """Return when what is owned fits the condition."""
@@ -450,7 +462,7 @@ async def read(reader: Reader, count: int, max_records: int = 1_000) -> list[Rec
     found: list[Record] = []
     async with asyncio.timeout(DEADLINE_SECONDS):
         while len(found) < count:
-            for many in (await reader.fetch(max_records, 1.0)).values():
+            for many in (await reader.fetch(max_records, MANY_BYTES, 1.0)).values():
                 found += many
     return found
 
