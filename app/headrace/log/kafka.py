@@ -66,4 +66,6 @@ class KafkaLog:
         self, group: str, topics: Sequence[str], listener: AssignmentListener, identity: str
     ) -> KafkaMembership:
         """Return a seat in the consumer group."""
-        return KafkaMembership(group, topics, listener, self._control, self._options, self._kafka, self._batch_seconds)
+        return KafkaMembership(
+            group, topics, listener, identity, self._control, self._options, self._kafka, self._batch_seconds
+        )

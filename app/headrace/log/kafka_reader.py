@@ -12,6 +12,7 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 
 from headrace.errors import HeadraceError, TransportError
 from headrace.log import kafka_lenient
+from headrace.log.kafka_client import make_consumer
 from headrace.log.kafka_closing import close_consumer
 from headrace.log.kafka_connection import Options, translate
 from headrace.log.kafka_control import KafkaControl
@@ -60,9 +61,9 @@ class KafkaReader:
         found = await control.topics(topics)
         for topic in topics:
             if topic not in found:
-                raise no_such_topic(topic)  # assigning it would make the brokers create it
-        consumer = AIOKafkaConsumer(
-            **options,
+                raise no_such_topic(topic)
+        consumer = make_consumer(
+            options,
             group_id=None,
             isolation_level="read_committed",  # aiokafka's default applies aborted transactions
             auto_offset_reset="none",  # a position out of range is an error, never moved in silence
