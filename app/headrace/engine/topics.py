@@ -16,6 +16,7 @@ from headrace.settings import Settings
 
 DEFAULT_PARTITIONS = 6
 FETCH_SECONDS = 5.0
+FETCH_BYTES = 16 * 2**20
 
 KNOWN = "select topic, partitions, log_id from headrace.topic where topic = any($1::text[])"
 REMEMBER = """
@@ -128,7 +129,7 @@ async def _continues(log: Log, source: TopicPartition, held: Bounds, claim: Mapp
         return True
     reader = await log.reader({source: last_offset})
     try:
-        fetched = await reader.fetch(1, FETCH_SECONDS)
+        fetched = await reader.fetch(1, FETCH_BYTES, FETCH_SECONDS)
     finally:
         await reader.close()
     last = Fingerprint(last_offset, claim["last_timestamp"], claim["last_crc"])

@@ -138,7 +138,9 @@ class EmbeddedLog:
             )
         found = {}
         for topic, partition, next_offset, first in rows:
-            found[TopicPartition(topic, partition)] = Bounds(next_offset if first is None else first, next_offset)
+            found[TopicPartition(topic, partition)] = Bounds(
+                next_offset if first is None else first, next_offset, next_offset
+            )
         for partition in partitions:
             if partition not in found:
                 exists = await self.topics([partition.topic])
@@ -151,7 +153,9 @@ class EmbeddedLog:
             self._grow(partition, bounds.end)
         return EmbeddedReader(self, self._pool, positions, self._ends, self._wakeups)
 
-    def membership(self, group: str, topics: Sequence[str], listener: AssignmentListener) -> LocalMembership:
+    def membership(
+        self, group: str, topics: Sequence[str], listener: AssignmentListener, identity: str
+    ) -> LocalMembership:
         """Return the only seat there is."""
         return LocalMembership(self, topics, listener)
 

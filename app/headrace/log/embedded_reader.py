@@ -14,11 +14,23 @@ from headrace.log.embedded_session import unavailable
 from headrace.log.local import Wakeups
 from headrace.log.ports import Bounds, Record, StoredRecord, TopicPartition
 from headrace.log.refusals import out_of_range
+from headrace.log.sizes import size_bytes
 from headrace.log.stored import unpack_headers
 
+# The sizes are summed first, from lengths that Postgres knows without reading large values; the values of the records
+# that fit are read afterwards. The first record is read whatever its size if $6 is true.
 _READ = """
+with sized as (
+    select "offset", sum(
+        coalesce(octet_length(key), 0)::bigint + coalesce(octet_length(value), 0) + octet_length(headers)
+    ) over (order by "offset") as total
+      from headrace.log_record
+     where topic = $1 and partition = $2 and "offset" >= $3 order by "offset" limit $4
+)
 select "offset", "timestamp", key, value, headers from headrace.log_record
- where topic = $1 and partition = $2 and "offset" >= $3 order by "offset" limit $4
+ where topic = $1 and partition = $2 and "offset" between $3 and (
+    select greatest(max("offset") filter (where total <= $5), case when $6 then min("offset") end) from sized)
+ order by "offset"
 """
 
 
@@ -44,16 +56,18 @@ class EmbeddedReader:
         self._wakeups = wakeups
         self._bell = wakeups.listen(list(positions))
 
-    async def fetch(self, max_records: int, timeout_seconds: float) -> dict[TopicPartition, list[Record]]:
-        """Return the next records; waits for one at most as long as it is told."""
+    async def fetch(
+        self, max_records: int, max_bytes: int, timeout_seconds: float
+    ) -> dict[TopicPartition, list[Record]]:
+        """Return the next records; see the port."""
         self._bell.clear()
-        found = await self._read(max_records)
+        found = await self._read(max_records, max_bytes)
         if not found:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
                     await self._bell.wait()
                     self._bell.clear()
-                found = await self._read(max_records)
+                found = await self._read(max_records, max_bytes)
         return found
 
     def position(self, partition: TopicPartition) -> int:
@@ -64,13 +78,17 @@ class EmbeddedReader:
         """Be woken no more."""
         self._wakeups.forget(self._bell)
 
-    async def _read(self, max_records: int) -> dict[TopicPartition, list[Record]]:
+    async def _read(self, max_records: int, max_bytes: int) -> dict[TopicPartition, list[Record]]:
         found: dict[TopicPartition, list[Record]] = {}
         for partition, offset in self._positions.items():
             if offset == self._ends[partition] or max_records <= 0:
                 continue
             with unavailable():
-                rows = await self._pool.fetch(_READ, partition.topic, partition.partition, offset, max_records)
+                rows = await self._pool.fetch(
+                    _READ, partition.topic, partition.partition, offset, max_records, max_bytes, not found
+                )
+            if not rows and found:
+                break  # the next record does not fit any more
             if not rows or rows[0]["offset"] != offset:
                 raise await self._out_of_range(partition, offset)
             records: list[Record] = [
@@ -80,6 +98,7 @@ class EmbeddedReader:
             found[partition] = records
             self._positions[partition] = records[-1].offset + 1
             max_records -= len(records)
+            max_bytes -= sum(map(size_bytes, records))
         return found
 
     async def _out_of_range(self, partition: TopicPartition, offset: int) -> HeadraceError:

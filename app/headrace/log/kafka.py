@@ -55,13 +55,17 @@ class KafkaLog:
         await self._control.create(topic, partitions)
 
     async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """Return the first offset and the last stable offset of each partition."""
+        """Return the first offset, the last stable offset and the high watermark of each partition."""
         return await self._control.bounds(partitions)
 
     async def reader(self, positions: Mapping[TopicPartition, int]) -> KafkaReader:
         """Return a reader with connections of its own."""
         return await KafkaReader.open(positions, self._control, self._options, self._kafka)
 
-    def membership(self, group: str, topics: Sequence[str], listener: AssignmentListener) -> KafkaMembership:
+    def membership(
+        self, group: str, topics: Sequence[str], listener: AssignmentListener, identity: str
+    ) -> KafkaMembership:
         """Return a seat in the consumer group."""
-        return KafkaMembership(group, topics, listener, self._control, self._options, self._kafka, self._batch_seconds)
+        return KafkaMembership(
+            group, topics, listener, identity, self._control, self._options, self._kafka, self._batch_seconds
+        )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     BrokerResponseError,
     ClusterAuthorizationFailedError,
     InvalidPartitionsError,
     InvalidReplicationFactorError,
     InvalidTopicError,
+    KafkaConnectionError,
     KafkaError,
     LeaderNotAvailableError,
     PolicyViolationError,
@@ -28,16 +29,19 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, TransportError
+from headrace.log.kafka_client import KafkaClient
 from headrace.log.kafka_connection import Options, log_in, translate
 from headrace.log.ports import Bounds, TopicInfo, TopicPartition
 from headrace.log.refusals import check_topic_name, no_such_partition, no_such_topic
 
 T = TypeVar("T")
 
-READ_COMMITTED = 1
+READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 EARLIEST, LATEST = -2, -1
 RETRY_SECONDS = 0.1
+ELECTION_SECONDS = 3.0
+"""A partition without a leader is waited for this long if others have answered; an election takes less."""
 REFUSALS = (
     ClusterAuthorizationFailedError,
     InvalidPartitionsError,
@@ -55,7 +59,7 @@ class KafkaControl:
         self._timeout_seconds = timeout_seconds
         self._replication_factor = replication_factor
         self._brokers = ",".join(options["bootstrap_servers"])
-        self._client: AIOKafkaClient | None = None
+        self._client: KafkaClient | None = None
         self._connecting = asyncio.Lock()
 
     async def stop(self) -> None:
@@ -70,7 +74,7 @@ class KafkaControl:
         if not names:
             return {}
 
-        async def ask(client: AIOKafkaClient) -> dict[str, TopicInfo]:
+        async def ask(client: KafkaClient) -> dict[str, TopicInfo]:
             response = await self._metadata(client, names)
             found = {}
             for code, topic, _, partitions in response.topics:
@@ -88,7 +92,7 @@ class KafkaControl:
         """Create the topic and wait until each of its partitions has a leader; nothing happens where it exists."""
         check_topic_name(topic, partitions)
 
-        async def ask(client: AIOKafkaClient) -> None:
+        async def ask(client: KafkaClient) -> None:
             request = CreateTopicsRequest(
                 [(topic, partitions, self._replication_factor, [], [])], round(self._timeout_seconds * 1000), False
             )
@@ -101,44 +105,52 @@ class KafkaControl:
             if code and error is not TopicAlreadyExistsError:
                 raise error(topic)
 
-        async def settled(client: AIOKafkaClient) -> None:
-            await self._leaders(client, [topic])
+        async def settled(client: KafkaClient) -> None:
+            if min((await self._all_leaders(client, [topic])).values()) < 0:
+                raise LeaderNotAvailableError(topic)
 
         await self._answered(ask)
         await self._answered(settled, missing_is_late=True)
 
     async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """Return begin and last stable offset of each. Raises: LogMismatchError (no such partition), TransportError."""
-        if not partitions:
-            return {}
+        """Return begin, last stable offset and high watermark of each partition that has a leader; see the port."""
+        wanted, found = set(partitions), _Answers()
 
-        async def ask(client: AIOKafkaClient) -> dict[TopicPartition, Bounds]:
-            leaders = await self._leaders(client, sorted({topic for topic, _ in partitions}))
-            by_node: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-            for topic, partition in partitions:
-                node = leaders.get(TopicPartition(topic, partition))
-                if node is None:
-                    raise no_such_partition(TopicPartition(topic, partition))
-                by_node[node][topic].append(partition)
-            begins: dict[TopicPartition, int] = {}
-            ends: dict[TopicPartition, int] = {}
-            await asyncio.gather(
-                *(_offsets(client, node, asked, EARLIEST, begins) for node, asked in by_node.items()),
-                *(_offsets(client, node, asked, LATEST, ends) for node, asked in by_node.items()),
-            )
-            return {partition: Bounds(begins[partition], ends[partition]) for partition in begins}
+        async def ask(client: KafkaClient) -> None:
+            by_node: dict[int, list[TopicPartition]] = defaultdict(list)
+            missing = wanted - found.keys()
+            for partition, node in (await self._leaders(client, missing)).items():
+                if node >= 0:
+                    by_node[node].append(partition)
+            asking = [_from_leader(_add_bounds(client, node, asked, found), asked) for node, asked in by_node.items()]
+            errors = [error for error in await asyncio.gather(*asking, return_exceptions=True) if error]
+            if errors:
+                raise errors[0]
+            for partition in missing - found.keys():
+                raise LeaderNotAvailableError(partition.topic)
 
-        return await self._answered(ask)
+        asking = asyncio.get_running_loop().create_task(self._answered(ask))
+        try:
+            await asyncio.wait({asking}, timeout=ELECTION_SECONDS)
+            while not asking.done() and not found:
+                await asyncio.wait({asking}, timeout=ELECTION_SECONDS)
+            if asking.done() and (error := asking.exception()) and not (found and isinstance(error, TransportError)):
+                raise error
+        finally:
+            asking.cancel()
+        return found
 
     async def fetch(self, partition: TopicPartition, offset: int, max_bytes: int) -> Any:
         """Return the partition's part of one raw fetch response, from the offset on, without waiting for more."""
 
-        async def ask(client: AIOKafkaClient) -> Any:
-            leaders = await self._leaders(client, [partition.topic])
+        async def ask(client: KafkaClient) -> Any:
+            node = (await self._leaders(client, [partition]))[partition]
+            if node < 0:
+                raise LeaderNotAvailableError(partition.topic)
             request = FetchRequest(
                 0, 1, max_bytes, READ_COMMITTED, [(partition.topic, [(partition.partition, offset, max_bytes)])]
             )
-            response = await client.send(leaders[partition], request)
+            response = await _from_leader(client.send(node, request), [partition])
             ((_, ((_, code, *part),)),) = response.topics
             if code:
                 raise for_code(code)(partition.topic)
@@ -146,26 +158,41 @@ class KafkaControl:
 
         return await self._answered(ask)
 
-    async def _leaders(self, client: AIOKafkaClient, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        response = await self._metadata(client, topics)
+    async def _leaders(self, client: KafkaClient, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the node that leads each partition, -1 if none does. Raises: LogMismatchError (no such partition)."""
+        leaders = await self._all_leaders(client, sorted({topic for topic, _ in partitions}))
+        for partition in partitions:
+            if partition not in leaders:
+                raise no_such_partition(partition)
+        return {partition: leaders[partition] for partition in partitions}
+
+    async def _all_leaders(self, client: KafkaClient, topics: Sequence[str]) -> dict[TopicPartition, int]:
         leaders = {}
-        for code, topic, _, partitions in response.topics:
+        for code, topic, _, partitions in (await self._metadata(client, topics)).topics:
             if code:
                 raise for_code(code)(topic)
             for _, partition, leader, *_ in partitions:
-                if leader < 0:
-                    raise LeaderNotAvailableError(topic)
                 leaders[TopicPartition(topic, partition)] = leader
         return leaders
 
-    async def _metadata(self, client: AIOKafkaClient, topics: Sequence[str]) -> Response:
+    async def _metadata(self, client: KafkaClient, topics: Sequence[str]) -> Response:
+        """Return what the first broker that answers says of the topics. Raises what the last of them raised."""
         request = MetadataRequest(list(topics), allow_auto_topic_creation=False)
-        response = await client.send(client.get_random_node(), request)
-        client.cluster.update_metadata(response)  # else a broker that joined later is unknown to send()
-        return response
+        nodes = [broker.nodeId for broker in client.cluster.brokers()]
+        random.shuffle(nodes)
+        for node in nodes:
+            try:
+                response = await client.send(node, request)
+            except (KafkaError, OSError, TimeoutError):
+                if node == nodes[-1]:
+                    raise
+            else:
+                client.cluster.update_metadata(response)  # else a broker that joined later is unknown to send()
+                return response
+        raise KafkaConnectionError("no broker is known")
 
-    async def _answered(self, ask: Callable[[AIOKafkaClient], Awaitable[T]], *, missing_is_late: bool = False) -> T:
-        """Ask until there is an answer: elections are waited for, a broken connection is made anew once."""
+    async def _answered(self, ask: Callable[[KafkaClient], Awaitable[T]], *, missing_is_late: bool = False) -> T:
+        """Ask until there is an answer: elections are waited for, and a broken client is replaced once."""
         last: Exception | None = None
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -190,11 +217,11 @@ class KafkaControl:
         except TimeoutError as error:
             raise translate(last or error, self._brokers, self._options) from error
 
-    async def _connected(self) -> AIOKafkaClient:
+    async def _connected(self) -> KafkaClient:
         async with self._connecting:
             if self._client is None:
                 await log_in(self._options)
-                client = AIOKafkaClient(**self._options)
+                client = KafkaClient(**self._options)
                 try:
                     await client.bootstrap()
                 except BaseException:
@@ -204,15 +231,50 @@ class KafkaControl:
             return self._client
 
 
-async def _offsets(
-    client: AIOKafkaClient, node: int, asked: dict[str, list[int]], when: int, found: dict[TopicPartition, int]
+class _Answers(dict[TopicPartition, Bounds]):
+    """Bounds of the partitions whose leaders answered."""
+
+    def __missing__(self, partition: TopicPartition) -> Bounds:
+        raise TransportError(
+            f"the leader of {partition.topic}[{partition.partition}] does not answer: is its Kafka broker up?"
+        )
+
+
+async def _from_leader(answer: Awaitable[T], asked: Sequence[TopicPartition]) -> T:
+    """Return the answer. A leader that cannot be reached is waited for as one that is not elected yet."""
+    try:
+        return await answer
+    except BrokerResponseError:
+        raise
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise LeaderNotAvailableError(asked[0].topic) from error
+
+
+async def _add_bounds(
+    client: KafkaClient, node: int, asked: Sequence[TopicPartition], found: dict[TopicPartition, Bounds]
 ) -> None:
-    request = OffsetRequest(
-        -1, READ_COMMITTED, [(topic, [(partition, when) for partition in numbers]) for topic, numbers in asked.items()]
+    begins, ends, highs = await asyncio.gather(
+        _offsets(client, node, asked, EARLIEST, READ_COMMITTED),
+        _offsets(client, node, asked, LATEST, READ_COMMITTED),
+        _offsets(client, node, asked, LATEST, READ_UNCOMMITTED),
     )
-    response = await client.send(node, request)
+    for partition in begins.keys() & ends.keys() & highs.keys():
+        found[partition] = Bounds(begins[partition], ends[partition], max(ends[partition], highs[partition]))
+
+
+async def _offsets(
+    client: KafkaClient, node: int, asked: Sequence[TopicPartition], when: int, isolation: int
+) -> dict[TopicPartition, int]:
+    """Return the offset of each partition that the node leads. Raises: BrokerResponseError (of another kind)."""
+    by_topic: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for topic, partition in asked:
+        by_topic[topic].append((partition, when))
+    found = {}
+    response = await client.send(node, OffsetRequest(-1, isolation, list(by_topic.items())))
     for topic, partitions in response.topics:
         for partition, code, _, offset in partitions:
-            if code:
+            if not code:
+                found[TopicPartition(topic, partition)] = offset
+            elif not for_code(code).retriable:
                 raise for_code(code)(topic)
-            found[TopicPartition(topic, partition)] = offset
+    return found

@@ -14,23 +14,24 @@ cancelled while the client lives; after any error out of it the client is made a
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from headrace.errors import HeadraceError
+from headrace.log.kafka_assignor import IdentityAssignor
+from headrace.log.kafka_client import make_consumer
 from headrace.log.kafka_closing import STOP_SECONDS, close_consumer
 from headrace.log.kafka_connection import Options, translate
 from headrace.log.kafka_control import KafkaControl
 from headrace.log.ports import AssignmentListener, TopicPartition
 from headrace.log.refusals import no_such_topic
 from headrace.settings import KafkaSettings
+from headrace.telemetry.logging import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger("headrace.log")
 
 POLL_SECONDS = 0.5
 COMMIT_SECONDS = 5.0
@@ -46,6 +47,7 @@ class KafkaMembership:
         group: str,
         topics: Sequence[str],
         listener: AssignmentListener,
+        identity: str,
         control: KafkaControl,
         options: Options,
         settings: KafkaSettings,
@@ -54,6 +56,8 @@ class KafkaMembership:
         self._group = group
         self._topics = list(topics)
         self._listener = listener
+        self._identity = identity
+        self._refusal = ""
         self._control = control
         self._options = options
         self._settings = settings
@@ -90,7 +94,7 @@ class KafkaMembership:
             async with asyncio.timeout(COMMIT_SECONDS):
                 await consumer.commit(ours)
         except Exception as error:  # a hint: where a subscription stands is in its claims
-            logger.debug("the group offsets of %s were not committed: %s", self._group, error)
+            logger.debug("group offsets not committed", group=self._group, error=str(error))
 
     @property
     def is_joined(self) -> bool:
@@ -102,28 +106,29 @@ class KafkaMembership:
         said: str | None = None
         while not self._is_stopping:
             try:
-                consumer = await self._connect()
+                consumer, assignor = await self._connect()
                 retry_seconds, said = FIRST_RETRY_SECONDS, None
-                await self._sit(consumer)
+                await self._sit(consumer, assignor)
             except Exception as error:
                 sentence = str(error if isinstance(error, HeadraceError) else self._explain(error))
                 if sentence != said and not self._is_stopping:
-                    logger.warning("the group %s is joined again in a moment: %s", self._group, sentence)
+                    logger.warning("the group cannot be joined; trying again", group=self._group, error=sentence)
                     said = sentence
             await self._let_go()
             await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
             retry_seconds = min(2 * retry_seconds, LONGEST_RETRY_SECONDS)
 
-    async def _connect(self) -> AIOKafkaConsumer:
+    async def _connect(self) -> tuple[AIOKafkaConsumer, IdentityAssignor]:
         found = await self._control.topics(self._topics)
         for topic in self._topics:
             if topic not in found:
-                raise no_such_topic(topic)  # subscribing to it would make the brokers create it
+                raise no_such_topic(topic)
         # Made and started together: a start later than max_poll after the making never joins (aiokafka issue 764).
-        consumer = self._consumer = AIOKafkaConsumer(
-            **self._options,
+        assignor = IdentityAssignor(self._identity)
+        consumer = self._consumer = make_consumer(
+            self._options,
             group_id=self._group,
-            partition_assignment_strategy=(RangePartitionAssignor,),  # partition n of each topic to the same member
+            partition_assignment_strategy=(assignor,),
             session_timeout_ms=round(self._settings.session_timeout_seconds * 1000),
             heartbeat_interval_ms=round(self._settings.heartbeat_seconds * 1000),
             max_poll_interval_ms=round(self._settings.max_poll_seconds * 1000),
@@ -136,11 +141,11 @@ class KafkaMembership:
         )
         async with asyncio.timeout(self._settings.request_timeout_seconds):
             await consumer.start()
-        return consumer
+        return consumer, assignor
 
-    async def _sit(self, consumer: AIOKafkaConsumer) -> None:
+    async def _sit(self, consumer: AIOKafkaConsumer, assignor: IdentityAssignor) -> None:
         """Stay in the group until the client dies or a listener failed. Raises what getmany raises."""
-        told = _Told(self, consumer)
+        told = _Told(self, consumer, assignor)
         consumer.subscribe(topics=self._topics, listener=told)
         self._is_joined = self._is_seated = True
         while not self._is_stopping and not told.failed:
@@ -164,6 +169,12 @@ class KafkaMembership:
         self._owned = frozenset(TopicPartition(*partition) for partition in partitions)
         return await self._tell("assigned", self._listener.assigned(self._owned))
 
+    async def _tell_refused(self, reason: str) -> bool:
+        if reason == self._refusal:
+            return True
+        self._refusal = reason
+        return await self._tell("refused", self._listener.refused(reason))
+
     async def _tell(self, what: str, telling: Awaitable[None]) -> bool:
         """Return False where the listener failed or cancelled itself: neither may end the task that tells it."""
         try:
@@ -172,10 +183,10 @@ class KafkaMembership:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            logger.exception("the listener of group %s was cancelled when partitions were %s", self._group, what)
+            logger.exception("a membership's listener was cancelled", group=self._group, told=what)
             return False
         except Exception:
-            logger.exception("the listener of group %s failed when partitions were %s", self._group, what)
+            logger.exception("a membership's listener failed", group=self._group, told=what)
             return False
         return True
 
@@ -186,9 +197,10 @@ class KafkaMembership:
 class _Told(ConsumerRebalanceListener):  # type: ignore[misc]
     """aiokafka's listener. What it raises would be swallowed, so a failure is remembered and ends the seat."""
 
-    def __init__(self, membership: KafkaMembership, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, membership: KafkaMembership, consumer: AIOKafkaConsumer, assignor: IdentityAssignor) -> None:
         self._membership = membership
         self._consumer = consumer
+        self._assignor = assignor
         self.failed = False
 
     async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
@@ -197,5 +209,6 @@ class _Told(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
         self._consumer.pause(*assigned)
-        if not await self._membership._tell_assigned(assigned):
+        told = await self._membership._tell_refused(self._assignor.conflict)
+        if not await self._membership._tell_assigned(assigned) or not told:
             self.failed = True

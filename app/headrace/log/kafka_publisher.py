@@ -1,40 +1,30 @@
-"""Publishes to Kafka: an idempotent producer on `acks=all`, fed with whole batches.
+"""Publishes to Kafka: idempotent, on `acks=all`, in whole batches, each partition for itself.
 
 ```
-publish() ──records──▶ lane of the partition: the batch that is open ──one at a time──▶ aiokafka producer ──▶ brokers
-                                     ▲                                                    │ fails, or never answers
-                                     └──── fails with it: what waited in the same lane ◀──┘ a new producer is made
+publish() ──records──▶ send queue of the partition: open batch ──one at a time──▶ leader of the partition
+                                      ▲                                              │ refuses, or does not answer
+                                      └──── fails with it: what waits behind it ◀────┘
 ```
-A lane ships one batch, and meanwhile collects the next: concurrent calls share batches, and no call waits for a timer
-when the partition is idle and `linger_seconds` is 0. Batches are built here because a future per batch instead of one
-per record makes publishing five times as cheap (1.4 instead of 7.7 µs a record).
-
-What waits behind a failed batch fails too, so that no record of a call is kept behind a hole in the same partition.
-After a failure the producer is thrown away: its sequence numbers have a gap that the broker will not accept, its sender
-may be dead, and nothing of it may be sent later. Whoever publishes again is recognised by the event ids.
+Requests are built here instead of by aiokafka's producer. That one has a single sequence of failures for all
+partitions: if a batch of one is in doubt, the producer and everything in it has to be thrown away.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Sequence
 from itertools import count
-from typing import Any
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    KafkaError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    UnknownTopicOrPartitionError,
-)
+from aiokafka.errors import KafkaError, for_code
+from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from headrace.errors import HeadraceError, RecordTooLargeError, TransportError
+from headrace.log.kafka_client import KafkaClient
 from headrace.log.kafka_connection import Options, log_in, translate
 from headrace.log.kafka_control import KafkaControl
+from headrace.log.kafka_send_queue import ProducerId, SendQueue
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, Position, TopicPartition
 from headrace.log.refusals import no_such_topic
@@ -42,20 +32,21 @@ from headrace.settings import KafkaSettings
 
 STOP_SECONDS = 5.0
 HEADER_OVERHEAD_BYTES = 64
+NO_TRANSACTION_MILLISECONDS = 2**31 - 1
 
 
 class KafkaPublisher:
-    """The producer of this process; makes itself anew after every failure."""
+    """The producer of this process: a send queue per partition over connections that all of them share."""
 
     def __init__(self, control: KafkaControl, options: Options, settings: KafkaSettings) -> None:
         self._control = control
         self._options = options
         self._settings = settings
-        self._lanes: dict[TopicPartition, _Lane] = {}
+        self._brokers = ",".join(options["bootstrap_servers"])
+        self._queues: dict[TopicPartition, SendQueue] = {}
         self._spread = count()
-        self._producer: _Producer | None = None
-        self._connecting: asyncio.Task[_Producer] | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._client: KafkaClient | None = None
+        self._connecting: asyncio.Task[KafkaClient] | None = None
 
     async def start(self) -> None:
         """Connect. Raises: TransportError, ConfigurationError."""
@@ -63,31 +54,33 @@ class KafkaPublisher:
 
     async def stop(self) -> None:
         """Send what is open, disconnect. Never raises."""
-        shipping = [lane.task for lane in self._lanes.values() if lane.task is not None]
-        if shipping:
-            await asyncio.wait(shipping, timeout=STOP_SECONDS)
+        sending = [queue.task for queue in self._queues.values() if queue.task is not None]
+        if sending:
+            _, late = await asyncio.wait(sending, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=STOP_SECONDS)
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait({self._connecting}, timeout=STOP_SECONDS)
-        if self._producer is not None:
-            self.retire(self._producer)
-        if self._retiring:
-            await asyncio.wait(self._retiring, timeout=STOP_SECONDS)
+        if self._client is not None:
+            await self.drop(self._client)
 
     async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
         """Return the positions of the records once all in-sync replicas have them; see the port."""
-        producer = await self.connected()
-        partitions = {topic: await self._partitions(producer, topic) for topic in {record.topic for record in records}}
+        client = await self.connected()
+        partitions = {topic: await self._partitions(client, topic) for topic in {record.topic for record in records}}
         self._check_sizes(records)
-        placed = [self._place(producer, record, partitions[record.topic]) for record in records]
+        placed = [self._queue_of(record, partitions[record.topic]).append(record) for record in records]
         if placed:
             await asyncio.wait({batch.kept for batch, _ in placed})
-        return [Position(*batch.partition, batch.kept.result() + number) for batch, number in placed]
+        return [batch.position(number) for batch, number in placed]
 
-    async def connected(self) -> _Producer:
-        """Return the producer, a new one where the last was thrown away. Raises: TransportError, ConfigurationError."""
-        if self._producer is not None:
-            return self._producer
+    async def connected(self) -> KafkaClient:
+        """Return the client, a new one if there is none. Raises: TransportError, ConfigurationError."""
+        if self._client is not None:
+            return self._client
         if self._connecting is None:  # one attempt for all that wait, whoever of them is cancelled
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
             self._connecting.add_done_callback(self._on_connected)
@@ -97,70 +90,67 @@ class KafkaPublisher:
             raise TransportError("the Kafka log was stopped before it was connected.")
         return attempt.result()
 
-    def _on_connected(self, attempt: asyncio.Task[_Producer]) -> None:
+    async def drop(self, client: KafkaClient) -> None:
+        """Disconnect the client, so that the next attempt begins at HEADRACE_LOG. Never raises."""
+        if self._client is client:
+            self._client = None
+            with contextlib.suppress(Exception):
+                await client.close()
+
+    async def refresh(self, client: KafkaClient) -> None:
+        """Ask who leads which partition; drop the client if no broker that it knows answers. Never raises."""
+        if self._client is client and not await client.force_metadata_update():
+            await self.drop(client)
+
+    async def producer_id(self, client: KafkaClient) -> ProducerId:
+        """Return an id by which brokers recognise a batch that is sent again. Raises: KafkaError."""
+        request = InitProducerIdRequest(None, NO_TRANSACTION_MILLISECONDS)
+        response = await client.send(client.get_random_node(), request)
+        if response.error_code:
+            raise for_code(response.error_code)(response)
+        return response.producer_id, response.producer_epoch
+
+    async def check_exists(self, topic: str) -> None:
+        """Raises: LogMismatchError if the topic does not exist, TransportError."""
+        if topic not in await self._control.topics([topic]):
+            raise no_such_topic(topic)
+
+    def explain(self, error: BaseException) -> HeadraceError:
+        """Return the error of a batch in our words."""
+        return error if isinstance(error, HeadraceError) else translate(error, self._brokers, self._options)
+
+    def _on_connected(self, attempt: asyncio.Task[KafkaClient]) -> None:
         self._connecting = None
         if not attempt.cancelled() and attempt.exception() is None:
-            self._producer = attempt.result()
+            self._client = attempt.result()
 
-    def retire(self, producer: _Producer) -> None:
-        """Throw the producer away with all that it has not sent."""
-        if self._producer is producer:
-            self._producer = None
-            task = asyncio.get_running_loop().create_task(producer.abandon())
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
-
-    def explain(self, error: BaseException, partition: TopicPartition) -> HeadraceError:
-        """Return the error of a batch in our words."""
-        if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
-            return RecordTooLargeError(
-                f"Kafka refused a batch for {partition.topic} as too large: HEADRACE_KAFKA_MAX_RECORD_BYTES and "
-                "HEADRACE_KAFKA_BATCH_BYTES must not exceed the topic's max.message.bytes."
-            )
-        if isinstance(error, UnknownTopicOrPartitionError):
-            return no_such_topic(partition.topic)
-        return translate(error, ",".join(self._options["bootstrap_servers"]), self._options)
-
-    async def _connect(self) -> _Producer:
-        settings = self._settings
+    async def _connect(self) -> KafkaClient:
+        client = KafkaClient(**self._options)
         try:
-            async with asyncio.timeout(settings.request_timeout_seconds):
+            async with asyncio.timeout(self._settings.request_timeout_seconds):
                 await log_in(self._options)
-        except TimeoutError as error:
-            raise translate(error, ",".join(self._options["bootstrap_servers"]), self._options) from error
-        producer = _Producer(
-            AIOKafkaProducer(
-                **self._options,
-                acks="all",
-                enable_idempotence=True,
-                compression_type=None if settings.compression == "none" else settings.compression,
-                max_batch_size=settings.batch_bytes,
-                linger_ms=0,  # the lanes linger
-            )
-        )
-        try:
-            async with asyncio.timeout(settings.request_timeout_seconds):
-                await producer.client.start()
+                await client.bootstrap()
         except BaseException as error:
-            await producer.abandon()
-            if isinstance(error, (KafkaError, OSError)):
-                raise translate(error, ",".join(self._options["bootstrap_servers"]), self._options) from error
+            with contextlib.suppress(Exception):
+                await client.close()
+            if isinstance(error, (KafkaError, OSError, TimeoutError)):
+                raise translate(error, self._brokers, self._options) from error
             raise
-        return producer
+        return client
 
-    async def _partitions(self, producer: _Producer, topic: str) -> int:
-        known = producer.client.client.cluster.partitions_for_topic(topic)
+    async def _partitions(self, client: KafkaClient, topic: str) -> int:
+        known = client.cluster.partitions_for_topic(topic)
         if known is None:
-            if topic not in await self._control.topics([topic]):
-                raise no_such_topic(topic)  # asked before the producer does, which would make the brokers create it
+            await self.check_exists(topic)
             try:
-                known = await producer.client.partitions_for(topic)
-            except KafkaError as error:
-                raise self.explain(error, TopicPartition(topic, 0)) from error
+                async with asyncio.timeout(self._settings.request_timeout_seconds):
+                    known = await client._wait_on_metadata(topic)
+            except (KafkaError, TimeoutError) as error:
+                raise self.explain(error) from error
         return len(known)
 
     def _check_sizes(self, records: Sequence[NewRecord]) -> None:
-        """Refuse here what the brokers would refuse, since their refusal costs every concurrent call the producer."""
+        """Refuse what is larger than the setting before anything of the call is sent."""
         most = self._settings.max_record_bytes
         for record in records:
             rough = len(record.key or b"") + len(record.value or b"") + HEADER_OVERHEAD_BYTES * len(record.headers)
@@ -172,121 +162,10 @@ class KafkaPublisher:
                     f"an event for {record.topic} has {size} bytes, more than HEADRACE_KAFKA_MAX_RECORD_BYTES={most}."
                 )
 
-    def _place(self, producer: _Producer, record: NewRecord, partitions: int) -> tuple[_Batch, int]:
+    def _queue_of(self, record: NewRecord, partitions: int) -> SendQueue:
         number = next(self._spread) % partitions if record.key is None else partition_for(record.key, partitions)
         partition = TopicPartition(record.topic, number)
-        lane = self._lanes.get(partition)
-        if lane is None:
-            lane = self._lanes[partition] = _Lane(self, partition, self._settings)
-        return lane.append(producer, record)
-
-
-class _Producer:
-    """An aiokafka producer that can be thrown away."""
-
-    def __init__(self, client: AIOKafkaProducer) -> None:
-        self.client = client
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def abandon(self) -> None:
-        """Send nothing more, disconnect. Never raises. aiokafka's stop() would wait for what can no longer be sent."""
-        if not self.gone.done():
-            self.gone.set_result(None)
-        sender = self.client._sender.sender_task
-        for _ in range(2):  # the first lets it wait for the requests in flight, the second ends those
-            if sender is not None and not sender.done():
-                sender.cancel()
-                await asyncio.wait({sender}, timeout=1.0)
-        with contextlib.suppress(Exception):
-            await self.client.client.close()
-        self.client._closed = True
-
-
-class _Batch:
-    """Records that share one acknowledgement."""
-
-    def __init__(self, partition: TopicPartition, builder: Any) -> None:
-        self.partition = partition
-        self.builder = builder
-        self.kept: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """The offset of the first record, once kept."""
-        self.kept.add_done_callback(lambda kept: kept.cancelled() or kept.exception())  # its callers may be gone
-
-    def append(self, record: NewRecord) -> int | None:
-        """Return the record's number in the batch, or None where the batch is full."""
-        added = self.builder.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
-        return None if added is None else int(added.offset)
-
-
-class _Lane:
-    """The batches of one partition, in order, one under way at a time."""
-
-    def __init__(self, publisher: KafkaPublisher, partition: TopicPartition, settings: KafkaSettings) -> None:
-        self._publisher = publisher
-        self._partition = partition
-        self._linger_seconds = settings.linger_seconds
-        self._timeout_seconds = settings.request_timeout_seconds
-        self._waiting: deque[_Batch] = deque()
-        self._is_full: asyncio.Future[None] | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    def append(self, producer: _Producer, record: NewRecord) -> tuple[_Batch, int]:
-        """Put the record into the open batch; return the batch and the record's number in it."""
-        if self._waiting and (number := self._waiting[-1].append(record)) is not None:
-            return self._waiting[-1], number
-        if self._is_full is not None and self._waiting and not self._is_full.done():
-            self._is_full.set_result(None)
-        batch = _Batch(self._partition, producer.client.create_batch())
-        number = batch.append(record)  # before it waits: a record that cannot be written must leave nothing behind
-        assert number is not None, "an empty batch takes a record of any size"
-        self._waiting.append(batch)
-        if self.task is None:
-            self.task = asyncio.get_running_loop().create_task(self._ship())
-        return batch, number
-
-    async def _ship(self) -> None:
-        """Send what waits, until nothing does. Whatever ends it, every batch is answered: publishers wait for that."""
-        batch: _Batch | None = None
-        try:
-            if self._linger_seconds:
-                self._is_full = asyncio.get_running_loop().create_future()
-                await asyncio.wait({self._is_full}, timeout=self._linger_seconds)
-            while self._waiting:
-                batch = self._waiting.popleft()
-                batch.kept.set_result(await self._send(batch))
-        except HeadraceError as error:
-            self._fail(batch, error)
-        except BaseException as error:
-            cause = type(error).__name__
-            self._fail(batch, TransportError(f"sending to {self._partition.topic} ended with {cause}: publish again."))
-            raise
-        finally:
-            self.task = None
-
-    def _fail(self, batch: _Batch | None, error: HeadraceError) -> None:
-        for failed in (batch, *self._waiting):
-            if failed is not None and not failed.kept.done():
-                failed.kept.set_exception(error)
-        self._waiting.clear()
-
-    async def _send(self, batch: _Batch) -> int:
-        producer = await self._publisher.connected()
-        try:
-            sent = await producer.client.send_batch(
-                batch.builder, self._partition.topic, partition=self._partition.partition
-            )
-            # With a time limit of ours: aiokafka's sender can end without failing what it holds (its issue 1039).
-            await asyncio.wait(
-                {sent, producer.gone}, timeout=self._timeout_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not sent.done() or sent.cancelled():
-                raise TimeoutError(f"no acknowledgement within {self._timeout_seconds:g} s")
-            offset = int(sent.result().offset)
-        except Exception as error:  # of whatever kind: the producer is in doubt, and so is the batch
-            self._publisher.retire(producer)
-            raise self._publisher.explain(error, self._partition) from error
-        if offset < 0:  # "duplicate sequence": kept, but the broker no longer knows where
-            raise TransportError(
-                f"Kafka has records for {self._partition.topic} but cannot say where: publish them again."
-            )
-        return offset
+        queue = self._queues.get(partition)
+        if queue is None:
+            queue = self._queues[partition] = SendQueue(self, partition, self._settings)
+        return queue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import cast
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
@@ -13,11 +12,13 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 
 from headrace.errors import HeadraceError, TransportError
 from headrace.log import kafka_lenient
+from headrace.log.kafka_client import make_consumer
 from headrace.log.kafka_closing import close_consumer
 from headrace.log.kafka_connection import Options, translate
 from headrace.log.kafka_control import KafkaControl
 from headrace.log.ports import Record, TopicPartition
 from headrace.log.refusals import no_such_topic, out_of_range
+from headrace.log.sizes import leading
 from headrace.settings import KafkaSettings
 
 LONG_POLL_SECONDS = 0.5
@@ -40,6 +41,10 @@ class KafkaReader:
     ) -> None:
         self._consumer = consumer
         self._positions = dict(positions)
+        self._surplus: dict[TopicPartition, list[Record]] = {}
+        """What was read and did not fit into the last fetch; never an empty list."""
+        self._ahead: dict[TopicPartition, int] = {}
+        """The position behind the surplus."""
         self._partitions = {TopicPartition(*partition): KafkaPartition(*partition) for partition in positions}
         self._control = control
         self._options = options
@@ -56,9 +61,9 @@ class KafkaReader:
         found = await control.topics(topics)
         for topic in topics:
             if topic not in found:
-                raise no_such_topic(topic)  # assigning it would make the brokers create it
-        consumer = AIOKafkaConsumer(
-            **options,
+                raise no_such_topic(topic)
+        consumer = make_consumer(
+            options,
             group_id=None,
             isolation_level="read_committed",  # aiokafka's default applies aborted transactions
             auto_offset_reset="none",  # a position out of range is an error, never moved in silence
@@ -78,27 +83,56 @@ class KafkaReader:
             await reader.close()
             raise
         consumer.assign(list(reader._partitions.values()))
-        reader._seek()
+        for partition, offset in positions.items():
+            consumer.seek(reader._partitions[partition], offset)
         return reader
 
-    async def fetch(self, max_records: int, timeout_seconds: float) -> dict[TopicPartition, list[Record]]:
+    async def fetch(
+        self, max_records: int, max_bytes: int, timeout_seconds: float
+    ) -> dict[TopicPartition, list[Record]]:
         """Return the next records of the partitions; see the port."""
+        if not self._surplus:
+            await self._read(max_records, timeout_seconds)
+        return self._take(max_records, max_bytes)
+
+    async def _read(self, max_records: int, timeout_seconds: float) -> None:
+        """Move what the client has, or gets before the timeout, to the surplus."""
         try:
             fetched = await self._consumer.getmany(timeout_ms=round(timeout_seconds * 1000), max_records=max_records)
             for partition, kafka_partition in self._partitions.items():
                 # Past the last record and past what holds none: markers, aborted batches, compacted ends.
-                self._positions[partition] = await self._consumer.position(kafka_partition)
+                self._ahead[partition] = await self._consumer.position(kafka_partition)
         except OffsetOutOfRangeError as error:
             raise await self._out_of_range() from error
         except UnicodeDecodeError:
-            return await self._fetch_leniently(max_records)
+            await self._read_leniently(max_records)
+            return
         except (KafkaError, ConsumerStoppedError, OSError) as error:
             raise translate(error, self._brokers, self._options) from error
         if fetched:
             self._heard.clear()
         else:
             await self._check_silence()
-        return cast("dict[TopicPartition, list[Record]]", fetched)
+        self._surplus = {TopicPartition(*partition): many for partition, many in fetched.items() if many}
+        self._positions |= {p: offset for p, offset in self._ahead.items() if p not in self._surplus}
+
+    def _take(self, max_records: int, max_bytes: int) -> dict[TopicPartition, list[Record]]:
+        """Move what fits from the surplus to the caller."""
+        found: dict[TopicPartition, list[Record]] = {}
+        for partition, records in list(self._surplus.items()):
+            count, size = leading(records, max_records, max_bytes)
+            if not count or (found and size > max_bytes):
+                break
+            found[partition] = records[:count]
+            max_records -= count
+            max_bytes -= size
+            if count == len(records):
+                del self._surplus[partition]
+                self._positions[partition] = self._ahead[partition]
+            else:
+                self._surplus[partition] = records[count:]
+                self._positions[partition] = records[count].offset
+        return found
 
     def position(self, partition: TopicPartition) -> int:
         """Return the offset that the next fetch starts at."""
@@ -112,13 +146,8 @@ class KafkaReader:
     def _brokers(self) -> str:
         return ",".join(self._options["bootstrap_servers"])
 
-    def _seek(self) -> None:
-        for partition, kafka_partition in self._partitions.items():
-            self._consumer.seek(kafka_partition, self._positions[partition])
-
-    async def _fetch_leniently(self, max_records: int) -> dict[TopicPartition, list[Record]]:
-        """Read once more what getmany stumbled over, from the positions before it, then let getmany go on behind."""
-        found: dict[TopicPartition, list[Record]] = {}
+    async def _read_leniently(self, max_records: int) -> None:
+        """Read again what getmany could not parse, from the positions before it; getmany continues behind it."""
         for partition, offset in self._positions.items():
             if max_records <= 0:
                 break
@@ -128,12 +157,14 @@ class KafkaReader:
                 if isinstance(error.__cause__, OffsetOutOfRangeError):
                     raise await self._out_of_range() from error
                 raise
-            records, self._positions[partition] = kafka_lenient.read(partition, offset, part, max_records)
+            records, self._ahead[partition] = kafka_lenient.read(partition, offset, part, max_records)
             if records:
-                found[partition] = records
+                self._surplus[partition] = records
                 max_records -= len(records)
-        self._seek()
-        return found
+            else:
+                self._positions[partition] = self._ahead[partition]
+        for partition, kafka_partition in self._partitions.items():
+            self._consumer.seek(kafka_partition, self._ahead.get(partition, self._positions[partition]))
 
     async def _check_silence(self) -> None:
         """Raise when a partition's leader has not answered a fetch for too long, though we waited for it."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from headrace.errors import TransportError
 from headrace.log.ports import AssignmentListener, TopicInfo, TopicPartition
+from headrace.telemetry.logging import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger("headrace.log")
 
 RETRY_SECONDS = 0.5
 
@@ -80,8 +80,8 @@ class LocalMembership:
                 )
                 self._is_joined = True
             except TransportError as error:
-                logger.warning("the partitions of %s are not known yet: %s", ", ".join(self._topics), error)
+                logger.warning("partitions not known yet; trying again", topics=self._topics, error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:
-                logger.exception("the listener of %s failed and is told again", ", ".join(self._topics))
+                logger.exception("a membership's listener failed and is told again", topics=self._topics)
                 await asyncio.sleep(RETRY_SECONDS)

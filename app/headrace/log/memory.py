@@ -22,6 +22,7 @@ from headrace.log.ports import (
     TopicPartition,
 )
 from headrace.log.refusals import check_topic_name, no_such_partition, no_such_topic, out_of_range
+from headrace.log.sizes import leading
 
 
 class MemoryLog:
@@ -59,13 +60,15 @@ class MemoryLog:
 
     async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """Return 0 and the next offset of each partition."""
-        return {partition: Bounds(0, len(self._records(partition))) for partition in partitions}
+        return {p: Bounds(0, end, end) for p in partitions for end in [len(self._records(p))]}
 
     async def reader(self, positions: Mapping[TopicPartition, int]) -> MemoryReader:
         """Return a reader that starts at the given offsets."""
         return MemoryReader({p: self._records(p) for p in positions}, positions, self._wakeups)
 
-    def membership(self, group: str, topics: Sequence[str], listener: AssignmentListener) -> LocalMembership:
+    def membership(
+        self, group: str, topics: Sequence[str], listener: AssignmentListener, identity: str
+    ) -> LocalMembership:
         """Return the only seat there is."""
         return LocalMembership(self, topics, listener)
 
@@ -110,14 +113,16 @@ class MemoryReader:
         self._wakeups = wakeups
         self._bell = wakeups.listen(list(positions))
 
-    async def fetch(self, max_records: int, timeout_seconds: float) -> dict[TopicPartition, list[Record]]:
-        """Return the next records; waits for one at most as long as it is told."""
-        found = self._take(max_records)
+    async def fetch(
+        self, max_records: int, max_bytes: int, timeout_seconds: float
+    ) -> dict[TopicPartition, list[Record]]:
+        """Return the next records; see the port."""
+        found = self._take(max_records, max_bytes)
         if not found:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
                     await self._bell.wait()
-            found = self._take(max_records)
+            found = self._take(max_records, max_bytes)
         return found
 
     def position(self, partition: TopicPartition) -> int:
@@ -128,16 +133,17 @@ class MemoryReader:
         """Be woken no more."""
         self._wakeups.forget(self._bell)
 
-    def _take(self, max_records: int) -> dict[TopicPartition, list[Record]]:
+    def _take(self, max_records: int, max_bytes: int) -> dict[TopicPartition, list[Record]]:
         self._bell.clear()
         found: dict[TopicPartition, list[Record]] = {}
         for partition, records in self._records.items():
             offset = self._positions[partition]
-            if mismatch := out_of_range(partition, offset, Bounds(0, len(records))):
+            if mismatch := out_of_range(partition, offset, Bounds(0, len(records), len(records))):
                 raise mismatch
-            taken: list[Record] = [*records[offset : offset + max_records]]
-            if taken:
-                found[partition] = taken
-                self._positions[partition] = offset + len(taken)
-                max_records -= len(taken)
+            count, size = leading(records[offset : offset + max_records], max_records, max_bytes)
+            if count and (not found or size <= max_bytes):
+                found[partition] = [*records[offset : offset + count]]
+                self._positions[partition] = offset + count
+                max_records -= count
+                max_bytes -= size
         return found

@@ -32,10 +32,15 @@ class Position(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """The offsets that a partition holds: `begin` <= offset < `end` (for Kafka: the last stable offset)."""
+    """The offsets that a partition holds: a reader can return those with `begin` <= offset < `end`.
+
+    `end` is the last stable offset: reading stops there. Records from `end` up to `high`, the high watermark, wait for
+    a transaction that is still open; they are pending, too. In logs without transactions `high` equals `end`.
+    """
 
     begin: int
     end: int
+    high: int
 
 
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
@@ -92,22 +97,31 @@ class TopicInfo(NamedTuple):
 class Reader(Protocol):
     """Reads one or more partitions from positions that the caller names; belongs to no consumer group."""
 
-    async def fetch(self, max_records: int, timeout_seconds: float) -> dict[TopicPartition, list[Record]]:
-        """Return the next records, in offset order per partition; empty after the timeout.
+    async def fetch(
+        self, max_records: int, max_bytes: int, timeout_seconds: float
+    ) -> dict[TopicPartition, list[Record]]:
+        """Return the next records, in offset order per partition; empty if none came before the timeout.
 
-        Shape: 0 to max_records records in all; only records not returned before. Aborted records are never returned.
-        Cancel: not safe; close the reader afterwards.
-        Raises: LogMismatchError when a position is no longer (or not yet) in the log; TransportError when the log is
-        away (the reader must be closed and made anew from the caller's own positions).
+        Shape: at most max_records records in all. If there is a record, at least one is returned, whatever its size;
+        further ones only as long as the sum of all keys, values, header names and header values is at most max_bytes.
+        No record is returned twice, and no record of an aborted transaction ever.
+        Units: records, bytes, seconds of waiting.
+        Cancel: not safe; records may be lost to this reader. Close it and open another one at your own positions.
+        Raises: LogMismatchError if the log no longer (or not yet) holds a position; TransportError if the log is away.
+        After either, close the reader and open another one at your own positions.
+        Source: Kafka protocol guide, Fetch API.
         """
         ...
 
     def position(self, partition: TopicPartition) -> int:
-        """Return the offset that the next fetch starts at: past the last returned record and any hole behind it."""
+        """Return the offset that the next fetch starts at: past the last returned record and any gap behind it."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections. Never raises."""
+        """Disconnect. Never raises.
+
+        Cancel: safe; connections that are still open then are closed when the reader is garbage.
+        """
         ...
 
 
@@ -115,15 +129,25 @@ class Membership(Protocol):
     """One process's seat in a consumer group: it says which partitions are this process's, and reads nothing."""
 
     async def start(self) -> None:
-        """Join; returns at once where the log is away (joining goes on in the background)."""
+        """Join the group in the background; return at once, even if the log is away.
+
+        Cancel: safe.
+        """
         ...
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Tell the log the next offsets, for lag tools only. Best effort: never raises, ignores foreign partitions."""
+        """Tell the log the next offsets, for lag tools only. Never raises; ignores partitions of other members.
+
+        Cancel: safe; the log may or may not have the offsets.
+        """
         ...
 
     async def stop(self) -> None:
-        """Leave the group. Does not call the listener. Never raises."""
+        """Leave the group at once, without calling the listener. Never raises.
+
+        Units: the other members may take over when this returns, usually within a second, at most after ten.
+        Cancel: the group may not be told; then the others wait for the session timeout.
+        """
         ...
 
     @property
@@ -133,14 +157,33 @@ class Membership(Protocol):
 
 
 class AssignmentListener(Protocol):
-    """Told of the partitions that come and go. Neither method may raise."""
+    """Told of the partitions that come and go. No method may raise. Calls never overlap."""
 
     async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
-        """The partitions leave: finish the work in flight and let the claims go before returning."""
+        """The partitions leave: finish the work in flight and release the claims before you return.
+
+        Units: the whole group waits for the slowest of its members here. A member that takes longer than
+        HEADRACE_ENGINE_BATCH_SECONDS and ten seconds more loses its seat.
+        Cancel: only when the membership is stopped.
+        """
         ...
 
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """The partitions that are this process's from now on (all of them). Returns at once."""
+        """The partitions that are this process's from now on (all of them). Return at once.
+
+        Shape: usually the same numbers of every topic; while members with different topics are in the group, a number
+        may be missing for some of the topics, because another member has it.
+        Cancel: only when the membership is stopped.
+        """
+        ...
+
+    async def refused(self, reason: str) -> None:
+        """Members of another identity are in the group; `reason` is a sentence for a person. Return at once.
+
+        Called before `assigned` when the conflict is seen first, whenever the reason changes, and with "" when it is
+        over. Only members of one of the identities get partitions meanwhile; all members are told.
+        Cancel: only when the membership is stopped.
+        """
         ...
 
 
@@ -151,40 +194,78 @@ class Log(Protocol):
     """OpenTelemetry's `messaging.system`: memory, headrace, kafka."""
 
     async def start(self) -> None:
-        """Connect. Raises: TransportError (away: try again), ConfigurationError (wrong password, TLS, address)."""
+        """Connect.
+
+        Cancel: safe; start it again, or stop it.
+        Raises: TransportError (the log is away: try again), ConfigurationError (wrong password, TLS, address).
+        """
         ...
 
     async def stop(self) -> None:
-        """Flush what was taken, disconnect. Never raises."""
+        """Send or write what publish() has taken, then disconnect. Never raises.
+
+        Units: at most about ten seconds; what is not kept by then fails with TransportError.
+        Cancel: safe; what was not kept fails with TransportError.
+        """
         ...
 
     async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
         """Append the records and return their positions, in the order given, once they are kept.
 
-        Kept: on `acks=all` (Kafka), after the commit is on disk (embedded). Records of one partition keep their order.
-        Concurrent calls share batches or commits. All or nothing only where the log has one commit (embedded, memory).
-        Raises: TransportError: not acknowledged, the outcome is unknown; publishing the same events again is safe,
-        since their ids are recognised. LogMismatchError: a topic does not exist. RecordTooLargeError: the log takes no
-        record of this size, now or later.
+        Shape: one position for each record. Records of one partition keep their order. Concurrent calls share batches
+        or commits, and a call that fails does not fail the others. A partition in trouble delays or fails only the
+        calls that have records for it. All or nothing only if the log has one commit (embedded, memory).
+        Kept means: by all in-sync replicas, `acks=all` (Kafka); after the commit is on disk (embedded).
+        Cancel: safe for the others; the outcome of the cancelled call is unknown, as after a TransportError.
+        Raises: TransportError if a record was not acknowledged. The outcome is unknown; publish the same events again:
+        their ids are recognised. LogMismatchError if a topic does not exist; nothing of the call was sent if the log
+        knew that before. RecordTooLargeError if the log takes no record of that size, now or later: if the size check
+        before sending finds it (HEADRACE_KAFKA_MAX_RECORD_BYTES), nothing of the call was sent; if only the broker
+        refuses it (the topic's max.message.bytes), that record is not kept, and the others of the call may be. A call
+        with a single record that raises it names the record, so a caller can publish halves until it has found it.
         """
         ...
 
     async def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
-        """Return what exists of the named topics. Raises: TransportError."""
+        """Return what exists of the named topics; never creates one.
+
+        Cancel: safe.
+        Raises: TransportError.
+        """
         ...
 
     async def create(self, topic: str, partitions: int) -> None:
-        """Create the topic; nothing happens where it exists. Raises: TransportError, ConfigurationError (refused)."""
+        """Create the topic; nothing happens if it exists. This is the only verb that creates topics.
+
+        Cancel: safe; the topic may or may not exist afterwards.
+        Raises: TransportError, ConfigurationError (refused).
+        """
         ...
 
     async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """Return the offsets that each partition holds now. Raises: TransportError."""
+        """Return the offsets that each partition holds now.
+
+        Shape: a partition whose leader does not answer within a few seconds is missing from `in`, `items()` and
+        `get()`, and looking it up by `[]` raises TransportError; the others have their answers.
+        Cancel: safe.
+        Raises: TransportError if no partition has an answer; LogMismatchError if a topic or partition does not exist.
+        Source: Kafka protocol guide, ListOffsets API.
+        """
         ...
 
     async def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
-        """Return a reader that starts at the given offsets. Raises: TransportError."""
+        """Return a reader that starts at the given offsets. An offset that the log does not hold fails the first fetch.
+
+        Cancel: safe; nothing stays open.
+        Raises: TransportError, ConfigurationError, LogMismatchError (no such topic).
+        """
         ...
 
-    def membership(self, group: str, topics: Sequence[str], listener: AssignmentListener) -> Membership:
-        """Return a seat in the group; topics are co-partitioned: partition n of each goes to the same member."""
+    def membership(self, group: str, topics: Sequence[str], listener: AssignmentListener, identity: str) -> Membership:
+        """Return a seat in the group.
+
+        Topics are co-partitioned: partition n of all topics goes to one member that subscribes to all of them, if there
+        is one. `identity` is a short text that names service and database. Members of two identities never share the
+        partitions of a group, and all of them are told by `refused`. "" counts as the identity of the others.
+        """
         ...

@@ -30,6 +30,7 @@ logger = get_logger("headrace.stream")
 
 FETCH_RECORDS = 500
 FETCH_SECONDS = 0.5
+FETCH_BYTES = 16 * 2**20
 """A fetch is never cancelled, so this is also how long a stream takes to notice that its reader left."""
 HEARTBEAT_SECONDS = 15.0
 """Below the idle timeouts of common proxies (30 to 60 s)."""
@@ -133,7 +134,7 @@ class EventStream(Response):
         beat_at = time.monotonic() + HEARTBEAT_SECONDS
         while not leaving.done() and not self._runtime.is_draining:
             try:
-                fetched = await self._reader.fetch(FETCH_RECORDS, FETCH_SECONDS)
+                fetched = await self._reader.fetch(FETCH_RECORDS, FETCH_BYTES, FETCH_SECONDS)
             except (TransportError, ConfigurationError) as error:
                 logger.warning("stream ended", error=str(error))
                 await _send(send, b"event: end\ndata: the log is away\n\n")

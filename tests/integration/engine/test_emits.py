@@ -136,7 +136,7 @@ async def test_emitted_event_names_its_cause(database_url: str, topic_name: str)
         await publish(runtime, noted(topic_name, "a", 1, id="the-cause"))
         await until(lambda: _echoed(runtime, 1), "it is echoed")
         reader = await log.reader({TopicPartition(f"{topic_name}-echoes", 0): 0})
-        (record,) = (await reader.fetch(10, 1.0))[TopicPartition(f"{topic_name}-echoes", 0)]
+        (record,) = (await reader.fetch(10, 2**20, 1.0))[TopicPartition(f"{topic_name}-echoes", 0)]
         await reader.close()
         envelope, data = decode_record(record)
         assert (envelope.causationid, envelope.correlationid, envelope.partitionkey) == ("the-cause", "the-cause", "a")

@@ -119,7 +119,7 @@ class Platform:
         """Every (envelope, data, key) of the topic."""
         log = cast("MemoryLog", self.memory)
         reader = await log.reader({TopicPartition(topic, number): 0 for number in range(PARTITIONS)})
-        found = await reader.fetch(10_000, 0.0)
+        found = await reader.fetch(10_000, 2**30, 0.0)
         await reader.close()
         return [(*decode_record(r, extensions=True), r.key) for records in found.values() for r in records]
 

@@ -15,6 +15,8 @@ from headrace.log.kafka import KafkaLog
 from headrace.log.ports import NewRecord, Position, Reader, Record
 from headrace.settings import DatabaseSettings, KafkaSettings, Settings
 
+MANY_BYTES = 2**30
+
 
 @asynccontextmanager
 async def kafka_log(url: str, **options: Any) -> AsyncIterator[KafkaLog]:
@@ -40,7 +42,7 @@ def records(topic: str, numbers: Iterable[int]) -> list[NewRecord]:
 
 async def fetch_some(reader: Reader) -> list[Record]:
     """Return what one fetch brings."""
-    return [record for many in (await reader.fetch(1_000, 0.2)).values() for record in many]
+    return [record for many in (await reader.fetch(1_000, MANY_BYTES, 0.2)).values() for record in many]
 
 
 def values(found: Iterable[Record]) -> list[int]:

@@ -44,7 +44,7 @@ async def test_old_records_leave_in_pieces_and_reading_begins_behind_them(
 
     assert await cut_off(pool, {}, before_ms=1_000) == 7
 
-    assert await log.bounds([partition]) == {partition: Bounds(7, 10)}
+    assert await log.bounds([partition]) == {partition: Bounds(7, 10, 10)}
     reader = await log.reader({partition: 7})
     assert values(await fetch_some(reader)) == [7, 8, 9]
     assert await cut_off(pool, {}, before_ms=1_000) == 0
@@ -55,7 +55,7 @@ async def test_partition_without_a_record_goes_on_counting(
 ) -> None:
     partition = TopicPartition(topic_name, 0)
     assert await cut_off(pool, {}, FAR_FUTURE_MS) == 10
-    assert await log.bounds([partition]) == {partition: Bounds(10, 10)}
+    assert await log.bounds([partition]) == {partition: Bounds(10, 10, 10)}
     (position,) = await log.publish(records(topic_name, [10]))
     assert position.offset == 10
 
@@ -69,7 +69,7 @@ async def test_slowest_claim_keeps_what_it_has_not_applied_and_the_record_before
     assert await cut_off(pool, {topic_name: ["fast", "slow"]}, FAR_FUTURE_MS) == 3
 
     partition = TopicPartition(topic_name, 0)
-    assert await log.bounds([partition]) == {partition: Bounds(3, 10)}
+    assert await log.bounds([partition]) == {partition: Bounds(3, 10, 10)}
 
 
 async def test_subscription_that_has_not_begun_keeps_everything(

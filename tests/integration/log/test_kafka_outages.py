@@ -399,7 +399,7 @@ async def test_an_error_that_nobody_expected_is_told_to_all_who_wait(
             raise RuntimeError("a bug of the client")
 
         with monkeypatch.context() as patched:
-            patched.setattr("aiokafka.AIOKafkaProducer.send_batch", fail)
+            patched.setattr("headrace.log.kafka_client.KafkaClient.send", fail)
             async with asyncio.timeout(20):
                 results = await asyncio.gather(
                     *(log.publish(records(topic_name, [n])) for n in range(20)), return_exceptions=True
@@ -413,12 +413,12 @@ async def test_publishers_are_told_when_sending_is_cancelled(kafka: KafkaServer,
     async with kafka_log(kafka.url, linger_seconds=1) as log:
         await log.create(topic_name, 1)
         publishing = [asyncio.create_task(log.publish(records(topic_name, [n]))) for n in range(3)]
-        lanes = log._publisher._lanes
-        await until(lambda: [lane for lane in lanes.values() if lane.task is not None], "the records wait")
+        queues = log._publisher._queues
+        await until(lambda: [queue for queue in queues.values() if queue.task is not None], "the records wait")
 
-        for lane in lanes.values():
-            assert lane.task is not None
-            lane.task.cancel()
+        for queue in queues.values():
+            assert queue.task is not None
+            queue.task.cancel()
 
         async with asyncio.timeout(20):
             results = await asyncio.gather(*publishing, return_exceptions=True)

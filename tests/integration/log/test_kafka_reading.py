@@ -13,6 +13,7 @@ from headrace.errors import LogMismatchError
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import Bounds, Record, TopicPartition
 from tests.integration.log.support import (
+    MANY_BYTES,
     RawName,
     fetch_some,
     foreign_producer,
@@ -94,11 +95,11 @@ async def test_the_end_is_the_last_stable_offset_while_a_transaction_is_open(
     await asyncio.to_thread(producer.flush)
 
     async with kafka_log(kafka.url) as log:
-        assert await log.bounds([partition]) == {partition: Bounds(0, 0)}
+        assert await log.bounds([partition]) == {partition: Bounds(0, 0, 1)}
         await asyncio.to_thread(producer.commit_transaction)
 
         async def is_committed() -> bool:
-            return await log.bounds([partition]) == {partition: Bounds(0, 2)}
+            return await log.bounds([partition]) == {partition: Bounds(0, 2, 2)}
 
         await until(is_committed, "the marker, which follows the commit's answer, is in the log")
 
@@ -166,12 +167,12 @@ async def test_a_header_name_that_is_not_utf_8_stops_nothing(
         found: list[Record] = []
 
         async def is_complete() -> bool:
-            found.extend((await reader.fetch(max_records, 0.2)).get(partition, []))
+            found.extend((await reader.fetch(max_records, MANY_BYTES, 0.2)).get(partition, []))
             return len(found) >= 8
 
         await until(is_complete, "all eight records were read")
         assert reader.position(partition) == 8
-        assert await reader.fetch(10, 0.05) == {}
+        assert await reader.fetch(10, MANY_BYTES, 0.05) == {}
         await reader.close()
 
     assert values(found) == list(range(8))

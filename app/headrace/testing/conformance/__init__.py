@@ -11,7 +11,8 @@ A promise that the backend does not make is named in `unclaimed`, with the reaso
 
 import pytest
 
-pytest.register_assert_rewrite("headrace.testing.conformance.log_suite")
+for suite in ("log_suite", "membership_suite"):
+    pytest.register_assert_rewrite(f"headrace.testing.conformance.{suite}")
 
 from headrace.testing.conformance.log_suite import LogSuite, OpenLog  # noqa: E402 (after the rewrite is registered)
 

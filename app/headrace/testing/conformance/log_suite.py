@@ -4,49 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import ClassVar
 
 import pytest
-import pytest_asyncio
 
 from headrace.errors import ConfigurationError, LogMismatchError
 from headrace.log.partitioner import partition_for
-from headrace.log.ports import Bounds, Log, Membership, NewRecord, Position, Reader, Record, TopicPartition
+from headrace.log.ports import Bounds, Log, NewRecord, Position, Reader, Record, TopicPartition
+from headrace.log.sizes import size_bytes
+from headrace.testing.conformance.base import ATOMIC_PUBLISH, DEADLINE_SECONDS, MANY_BYTES, SURVIVES_RESTART, OpenLog
+from headrace.testing.conformance.membership_suite import MembershipSuite, Seat
 
-OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
-
-DEADLINE_SECONDS = 60.0
-SHARED_GROUP = "shared group"
-SURVIVES_RESTART = "survives restart"
-ATOMIC_PUBLISH = "atomic publish"
+__all__ = ["LogSuite", "OpenLog", "Seat"]
 
 
-class LogSuite:
+class LogSuite(MembershipSuite):
     """Subclass it, give the fixture `open_log`, and name what is not promised in `unclaimed`."""
-
-    pytestmark: ClassVar = [pytest.mark.asyncio]
-
-    unclaimed: ClassVar[Mapping[str, str]] = {}
-    """Promise (one of the constants of this module) -> why the backend does not make it."""
-
-    @pytest.fixture
-    def open_log(self) -> OpenLog:
-        raise NotImplementedError("a conformance suite needs the fixture `open_log`")
-
-    @pytest_asyncio.fixture
-    async def log(self, open_log: OpenLog) -> AsyncIterator[Log]:
-        async with open_log() as opened:
-            yield opened
-
-    @pytest.fixture
-    def topic(self, request: pytest.FixtureRequest) -> str:
-        """A name of this test's own, so that one search tells its story."""
-        return f"{re.sub(r'[^a-zA-Z0-9]+', '-', request.node.name)[:80]}-{secrets.token_hex(4)}"
 
     # Publishing
 
@@ -126,7 +99,7 @@ class LogSuite:
 
         assert await log.topics([f"{topic}-missing"]) == {}
         if self.unclaimed.get(ATOMIC_PUBLISH) is None:
-            assert await log.bounds([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): Bounds(0, 0)}
+            assert await log.bounds([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): Bounds(0, 0, 0)}
 
     # Bytes
 
@@ -179,7 +152,7 @@ class LogSuite:
             await log.publish([record(topic) for _ in range(25)])
             while len(offsets) < 25 * turn:
                 offsets += [stored.offset for stored in await read(reader, 1, max_records=7)]
-        assert await reader.fetch(10, 0.05) == {}
+        assert await reader.fetch(10, MANY_BYTES, 0.05) == {}
         await reader.close()
 
         assert len(offsets) == 75
@@ -192,7 +165,7 @@ class LogSuite:
         seen = 0
 
         while seen < 40:
-            fetched = await reader.fetch(7, 1.0)
+            fetched = await reader.fetch(7, MANY_BYTES, 1.0)
             size = sum(map(len, fetched.values()))
             assert size <= 7
             assert all(
@@ -202,6 +175,38 @@ class LogSuite:
         await reader.close()
 
         assert seen == 40
+
+    @pytest.mark.parametrize("max_bytes", [1, 250, 1_000])
+    async def test_fetch_returns_at_most_the_bytes_asked_for(self, log: Log, topic: str, max_bytes: int) -> None:
+        await log.create(topic, 2)
+        positions = await log.publish([record(topic, key=None, value=bytes(90)) for _ in range(40)])
+        reader = await log.reader({TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0})
+        seen: list[Position] = []
+
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while len(seen) < 40:
+                fetched = [one for many in (await reader.fetch(1_000, max_bytes, 1.0)).values() for one in many]
+                assert len(fetched) <= 1 or sum(map(size_bytes, fetched)) <= max_bytes
+                seen += [Position(one.topic, one.partition, one.offset) for one in fetched]
+        await reader.close()
+
+        assert sorted(seen) == sorted(positions)
+        assert [p for p in seen if p.partition == 1] == sorted(p for p in positions if p.partition == 1)
+
+    async def test_a_record_larger_than_max_bytes_comes_alone(self, log: Log, topic: str) -> None:
+        await log.create(topic, 1)
+        await log.publish([record(topic, value=bytes(size)) for size in (10, 200_000, 10, 10)])
+        reader = await log.reader({TopicPartition(topic, 0): 0})
+        sizes: list[list[int]] = []
+
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while sum(map(len, sizes)) < 4:
+                for many in (await reader.fetch(1_000, 1_000, 1.0)).values():
+                    sizes.append([len(stored.value or b"") for stored in many])
+                    assert reader.position(TopicPartition(topic, 0)) == many[-1].offset + 1
+        await reader.close()
+
+        assert [200_000] in sizes
 
     async def test_the_position_is_past_what_was_read(self, log: Log, topic: str) -> None:
         await log.create(topic, 1)
@@ -221,13 +226,13 @@ class LogSuite:
         await log.create(topic, 1)
         reader = await log.reader({TopicPartition(topic, 0): 0})
 
-        assert await reader.fetch(10, 0.05) == {}
+        assert await reader.fetch(10, MANY_BYTES, 0.05) == {}
         await reader.close()
 
     async def test_fetch_waits_and_wakes_when_something_is_published(self, log: Log, topic: str) -> None:
         await log.create(topic, 2)
         reader = await log.reader({TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0})
-        waiting = asyncio.create_task(reader.fetch(10, DEADLINE_SECONDS))
+        waiting = asyncio.create_task(reader.fetch(10, MANY_BYTES, DEADLINE_SECONDS))
         await asyncio.sleep(0)
 
         await log.publish([record(topic, value=b"wake")])
@@ -269,14 +274,38 @@ class LogSuite:
     async def test_bounds_are_the_offsets_that_are_held(self, log: Log, topic: str) -> None:
         await log.create(topic, 2)
         partitions = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
-        assert await log.bounds(partitions) == dict.fromkeys(partitions, Bounds(0, 0))
+        assert await log.bounds(partitions) == dict.fromkeys(partitions, Bounds(0, 0, 0))
 
         positions = await log.publish([record(topic, key=b"k%d" % n) for n in range(20)])
 
         for partition, bounds in (await log.bounds(partitions)).items():
             offsets = [position.offset for position in positions if position.partition == partition.partition]
-            assert bounds == Bounds(min(offsets), max(offsets) + 1)
+            assert bounds == Bounds(min(offsets), max(offsets) + 1, max(offsets) + 1)
         assert await log.bounds([]) == {}
+
+    async def test_nothing_but_create_makes_a_topic(self, log: Log, topic: str) -> None:
+        partition = TopicPartition(topic, 0)
+        for call in (log.publish([record(topic)]), log.bounds([partition]), log.reader({partition: 0})):
+            with pytest.raises(LogMismatchError):
+                await call
+
+        assert await log.topics([topic]) == {}
+
+    async def test_a_cancelled_question_disturbs_no_other(self, log: Log, topic: str) -> None:
+        await log.create(topic, 1)
+        partition = TopicPartition(topic, 0)
+
+        for ask in (lambda: log.bounds([partition]), lambda: log.topics([topic]), lambda: log.reader({partition: 0})):
+            asking = asyncio.ensure_future(ask())
+            other = asyncio.ensure_future(log.bounds([partition]))
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait({asking})
+            assert await other == {partition: Bounds(0, 0, 0)}
+            if not asking.cancelled() and not isinstance(asking.result(), dict):
+                await asking.result().close()
+
+        assert await log.publish([record(topic)])
 
     async def test_bounds_of_what_does_not_exist_are_refused(self, log: Log, topic: str) -> None:
         with pytest.raises(LogMismatchError, match="does not exist"):
@@ -328,117 +357,6 @@ class LogSuite:
             (later,) = await log.publish([record(topic, key=b"1")])
             assert later.offset > max(p.offset for p in positions if p.partition == later.partition)
 
-    # Membership
-
-    async def test_a_single_member_gets_every_partition(self, log: Log, topic: str) -> None:
-        topics = await co_partitioned(log, topic)
-        seat = Seat(log, topic, topics)
-        await seat.start()
-
-        await seat.owns(lambda owned: owned == every_partition(topics))
-        await seat.stop()
-
-        assert seat.membership.is_joined
-
-    async def test_a_group_is_independent_of_another(self, log: Log, topic: str) -> None:
-        topics = await co_partitioned(log, topic)
-        seats = [Seat(log, f"{topic}-{name}", topics) for name in ("a", "b")]
-        for seat in seats:
-            await seat.start()
-
-        for seat in seats:
-            await seat.owns(lambda owned: owned == every_partition(topics))
-        for seat in seats:
-            await seat.stop()
-
-    async def test_commit_never_raises(self, log: Log, topic: str) -> None:
-        topics = await co_partitioned(log, topic)
-        seat = Seat(log, topic, topics)
-        await seat.membership.commit({TopicPartition(topic, 0): 1})
-        await seat.start()
-        await seat.owns(bool)
-
-        await seat.membership.commit({TopicPartition(topics[0], 0): 1, TopicPartition(f"{topic}-foreign", 9): 5})
-        await seat.stop()
-        await seat.membership.commit({TopicPartition(topics[0], 0): 1})
-
-    async def test_members_of_a_group_share_partitions_without_overlap_and_number_by_number(
-        self, log: Log, topic: str
-    ) -> None:
-        self._need(SHARED_GROUP)
-        topics = await co_partitioned(log, topic)
-        first, second = Seat(log, topic, topics), Seat(log, topic, topics)
-        await first.start()
-        await first.owns(lambda owned: owned == every_partition(topics))
-
-        await second.start()
-        await second.owns(bool)
-        await first.owns(lambda owned: owned == every_partition(topics) - second.owned)
-
-        assert first.owned
-        for seat in (first, second):
-            numbers = [{number for name, number in seat.owned if name == one} for one in topics]
-            assert numbers[0] == numbers[1]
-            await seat.stop()
-
-    async def test_a_member_that_leaves_hands_its_partitions_over(self, log: Log, topic: str) -> None:
-        self._need(SHARED_GROUP)
-        topics = await co_partitioned(log, topic)
-        first, second = Seat(log, topic, topics), Seat(log, topic, topics)
-        await first.start()
-        await second.start()
-        await first.owns(bool)
-        await second.owns(bool)
-
-        await first.stop()
-
-        await second.owns(lambda owned: owned == every_partition(topics))
-        await second.stop()
-
-    async def test_a_membership_can_stop_at_once(self, log: Log, topic: str) -> None:
-        topics = await co_partitioned(log, topic)
-        seat = Seat(log, topic, topics)
-
-        await seat.start()
-        await seat.stop()
-
-        assert not seat.owned or seat.owned == every_partition(topics)
-
-    def _need(self, promise: str) -> None:
-        if reason := self.unclaimed.get(promise):
-            pytest.skip(reason)
-
-
-class Seat:
-    """A member of a group whose listener remembers what it owns."""
-
-    def __init__(self, log: Log, group: str, topics: list[str]) -> None:
-        self.owned: frozenset[TopicPartition] = frozenset()
-        self.membership: Membership = log.membership(group, topics, self)
-        self._changed = asyncio.Condition()
-
-    async def start(self) -> None:
-        await self.membership.start()
-
-    async def stop(self) -> None:
-        await self.membership.stop()
-
-    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
-        await self._own(self.owned - set(partitions))
-
-    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        await self._own(frozenset(partitions))
-
-    async def owns(self, condition: Callable[[frozenset[TopicPartition]], object]) -> None:
-        """Return when what is owned fits the condition."""
-        async with asyncio.timeout(DEADLINE_SECONDS), self._changed:
-            await self._changed.wait_for(lambda: bool(condition(self.owned)))
-
-    async def _own(self, owned: frozenset[TopicPartition]) -> None:
-        async with self._changed:
-            self.owned = owned
-            self._changed.notify_all()
-
 
 def record(topic: str, key: bytes | None = b"key", value: bytes | None = b"value") -> NewRecord:
     """Return a record with a header."""
@@ -450,7 +368,7 @@ async def read(reader: Reader, count: int, max_records: int = 1_000) -> list[Rec
     found: list[Record] = []
     async with asyncio.timeout(DEADLINE_SECONDS):
         while len(found) < count:
-            for many in (await reader.fetch(max_records, 1.0)).values():
+            for many in (await reader.fetch(max_records, MANY_BYTES, 1.0)).values():
                 found += many
     return found
 
@@ -462,16 +380,3 @@ async def read_all(log: Log, topic: str, partitions: int, count: int) -> dict[Po
         return {Position(r.topic, r.partition, r.offset): r for r in await read(reader, count)}
     finally:
         await reader.close()
-
-
-async def co_partitioned(log: Log, topic: str) -> list[str]:
-    """Create two topics with four partitions each."""
-    topics = [f"{topic}-left", f"{topic}-right"]
-    for name in topics:
-        await log.create(name, 4)
-    return topics
-
-
-def every_partition(topics: Iterable[str]) -> frozenset[TopicPartition]:
-    """Return all partitions of what co_partitioned() created."""
-    return frozenset(TopicPartition(name, number) for name in topics for number in range(4))

@@ -1,0 +1,242 @@
+"""The batches of one partition, sent in order and one at a time, each until it is kept, refused or given up.
+
+Concurrent calls share batches: while one is under way, the next collects. So no call waits for a timer if the partition
+is idle and `linger_seconds` is 0. A future per batch instead of one per record makes publishing five times as cheap.
+
+A batch is sent again as it was, with the same producer id and sequence number, until the request timeout has passed;
+so the broker recognises what it already has. After that its outcome is unknown. What waits behind it fails with it, so
+that no record of a call is kept behind a gap, and the queue takes a new producer id, since the broker would not accept
+the gap in the old one's sequence. Whoever publishes again is recognised by the event ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from aiokafka.errors import (
+    BrokerResponseError,
+    DuplicateSequenceNumber,
+    KafkaError,
+    LeaderNotAvailableError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from aiokafka.structs import TopicPartition as KafkaPartition
+
+from headrace.errors import HeadraceError, RecordTooLargeError, TransportError
+from headrace.log.kafka_client import KafkaClient
+from headrace.log.ports import NewRecord, Position, TopicPartition
+from headrace.settings import KafkaSettings
+
+ProducerId = tuple[int, int]
+"""The id and its epoch."""
+
+RETRY_SECONDS = 0.1
+ALL_IN_SYNC = -1
+SEQUENCE_NUMBERS = 2**31
+SMALLEST_BATCH_BYTES = 1_024
+CODECS = {
+    "none": DefaultRecordBatch.CODEC_NONE,
+    "gzip": DefaultRecordBatch.CODEC_GZIP,
+    "snappy": DefaultRecordBatch.CODEC_SNAPPY,
+    "lz4": DefaultRecordBatch.CODEC_LZ4,
+    "zstd": DefaultRecordBatch.CODEC_ZSTD,
+}
+
+
+class _Publisher(Protocol):
+    async def connected(self) -> KafkaClient: ...
+    async def refresh(self, client: KafkaClient) -> None: ...
+    async def producer_id(self, client: KafkaClient) -> ProducerId: ...
+    async def check_exists(self, topic: str) -> None: ...
+    def explain(self, error: BaseException) -> HeadraceError: ...
+
+
+class Batch:
+    """Records of one partition that are sent together."""
+
+    def __init__(self, partition: TopicPartition, codec: int, batch_bytes: int) -> None:
+        self._partition = partition
+        self._builder: Any = DefaultRecordBatchBuilder(
+            2, codec, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=0, batch_size=batch_bytes
+        )
+        self.records: list[NewRecord] = []
+        self.size_bytes = 0
+        """Before compression; known once it was built."""
+        self.kept: asyncio.Future[Sequence[int | RecordTooLargeError]] = asyncio.get_running_loop().create_future()
+        """For each record its offset, or why it was refused."""
+        self.kept.add_done_callback(lambda kept: kept.cancelled() or kept.exception())  # its callers may be gone
+
+    def append(self, record: NewRecord) -> int | None:
+        """Return the record's number in the batch, or None if the batch is full. An empty one takes any record."""
+        number = len(self.records)
+        if self._builder.append(number, None, record.key, record.value, record.headers) is None:
+            return None
+        self.records.append(record)
+        return number
+
+    def position(self, number: int) -> Position:
+        """Return where the record is. Raises: what publish() does."""
+        outcome = self.kept.result()[number]
+        if isinstance(outcome, RecordTooLargeError):
+            raise outcome
+        return Position(self._partition.topic, self._partition.partition, outcome)
+
+    def build(self, producer: ProducerId, sequence: int) -> bytes:
+        """Return the batch as it is sent; nothing can be appended afterwards."""
+        self.size_bytes = self._builder.size()
+        self._builder.set_producer_state(*producer, sequence)
+        return bytes(self._builder.build())
+
+
+class SendQueue:
+    """What one partition has to send."""
+
+    def __init__(self, publisher: _Publisher, partition: TopicPartition, settings: KafkaSettings) -> None:
+        self._publisher = publisher
+        self._partition = partition
+        self._codec = CODECS[settings.compression]
+        self._most_batch_bytes = self._batch_bytes = settings.batch_bytes
+        self._linger_seconds = settings.linger_seconds
+        self._timeout_seconds = settings.request_timeout_seconds
+        self._producer: ProducerId | None = None
+        self._sequence = 0
+        self._waiting: deque[Batch] = deque()
+        self._is_full: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def append(self, record: NewRecord) -> tuple[Batch, int]:
+        """Put the record into the open batch; return the batch and the record's number in it."""
+        if self._waiting and (number := self._waiting[-1].append(record)) is not None:
+            return self._waiting[-1], number
+        if self._is_full is not None and self._waiting and not self._is_full.done():
+            self._is_full.set_result(None)
+        batch = Batch(self._partition, self._codec, self._batch_bytes)
+        number = batch.append(record)  # before it waits: a record that cannot be written must leave nothing behind
+        assert number is not None, "an empty batch takes a record of any size"
+        self._waiting.append(batch)
+        if self.task is None:
+            self.task = asyncio.get_running_loop().create_task(self._send_all())
+        return batch, number
+
+    async def _send_all(self) -> None:
+        """Send what waits, until nothing does. Whatever ends it, every batch is answered: publishers wait for that."""
+        batch: Batch | None = None
+        try:
+            if self._linger_seconds:
+                self._is_full = asyncio.get_running_loop().create_future()
+                await asyncio.wait({self._is_full}, timeout=self._linger_seconds)
+            while self._waiting:
+                batch = self._waiting.popleft()
+                batch.kept.set_result(await self._outcomes(batch))
+        except HeadraceError as error:
+            self._fail(batch, error)
+        except BaseException as error:
+            cause = f"{type(error).__name__}: {error}".rstrip(": ")
+            self._fail(batch, TransportError(f"sending to {self._partition.topic} ended with {cause}; publish again."))
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self.task = None
+
+    def _fail(self, batch: Batch | None, error: HeadraceError) -> None:
+        self._producer = None
+        for failed in (batch, *self._waiting):
+            if failed is not None and not failed.kept.done():
+                failed.kept.set_exception(error)
+        self._waiting.clear()
+
+    async def _outcomes(self, batch: Batch) -> Sequence[int | RecordTooLargeError]:
+        """Send the batch; if the broker finds it too large, its halves, until only what is too large alone is left."""
+        try:
+            offset = await self._send(batch)
+        except (MessageSizeTooLargeError, RecordListTooLargeError):
+            if len(batch.records) == 1:
+                return [_too_large(self._partition.topic)]
+        else:
+            return range(offset, offset + len(batch.records))
+        outcomes: list[int | RecordTooLargeError] = []
+        middle = len(batch.records) // 2
+        for records in (batch.records[:middle], batch.records[middle:]):
+            half = Batch(self._partition, self._codec, self._most_batch_bytes)
+            for record in records:
+                half.append(record)
+            outcomes += await self._outcomes(half)
+        if not any(isinstance(outcome, RecordTooLargeError) for outcome in outcomes):
+            fitting = max(SMALLEST_BATCH_BYTES, batch.size_bytes // 2)  # the topic takes smaller batches only
+            self._batch_bytes = min(self._batch_bytes, fitting)
+        return outcomes
+
+    async def _send(self, batch: Batch) -> int:
+        """Return the offset of the first record. Raises: HeadraceError, or the broker's refusal of the size."""
+        last: BaseException | None = None
+        data: bytes | None = None
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                while True:
+                    client: KafkaClient | None = None
+                    try:
+                        client = await self._publisher.connected()
+                        if self._producer is None:
+                            self._producer, self._sequence = await self._publisher.producer_id(client), 0
+                        if data is None:
+                            data = batch.build(self._producer, self._sequence)
+                        offset = await self._request(client, data)
+                    except (MessageSizeTooLargeError, RecordListTooLargeError):
+                        raise
+                    except (KafkaError, OSError, TransportError) as error:
+                        if isinstance(error, BrokerResponseError) and not error.retriable:
+                            raise self._explain(error) from error
+                        last = error
+                        await asyncio.sleep(RETRY_SECONDS)
+                        await self._look_again(client, error)
+                    else:
+                        self._sequence = (self._sequence + len(batch.records)) % SEQUENCE_NUMBERS
+                        return offset
+        except TimeoutError as error:
+            silent = TimeoutError(f"no acknowledgement within {self._timeout_seconds:g} s")
+            raise self._publisher.explain(last or silent) from error
+
+    async def _request(self, client: KafkaClient, data: bytes) -> int:
+        """Send the batch to the partition's leader once. Raises: KafkaError."""
+        topic, partition = self._partition
+        leader = client.cluster.leader_for_partition(KafkaPartition(topic, partition))
+        if leader is None or leader < 0:
+            raise LeaderNotAvailableError(f"{topic}[{partition}] has no leader")
+        timeout_ms = round(self._timeout_seconds * 1000)
+        request = ProduceRequest(None, ALL_IN_SYNC, timeout_ms, [(topic, [(partition, data)])])
+        response = await client.send(leader, request)
+        ((_, ((_, code, offset, *_),)),) = response.topics
+        if code:
+            raise for_code(code)(topic)
+        return int(offset)
+
+    async def _look_again(self, client: KafkaClient | None, error: BaseException) -> None:
+        """Ask who leads the partition now. Raises: LogMismatchError if its topic is gone."""
+        with contextlib.suppress(TransportError):
+            if isinstance(error, (UnknownTopicOrPartitionError, LeaderNotAvailableError)):
+                await self._publisher.check_exists(self._partition.topic)
+        if client is not None:
+            await self._publisher.refresh(client)
+
+    def _explain(self, error: BrokerResponseError) -> HeadraceError:
+        if isinstance(error, DuplicateSequenceNumber):
+            return TransportError(
+                f"Kafka has records for {self._partition.topic} but cannot say where: publish them again."
+            )
+        return self._publisher.explain(error)
+
+
+def _too_large(topic: str) -> RecordTooLargeError:
+    return RecordTooLargeError(
+        f"Kafka refused an event for {topic} as too large: HEADRACE_KAFKA_MAX_RECORD_BYTES must not exceed the topic's "
+        "max.message.bytes."
+    )
