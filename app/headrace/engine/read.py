@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from headrace.cloudevents import decode_record, event_key
-from headrace.envelope import Envelope, identity
+from headrace.envelope import Envelope
 from headrace.errors import DecodeError, EventError, UnknownTypeError
 from headrace.event import EventType, event_type_of
 from headrace.handlers.subscription import Subscription
@@ -50,7 +50,7 @@ class RecordReader:
                     event = None
                     envelope, data = decode_record(item.record, extensions=extensions)
                 item.envelope = envelope
-                item.identity = known = identity(envelope.source, envelope.id)
+                item.identity = known = envelope.identity
                 if known in seen or known in fresh:
                     item.outcome = Outcome.DUPLICATE_ID
                     continue
