@@ -16,6 +16,7 @@ from typing_extensions import TypeAliasType, is_typeddict
 INFINITE = "is inf or nan, which JSON cannot hold; use None or a number"
 """The end of a sentence about a float."""
 
+_FINITE = frozenset({str, int, bool, type(None), bytes})
 _SECRETS = (Secret, SecretStr, SecretBytes)
 
 
@@ -59,22 +60,20 @@ def secret_in(model: type[Any]) -> str | None:
     return None
 
 
-def infinite_part(value: Any, path: str = "") -> str | None:
-    """Name the first part that is inf or nan, which JSON writes as null; None if there is none."""
+def infinite_part(value: Any) -> str | None:
+    """Name the first part that is inf or nan, which JSON writes as null, as `lines.0.price`; None if there is none."""
     if isinstance(value, float):
-        return None if math.isfinite(value) else (path or "it")
-    if isinstance(value, (str, bytes, int)) or value is None:
-        return None
+        return None if math.isfinite(value) else ""
     for name, part in parts_of(value).items():
-        if (found := infinite_part(part, f"{path}.{name}" if path else str(name))) is not None:
-            return found
+        if type(part) not in _FINITE and (found := infinite_part(part)) is not None:
+            return f"{name}.{found}" if found else str(name)
     return None
 
 
 def parts_of(value: Any) -> dict[Any, Any]:
     """Return the parts of a value by name, key or index; {} for a value that has none."""
     if isinstance(value, BaseModel):
-        return {**value.__dict__, **(value.__pydantic_extra__ or {}), **(value.__pydantic_private__ or {})}
+        return {**value.__dict__, **value.__pydantic_extra__} if value.__pydantic_extra__ else value.__dict__
     if isinstance(value, msgspec.Struct):
         return {name: getattr(value, name) for name in value.__struct_fields__}
     if isinstance(value, dict):

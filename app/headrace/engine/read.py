@@ -61,6 +61,8 @@ class RecordReader:
                 if handler is None:
                     item.outcome = Outcome.UNHANDLED
                     continue
+                if envelope.dataschema is not None:
+                    event_type.check_version(envelope.dataschema)
                 item.event = event = event if event is not None else event_type.decode(data)
                 item.key = event_key(envelope, event_type, event)
                 fresh.add(known)

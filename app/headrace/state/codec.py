@@ -174,7 +174,7 @@ def _refuse_what_is_never_stored(model: type[Any]) -> None:
 
 def _not_kept(model: type[Any], value: Any, error: Exception) -> ValueError:
     infinite = infinite_part(value)
-    return _refused(model, f"{infinite} {INFINITE}" if infinite else faults_of(error))
+    return _refused(model, f"{infinite} {INFINITE}" if infinite is not None else faults_of(error))
 
 
 def _not_same(model: type[Any], value: Any, read: Any) -> ValueError:
