@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,15 +12,15 @@ import msgspec
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
-EXTENSIONS = ("partitionkey", "sequence", "traceparent", "tracestate", "correlationid", "causationid")
-"""The extension attributes that the platform itself reads."""
+CACHED_CHARACTERS = 200
+"""Longer sources and types are not cached: a producer chooses them, and the cache may grow to 2 MB at most."""
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The attributes of one CloudEvents 1.0 event, without its data.
 
-    `time` is an aware datetime. `extensions` holds attributes that the platform does not know, as text; it is
-    filled where the reader asks for it (`cloudevents.decode_record(..., extensions=True)`).
+    `time` is an aware datetime. `extensions` holds the attributes that the platform does not know, as text. It is
+    filled only if the reader asks for it (`cloudevents.decode_record(..., extensions=True)`).
     Source: CloudEvents 1.0.2 specification, "Context attributes"; extensions "partitioning", "sequence",
     "distributed tracing".
     """
@@ -43,16 +43,22 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def identity(self) -> bytes:
-        """The 16 bytes that stand for (source, id) in the dedupe window."""
-        return identity(self.source, self.id)
+        """The 16 bytes that stand for (source, type, id) in the dedupe window."""
+        return identity(self.source, self.type, self.id)
 
 
-def identity(source: str, event_id: str) -> bytes:
-    """Return 16 bytes for the pair (source, id): the source's length goes first, so that no two pairs join alike."""
-    return hashlib.blake2b(_prefix(source) + event_id.encode(), digest_size=16).digest()
+def identity(source: str, type: str, event_id: str) -> bytes:
+    """Return 16 bytes for the triple (source, type, id): equal triples, and only those, have equal bytes.
+
+    The lengths of source and type go before them, so that no two triples join to the same text.
+    """
+    prefix = _cached_prefix if len(source) + len(type) <= CACHED_CHARACTERS else _prefix
+    return blake2b(prefix(source, type) + event_id.encode(), digest_size=16).digest()
 
 
-@lru_cache(maxsize=4_096)
-def _prefix(source: str) -> bytes:
-    head = source.encode()
-    return b"%d:%b" % (len(head), head)
+def _prefix(source: str, type: str) -> bytes:
+    first, second = source.encode(), type.encode()
+    return b"%d:%b%d:%b" % (len(first), first, len(second), second)
+
+
+_cached_prefix = lru_cache(maxsize=1_024)(_prefix)

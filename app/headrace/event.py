@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import builtins  # where a parameter named `type` hides the builtin
+import builtins  # a parameter named `type` hides the builtin
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, Unpack, cast
 
 import msgspec
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from headrace.errors import ConfigurationError, SchemaError
+from headrace.fields import INFINITE, infinite_part, secret_in
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -22,7 +23,7 @@ MAX_FAULTS = 20
 class EventType:
     """What the platform knows of one event type: its names and how its data go to and from JSON."""
 
-    __slots__ = ("decode", "encode", "key_field", "model", "schema", "topic", "type", "version")
+    __slots__ = ("dataschema", "decode", "encode", "key_field", "model", "schema", "topic", "type", "version")
 
     def __init__(
         self,
@@ -40,13 +41,29 @@ class EventType:
         self.topic = topic
         self.key_field = key
         self.version = version
+        self.dataschema = f"{type}/v{version}" if version > 1 else None
+        """The CloudEvents attribute of events that are published now; a missing one means version 1."""
         self.model = model
         self.decode = decode
-        """JSON bytes -> model; raises SchemaError."""
+        """JSON bytes -> model. Raises: SchemaError, whatever the model's own checks raise."""
         self.encode = encode
-        """Model -> JSON bytes."""
+        """Model -> JSON bytes. Raises: SchemaError (inf or nan), and what the model's own serializers raise."""
         self.schema = schema
         """The JSON Schema (2020-12) of the data."""
+
+    def check_version(self, dataschema: str) -> None:
+        """Raise SchemaError if the event's `dataschema` names a newer version of this type than the class has.
+
+        The last parts of `dataschema` name type and version: `wallet.credited/v2`. Others are somebody else's schemas.
+        """
+        name, _, version = dataschema.rpartition("/v")
+        if not (version.isascii() and version.isdigit()) or name.rpartition("/")[2] != self.type:
+            return
+        if len(version) > 9 or int(version) > self.version:
+            raise SchemaError(
+                f"{self.type}: the event has version {version[:9]} and this service knows version {self.version}; "
+                "deploy the class of that version, then replay the dead letter."
+            )
 
     def __repr__(self) -> str:
         return f"EventType({self.type!r}, topic={self.topic!r}, model={self.model.__name__})"
@@ -56,13 +73,23 @@ class Event(BaseModel):
     """The base of event types: `class WalletCredited(Event, type="wallet.credited", topic="wallets", key="customer")`.
 
     `type` is the CloudEvents type, `topic` where such events live, `key` the field that order is kept by (default: the
-    event's subject, else its id), `version` the schema's version. Data are checked strictly: JSON `"5"` is no int.
+    event's subject, else its id). `version` is the schema's version: events carry it as `dataschema` if it is above 1,
+    and an event of a newer version than the class becomes a dead letter. Data are checked strictly: JSON `"5"` is
+    not an int.
     """
 
     __headrace_event_type__: ClassVar[EventType]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Takes the class keywords; `__pydantic_init_subclass__` reads them once the fields are known."""
+    def __init_subclass__(
+        cls,
+        *,
+        type: str | None = None,
+        topic: str | None = None,
+        key: str | None = None,
+        version: int = 1,
+        **config: Unpack[ConfigDict],
+    ) -> None:
+        """Name the class keywords for type checkers; `__pydantic_init_subclass__` reads them, once fields are known."""
         super().__init_subclass__()
 
     @classmethod
@@ -78,11 +105,11 @@ class Event(BaseModel):
         super().__pydantic_init_subclass__()
         if kwargs:
             raise ConfigurationError(
-                f"{cls.__name__}: {next(iter(kwargs))}= says nothing; an event type has type, topic, key and version."
+                f"{cls.__name__}: {next(iter(kwargs))}= is not known; an event type has type, topic, key and version."
             )
         if (type, topic, key, version) == (None, None, None, 1):
             return  # an abstract base of a team's own events
-        names = _checked_names(cls.__name__, type, topic, key, cls.model_fields)
+        names = _checked_names(cls, type, topic, key, version, cls.model_fields)
         validator, serializer = cls.__pydantic_validator__, cls.__pydantic_serializer__
 
         def decode(data: bytes) -> Any:
@@ -95,9 +122,10 @@ class Event(BaseModel):
 
         def encode(event: Any) -> bytes:
             try:
-                return serializer.to_json(event, by_alias=True)
+                data = serializer.to_json(event, by_alias=True)
             except PydanticSerializationError as error:
                 raise SchemaError(f"{names[0]}: the event cannot be written as JSON: {error}") from error
+            return data if b"null" not in data else _checked_finite(names[0], event, data)
 
         cls.__headrace_event_type__ = EventType(
             type=names[0],
@@ -119,9 +147,12 @@ def event(
     def declare(model: builtins.type[StructT]) -> builtins.type[StructT]:
         declared: object = model
         if not (inspect.isclass(declared) and issubclass(declared, msgspec.Struct)):
-            raise ConfigurationError(f"@event declares a msgspec.Struct; {model!r} is none. Subclass headrace.Event.")
-        names = _checked_names(model.__name__, type, topic, key, dict.fromkeys(model.__struct_fields__))
+            raise ConfigurationError(
+                f"@event declares a msgspec.Struct; {model!r} is not one. Subclass headrace.Event."
+            )
+        names = _checked_names(model, type, topic, key, version, dict.fromkeys(model.__struct_fields__))
         decoder = msgspec.json.Decoder(model)
+        to_json = msgspec.json.Encoder().encode
 
         def decode(data: bytes) -> Any:
             try:
@@ -130,6 +161,10 @@ def event(
                 raise SchemaError(f"{names[0]}: {error}", [{"message": str(error)}]) from error
             except Exception as error:
                 raise _check_failed(names[0], error) from error
+
+        def encode(event: Any) -> bytes:
+            data = to_json(event)
+            return data if b"null" not in data else _checked_finite(names[0], event, data)
 
         def schema() -> dict[str, Any]:
             return msgspec.json.schema(model)
@@ -144,7 +179,7 @@ def event(
                 version=version,
                 model=model,
                 decode=decode,
-                encode=msgspec.json.encode,
+                encode=encode,
                 schema=schema,
             ),
         )
@@ -154,7 +189,7 @@ def event(
 
 
 def event_type_of(model: object) -> EventType | None:
-    """Return the declared event type of a model class or of an instance, or None where it was not declared.
+    """Return the declared event type of a model class or of an instance, or None if it was not declared.
 
     A declaration is not inherited: a subclass is another model, and its instances are not what the type decodes to.
     """
@@ -163,15 +198,34 @@ def event_type_of(model: object) -> EventType | None:
 
 
 def _checked_names(
-    name: str, type: str | None, topic: str | None, key: str | None, fields: Mapping[str, object]
+    model: builtins.type[Any],
+    type: str | None,
+    topic: str | None,
+    key: str | None,
+    version: int,
+    fields: Mapping[str, object],
 ) -> tuple[str, str]:
+    name = model.__name__
     if not type or not topic:
         raise ConfigurationError(
             f'{name} needs both a type and a topic: class {name}(Event, type="thing.happened", topic="things").'
         )
     if key is not None and key not in fields:
         raise ConfigurationError(f"{name}: key={key!r} is not one of its fields ({', '.join(fields) or 'none'}).")
+    if builtins.type(version) is not int or version < 1:
+        raise ConfigurationError(f"{name}: version={version!r} must be an integer from 1 on.")
+    if (secret := secret_in(model)) is not None:
+        raise ConfigurationError(
+            f"{name}: {secret} is a secret, which JSON shows as asterisks; write str, or give it a field_serializer."
+        )
     return type, topic
+
+
+def _checked_finite(type_name: str, event: object, data: bytes) -> bytes:
+    """Return the data. Raises: SchemaError if a null in them was inf or nan."""
+    if (part := infinite_part(event)) is not None:
+        raise SchemaError(f"{type_name}: {part} {INFINITE}.")
+    return data
 
 
 def _schema_error(type_name: str, error: ValidationError) -> SchemaError:
@@ -186,6 +240,6 @@ def _schema_error(type_name: str, error: ValidationError) -> SchemaError:
 
 
 def _check_failed(type_name: str, error: Exception) -> SchemaError:
-    """A check of the team's own raised what is no verdict: the event's end, not the partition's."""
+    """A validator raised something other than a validation error: this event is refused, the partition continues."""
     message = f"a check of the event type raised {type(error).__name__}: {error}"
     return SchemaError(f"{type_name}: {message}", [{"message": message}])

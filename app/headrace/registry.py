@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,13 +12,27 @@ from headrace.handlers.subscription import Start, Subscription
 from headrace.log.ports import Record
 
 Decoder = Callable[[Record], object]
-"""Record of a foreign topic -> an instance of a declared event type, or None to skip it. Raises: any, a dead letter."""
+"""Record of a foreign topic -> an instance of a declared event type, or None to skip the record.
+
+What it raises makes the record a dead letter.
+"""
+
+_SERVICE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+"""No dot, since `<service>.<subscription>` names the consumer group and what the tables call the subscription."""
 
 
 class Registry:
-    """The declarations of one service, filled while its modules are imported."""
+    """The declarations of one service, filled while its modules are imported.
+
+    Raises: ConfigurationError (the service's name).
+    """
 
     def __init__(self, service: str) -> None:
+        if not _SERVICE.fullmatch(service):
+            raise ConfigurationError(
+                f"Headrace({service!r}): a service's name has 1 to 63 of a-z, 0-9, '_', '-' "
+                'and starts with a letter or digit, such as "shop".'
+            )
         self.service = service
         self.types: dict[str, EventType] = {}
         self.subscriptions: dict[str, Subscription] = {}
@@ -33,7 +48,7 @@ class Registry:
         event_type = event_type_of(model)
         if event_type is None:
             raise ConfigurationError(
-                f"{model.__name__} is no event type; declare it as "
+                f"{model.__name__} is not an event type; declare it as "
                 f'class {model.__name__}(Event, type="...", topic="...").'
             )
         known = self.types.setdefault(event_type.type, event_type)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from inspect import signature
 from typing import Annotated, Any
 
 import msgspec
 import pytest
-from pydantic import BaseModel, Field, PositiveInt, RootModel, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PlainSerializer,
+    PositiveInt,
+    RootModel,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from headrace import Event, event
 from headrace.errors import ConfigurationError, SchemaError
@@ -131,6 +142,67 @@ def test_type_and_topic_go_together(keywords: dict[str, Any]) -> None:
 def test_misplaced_class_keyword_is_refused(keywords: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="Thing"):
         type("Thing", (Event,), {"__annotations__": {"name": str}}, **keywords)
+
+
+def test_type_checkers_know_the_class_keywords() -> None:
+    keywords = signature(Event.__init_subclass__).parameters
+    assert {"type", "topic", "key", "version"} <= keywords.keys()
+
+
+class WithSecret(BaseModel):
+    token: SecretStr = SecretStr("")
+
+
+def test_secret_in_an_event_is_refused_at_its_declaration() -> None:
+    """JSON shows a secret as asterisks, so that an emitted event would carry those."""
+    with pytest.raises(ConfigurationError, match=r"Leaky: Leaky\.token is a secret, which JSON shows as asterisks"):
+
+        class Leaky(Event, type="leaky", topic="things"):
+            token: SecretStr | None = None
+
+    with pytest.raises(ConfigurationError, match=r"Nested: WithSecret\.token is a secret"):
+
+        class Nested(Event, type="nested", topic="things"):
+            parts: dict[str, list[WithSecret]] | None = None
+
+    class Telling(Event, type="telling", topic="things"):
+        token: Annotated[SecretStr, PlainSerializer(lambda token: token.get_secret_value(), when_used="json")]
+
+    declared = event_type_of(Telling)
+    assert declared is not None
+    assert declared.encode(Telling(token=SecretStr("abc"))) == b'{"token":"abc"}'
+
+
+class Point(BaseModel):
+    x: float | None = None
+
+
+class Measured(Event, type="measured", topic="things"):
+    low: float | None = None
+    points: tuple[Point, ...] = ()
+
+
+@event(type="struct.measured", topic="things")
+class MeasuredStruct(msgspec.Struct):
+    low: float | None = None
+    points: list[dict[str, float]] = []
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        (Measured(low=math.inf), "measured: low is inf or nan"),
+        (Measured(points=(Point(x=1), Point(x=math.nan))), r"measured: points\.1\.x is inf or nan"),
+        (MeasuredStruct(low=-math.inf), r"struct\.measured: low is inf or nan"),
+        (MeasuredStruct(points=[{"x": math.nan}]), r"struct\.measured: points\.0\.x is inf or nan"),
+    ],
+)
+def test_number_that_json_cannot_hold_is_refused_when_it_is_emitted(value: object, part: str) -> None:
+    declared = event_type_of(value)
+    assert declared is not None
+    with pytest.raises(SchemaError, match=part):
+        declared.encode(value)
+    assert b"null" in declared.encode(type(value)(low=None))
 
 
 def test_declaration_is_not_inherited() -> None:

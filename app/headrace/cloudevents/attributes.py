@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any, NoReturn
 
 import msgspec
@@ -42,11 +41,10 @@ def check_utf8(data: bytes) -> None:
             raise DecodeError(f"the bytes are not UTF-8 (byte {error.start}); send UTF-8.") from None
 
 
-@lru_cache(maxsize=4_096)
 def check_name(name: str) -> str:
-    """Return the attribute's name. Raises: DecodeError where CloudEvents does not allow it."""
-    if name in _RESERVED or _NAME.fullmatch(name) is None:
-        raise DecodeError(f"{name[:100]!r} is no attribute name: use a-z and 0-9 only, and not 'data'.")
+    """Return the attribute's name. Raises: DecodeError if CloudEvents does not allow it."""
+    if name not in ATTRIBUTES and (name in _RESERVED or _NAME.fullmatch(name) is None):
+        raise DecodeError(f"{name[:100]!r} is not an attribute name: use a-z and 0-9 only, and not 'data'.")
     return name
 
 

@@ -65,6 +65,7 @@ class Emitter:
             type=event_type.type,
             time=datetime.now(UTC),
             datacontenttype="application/json",
+            dataschema=event_type.dataschema,
             partitionkey=key,
             traceparent=source.traceparent,
             tracestate=source.tracestate,

@@ -94,7 +94,7 @@ class Subscription:
                     if isinstance(model, type)
                     else "write the class in parentheses: .on(WalletCredited)"
                 )
-                raise ConfigurationError(f"subscription {self.name!r}: {name} is no event type; {advice}.")
+                raise ConfigurationError(f"subscription {self.name!r}: {name} is not an event type; {advice}.")
             event_types.append(event_type)
         return event_types
 

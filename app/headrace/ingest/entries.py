@@ -63,6 +63,8 @@ def _check(parsed: ParsedEvent, types: Mapping[str, EventType], trace: Trace, no
     event_type = types.get(envelope.type)
     if event_type is None:
         raise UnknownTypeError(f"the type {envelope.type!r} is not declared; declared are: {', '.join(sorted(types))}.")
+    if envelope.dataschema is not None:
+        event_type.check_version(envelope.dataschema)
     event = event_type.decode(data)
     key = event_key(envelope, event_type, event)
     traceparent, tracestate = envelope.traceparent, envelope.tracestate
@@ -72,6 +74,7 @@ def _check(parsed: ParsedEvent, types: Mapping[str, EventType], trace: Trace, no
         envelope,
         time=envelope.time or now,
         datacontenttype=envelope.datacontenttype or JSON,
+        dataschema=envelope.dataschema or event_type.dataschema,
         traceparent=traceparent,
         tracestate=tracestate,
     )

@@ -83,6 +83,7 @@ def _message(event_type: EventType, schemas: dict[str, Any]) -> dict[str, Any]:
 def _headers(event_type: EventType) -> dict[str, Any]:
     """The CloudEvents attributes as headers of a record in binary mode."""
     text = {"type": "string", "minLength": 1}
+    dataschema = {} if event_type.dataschema is None else {"ce_dataschema": {"const": event_type.dataschema}}
     return {
         "type": "object",
         "required": ["ce_specversion", "ce_id", "ce_source", "ce_type"],
@@ -91,6 +92,7 @@ def _headers(event_type: EventType) -> dict[str, Any]:
             "ce_id": text,
             "ce_source": text,
             "ce_type": {"const": event_type.type},
+            **dataschema,
             "ce_subject": text,
             "ce_time": {"type": "string", "format": "date-time"},
             "ce_partitionkey": text,

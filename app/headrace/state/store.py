@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from headrace.errors import ConflictError
-from headrace.state.cache import StateCache
+from headrace.state.cache import StateCache, StoredState
 
 READ = """
 select key, version, data from headrace.state where subscription = $1 and state = $2 and key = any($3::text[])
@@ -24,15 +24,19 @@ where kept.version = excluded.version - 1
 """
 
 
+async def read(
+    connection: asyncpg.Connection[Any], subscription: str, state: str, keys: Sequence[str]
+) -> list[StoredState]:
+    """Return what Postgres holds for each of the keys. `StateCache.fill` decodes it, in whichever thread is free."""
+    rows = await connection.fetch(READ, subscription, state, keys)
+    stored = [StoredState(row["key"], row["data"].encode(), row["version"]) for row in rows]
+    known = {row.key for row in stored}
+    return stored + [StoredState(key, b"", 0) for key in keys if key not in known]
+
+
 async def load(connection: asyncpg.Connection[Any], subscription: str, cache: StateCache, keys: Sequence[str]) -> None:
-    """Read the keys into the cache; a key that Postgres does not know starts new."""
-    rows = await connection.fetch(READ, subscription, cache.state.name, keys)
-    for row in rows:
-        cache.put(row["key"], row["data"].encode(), row["version"])
-    known = {row["key"] for row in rows}
-    for key in keys:
-        if key not in known:
-            cache.put(key, b"", 0)
+    """Read the keys into the cache, and decode them here; a key that Postgres does not know starts new."""
+    cache.fill(await read(connection, subscription, cache.state.name, keys))
 
 
 async def write(
@@ -44,7 +48,7 @@ async def write(
 ) -> None:
     """Write (key, new version, JSON) rows, sorted by key so that two writers never wait for each other in a circle.
 
-    Raises: ConflictError when a row's version is not the one before: somebody else wrote it since it was read.
+    Raises: ConflictError if a row's version is not the one before: another writer changed it since it was read.
     """
     keys, versions, data = zip(*rows, strict=True)
     status = await connection.execute(WRITE, subscription, state, partition, keys, versions, data)

@@ -58,10 +58,12 @@ def record(value: bytes | None, *headers: tuple[str, bytes | None]) -> StoredRec
         pytest.param(
             record(DATA, *REQUIRED, ("ce_x", b"2"), ("ce_x", b"3")), "ce_x is there twice", id="extension-twice"
         ),
-        pytest.param(record(DATA, *REQUIRED, ("ce_Bad-Name", b"2")), "no attribute name", id="binary-name"),
-        pytest.param(record(DATA, *REQUIRED, ("ce_data", b"2")), "no attribute name", id="binary-data"),
+        pytest.param(record(DATA, *REQUIRED, ("ce_Bad-Name", b"2")), "not an attribute name", id="binary-name"),
+        pytest.param(record(DATA, *REQUIRED, ("ce_data", b"2")), "not an attribute name", id="binary-data"),
         pytest.param(
-            record(EVENT.replace(b"{", b'{"badName":"x",', 1), STRUCTURED), "no attribute name", id="structured-name"
+            record(EVENT.replace(b"{", b'{"badName":"x",', 1), STRUCTURED),
+            "not an attribute name",
+            id="structured-name",
         ),
         pytest.param(record(EVENT.replace(b'"1"', b"1"), STRUCTURED), "id must be a string", id="structured-number-id"),
         pytest.param(

@@ -57,15 +57,22 @@ def test_event_is_read_with_its_handler_its_key_and_its_identity(reader: RecordR
     (item,) = reader.read([record({"page": "a", "number": 1})], frozenset())
     assert item.outcome is Outcome.READY
     assert item.event == Noted(page="a", number=1)
-    assert (item.key, item.identity) == ("a", identity("/tests", "1"))
+    assert (item.key, item.identity) == ("a", identity("/tests", "noted", "1"))
     assert item.handler is not None and item.handler.name == "note"
 
 
 def test_id_is_a_duplicate_within_the_batch_and_of_the_window(reader: RecordReader) -> None:
     good = {"page": "a", "number": 1}
     records = [record(good, id="1"), record(good, id="1"), record(good, id="2")]
-    items = reader.read(records, frozenset({identity("/tests", "2")}))
+    items = reader.read(records, frozenset({identity("/tests", "noted", "2")}))
     assert [item.outcome for item in items] == [Outcome.READY, Outcome.DUPLICATE_ID, Outcome.DUPLICATE_ID]
+
+
+def test_same_id_under_another_type_is_another_event(reader: RecordReader) -> None:
+    items = reader.read([record({"page": "a"}, type="ignored"), record({"page": "a", "number": 1})], frozenset())
+    assert [item.outcome for item in items] == [Outcome.UNHANDLED, Outcome.READY]
+    known = frozenset({items[0].identity})
+    assert reader.read([record({"page": "a", "number": 1})], known)[0].outcome is Outcome.READY
 
 
 def test_id_of_a_record_that_does_not_fit_is_free_for_the_one_that_does(reader: RecordReader) -> None:

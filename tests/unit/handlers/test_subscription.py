@@ -58,24 +58,28 @@ def test_event_types_must_be_named() -> None:
 
 
 def test_missing_parentheses_are_noticed_at_once() -> None:
-    with pytest.raises(ConfigurationError, match=r"handler is no event type; write the class in parentheses: \.on\("):
+    with pytest.raises(
+        ConfigurationError, match=r"handler is not an event type; write the class in parentheses: \.on\("
+    ):
 
         @Subscription("wallets", service="shop").on  # type: ignore[arg-type]
         def handler(event: Credited) -> None: ...
 
 
 def test_class_that_is_no_event_type_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"Plain is no event type; declare it as class Plain\(Event, type="):
+    with pytest.raises(
+        ConfigurationError, match=r"Plain is not an event type; declare it as class Plain\(Event, type="
+    ):
         Subscription("wallets", service="shop").on(Plain)
 
 
 def test_instance_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"is no event type; write the class in parentheses"):
+    with pytest.raises(ConfigurationError, match=r"is not an event type; write the class in parentheses"):
         Subscription("wallets", service="shop").on(Credited(customer="ada"))  # type: ignore[arg-type]
 
 
 def test_subclass_of_an_event_type_needs_a_type_of_its_own() -> None:
-    with pytest.raises(ConfigurationError, match="Special is no event type"):
+    with pytest.raises(ConfigurationError, match="Special is not an event type"):
         Subscription("wallets", service="shop").on(Special)
 
 

@@ -11,7 +11,7 @@ from headrace.envelope import identity
 
 def ids(*numbers: int) -> list[bytes]:
     """Return the identities of numbered events."""
-    return [identity("/tests", str(number)) for number in numbers]
+    return [identity("/tests", "noted", str(number)) for number in numbers]
 
 
 def test_oldest_batch_leaves_once_the_others_fill_the_window() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 from pydantic import BaseModel
 
-from headrace.state.cache import StateCache
+from headrace.state.cache import StateCache, StoredState
 from headrace.state.codec import StateType
 
 
@@ -25,6 +27,25 @@ def test_key_that_postgres_does_not_know_starts_new(cache: StateCache) -> None:
     assert cache.missing(["a", "b"]) == []
     assert (cache.entries["a"].value, cache.entries["a"].version) == (Wallet(), 0)
     assert (cache.entries["b"].value, cache.entries["b"].version) == (Wallet(balance=7), 4)
+
+
+def test_loaded_state_that_nobody_changes_is_not_written(cache: StateCache) -> None:
+    """Postgres returns its own text of the JSON, with spaces: what counts is what the state would be written as."""
+    cache.put("a", b'{"balance": 7}', 4)
+    entry = cache.entries["a"]
+    assert cache.state.encode(entry.value) == entry.raw
+    entry.value.balance = 8
+    assert cache.state.encode(entry.value) != entry.raw
+
+
+def test_rows_are_decoded_in_any_thread(cache: StateCache) -> None:
+    rows = [StoredState("a", b'{"balance": 7}', 4), StoredState("b", b"", 0), StoredState("c", b"[]", 1)]
+    thread = Thread(target=cache.fill, args=(rows,))
+    thread.start()
+    thread.join()
+    assert cache.missing("abc") == ["c"]
+    assert cache.unreadable.keys() == {"c"}
+    assert cache.entries["a"].value == Wallet(balance=7)
 
 
 def test_forgotten_key_is_read_again(cache: StateCache) -> None:

@@ -1,0 +1,78 @@
+"""States in a real Postgres: they survive a restart whole, or the event that spoils them fails."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from headrace import Event, Headrace, State
+from headrace.log.memory import MemoryLog
+from headrace.log.ports import NewRecord
+from headrace.settings import Settings
+from tests.support.platform import fetch, publish, record, running, settings_for, states, until_settled, value
+
+
+class Meter(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+    total_litres: int = Field(0, ge=0)
+    lowest_flow: float | None = None
+
+
+def metered(settings: Settings, topic: str) -> Headrace:
+    """Return a service that adds litres to a meter; 0 changes nothing, and -1 and -2 leave what JSON cannot keep."""
+    platform = Headrace("metering", settings)
+
+    class Read(Event, type="read", topic=topic, key="meter"):
+        meter: str
+        litres: int
+
+    @platform.subscription("meters").on(Read)
+    def add(event: Read, meter: State[Meter]) -> None:
+        if event.litres == -1:
+            meter.lowest_flow = math.inf
+        elif event.litres == -2:
+            meter.total_litres = -5
+        else:
+            meter.total_litres += event.litres
+
+    return platform
+
+
+def reading(topic: str, meter: str, litres: int) -> NewRecord:
+    """Return the record of one reading."""
+    return record(topic, "read", {"meter": meter, "litres": litres}, key=meter)
+
+
+async def test_state_with_aliases_survives_a_restart(database_url: str, topic_name: str) -> None:
+    log, settings = MemoryLog(), settings_for(database_url, partitions=1)
+    for litres in (300, 1):
+        async with running(metered(settings, topic_name), log) as runtime:
+            await publish(runtime, reading(topic_name, "a", litres))
+            await until_settled(runtime, "meters")
+            found = await states(runtime, "meters", "meter")
+    assert found == {"a": {"total_litres": 301, "lowest_flow": None}}
+
+
+async def test_loaded_state_is_written_only_if_it_changes(database_url: str, topic_name: str) -> None:
+    log, settings = MemoryLog(), settings_for(database_url, partitions=1)
+    for litres in (300, 0, 0):
+        async with running(metered(settings, topic_name), log) as runtime:
+            await publish(runtime, reading(topic_name, "a", litres))
+            await until_settled(runtime, "meters")
+            assert await value(runtime, "select version from headrace.state") == 1
+
+
+async def test_event_that_spoils_a_state_fails_alone(database_url: str, topic_name: str) -> None:
+    settings = settings_for(database_url, partitions=1, retry_attempts=1)
+    async with running(metered(settings, topic_name), MemoryLog()) as runtime:
+        litres = [("a", 5), ("b", 5), ("b", -1), ("b", 1), ("c", -2), ("a", 1)]
+        await publish(runtime, *(reading(topic_name, meter, each) for meter, each in litres))
+        await until_settled(runtime, "meters")
+        found = await states(runtime, "meters", "meter")
+        assert {key: each["total_litres"] for key, each in found.items()} == {"a": 6, "b": 6}
+        letters = await fetch(runtime, "select key, error from headrace.dead_letter order by key")
+        assert [row["key"] for row in letters] == [b"b", b"c"]
+        assert "lowest_flow is inf or nan, which JSON cannot hold" in letters[0]["error"]
+        assert "total_litres: Input should be greater than or equal to 0" in letters[1]["error"]
