@@ -13,10 +13,11 @@ from opentelemetry.trace import Span
 from headrace.engine.claim import Claim
 from headrace.engine.commit import BATCH, Effects
 from headrace.engine.context import EngineContext
-from headrace.engine.trace import Call, Times, trace_batch
+from headrace.engine.trace import batch_facts, trace_batch
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.item import DEAD, PARKED, SKIPPED, Item, Outcome
 from headrace.log.partitioner import partition_for
+from headrace.telemetry.facts import HandlerCall
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
@@ -84,7 +85,7 @@ class Reporter:
         return strays
 
     def committed(
-        self, claim: Claim, effects: Effects, calls: Sequence[Call], started_ns: int, commit_ns: int
+        self, claim: Claim, effects: Effects, calls: Sequence[HandlerCall], started_ns: int, commit_ns: int
     ) -> Span | None:
         """A batch is committed. Returns its span, where it is kept."""
         self._touch()
@@ -104,7 +105,8 @@ class Reporter:
         self._log_failures(effects)
         if not self._context.tracing.enabled:
             return None
-        return trace_batch(self._context.tracing, claim, effects, calls, Times(started_ns, commit_ns, ended_ns))
+        facts = batch_facts(claim, effects.items, started_ns, ended_ns)._replace(commit_ns=commit_ns, calls=calls)
+        return trace_batch(self._context.tracing, facts, effects)
 
     def _count_outcomes(self, topic: str, effects: Effects) -> None:
         name, is_retry = self._name, effects.kind != BATCH

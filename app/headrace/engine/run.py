@@ -23,13 +23,14 @@ from typing import Any
 import asyncpg
 
 from headrace.emits.emitter import Emitter
-from headrace.engine.trace import Call
+from headrace.engine.trace import link_of
 from headrace.errors import HandlerError
 from headrace.handlers.inject import Transaction
 from headrace.handlers.signature import Dependency
 from headrace.handlers.subscription import Handler
 from headrace.item import Item, Outcome
 from headrace.state.cache import Entry, StateCache
+from headrace.telemetry.facts import HandlerCall
 from headrace.telemetry.tracing import Tracing
 
 
@@ -74,7 +75,7 @@ class Run:
         """JSON by (state, key), of a careful run: nothing that happens later can spoil what could be written."""
         self._observe = observe
         self._tracing = tracing
-        self.calls: list[Call] = []
+        self.calls: list[HandlerCall] = []
         """Handler calls that deserve a span."""
 
     async def execute(self, executor: Executor, connection: asyncpg.Connection[Any] | None) -> None:
@@ -220,7 +221,8 @@ class Run:
         self._observe(handler, seconds)
         if self._tracing.wants_call(item.envelope.traceparent, seconds, error_type is not None):
             ended_ns = time.time_ns()
-            self.calls.append(Call(item, ended_ns - round(seconds * 1e9), ended_ns, error_type))
+            started_ns = ended_ns - round(seconds * 1e9)
+            self.calls.append(HandlerCall(handler.name, link_of(item), started_ns, ended_ns, error_type))
 
     def _fail(
         self, item: Item, handler: Handler, error: BaseException, saved: list[Any] | None, started: float
@@ -234,10 +236,10 @@ class Run:
         self.emitter.undo()
         self._failed.add(key)
         seconds = time.perf_counter() - started if started else 0.0
-        self._called(item, handler, seconds, type(error).__name__)
         wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {text_of(error)}", handler.name)
         wrapped.__cause__ = error
         item.failed(Outcome.HANDLER_ERROR, wrapped)
+        self._called(item, handler, seconds, type(error).__name__)
 
     def _refuse_unreadable(self, items: Sequence[Item]) -> list[Item]:
         """Fail the events whose state does not fit its class; return the others."""
