@@ -201,7 +201,7 @@ class BatchProcessor:
             except HandlerFailedError as error:
                 self._undo()
                 self._careful = True
-                self._reporter.rerun("handler", error)
+                self._reporter.rerun("handler", error, error.item)
                 continue
             except ConflictError as error:
                 self._undo()
@@ -247,6 +247,7 @@ class BatchProcessor:
             careful=self._careful,
             timeout_seconds=self._engine.batch_seconds,
             observe=self._reporter.handled,
+            failed=self._reporter.failed,
             tracing=context.tracing,
             target_seconds=TARGET_SECONDS,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +17,7 @@ from headrace.registry import Registry
 from headrace.settings import Settings
 from headrace.telemetry.health import Health
 from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.rate_limit import OncePerMinute
 from headrace.telemetry.tracing import Tracing
 
 
@@ -34,6 +35,8 @@ class EngineContext:
     executor: ThreadPoolExecutor
     owner: str
     """This process's name in claims: host, process id, start."""
+    log_limit: OncePerMinute = field(default_factory=OncePerMinute)
+    """Shared by every partition, so that one fault is told once a minute by the whole process."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:

@@ -6,7 +6,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry.trace import Span
 
@@ -14,15 +14,24 @@ from headrace.engine.claim import Claim
 from headrace.engine.commit import BATCH, Effects
 from headrace.engine.context import EngineContext
 from headrace.engine.trace import batch_facts, trace_batch
+from headrace.errors import DataRefusedError, HeadraceError
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.item import DEAD, PARKED, SKIPPED, Item, Outcome
 from headrace.log.partitioner import partition_for
+from headrace.log.ports import NewRecord
 from headrace.telemetry.facts import HandlerCall
+from headrace.telemetry.failures import failure_fields
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
 
 VERIFIED_KEYS = 100_000
+
+UNREADABLE = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE})
+"""What is wrong with these events may quote their data: the dead letter has it, the log does not."""
+
+ShrinkReason = Literal["data", "timeout", "memory"]
+AbandonReason = Literal["handler", "batch"]
 
 
 class Reporter:
@@ -45,20 +54,36 @@ class Reporter:
         self._touch = touch
         self._verified: set[str] = set()
         self._children: dict[tuple[str, ...], Any] = {}
+        self._detail = context.settings.log_handler_errors
         self._logger = logger.bind(subscription=self._name, partition=partition)
 
     def handled(self, handler: Handler, seconds: float) -> None:
-        """One call of a handler took so long (a sample of the calls)."""
+        """Observe how long one call of a handler took; a sample of the calls is told."""
         kind = "async" if handler.is_async else "sync"
         self._child("handler_duration_seconds", subscription=self._name, handler=handler.name, kind=kind).observe(
             seconds
         )
 
-    def rerun(self, cause: str, error: BaseException) -> None:
-        """A batch is rolled back and runs again."""
+    def rerun(self, cause: str, error: BaseException, item: Item | None = None) -> None:
+        """A batch is rolled back and runs again; `item` is the one whose handler raised, if that is known."""
         self._child("batch_reruns_total", subscription=self._name, cause=cause).inc()
         if cause == "infrastructure":
             self.waiting(error)
+        elif isinstance(error, DataRefusedError):
+            what = "Postgres refused the data of a batch, which runs again in smaller parts"
+            self._warn_once_a_minute(what, type(_cause(error)).__name__, **self._told(_cause(error)))
+        elif cause == "handler":
+            is_new = self._is_new(item, _cause(error))
+            told = self._told(_cause(error), with_traceback=is_new)
+            self._logger.warning("a handler raised, its batch runs again event by event", **_of_item(item), **told)
+
+    def failed(self, item: Item, error: BaseException) -> None:
+        """A handler raised in a careful run; its traceback is logged unless one like it was logged within a minute.
+
+        Called in the handler's thread, while the error still has its frames. `committed` logs the outcome.
+        """
+        if self._detail == "full" and self._is_new(item, error):
+            self._logger.warning("a handler raised", **_of_item(item), **self._told(error, with_traceback=True))
 
     def waiting(self, error: BaseException) -> None:
         """Postgres is away; the batch waits."""
@@ -66,7 +91,7 @@ class Reporter:
         self._logger.warning("waiting for the database", error=str(error))
 
     def resolved(self, committed: bool) -> None:
-        """A connection was lost and the claim told what became of the batch."""
+        """A connection was lost in COMMIT, and the claim told whether the batch was committed."""
         outcome = "committed" if committed else "rolled_back"
         self._child("db_commit_unknown_total", subscription=self._name, resolved=outcome).inc()
 
@@ -87,7 +112,7 @@ class Reporter:
     def committed(
         self, claim: Claim, effects: Effects, calls: Sequence[HandlerCall], started_ns: int, commit_ns: int
     ) -> Span | None:
-        """A batch is committed. Returns its span, where it is kept."""
+        """A batch is committed. Returns its span, if it is kept."""
         self._touch()
         if not effects.items:
             return None
@@ -107,6 +132,42 @@ class Reporter:
             return None
         facts = batch_facts(claim, effects.items, started_ns, ended_ns)._replace(commit_ns=commit_ns, calls=calls)
         return trace_batch(self._context.tracing, facts, effects)
+
+    def conflict(self, topic: str, first_offset: int, second_offset: int, event_id: str) -> None:
+        """An event has the identity of an earlier one of its partition and another payload."""
+        self._child("events_conflict_total", subscription=self._name, topic=topic).inc()
+        self._warn_once_a_minute(
+            "two events have the same source and id but different data; the second is skipped",
+            topic,
+            topic=topic,
+            first_offset=first_offset,
+            second_offset=second_offset,
+            event_id=event_id,
+        )
+
+    def shrunk(self, reason: ShrinkReason, limit: int) -> None:
+        """The next batches take at most `limit` events."""
+        self._child("batch_shrunk_total", subscription=self._name, reason=reason).inc()
+        self._warn_once_a_minute("batches are made smaller", reason, reason=reason, events=limit)
+
+    def abandoned(self, reason: AbandonReason, handler: str | None, seconds: float) -> None:
+        """A worker was given up on, since its handler or its batch had not returned after that many seconds."""
+        self._child("worker_abandoned_total", subscription=self._name, reason=reason).inc()
+        self._logger.error(
+            "a worker was given up on and replaced", reason=reason, handler=handler, seconds=round(seconds, 1)
+        )
+
+    def emit_refused(self, record: NewRecord, error: BaseException) -> None:
+        """The log will never take an emitted event."""
+        self._child("emits_refused_total", subscription=self._name, topic=record.topic).inc()
+        self._warn_once_a_minute(
+            "the log refused an emitted event",
+            record.topic,
+            topic=record.topic,
+            event_id=dict(record.headers).get("ce_id", b"").decode(errors="replace"),
+            error_type=type(error).__name__,
+            error=str(error) if isinstance(error, HeadraceError) else None,
+        )
 
     def _count_outcomes(self, topic: str, effects: Effects) -> None:
         name, is_retry = self._name, effects.kind != BATCH
@@ -135,29 +196,29 @@ class Reporter:
             observe_ages(self._child("event_age_seconds", subscription=self._name), now_ms, timestamps)
 
     def _log_failures(self, effects: Effects) -> None:
-        """One line per batch, reason and handler: the first failure, and how many there were."""
-        failures: dict[tuple[Outcome, str], list[Item]] = {}
+        """Write one entry per outcome, handler and class of error: the first failure, and how many there were."""
+        if not effects.total(PARKED | DEAD):
+            return
+        failures: dict[tuple[Outcome, str, type[BaseException]], list[Item]] = {}
         for item in effects.items:
             if item.error is not None:
-                failures.setdefault((item.outcome, item.handler.name if item.handler else "-"), []).append(item)
-        for (outcome, handler), items in failures.items():
-            if outcome in (Outcome.HANDLER_ERROR, Outcome.GAVE_UP):
-                for item in items:
-                    assert item.error is not None
-                    error = self._metrics.error_label(handler, item.error.__cause__ or item.error)
-                    self._child("handler_errors_total", subscription=self._name, handler=handler, error=error).inc()
-            if outcome is Outcome.PROCESS_KILLED:
-                self._child("handler_killed_process_total", subscription=self._name, handler=handler).inc(len(items))
+                failures.setdefault((item.outcome, _handler(item), type(_cause(item.error))), []).append(item)
+        for (outcome, handler, _), items in failures.items():
             first = items[0]
+            assert first.error is not None
+            error, count = _cause(first.error), len(items)
+            if outcome in (Outcome.HANDLER_ERROR, Outcome.GAVE_UP):
+                label = self._metrics.error_label(handler, error)
+                self._child("handler_errors_total", subscription=self._name, handler=handler, error=label).inc(count)
+            if outcome is Outcome.PROCESS_KILLED:
+                self._child("handler_killed_process_total", subscription=self._name, handler=handler).inc(count)
+            is_of_team = outcome not in UNREADABLE
             self._logger.warning(
                 "dead letter" if outcome in DEAD else "event parked",
-                events=len(items),
+                events=count,
                 reason=outcome.value,
-                handler=handler,
-                topic=first.record.topic,
-                offset=first.record.offset,
-                event_id=first.envelope.id if first.is_named else None,
-                error_type=type(first.error.__cause__ or first.error).__name__ if first.error else None,
+                **_of_item(first),
+                **(self._told(error) if is_of_team else {"error_type": type(error).__name__}),
             )
 
     def fenced(self, error: BaseException) -> None:
@@ -165,12 +226,44 @@ class Reporter:
         self._child("claim_fenced_total", subscription=self._name).inc()
         self._logger.warning("claim lost", error=str(error))
 
+    def _is_new(self, item: Item | None, error: BaseException) -> bool:
+        key = (self._name, _handler(item), type(error))
+        return self._context.log_limit.held_back(key) is not None
+
+    def _told(self, error: BaseException, *, with_traceback: bool = False) -> dict[str, str]:
+        return failure_fields(error, self._detail, with_traceback=with_traceback)
+
+    def _warn_once_a_minute(self, what: str, about: str, **fields: Any) -> None:
+        held_back = self._context.log_limit.held_back((self._name, what, about))
+        if held_back is not None:
+            self._logger.warning(what, **fields, held_back=held_back)
+
     def _child(self, metric: str, **labels: str) -> Any:
         key = (metric, *labels.values())
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = getattr(self._metrics, metric).labels(**labels)
         return child
+
+
+def _of_item(item: Item | None) -> dict[str, Any]:
+    if item is None:
+        return {}
+    event_id = item.envelope.id if item.is_named else None
+    return {
+        "handler": _handler(item),
+        "topic": item.record.topic,
+        "offset": item.record.offset,
+        "event_id": event_id,
+    }
+
+
+def _handler(item: Item | None) -> str:
+    return item.handler.name if item is not None and item.handler is not None else "-"
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.__cause__ or error
 
 
 def observe_ages(histogram: Any, now_ms: int, timestamps: list[int]) -> None:

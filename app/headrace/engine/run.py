@@ -31,15 +31,24 @@ from headrace.handlers.subscription import Handler
 from headrace.item import Item, Outcome
 from headrace.state.cache import Entry, StateCache
 from headrace.telemetry.facts import HandlerCall
+from headrace.telemetry.failures import text_of
 from headrace.telemetry.tracing import Tracing
 
 
 class HandlerFailedError(Exception):
     """A handler raised in the quick run: undo everything and run again with care."""
 
+    def __init__(self, item: Item | None = None) -> None:
+        super().__init__()
+        self.item = item
+        """The item whose handler raised; None if that is not known."""
+
 
 Observe = Callable[[Handler, float], None]
 """(handler, seconds of one call): called for a sample of the calls."""
+
+Failed = Callable[[Item, BaseException], None]
+"""(item, what its handler raised, with the traceback): called for each failure of a careful run, in its thread."""
 
 SAMPLE = 16
 """Every 16th call is timed: two clock readings cost as much as a small handler."""
@@ -58,6 +67,7 @@ class Run:
         careful: bool,
         timeout_seconds: float,
         observe: Observe,
+        failed: Failed,
         tracing: Tracing,
         target_seconds: float = math.inf,
     ) -> None:
@@ -74,6 +84,7 @@ class Run:
         self.written: dict[tuple[str, str], bytes] = {}
         """JSON by (state, key), of a careful run: nothing that happens later can spoil what could be written."""
         self._observe = observe
+        self._report_failed = failed
         self._tracing = tracing
         self.calls: list[HandlerCall] = []
         """Handler calls that deserve a span."""
@@ -228,7 +239,8 @@ class Run:
         self, item: Item, handler: Handler, error: BaseException, saved: list[Any] | None, started: float
     ) -> None:
         if not self._careful:
-            raise HandlerFailedError from error
+            raise HandlerFailedError(item) from error
+        self._report_failed(item, error)
         key = item.key
         assert key is not None
         for name, value in zip(handler.state_names, saved or (), strict=saved is not None):
@@ -272,14 +284,6 @@ def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]
             for name in handler.state_names:
                 keys[name].add(key)
     return keys
-
-
-def text_of(error: BaseException) -> str:
-    """Return the error's text; an error of a team's own may fail to give one."""
-    try:
-        return str(error)
-    except Exception:
-        return "(its text cannot be shown)"
 
 
 SWALLOWED = "a dependency swallowed the handler's error; let it through, or do not catch around its yield."

@@ -41,13 +41,18 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     """Send every logger of the process to the stream (standard error), as HEADRACE_LOG_FORMAT and _LEVEL say.
 
     Replaces what writes to the terminal (ours of an earlier call, `logging.basicConfig`'s) and keeps other handlers.
-    uvicorn must be started with `log_config=None`, or it puts its own handlers back.
+    uvicorn must be started with `log_config=None`, or it puts its own handlers back. With HEADRACE_LOG_FORMAT=none
+    nothing is touched: entries are ordinary records of the application's logging, and their attribute `headrace_fields`
+    holds our fields.
     """
+    if settings.log_format == "none":
+        return
     handler = _StandardError() if stream is None else _Handler(stream)
     is_terminal = handler.stream.isatty()
     is_console = settings.log_format == "console" or (settings.log_format == "auto" and is_terminal)
     is_debug = settings.log_level == "DEBUG"
-    handler.setFormatter(_formatter(is_console, is_debug, has_colors=is_terminal))
+    redaction = Redaction(shows_messages=is_console or is_debug, detail=settings.log_handler_errors)
+    handler.setFormatter(_formatter(is_console, redaction, has_colors=is_terminal))
     root = logging.getLogger()
     root.handlers = [other for other in root.handlers if not _writes_to_terminal(other)] + [handler]
     root.setLevel(settings.log_level)
@@ -80,7 +85,7 @@ def _writes_to_terminal(handler: logging.Handler) -> bool:
     return isinstance(handler, _Handler)
 
 
-def _formatter(is_console: bool, is_debug: bool, has_colors: bool) -> logging.Formatter:
+def _formatter(is_console: bool, redaction: Redaction, has_colors: bool) -> logging.Formatter:
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=has_colors, exception_formatter=structlog.dev.plain_traceback)
         if is_console
@@ -92,7 +97,7 @@ def _formatter(is_console: bool, is_debug: bool, has_colors: bool) -> logging.Fo
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _add_trace,
-            Redaction(shows_messages=is_console or is_debug),
+            redaction,
             renderer,
         ],
     )

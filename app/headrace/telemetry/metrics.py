@@ -69,6 +69,9 @@ class Metrics:
     events_stray_total: Annotated[
         Counter, Row("subscription topic", "Records on a partition that murmur2 of their key would not choose")
     ]
+    events_conflict_total: Annotated[
+        Counter, Row("subscription topic", "Events with the identity of an earlier one and another payload")
+    ]
     event_age_seconds: Annotated[
         Histogram, Row("subscription", "From the log's taking an event in to the commit of its effect", AGE_SECONDS)
     ]
@@ -81,16 +84,26 @@ class Metrics:
         Histogram, Row("subscription", "The claim check and COMMIT alone", WORK_SECONDS)
     ]
     batch_reruns_total: Annotated[Counter, Row("subscription cause", "Batches run again")]
+    batch_shrunk_total: Annotated[
+        Counter, Row("subscription reason", "Batches made smaller, as the data, a timeout or the memory asked for it")
+    ]
+    worker_abandoned_total: Annotated[
+        Counter, Row("subscription reason", "Workers given up on, since a handler or a batch did not return")
+    ]
 
     lag_records: Annotated[Gauge, Row("subscription topic partition", "End of the log minus the next offset")]
+    lag_held_records: Annotated[
+        Gauge,
+        Row("subscription topic partition", "The part of the lag behind a producer's open transaction"),
+    ]
     oldest_pending_seconds: Annotated[
-        Gauge, Row("subscription topic partition", "Age of the oldest record without an outcome; 0 where none")
+        Gauge, Row("subscription topic partition", "Age of the oldest record without an outcome; 0 if none")
     ]
     next_offset: Annotated[Gauge, Row("subscription topic partition", "The claim's next offset")]
     claim_epoch: Annotated[Gauge, Row("subscription topic partition", "The claim's epoch")]
     claims_held: Annotated[Gauge, Row("subscription", "Partitions that this process owns")]
     claim_crash_suspects: Annotated[
-        Gauge, Row("subscription", "Owned partitions that go one event at a time, since owners died at one offset")
+        Gauge, Row("subscription", "Owned partitions that take one event at a time, since owners died at one offset")
     ]
     claim_duration_seconds: Annotated[
         Histogram, Row("subscription", "From assignment to ready for a batch", WORK_SECONDS)
@@ -100,7 +113,7 @@ class Metrics:
     rebalance_standstill_seconds: Annotated[
         Histogram, Row("subscription", "From revocation to the first commit after the next assignment", WORK_SECONDS)
     ]
-    client_recreated_total: Annotated[Counter, Row("subscription reason", "Clients of the log made anew")]
+    client_recreated_total: Annotated[Counter, Row("subscription reason", "Clients of the log that were replaced")]
     subscription_paused: Annotated[Gauge, Row("subscription", "1 while paused")]
 
     lane_keys: Annotated[Gauge, Row("subscription topic", "Keys held back, of owned partitions")]
@@ -113,6 +126,7 @@ class Metrics:
     emits_committed_total: Annotated[Counter, Row("subscription topic", "Emitted events that are committed")]
     emits_published_total: Annotated[Counter, Row("subscription topic", "Emitted events that the log has")]
     emits_republished_total: Annotated[Counter, Row("subscription topic", "Emits published again by a new owner")]
+    emits_refused_total: Annotated[Counter, Row("subscription topic", "Emitted events that the log will never take")]
     emits_pending: Annotated[Gauge, Row("subscription", "Emits committed and not yet acknowledged by the log")]
     emits_oldest_pending_seconds: Annotated[Gauge, Row("subscription", "Age of the oldest such emit")]
 
@@ -120,8 +134,12 @@ class Metrics:
         Histogram, Row("subscription handler kind", "One call of a handler", WORK_SECONDS)
     ]
     handler_errors_total: Annotated[Counter, Row("subscription handler error", "Calls that raised")]
+    handler_running_seconds: Annotated[Gauge, Row("subscription", "Age of the oldest running call; 0 if none runs")]
+    handler_threads_abandoned: Annotated[
+        Gauge, Row("subscription", "Threads that a worker left behind, since their handler has not returned")
+    ]
     handler_killed_process_total: Annotated[
-        Counter, Row("subscription handler", "Events found guilty of killing the process")
+        Counter, Row("subscription handler", "Events during whose handling the process died each time")
     ]
     loop_blocked_seconds: Annotated[
         Histogram, Row("handler", "Stalls of the event loop over 0.1 s, by the handler that caused them", STALL_SECONDS)
@@ -178,11 +196,11 @@ class Metrics:
 
     def forget_partition(self, subscription: str, topic: str, partition: int) -> None:
         """Remove the gauges of a partition that left; its new owner shows them."""
-        for gauge in (self.lag_records, self.oldest_pending_seconds, self.next_offset, self.claim_epoch):
-            gauge.remove(subscription, topic, str(partition))
+        for name in PARTITION_GAUGES:
+            getattr(self, name).remove(subscription, topic, str(partition))
 
     def render(self, accept: str | None) -> tuple[bytes, str]:
-        """Return the exposition and its content type: OpenMetrics (with exemplars) where it is asked for, else text."""
+        """Return the exposition and its content type: OpenMetrics (with exemplars) if it is asked for, else text."""
         encode, content_type = choose_encoder(accept or "")
         return encode(self.registry), content_type
 
@@ -192,3 +210,6 @@ def catalogue() -> Iterator[Metric]:
     for name, hint in get_type_hints(Metrics, include_extras=True).items():
         kind, row = get_args(hint)
         yield Metric(name, kind, tuple(row.labels.split()), row.help, row.buckets)
+
+
+PARTITION_GAUGES = tuple(metric.name for metric in catalogue() if "partition" in metric.labels)
