@@ -1,4 +1,4 @@
-"""Counts, traces and logs what the engine does. Every outcome of promise 4 ("nothing silent") passes here."""
+"""Counts, traces and logs what the engine does: every outcome of every event passes here."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Reporter:
         self._logger = logger.bind(subscription=self._name, partition=partition)
 
     def handled(self, handler: Handler, seconds: float) -> None:
-        """Observe how long one call of a handler took; a sample of the calls is told."""
+        """A handler was called: observe how long the call took. Called for a sample of the calls."""
         kind = "async" if handler.is_async else "sync"
         self._child("handler_duration_seconds", subscription=self._name, handler=handler.name, kind=kind).observe(
             seconds
@@ -71,11 +71,11 @@ class Reporter:
             self.waiting(error)
         elif isinstance(error, DataRefusedError):
             what = "Postgres refused the data of a batch, which runs again in smaller parts"
-            self._warn_once_a_minute(what, type(_cause(error)).__name__, **self._told(_cause(error)))
+            self._warn_once_a_minute(what, type(_cause(error)).__name__, **self._of_error(_cause(error)))
         elif cause == "handler":
             is_new = self._is_new(item, _cause(error))
-            told = self._told(_cause(error), with_traceback=is_new)
-            self._logger.warning("a handler raised, its batch runs again event by event", **_of_item(item), **told)
+            fields = self._of_error(_cause(error), with_traceback=is_new)
+            self._logger.warning("a handler raised, its batch runs again event by event", **_of_item(item), **fields)
 
     def failed(self, item: Item, error: BaseException) -> None:
         """A handler raised in a careful run; its traceback is logged unless one like it was logged within a minute.
@@ -83,7 +83,7 @@ class Reporter:
         Called in the handler's thread, while the error still has its frames. `committed` logs the outcome.
         """
         if self._detail == "full" and self._is_new(item, error):
-            self._logger.warning("a handler raised", **_of_item(item), **self._told(error, with_traceback=True))
+            self._logger.warning("a handler raised", **_of_item(item), **self._of_error(error, with_traceback=True))
 
     def waiting(self, error: BaseException) -> None:
         """Postgres is away; the batch waits."""
@@ -91,7 +91,7 @@ class Reporter:
         self._logger.warning("waiting for the database", error=str(error))
 
     def resolved(self, committed: bool) -> None:
-        """A connection was lost in COMMIT, and the claim told whether the batch was committed."""
+        """A connection was lost in COMMIT, and the claim has shown whether the batch was committed."""
         outcome = "committed" if committed else "rolled_back"
         self._child("db_commit_unknown_total", subscription=self._name, resolved=outcome).inc()
 
@@ -218,7 +218,7 @@ class Reporter:
                 events=count,
                 reason=outcome.value,
                 **_of_item(first),
-                **(self._told(error) if is_of_team else {"error_type": type(error).__name__}),
+                **(self._of_error(error) if is_of_team else {"error_type": type(error).__name__}),
             )
 
     def fenced(self, error: BaseException) -> None:
@@ -230,7 +230,7 @@ class Reporter:
         key = (self._name, _handler(item), type(error))
         return self._context.log_limit.held_back(key) is not None
 
-    def _told(self, error: BaseException, *, with_traceback: bool = False) -> dict[str, str]:
+    def _of_error(self, error: BaseException, *, with_traceback: bool = False) -> dict[str, str]:
         return failure_fields(error, self._detail, with_traceback=with_traceback)
 
     def _warn_once_a_minute(self, what: str, about: str, **fields: Any) -> None:

@@ -1,4 +1,4 @@
-"""Tells the tracer of batches: each as one value of plain numbers, with a link per event."""
+"""Hands batches to the tracer, each as one value of plain numbers with a link per event."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The attributes of spans: the only file with OpenTelemetry attribute names, pinned by a test.
 
 Source: opentelemetry semantic conventions, "Messaging spans", "CloudEvents", "HTTP", "Database". The messaging ones are
-still in development, so a new release may rename them: here, and nowhere else.
+still in development: if a new release renames one, only this file changes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the engine tells the tracer: plain values, so that tracing knows nothing of the engine.
+"""What the engine hands to the tracer: plain values, so that tracing knows nothing of the engine.
 
 Times are nanoseconds since the epoch. An `error_type` is a class name or one of a few words, never a message.
 """

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, or readable lines on a terminal. Event data and secrets are in neither.
+"""Logs: one JSON object a line, or readable lines on a terminal, without event data and secrets.
 
 Our loggers are structlog's in front of the standard library's, so that ours and those of uvicorn, aiokafka and asyncpg
 go through one handler and one formatter, and a team's own logging set-up, or pytest's, sees ordinary records.
@@ -61,21 +61,21 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
         other.handlers, other.propagate, other.disabled = [], True, False
         other.setLevel(logging.NOTSET)
     if not is_debug:
-        logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it warns at every reconnect; we say what matters
+        logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it warns at every reconnect
         for name in ("aiokafka.cluster", "aiokafka.consumer.group_coordinator"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # errors that heal: a new topic, a loading coordinator
         logging.getLogger("asyncpg").setLevel(logging.ERROR)  # its pool warns at each attempt of an outage
         logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
-        logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # a collector that is away is a metric
+        logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # lost spans are counted in a metric
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, so that a second set-up finds and replaces it."""
+    """A class of our own, so that a second set-up finds the handler and replaces it."""
 
 
 class _StandardError(_Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr  # what it is now: it may have been replaced, and the old one closed
+        self.stream = sys.stderr  # looked up each time: it may have been replaced, and the old one closed
         super().emit(record)
 
 
@@ -120,7 +120,7 @@ def _from_record(_: Any, __: str, fields: EventDict) -> EventDict:
 
 
 def _add_trace(_: Any, __: str, fields: EventDict) -> EventDict:
-    """Records are formatted where they are logged, so the current span is the one of the record."""
+    """Add the current span, which is the record's own: a record is formatted by the code that logs it."""
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         fields["trace_id"] = f"{context.trace_id:032x}"

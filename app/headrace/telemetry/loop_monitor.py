@@ -16,7 +16,7 @@ from headrace.telemetry.rate_limit import OncePerMinute
 
 TICK_SECONDS = 0.05
 STALL_SECONDS = 0.1
-"""A tick that is later than this is a stall: heartbeats and requests begin to feel it."""
+"""A tick that is later than this is a stall: heartbeats and requests are delayed noticeably."""
 UNKNOWN = "unknown"
 
 logger = get_logger(__name__)
@@ -42,7 +42,7 @@ class LoopMonitor:
         self._stopped = threading.Event()
         self._loop_thread_id = 0
         self._due_at = 0.0
-        self._suspect: tuple[float, str] = (0.0, UNKNOWN)  # the tick that was due, and who was seen instead
+        self._suspect: tuple[float, str] = (0.0, UNKNOWN)  # the tick that was due, and who was on the loop instead
         self._warnings = OncePerMinute()
 
     def start(self) -> None:
@@ -54,7 +54,7 @@ class LoopMonitor:
         self._thread.start()
 
     def stop(self) -> None:
-        """End watching; the loop's silence means nothing any more. Call it on the loop."""
+        """Stop watching; the loop's silence means nothing from now on. Call it on the loop."""
         self._stopped.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -101,8 +101,8 @@ class LoopMonitor:
 
     def _report(self, handler: str, seconds: float) -> None:
         self._metrics.loop_blocked_seconds.labels(handler=handler).observe(seconds)
-        untold = self._warnings.held_back(handler)
-        if untold is None:
+        held_back = self._warnings.held_back(handler)
+        if held_back is None:
             return
         if handler == UNKNOWN:
             advice = "something outside the handlers blocked the event loop; a profiler shows what"
@@ -110,4 +110,4 @@ class LoopMonitor:
             advice = (
                 f"{handler} blocked the event loop: make it `def` (it then runs in a thread), or await the slow part"
             )
-        logger.warning(advice, handler=handler, blocked_seconds=round(seconds, 3), stalls_untold=untold)
+        logger.warning(advice, handler=handler, blocked_seconds=round(seconds, 3), stalls_not_logged=held_back)

@@ -150,7 +150,7 @@ class Metrics:
     db_pool_wait_seconds: Annotated[Histogram, Row("pool", "Time to get a connection", REQUEST_SECONDS)]
     db_errors_total: Annotated[Counter, Row("kind", "Failures of Postgres")]
     db_commit_unknown_total: Annotated[
-        Counter, Row("subscription resolved", "Connections lost in COMMIT, by what the claim told afterwards")
+        Counter, Row("subscription resolved", "Connections lost in COMMIT, by what the claim showed afterwards")
     ]
     dedupe_window_seconds: Annotated[Gauge, Row("subscription", "Time that the dedupe window spans")]
     dedupe_window_ids: Annotated[Gauge, Row("subscription", "Event ids in memory")]
@@ -167,7 +167,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None, *, version: str, role: str) -> None:
         """Register everything, and the metrics of the process and its garbage collector, in a registry of its own.
 
-        Series `..._created` are switched off for the whole process: they double the series and say little.
+        Series `..._created` are switched off for the whole process: they double the number of series for little use.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client gives it no types
         self.registry = CollectorRegistry() if registry is None else registry

@@ -1,4 +1,4 @@
-"""What a log line may not say: event data, secrets, and the messages of exceptions that may quote them."""
+"""Takes out of a log entry what it must not hold: event data, secrets, and messages that may quote them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
 
 
 PLATFORM_LOGGERS = frozenset({"headrace", "asyncio", "aiokafka", "asyncpg", "opentelemetry"})
-"""What these log may quote an event; what uvicorn and the team's own loggers log is the team's."""
+"""What these log may quote an event; exceptions that uvicorn and the team's own loggers log are the team's."""
 
 
 class Redaction:
@@ -57,20 +57,22 @@ class Redaction:
         if not self._shows_messages and logger == "asyncio":
             fields["event"] = fields["event"].partition("\n")[0]  # what follows is the repr of a task and its exception
         if error is not None:
-            fields.update(self._told(error, is_of_team=logger not in PLATFORM_LOGGERS))
+            fields.update(self._of_error(error, is_of_team=logger not in PLATFORM_LOGGERS))
         return {name: HIDDEN if name in HIDDEN_FIELDS else _plain(value) for name, value in fields.items()}
 
-    def _told(self, error: BaseException, *, is_of_team: bool) -> dict[str, str]:
-        told = {"error_type": type(error).__name__}
+    def _of_error(self, error: BaseException, *, is_of_team: bool) -> dict[str, str]:
+        fields = {"error_type": type(error).__name__}
         if isinstance(error, HeadraceError):
-            told["error"] = str(error)
+            fields["error"] = str(error)
             if not isinstance(error, HandlerError):
-                return told
+                return fields
         if is_of_team:
-            told |= failure_fields(error, self._detail, with_traceback=True)
+            fields |= failure_fields(error, self._detail, with_traceback=True)
         elif self._shows_messages:
-            told["exception"] = "".join(traceback.format_exception(error)).rstrip()
-        return {"exception": "\n".join(_frames_and_classes(error, set())), **told}
+            fields["exception"] = "".join(traceback.format_exception(error)).rstrip()
+        if "exception" not in fields:
+            fields["exception"] = "\n".join(_frames_and_classes(error, set()))
+        return fields
 
 
 def _frames_and_classes(error: BaseException, seen: set[int]) -> Iterator[str]:

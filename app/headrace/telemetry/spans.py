@@ -63,7 +63,7 @@ class SendSpan(WorkSpan):
     __slots__ = ()
 
     def published(self, partition: int, offset: int) -> None:
-        """Tell where a single event went."""
+        """Note the position of a single event."""
         self._set(key.PARTITION, str(partition))
         self._set(key.OFFSET, offset)
 
@@ -80,7 +80,7 @@ class IngestSpan(WorkSpan):
         self._created = 0
 
     def accepted(self, events: int) -> None:
-        """Tell how many events were accepted."""
+        """Note how many events were accepted."""
         self._set(key.ACCEPTED, events)
 
     def create(self, topic: str, envelope: Envelope) -> TraceContext:

@@ -54,7 +54,7 @@ class Tracing:
         metrics: Metrics | None = None,
         provider: TracerProvider | None = None,
     ) -> None:
-        """`system` is the log's `Log.system`. Raises: ConfigurationError (an `OTEL_...` variable makes no sense)."""
+        """`system` names the kind of log. Raises: ConfigurationError (an `OTEL_...` variable makes no sense)."""
         self._metrics = metrics
         found = Provider(provider, is_owned=False) if provider else find_provider(service, version, self._count_dropped)
         self._provider = found

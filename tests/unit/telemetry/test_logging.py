@@ -129,7 +129,7 @@ def test_aiokafka_s_chatter_and_the_access_log_need_debug() -> None:
     assert [entry["event"] for entry in lines(stream)] == ["reconnecting", "GET /health/live 200"]
 
 
-def test_a_users_mistake_comes_without_a_traceback_and_a_crash_with_one() -> None:
+def test_users_mistake_has_no_traceback_and_a_crash_has_one() -> None:
     stream = configured()
     logger = get_logger("headrace")
     for error in (ConfigurationError("HEADRACE_LOG is wrong."), RuntimeError("boom")):
@@ -157,7 +157,7 @@ def lines_of_json(stream: io.StringIO) -> int:
     return len(lines(stream))
 
 
-def test_the_console_format_works_without_a_terminal_and_without_colours() -> None:
+def test_console_format_works_without_terminal_and_colours() -> None:
     stream = configured(log_format="console")
     get_logger("headrace").info("ready", port=8000)
     assert "port=8000" in stream.getvalue()
@@ -218,7 +218,7 @@ def test_messages_of_routes_can_be_left_out(log_format: str) -> None:
     assert QUOTED not in stream.getvalue()
 
 
-def test_handlers_traceback_is_a_field_in_json_and_text_on_a_terminal() -> None:
+def test_traceback_is_a_field_in_json_and_text_on_a_terminal() -> None:
     fields = {"error": "k3 is sold out", "exception": "Traceback ...\nValueError: k3 is sold out"}
     stream = configured()
     get_logger("headrace.engine").warning("a handler raised", **fields)

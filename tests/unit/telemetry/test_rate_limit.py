@@ -12,7 +12,7 @@ class Clock:
         return self.now
 
 
-def test_first_entry_of_a_minute_is_written_and_tells_of_the_rest() -> None:
+def test_first_entry_of_a_minute_is_written_with_those_before() -> None:
     clock = Clock()
     limit = OncePerMinute(clock)
     assert [limit.held_back("a") for _ in range(3)] == [0, None, None]

@@ -157,7 +157,7 @@ def test_a_request_continues_the_trace_of_its_caller(spans: Spans) -> None:
     assert request.tracestate == "vendor=1"
 
 
-def test_a_request_inside_a_traced_application_is_a_part_of_its_span(spans: Spans) -> None:
+def test_request_in_a_traced_application_is_a_part_of_its_span(spans: Spans) -> None:
     outer = trace.NonRecordingSpan(parse(SAMPLED))  # type: ignore[arg-type]
     with trace.use_span(outer), spans.tracing.ingest("/events", {}):
         pass
@@ -166,7 +166,7 @@ def test_a_request_inside_a_traced_application_is_a_part_of_its_span(spans: Span
     assert trace_of(span) == TRACE
 
 
-def test_events_of_a_batched_request_get_a_span_each_that_the_send_links_to(spans: Spans) -> None:
+def test_send_links_to_a_span_for_each_event_of_a_batch(spans: Spans) -> None:
     with spans.tracing.ingest("/events", {}) as request:
         contexts = [request.create("wallets", envelope(f"e{n}", subject="ann", correlationid="c1")) for n in range(2)]
         links = [context.traceparent for context in contexts]
@@ -221,7 +221,7 @@ def test_a_single_send_tells_where_the_event_went(spans: Spans) -> None:
     }
 
 
-def test_an_exception_that_leaves_a_span_is_its_error_without_its_message(spans: Spans) -> None:
+def test_exception_marks_its_span_without_its_message(spans: Spans) -> None:
     with pytest.raises(ValueError, match="secret"), spans.tracing.send("wallets", 1):
         raise ValueError("secret data")
     span = spans.one("send wallets")
@@ -230,7 +230,7 @@ def test_an_exception_that_leaves_a_span_is_its_error_without_its_message(spans:
     assert "secret" not in span.to_json()
 
 
-def test_a_finished_batch_is_a_trace_of_its_own_with_a_link_to_each_event(spans: Spans) -> None:
+def test_batch_is_a_trace_of_its_own_with_a_link_to_each_event(spans: Spans) -> None:
     with trace.use_span(trace.NonRecordingSpan(parse(UNSAMPLED))):  # type: ignore[arg-type]
         spans.batch([link(offset=10), link(UNSAMPLED, 11), link(None, 12)], commit_ns=NOW + 1)
     span, commit = spans.one("process wallets"), spans.one("commit wallets")
@@ -286,7 +286,7 @@ def test_calls_of_handlers_are_parts_of_the_batch_failures_first(spans: Spans) -
     assert {trace_of(span) for span in recorded} == {trace_of(spans.one("process wallets"))}
 
 
-def test_a_call_deserves_a_span_where_its_event_is_sampled_or_it_failed_or_was_slow(spans: Spans) -> None:
+def test_sampled_failed_and_slow_calls_get_a_span(spans: Spans) -> None:
     assert spans.tracing.wants_call(SAMPLED, 0.001, False)
     assert spans.tracing.wants_call(None, 0.2, False)
     assert spans.tracing.wants_call(UNSAMPLED, 0.001, True)
@@ -358,7 +358,7 @@ def test_events_behind_another_do_not_flood_the_collector(spans: Spans) -> None:
     assert spans.all == ()
 
 
-def test_one_request_can_be_followed_to_the_events_that_it_caused(spans: Spans) -> None:
+def test_request_can_be_followed_to_the_events_it_caused(spans: Spans) -> None:
     """HTTP span -> event -> batch (link) -> emitted event -> the batch downstream (link)."""
     with spans.tracing.ingest("/events/wallet.debited", {}) as request, spans.tracing.send("wallets", 1):
         event = EventLink(request.traceparent, request.tracestate, "e1", 10, "applied")
@@ -393,7 +393,7 @@ def test_an_unsampled_request_still_hands_its_context_on() -> None:
     assert spans.all == ()
 
 
-def test_without_a_collector_nothing_is_traced_and_the_callers_context_passes_through(
+def test_without_a_collector_the_callers_context_passes_through(
     bare_environment: pytest.MonkeyPatch,
 ) -> None:
     tracing = Tracing()
@@ -428,7 +428,7 @@ def test_the_standard_switches_turn_tracing_off(bare_environment: pytest.MonkeyP
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "-1", "OTEL_"),
     ],
 )
-def test_a_variable_that_makes_no_sense_is_refused_in_one_sentence(
+def test_senseless_variable_is_refused_in_one_sentence(
     bare_environment: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     bare_environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
@@ -437,7 +437,7 @@ def test_a_variable_that_makes_no_sense_is_refused_in_one_sentence(
         Tracing()
 
 
-def test_five_percent_of_what_starts_here_is_kept_unless_the_operator_says_otherwise(
+def test_five_percent_of_requests_are_kept_unless_told_otherwise(
     bare_environment: pytest.MonkeyPatch,
 ) -> None:
     def kept(sampler: Sampler | None) -> int:
