@@ -195,8 +195,13 @@ class Settings(BaseSettings):
     management_host: str = Field("127.0.0.1", description="Address of the management port; 0.0.0.0 in a pod.")
     role: Role = Field("all", description="`all`, `ingest` (HTTP only) or `worker` (handlers only).")
     subscriptions: str = Field("*", description="Comma-separated subscriptions that this worker runs; `*` is all.")
-    log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="`auto`: readable on a terminal, else JSON."
+    log_format: Literal["auto", "json", "console", "none"] = Field(
+        "auto", description="`auto`: readable on a terminal, else JSON. `none`: logging is the application's to set up."
+    )
+    log_handler_errors: Literal["full", "message", "type"] = Field(
+        "full",
+        description="What is logged of an exception that your code raises: `full` with its traceback, its `message`, "
+        "or its `type` alone, since a text of yours may quote data.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe entry logged."

@@ -18,9 +18,10 @@ from headrace.handlers.subscription import Subscription
 from headrace.ledger.rows import read_unmarked
 from headrace.ledger.window import ConnectionFactory
 from headrace.log.ports import Log, NewRecord, TopicPartition
+from headrace.telemetry.facts import EmitFacts, EventLink
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
-from headrace.telemetry.tracing import EventLink, Tracing
+from headrace.telemetry.tracing import Tracing
 
 logger = get_logger(__name__)
 
@@ -182,15 +183,7 @@ class Relay:
                 if "ce_traceparent" not in headers:
                     continue
                 text = {name: value.decode() for name, value in headers.items() if name.startswith("ce_")}
-                cause = text["ce_causationid"]
-                source = EventLink(text["ce_traceparent"], text.get("ce_tracestate"), cause, -1, "applied")
-                self._tracing.emitted(
-                    pending.span,
-                    subscription=self._subscription,
-                    topic=record.topic,
-                    source=source,
-                    event_id=text["ce_id"],
-                    causation_id=cause,
-                    started_ns=started_ns,
-                    ended_ns=ended_ns,
-                )
+                cause_id, state = text["ce_causationid"], text.get("ce_tracestate")
+                source = EventLink(text["ce_traceparent"], state, cause_id, -1, "applied")
+                facts = EmitFacts(self._subscription, record.topic, source, text["ce_id"], started_ns, ended_ns)
+                self._tracing.emitted(pending.span, facts)

@@ -158,6 +158,7 @@ class BatchProcessor:
             careful=self.is_careful,
             timeout_seconds=self._engine.handler_seconds,
             observe=self.reporter.handled,
+            failed=self.reporter.failed,
             tracing=context.tracing,
             target_seconds=context.pace.target,
         )

@@ -19,6 +19,7 @@ from headrace.registry import Registry
 from headrace.settings import Settings
 from headrace.telemetry.health import Health
 from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.rate_limit import OncePerMinute
 from headrace.telemetry.tracing import Tracing
 
 
@@ -40,6 +41,8 @@ class EngineContext:
     installation: str = ""
     """Names the database to the other members of a consumer group."""
     pace: Pace = field(default=Pace())
+    log_limit: OncePerMinute = field(default_factory=OncePerMinute)
+    """Shared by every partition, so that the whole process logs one fault once a minute."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

@@ -7,7 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from headrace.cloudevents import decode_record, event_key
-from headrace.envelope import Envelope, identity
+from headrace.envelope import Envelope
 from headrace.errors import DecodeError, EventError, UnknownTypeError
 from headrace.event import EventType, event_type_of
 from headrace.handlers.subscription import Subscription
@@ -54,7 +54,7 @@ class BatchDecoder:
                     event = None
                     envelope, data = decode_record(record, extensions=extensions)
                 item.envelope = envelope
-                item.identity = known = identity(envelope.source, envelope.type, envelope.id)
+                item.identity = known = envelope.identity
                 item.mark = mark = record.offset << 32 | crc32(data)
                 first = seen.get(known)
                 if first is None:
@@ -71,6 +71,8 @@ class BatchDecoder:
                 if handler is None:
                     item.outcome = Outcome.UNHANDLED
                     continue
+                if envelope.dataschema is not None:
+                    event_type.check_version(envelope.dataschema)
                 item.event = event = event if event is not None else event_type.decode(data)
                 item.key = event_key(envelope, event_type, event)
                 fresh[known] = mark

@@ -1,4 +1,4 @@
-"""Counts, traces and logs what the engine does. Every outcome of promise 4 ("nothing silent") passes here."""
+"""Counts, traces and logs what the engine does: every outcome of every event passes here."""
 
 from __future__ import annotations
 
@@ -6,22 +6,33 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry.trace import Span
 
 from headrace.engine.claim import Claim
-from headrace.engine.commit import BATCH, Effects
+from headrace.engine.effects import Effects
 from headrace.engine.context import EngineContext
-from headrace.engine.trace import Call, Times, trace_batch
+from headrace.engine.trace import batch_facts, trace_batch
+from headrace.errors import DataRefusedError, HeadraceError
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.item import DEAD, PARKED, SKIPPED, Item, Outcome
+from headrace.ledger.rows import Kind
 from headrace.log.partitioner import partition_for
+from headrace.log.ports import NewRecord
+from headrace.telemetry.facts import HandlerCall
+from headrace.telemetry.failures import failure_fields
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
 
 VERIFIED_KEYS = 100_000
+
+UNREADABLE = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE})
+"""What is wrong with these events may quote their data: the dead letter has it, the log does not."""
+
+ShrinkReason = Literal["data", "timeout", "memory"]
+AbandonReason = Literal["handler", "batch"]
 
 
 class Reporter:
@@ -32,7 +43,6 @@ class Reporter:
         context: EngineContext,
         subscription: Subscription,
         partition: int,
-        partitions: int,
         touch: Callable[[], None],
     ) -> None:
         self._context = context
@@ -40,24 +50,41 @@ class Reporter:
         self._subscription = subscription
         self._name = subscription.name
         self._partition = partition
-        self._partitions = partitions
+        self.partition_count = 1
+        """Partitions of the topic, once they are known: where a key belongs depends on it."""
         self._touch = touch
         self._verified: set[str] = set()
         self._children: dict[tuple[str, ...], Any] = {}
+        self._detail = context.settings.log_handler_errors
         self._logger = logger.bind(subscription=self._name, partition=partition)
 
     def handled(self, handler: Handler, seconds: float) -> None:
-        """One call of a handler took so long (a sample of the calls)."""
+        """A handler was called: observe how long the call took. Called for a sample of the calls."""
         kind = "async" if handler.is_async else "sync"
         self._child("handler_duration_seconds", subscription=self._name, handler=handler.name, kind=kind).observe(
             seconds
         )
 
-    def rerun(self, cause: str, error: BaseException) -> None:
-        """A batch is rolled back and runs again."""
+    def rerun(self, cause: str, error: BaseException, item: Item | None = None) -> None:
+        """A batch is rolled back and runs again; `item` is the one whose handler raised, if that is known."""
         self._child("batch_reruns_total", subscription=self._name, cause=cause).inc()
         if cause == "infrastructure":
             self.waiting(error)
+        elif isinstance(error, DataRefusedError):
+            what = "Postgres refused the data of a batch, which runs again in smaller parts"
+            self._warn_once_a_minute(what, type(_cause(error)).__name__, **self._of_error(_cause(error)))
+        elif cause == "handler":
+            is_new = self._is_new(item, _cause(error))
+            fields = self._of_error(_cause(error), with_traceback=is_new)
+            self._logger.warning("a handler raised, its batch runs again event by event", **_of_item(item), **fields)
+
+    def failed(self, item: Item, error: BaseException) -> None:
+        """A handler raised in a careful run; its traceback is logged unless one like it was logged within a minute.
+
+        Called in the handler's thread, while the error still has its frames. `committed` logs the outcome.
+        """
+        if self._detail == "full" and self._is_new(item, error):
+            self._logger.warning("a handler raised", **_of_item(item), **self._of_error(error, with_traceback=True))
 
     def waiting(self, error: BaseException) -> None:
         """Postgres is away; the batch waits."""
@@ -65,16 +92,16 @@ class Reporter:
         self._logger.warning("waiting for the database", error=str(error))
 
     def resolved(self, committed: bool) -> None:
-        """A connection was lost and the claim told what became of the batch."""
+        """A connection was lost in COMMIT, and the claim has shown whether the batch was committed."""
         outcome = "committed" if committed else "rolled_back"
         self._child("db_commit_unknown_total", subscription=self._name, resolved=outcome).inc()
 
     def strays(self, effects: Effects) -> set[str]:
         """Return, and count, the keys that murmur2 would have put on another partition."""
-        if effects.kind != BATCH:
+        if effects.kind is not Kind.BATCH:
             return set()
         fresh = {item.key for item in effects.items if item.key is not None} - self._verified
-        strays = {key for key in fresh if partition_for(key.encode(), self._partitions) != self._partition}
+        strays = {key for key in fresh if partition_for(key.encode(), self.partition_count) != self._partition}
         if len(self._verified) > VERIFIED_KEYS:
             self._verified.clear()
         self._verified |= fresh - strays
@@ -84,30 +111,74 @@ class Reporter:
         return strays
 
     def committed(
-        self, claim: Claim, effects: Effects, calls: Sequence[Call], started_ns: int, commit_ns: int
+        self, claim: Claim, effects: Effects, calls: Sequence[HandlerCall], started_ns: int, commit_ns: int
     ) -> Span | None:
-        """A batch is committed. Returns its span, where it is kept."""
+        """A batch is committed. Returns its span, if it is kept."""
         self._touch()
         if not effects.items:
             return None
         ended_ns = time.time_ns()
-        name, topic = self._name, claim.source.topic
+        name, topic = self._name, claim.partition.topic
         self._child("batch_events", subscription=name).observe(len(effects.items))
         self._child("batch_duration_seconds", subscription=name, outcome="committed").observe(
             (ended_ns - started_ns) / 1e9
         )
         self._child("batch_commit_duration_seconds", subscription=name).observe((ended_ns - commit_ns) / 1e9)
         self._count_outcomes(topic, effects)
+        self._report_conflicts(topic, effects)
         self._observe_ages(effects, ended_ns // 1_000_000)
         for _, record in effects.emits:
             self._child("emits_committed_total", subscription=name, topic=record.topic).inc()
         self._log_failures(effects)
         if not self._context.tracing.enabled:
             return None
-        return trace_batch(self._context.tracing, claim, effects, calls, Times(started_ns, commit_ns, ended_ns))
+        facts = batch_facts(claim, effects.items, started_ns, ended_ns)._replace(commit_ns=commit_ns, calls=calls)
+        return trace_batch(self._context.tracing, facts, effects)
+
+    def _report_conflicts(self, topic: str, effects: Effects) -> None:
+        if effects.total({Outcome.CONFLICTING_ID}):
+            for item in effects.items:
+                if item.outcome is Outcome.CONFLICTING_ID:
+                    self.conflict(topic, item.mark >> 32, item.record.offset, item.envelope.id)
+
+    def conflict(self, topic: str, first_offset: int, second_offset: int, event_id: str) -> None:
+        """An event has the identity of an earlier one of its partition and another payload."""
+        self._child("events_conflict_total", subscription=self._name, topic=topic).inc()
+        self._warn_once_a_minute(
+            "two events have the same source and id but different data; the second is skipped",
+            topic,
+            topic=topic,
+            first_offset=first_offset,
+            second_offset=second_offset,
+            event_id=event_id,
+        )
+
+    def shrunk(self, reason: ShrinkReason, limit: int) -> None:
+        """The next batches take at most `limit` events."""
+        self._child("batch_shrunk_total", subscription=self._name, reason=reason).inc()
+        self._warn_once_a_minute("batches are made smaller", reason, reason=reason, events=limit)
+
+    def abandoned(self, reason: AbandonReason, handler: str | None, seconds: float) -> None:
+        """A worker was given up on, since its handler or its batch had not returned after that many seconds."""
+        self._child("worker_abandoned_total", subscription=self._name, reason=reason).inc()
+        self._logger.error(
+            "a worker was given up on and replaced", reason=reason, handler=handler, seconds=round(seconds, 1)
+        )
+
+    def emit_refused(self, record: NewRecord, error: BaseException) -> None:
+        """The log will never take an emitted event."""
+        self._child("emits_refused_total", subscription=self._name, topic=record.topic).inc()
+        self._warn_once_a_minute(
+            "the log refused an emitted event",
+            record.topic,
+            topic=record.topic,
+            event_id=dict(record.headers).get("ce_id", b"").decode(errors="replace"),
+            error_type=type(error).__name__,
+            error=str(error) if isinstance(error, HeadraceError) else None,
+        )
 
     def _count_outcomes(self, topic: str, effects: Effects) -> None:
-        name, is_retry = self._name, effects.kind != BATCH
+        name, is_retry = self._name, effects.kind is not Kind.BATCH
         for (outcome, event_type), count in effects.tally.items():
             if outcome is Outcome.APPLIED:
                 self._child("events_applied_total", subscription=name, topic=topic, type=event_type).inc(count)
@@ -126,36 +197,36 @@ class Reporter:
                 self._child("events_parked_total", subscription=name, topic=topic, reason=reason).inc(count)
 
     def _observe_ages(self, effects: Effects, now_ms: int) -> None:
-        if effects.kind != BATCH:
+        if effects.kind is not Kind.BATCH:
             return
         timestamps = [item.record.timestamp for item in effects.items if item.outcome is Outcome.APPLIED]
         if timestamps:
             observe_ages(self._child("event_age_seconds", subscription=self._name), now_ms, timestamps)
 
     def _log_failures(self, effects: Effects) -> None:
-        """One line per batch, reason and handler: the first failure, and how many there were."""
-        failures: dict[tuple[Outcome, str], list[Item]] = {}
+        """Write one entry per outcome, handler and class of error: the first failure, and how many there were."""
+        if not effects.total(PARKED | DEAD):
+            return
+        failures: dict[tuple[Outcome, str, type[BaseException]], list[Item]] = {}
         for item in effects.items:
             if item.error is not None:
-                failures.setdefault((item.outcome, item.handler.name if item.handler else "-"), []).append(item)
-        for (outcome, handler), items in failures.items():
-            if outcome in (Outcome.HANDLER_ERROR, Outcome.GAVE_UP):
-                for item in items:
-                    assert item.error is not None
-                    error = self._metrics.error_label(handler, item.error.__cause__ or item.error)
-                    self._child("handler_errors_total", subscription=self._name, handler=handler, error=error).inc()
-            if outcome is Outcome.PROCESS_KILLED:
-                self._child("handler_killed_process_total", subscription=self._name, handler=handler).inc(len(items))
+                failures.setdefault((item.outcome, _handler(item), type(_cause(item.error))), []).append(item)
+        for (outcome, handler, _), items in failures.items():
             first = items[0]
+            assert first.error is not None
+            error, count = _cause(first.error), len(items)
+            if outcome in (Outcome.HANDLER_ERROR, Outcome.GAVE_UP):
+                label = self._metrics.error_label(handler, error)
+                self._child("handler_errors_total", subscription=self._name, handler=handler, error=label).inc(count)
+            if outcome is Outcome.PROCESS_KILLED:
+                self._child("handler_killed_process_total", subscription=self._name, handler=handler).inc(count)
+            is_of_team = outcome not in UNREADABLE
             self._logger.warning(
                 "dead letter" if outcome in DEAD else "event parked",
-                events=len(items),
+                events=count,
                 reason=outcome.value,
-                handler=handler,
-                topic=first.record.topic,
-                offset=first.record.offset,
-                event_id=first.envelope.id if first.is_named else None,
-                error_type=type(first.error.__cause__ or first.error).__name__ if first.error else None,
+                **_of_item(first),
+                **(self._of_error(error) if is_of_team else {"error_type": type(error).__name__}),
             )
 
     def fenced(self, error: BaseException) -> None:
@@ -163,12 +234,44 @@ class Reporter:
         self._child("claim_fenced_total", subscription=self._name).inc()
         self._logger.warning("claim lost", error=str(error))
 
+    def _is_new(self, item: Item | None, error: BaseException) -> bool:
+        key = (self._name, _handler(item), type(error))
+        return self._context.log_limit.held_back(key) is not None
+
+    def _of_error(self, error: BaseException, *, with_traceback: bool = False) -> dict[str, str]:
+        return failure_fields(error, self._detail, with_traceback=with_traceback)
+
+    def _warn_once_a_minute(self, what: str, about: str, **fields: Any) -> None:
+        held_back = self._context.log_limit.held_back((self._name, what, about))
+        if held_back is not None:
+            self._logger.warning(what, **fields, held_back=held_back)
+
     def _child(self, metric: str, **labels: str) -> Any:
         key = (metric, *labels.values())
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = getattr(self._metrics, metric).labels(**labels)
         return child
+
+
+def _of_item(item: Item | None) -> dict[str, Any]:
+    if item is None:
+        return {}
+    event_id = item.envelope.id if item.is_named else None
+    return {
+        "handler": _handler(item),
+        "topic": item.record.topic,
+        "offset": item.record.offset,
+        "event_id": event_id,
+    }
+
+
+def _handler(item: Item | None) -> str:
+    return item.handler.name if item is not None and item.handler is not None else "-"
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.__cause__ or error
 
 
 def observe_ages(histogram: Any, now_ms: int, timestamps: list[int]) -> None:

@@ -24,22 +24,32 @@ from typing import Any
 
 from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
-from headrace.engine.trace import Call
+from headrace.engine.trace import link_of
 from headrace.errors import HandlerError
 from headrace.handlers.inject import Transaction
 from headrace.handlers.signature import Dependency
 from headrace.handlers.subscription import Handler
 from headrace.item import Item, Outcome
 from headrace.state.cache import Entry, StateCache
+from headrace.telemetry.facts import HandlerCall
+from headrace.telemetry.failures import text_of
 from headrace.telemetry.tracing import Tracing
 
 
 class HandlerFailedError(Exception):
     """A handler raised in the quick run: undo everything and run again with care."""
 
+    def __init__(self, item: Item | None = None) -> None:
+        super().__init__()
+        self.item = item
+        """The item whose handler raised; None if that is not known."""
+
 
 Observe = Callable[[Handler, float], None]
 """(handler, seconds of one call): called for a sample of the calls."""
+
+Failed = Callable[[Item, BaseException], None]
+"""(item, what its handler raised, with the traceback): called for each failure of a careful run, in its thread."""
 
 SAMPLE = 16
 """Every 16th call is timed: two clock readings cost as much as a small handler."""
@@ -58,6 +68,7 @@ class Run:
         careful: bool,
         timeout_seconds: float,
         observe: Observe,
+        failed: Failed,
         tracing: Tracing,
         target_seconds: float = math.inf,
     ) -> None:
@@ -78,8 +89,9 @@ class Run:
         self.written: dict[tuple[str, str], bytes] = {}
         """JSON by (state, key), of a careful run: nothing that happens later can spoil what could be written."""
         self._observe = observe
+        self._report_failed = failed
         self._tracing = tracing
-        self.calls: list[Call] = []
+        self.calls: list[HandlerCall] = []
         """Handler calls that deserve a span."""
 
     async def execute(self, executor: Executor, connection: Connection | None) -> None:
@@ -228,13 +240,15 @@ class Run:
         self._observe(handler, seconds)
         if self._tracing.wants_call(item.envelope.traceparent, seconds, error_type is not None):
             ended_ns = time.time_ns()
-            self.calls.append(Call(item, ended_ns - round(seconds * 1e9), ended_ns, error_type))
+            started_ns = ended_ns - round(seconds * 1e9)
+            self.calls.append(HandlerCall(handler.name, link_of(item), started_ns, ended_ns, error_type))
 
     def _fail(
         self, item: Item, handler: Handler, error: BaseException, saved: list[Any] | None, started: float
     ) -> None:
         if not self._careful:
-            raise HandlerFailedError from error
+            raise HandlerFailedError(item) from error
+        self._report_failed(item, error)
         key = item.key
         assert key is not None
         for name, value in zip(handler.state_names, saved or (), strict=saved is not None):
@@ -242,10 +256,10 @@ class Run:
         self.emitter.undo()
         self._failed.add(key)
         seconds = time.perf_counter() - started if started else 0.0
-        self._called(item, handler, seconds, type(error).__name__)
         wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {text_of(error)}", handler.name)
         wrapped.__cause__ = error
         item.failed(Outcome.HANDLER_ERROR, wrapped)
+        self._called(item, handler, seconds, type(error).__name__)
 
     def _refuse_unreadable(self, items: Sequence[Item]) -> list[Item]:
         """Fail the events whose state does not fit its class; return the others."""
@@ -278,14 +292,6 @@ def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]
             for name in handler.state_names:
                 keys[name].add(key)
     return keys
-
-
-def text_of(error: BaseException) -> str:
-    """Return the error's text; an error of a team's own may fail to give one."""
-    try:
-        return str(error)
-    except Exception:
-        return "(its text cannot be shown)"
 
 
 SWALLOWED = "a dependency swallowed the handler's error; let it through, or do not catch around its yield."

@@ -1,104 +1,66 @@
-"""Tells a committed batch to the tracer: its span with a link per event, its handler calls, and each event's fate."""
+"""Hands batches to the tracer, each as one value of plain numbers with a link per event."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 from opentelemetry.trace import Span
 
 from headrace.engine.claim import Claim
-from headrace.engine.commit import BATCH, Effects
+from headrace.engine.effects import Effects
 from headrace.errors import FencedError
 from headrace.item import APPLIED, DEAD, PARKED, SKIPPED, Item
-from headrace.telemetry.tracing import EventLink, HandlerCall, Tracing
+from headrace.ledger.rows import Kind
+from headrace.telemetry.facts import BatchFacts, EventFacts, EventLink
+from headrace.telemetry.tracing import Tracing
 
 
-class Call(NamedTuple):
-    """One handler call that deserves a span. Times are nanoseconds since the epoch."""
-
-    item: Item
-    started_ns: int
-    ended_ns: int
-    error_type: str | None
-
-
-class Times(NamedTuple):
-    """When a batch began, began to commit, and was committed. Nanoseconds since the epoch."""
-
-    started_ns: int
-    commit_ns: int
-    ended_ns: int
-
-
-def trace_batch(tracing: Tracing, claim: Claim, effects: Effects, calls: Sequence[Call], times: Times) -> Span | None:
-    """Record the batch and return its span, where it is kept."""
-    subscription, source = claim.group.partition(".")[2], claim.source
+def trace_batch(tracing: Tracing, facts: BatchFacts, effects: Effects) -> Span | None:
+    """Record a committed batch and what happened to single events; return the batch's span if it is kept."""
     parked = effects.total(PARKED)
     span = tracing.batch(
-        subscription=subscription,
-        topic=source.topic,
-        partition=source.partition,
-        epoch=claim.epoch,
-        started_ns=times.started_ns,
-        ended_ns=times.ended_ns,
-        first_offset=effects.items[0].record.offset,
-        last_offset=effects.items[-1].record.offset,
-        links=[link_of(item) for item in effects.items if item.envelope.traceparent is not None],
-        applied=effects.total(APPLIED),
-        skipped=effects.total(SKIPPED),
-        parked=parked,
-        error_type="parked" if parked else None,
-        commit=(times.commit_ns, times.ended_ns),
-        rows=sum(len(rows) for rows in effects.states.values()),
-        calls=[HandlerCall(_handler(c.item), link_of(c.item), c.started_ns, c.ended_ns, c.error_type) for c in calls],
+        facts._replace(
+            applied=effects.total(APPLIED),
+            skipped=effects.total(SKIPPED),
+            parked=parked,
+            rows=sum(len(rows) for rows in effects.states.values()),
+            error_type="parked" if parked else None,
+        )
     )
-    _trace_fates(tracing, claim, effects, times.ended_ns)
+    for event in _events(facts.subscription, effects, facts.ended_ns):
+        tracing.event(event)
     return span
 
 
 def trace_fenced(tracing: Tracing, claim: Claim, items: Sequence[Item], started_ns: int, ended_ns: int) -> None:
-    """Record a batch that another owner's claim refused."""
-    tracing.batch(
-        subscription=claim.group.partition(".")[2],
-        topic=claim.source.topic,
-        partition=claim.source.partition,
-        epoch=claim.epoch,
-        started_ns=started_ns,
-        ended_ns=ended_ns,
-        first_offset=items[0].record.offset if items else claim.next_offset,
-        last_offset=items[-1].record.offset if items else claim.next_offset,
-        links=[link_of(item) for item in items if item.envelope.traceparent is not None],
-        applied=0,
-        skipped=0,
-        parked=0,
-        error_type=FencedError.__name__,
-    )
+    """Record a batch that was refused, because another owner holds the claim."""
+    tracing.batch(batch_facts(claim, items, started_ns, ended_ns)._replace(error_type=FencedError.__name__))
+
+
+def batch_facts(claim: Claim, items: Sequence[Item], started_ns: int, ended_ns: int) -> BatchFacts:
+    """Return whose batch it was, what it took and when. Times are nanoseconds since the epoch."""
+    offsets = [item.record.offset for item in items] or [claim.next_offset]
+    links = [link_of(item) for item in items if item.envelope.traceparent is not None]
+    name, source = claim.group.partition(".")[2], claim.partition
+    ends = offsets[0], offsets[-1]
+    return BatchFacts(name, source.topic, source.partition, claim.epoch, *ends, started_ns, ended_ns, links)
 
 
 def link_of(item: Item) -> EventLink:
-    """Return the item as a span tells of it."""
+    """Return how a span points to the item's event."""
     envelope = item.envelope
     return EventLink(envelope.traceparent, envelope.tracestate, envelope.id, item.record.offset, item.outcome.value)
 
 
-def _trace_fates(tracing: Tracing, claim: Claim, effects: Effects, at_ns: int) -> None:
-    name = claim.group.partition(".")[2]
+def _events(subscription: str, effects: Effects, at_ns: int) -> Iterator[EventFacts]:
     for item in effects.parked:
-        error = type(item.error.__cause__ or item.error).__name__ if item.error is not None else None
-        tracing.parked(name, item.record.topic, link_of(item), at_ns=at_ns, error_type=error)
-    for item, attempts in effects.dead:
-        tracing.dead_lettered(
-            name, item.record.topic, link_of(item), at_ns=at_ns, attempt=attempts, error_type=item.outcome.value
-        )
-    if effects.kind != BATCH:
-        for item in effects.released:
-            if item.outcome not in DEAD:
-                waited = max(0.0, (at_ns / 1e6 - item.record.timestamp) / 1000)
-                tracing.released(
-                    name, item.record.topic, link_of(item), at_ns=at_ns, attempt=item.attempt, waited_seconds=waited
-                )
-
-
-def _handler(item: Item) -> str:
-    return item.handler.name if item.handler is not None else "-"
+        error_type = type(item.error.__cause__ or item.error).__name__ if item.error is not None else None
+        yield EventFacts("park", subscription, item.record.topic, link_of(item), at_ns, error_type)
+    for item, attempt in effects.dead:
+        reason = item.outcome.value
+        yield EventFacts("dead_letter", subscription, item.record.topic, link_of(item), at_ns, reason, attempt)
+    for item in effects.released if effects.kind is not Kind.BATCH else ():
+        if item.outcome not in DEAD:
+            waited = max(0.0, (at_ns / 1e6 - item.record.timestamp) / 1000)
+            topic = item.record.topic
+            yield EventFacts("release", subscription, topic, link_of(item), at_ns, None, item.attempt, waited)

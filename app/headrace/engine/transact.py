@@ -51,7 +51,7 @@ async def transact(processor: BatchProcessor, batch: Batch, attempt: Attempt | N
         except HandlerFailedError as error:
             processor.undo(batch)
             processor.is_careful = True
-            processor.reporter.rerun("handler", error)
+            processor.reporter.rerun("handler", error, error.item)
             continue
         except ConflictError as error:
             processor.undo(batch)

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.cloudevents import Mode, ParsedEvent
-from headrace.envelope import Envelope
 from headrace.errors import DecodeError
 from headrace.ingest.body import read_body, too_large
 from headrace.ingest.door import Door
@@ -93,18 +92,7 @@ def _trace(span: IngestSpan, mode: Mode) -> Trace:
     own = (span.traceparent, span.tracestate)
     if mode != "batched" or span.traceparent is None:
         return lambda topic, envelope: own
-
-    def create(topic: str, envelope: Envelope) -> tuple[str | None, str | None]:
-        return span.create(
-            topic,
-            event_id=envelope.id,
-            source=envelope.source,
-            type=envelope.type,
-            subject=envelope.subject,
-            correlationid=envelope.correlationid,
-        )
-
-    return create
+    return span.create
 
 
 def _malformed(detail: str) -> Problem:

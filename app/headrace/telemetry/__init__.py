@@ -3,32 +3,33 @@
 ```
 metrics.py        Metrics: every `headrace_...` metric, declared once
 tracing.py        Tracing: every span of the platform
+  facts.py          what the engine tells the tracer, as plain values
   attributes.py     the only file with OpenTelemetry attribute names
-  spans.py          spans around work in progress; links.py: EventLink, how a span points to events
+  spans.py          spans around work in progress; links.py: how a span points to events
   trace_context.py  reads and writes the strings `traceparent` and `tracestate`
   sampling.py       which spans are kept
-  providers.py      whose provider makes them; exporting.py: the bounded way to the collector
+  providers.py      whose provider makes them; exporting.py: the bounded queue to the collector
 logging.py        configure_logging, get_logger: JSON lines, or readable ones on a terminal
-  redaction.py      what a log line may not say
+  redaction.py      what a log entry leaves out; failures.py: what it says of a team's exceptions
+  rate_limit.py     OncePerMinute: one entry a minute of each kind
 health.py         Health: reasons against being ready or alive
   loop_monitor.py   LoopMonitor: names the handler that blocks the event loop
 management.py     ManagementServer: /metrics and /health on a port and a thread of their own
 routes.py         the same three paths for the application's port
 ```
 
-**Why a thread of its own.** A slow synchronous call inside an async handler blocks the event loop. Were probes served
-by the loop, liveness would fail, the pod would be killed, the batch redelivered, and the next owner would die too. So
-the management port answers while the loop is blocked, `loop_blocked_seconds` names the handler, and only a loop that
-has not ticked for 60 s counts as beyond repair. Liveness never looks at Kafka, Postgres or lag: an outage there would
-restart every pod at once.
+**Why the management port has a thread of its own.** A slow synchronous call inside an async handler blocks the event
+loop. If the loop served the probes, liveness would fail, the pod would be killed, the batch redelivered, and the next
+owner killed as well. Liveness never looks at Kafka, Postgres or lag: an outage there would restart every pod at once.
 
-**What a sampled batch is.** One transaction applies events of many traces, so a batch is a trace of its own (`process
+**What a batch's span is.** One transaction applies events of many traces, so a batch is a trace of its own (`process
 <topic>`) that links to each event's trace; emitted events carry the context of their source event. That is how one
-request is followed: HTTP span -> link -> batch -> link -> the next batch. Whether a batch is kept is known only at its
-end: its span is made then, with the true start time, and it is kept where one of its events is sampled, where something
-failed, was parked or fenced, or else one time in a thousand. Rejected: a span per event (at 100,000 events/s it costs
-more than the work), and a span opened at the start (the decision would come too early).
+request is followed: HTTP span -> link -> batch -> link -> the next batch. The span is made when the batch has ended,
+with the true start time, and is kept if one of its events is sampled or something failed, and otherwise one time in a
+thousand. Rejected: a span per event (at 100,000 events/s it costs more than the work), and a span that is opened at the
+start (the sampler would decide too early).
 
-**What never appears.** Event data and secrets are in neither spans, logs nor metrics. Ids are in spans and logs, never
-in a metric's label. A collector that is away or slow costs spans, never time: the queue is bounded, drops are counted.
+**What is left out.** Event data and secrets are in neither spans, logs nor metrics, except for what a team's own
+exceptions say (HEADRACE_LOG_HANDLER_ERRORS). Ids are in spans and logs, never in a metric's label. A collector that is
+away or slow costs spans, never time: the queue is bounded, and dropped spans are counted.
 """

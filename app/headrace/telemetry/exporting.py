@@ -1,4 +1,4 @@
-"""The way of spans to the collector: a bounded queue and a thread, so that a dead collector costs spans, never time."""
+"""Sends spans to the collector through a bounded queue and a thread: a dead collector costs spans, never time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import Sampler
 
 Dropped = Callable[[str, int], None]
-"""Told of spans that were lost: the reason (`queue_full`, `export_failed`) and how many."""
+"""Called when spans are lost, with the reason (`queue_full`, `export_failed`) and how many."""
 
 DEFAULT_QUEUE_SPANS = 2_048
 
@@ -47,7 +47,7 @@ class BoundedProcessor(SpanProcessor):
         """Nothing to do."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue the span, or drop it where the queue is full. Never waits."""
+        """Queue the span, or drop it if the queue is full. Never waits."""
         if span.context is None or not span.context.trace_flags.sampled:
             return
         with self._lock:
@@ -97,4 +97,4 @@ def _queue_limit() -> int:
     try:
         return max(1, int(os.environ.get(OTEL_BSP_MAX_QUEUE_SIZE, DEFAULT_QUEUE_SPANS)))
     except ValueError:
-        return DEFAULT_QUEUE_SPANS  # as the SDK does with a number it cannot read
+        return DEFAULT_QUEUE_SPANS  # as the SDK does if it cannot read the number

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 LOOP_SILENT_SECONDS = 60.0
-"""A loop without a tick for so long is beyond repair; a blocked one usually comes back, and is named instead."""
+"""A loop that has not ticked for longer is beyond repair; one that is blocked for less usually comes back."""
 
 STARTING = "starting"
 LOOP_SILENT = "loop_silent"
@@ -25,8 +25,8 @@ class Report(NamedTuple):
 class Health:
     """The reasons against being alive or ready. Reasons are stable words; details are sentences without secrets.
 
-    Liveness never depends on Kafka, Postgres or lag, readiness never on owning a partition: `kubernetes` probes act on
-    them, and an outage must not restart or unpublish every pod at once.
+    Liveness never depends on Kafka, Postgres or lag, and readiness never on owning a partition: Kubernetes acts on
+    the probes, and an outage must not restart or unpublish every pod at once.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,7 +44,7 @@ class Health:
             self._obstacles[reason] = detail
 
     def ready(self, reason: str) -> None:
-        """Clear one reason; nothing happens where it was not named."""
+        """Clear one reason; nothing happens if it was not named."""
         with self._lock:
             self._obstacles.pop(reason, None)
 
@@ -54,20 +54,20 @@ class Health:
             self._failures.setdefault(reason, detail)
 
     def loop_ticked(self) -> None:
-        """The event loop is running."""
+        """Note that the event loop is running."""
         self._ticked_at = self._clock()
 
     def loop_stopped(self) -> None:
-        """The event loop ends as asked; its silence means nothing any more."""
+        """Note that the event loop was asked to end: its silence means nothing from now on."""
         self._ticked_at = None
 
     def liveness(self) -> tuple[bool, list[str]]:
-        """Return whether the process can go on, and the reasons where it cannot."""
+        """Return whether the process can continue, and the reasons if it cannot."""
         reasons = list(self._failing())
         return not reasons, reasons
 
     def readiness(self) -> tuple[bool, list[str]]:
-        """Return whether the process can serve, and the reasons where it cannot."""
+        """Return whether the process can serve, and the reasons if it cannot."""
         reasons = list(self._hindering())
         return not reasons, reasons
 

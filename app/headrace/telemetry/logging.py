@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, or readable lines on a terminal. Event data and secrets are in neither.
+"""Logs: one JSON object a line, or readable lines on a terminal, without event data and secrets.
 
 Our loggers are structlog's in front of the standard library's, so that ours and those of uvicorn, aiokafka and asyncpg
 go through one handler and one formatter, and a team's own logging set-up, or pytest's, sees ordinary records.
@@ -41,13 +41,18 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     """Send every logger of the process to the stream (standard error), as HEADRACE_LOG_FORMAT and _LEVEL say.
 
     Replaces what writes to the terminal (ours of an earlier call, `logging.basicConfig`'s) and keeps other handlers.
-    uvicorn must be started with `log_config=None`, or it puts its own handlers back.
+    uvicorn must be started with `log_config=None`, or it puts its own handlers back. With HEADRACE_LOG_FORMAT=none
+    nothing is touched: entries are ordinary records of the application's logging, and their attribute `headrace_fields`
+    holds our fields.
     """
+    if settings.log_format == "none":
+        return
     handler = _StandardError() if stream is None else _Handler(stream)
     is_terminal = handler.stream.isatty()
     is_console = settings.log_format == "console" or (settings.log_format == "auto" and is_terminal)
     is_debug = settings.log_level == "DEBUG"
-    handler.setFormatter(_formatter(is_console, is_debug, has_colors=is_terminal))
+    redaction = Redaction(shows_messages=is_console or is_debug, detail=settings.log_handler_errors)
+    handler.setFormatter(_formatter(is_console, redaction, has_colors=is_terminal))
     root = logging.getLogger()
     root.handlers = [other for other in root.handlers if not _writes_to_terminal(other)] + [handler]
     root.setLevel(settings.log_level)
@@ -56,21 +61,21 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
         other.handlers, other.propagate, other.disabled = [], True, False
         other.setLevel(logging.NOTSET)
     if not is_debug:
-        logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it warns at every reconnect; we say what matters
+        logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it warns at every reconnect
         for name in ("aiokafka.cluster", "aiokafka.consumer.group_coordinator"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # errors that heal: a new topic, a loading coordinator
         logging.getLogger("asyncpg").setLevel(logging.ERROR)  # its pool warns at each attempt of an outage
         logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
-        logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # a collector that is away is a metric
+        logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # lost spans are counted in a metric
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, so that a second set-up finds and replaces it."""
+    """A class of our own, so that a second set-up finds the handler and replaces it."""
 
 
 class _StandardError(_Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr  # what it is now: it may have been replaced, and the old one closed
+        self.stream = sys.stderr  # looked up each time: it may have been replaced, and the old one closed
         super().emit(record)
 
 
@@ -80,7 +85,7 @@ def _writes_to_terminal(handler: logging.Handler) -> bool:
     return isinstance(handler, _Handler)
 
 
-def _formatter(is_console: bool, is_debug: bool, has_colors: bool) -> logging.Formatter:
+def _formatter(is_console: bool, redaction: Redaction, has_colors: bool) -> logging.Formatter:
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=has_colors, exception_formatter=structlog.dev.plain_traceback)
         if is_console
@@ -92,7 +97,7 @@ def _formatter(is_console: bool, is_debug: bool, has_colors: bool) -> logging.Fo
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _add_trace,
-            Redaction(shows_messages=is_console or is_debug),
+            redaction,
             renderer,
         ],
     )
@@ -115,7 +120,7 @@ def _from_record(_: Any, __: str, fields: EventDict) -> EventDict:
 
 
 def _add_trace(_: Any, __: str, fields: EventDict) -> EventDict:
-    """Records are formatted where they are logged, so the current span is the one of the record."""
+    """Add the current span, which is the record's own: a record is formatted by the code that logs it."""
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         fields["trace_id"] = f"{context.trace_id:032x}"

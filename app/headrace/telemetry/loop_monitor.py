@@ -12,11 +12,11 @@ from types import CodeType, FrameType
 from headrace.telemetry.health import Health
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.rate_limit import OncePerMinute
 
 TICK_SECONDS = 0.05
 STALL_SECONDS = 0.1
-"""A tick that is later than this is a stall: heartbeats and requests begin to feel it."""
-WARN_EVERY_SECONDS = 60.0
+"""A tick that is later than this is a stall: heartbeats and requests are delayed noticeably."""
 UNKNOWN = "unknown"
 
 logger = get_logger(__name__)
@@ -25,8 +25,9 @@ logger = get_logger(__name__)
 class LoopMonitor:
     """Ticks on the loop every 50 ms; a thread looks at the loop's stack when a tick is late.
 
-    `handlers` maps the code object of each handler's function to its name. A handler that holds the interpreter's lock
-    throughout (a C extension) cannot be caught in the act, and its stall is counted as `unknown`.
+    `handlers` maps the code object of each handler's function to its name. Only the loop's own thread is looked at: a
+    handler that waits in a thread of its own, of whichever pool, blocks nothing. A handler that holds the interpreter's
+    lock throughout (a C extension) cannot be caught in the act, and its stall is counted as `unknown`.
     """
 
     def __init__(
@@ -41,8 +42,8 @@ class LoopMonitor:
         self._stopped = threading.Event()
         self._loop_thread_id = 0
         self._due_at = 0.0
-        self._suspect: tuple[float, str] = (0.0, UNKNOWN)  # the tick that was due, and who was seen instead
-        self._warned: dict[str, tuple[float, int]] = {}  # handler -> when it was last named, stalls untold since
+        self._suspect: tuple[float, str] = (0.0, UNKNOWN)  # the tick that was due, and who was on the loop instead
+        self._warnings = OncePerMinute()
 
     def start(self) -> None:
         """Begin to watch. Call it on the loop."""
@@ -53,7 +54,7 @@ class LoopMonitor:
         self._thread.start()
 
     def stop(self) -> None:
-        """End watching; the loop's silence means nothing any more. Call it on the loop."""
+        """Stop watching; the loop's silence means nothing from now on. Call it on the loop."""
         self._stopped.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -100,16 +101,13 @@ class LoopMonitor:
 
     def _report(self, handler: str, seconds: float) -> None:
         self._metrics.loop_blocked_seconds.labels(handler=handler).observe(seconds)
-        now = time.monotonic()
-        warned_at, untold = self._warned.get(handler, (-WARN_EVERY_SECONDS, 0))
-        if now - warned_at < WARN_EVERY_SECONDS:
-            self._warned[handler] = (warned_at, untold + 1)
+        held_back = self._warnings.held_back(handler)
+        if held_back is None:
             return
-        self._warned[handler] = (now, 0)
         if handler == UNKNOWN:
             advice = "something outside the handlers blocked the event loop; a profiler shows what"
         else:
             advice = (
                 f"{handler} blocked the event loop: make it `def` (it then runs in a thread), or await the slow part"
             )
-        logger.warning(advice, handler=handler, blocked_seconds=round(seconds, 3), stalls_untold=untold)
+        logger.warning(advice, handler=handler, blocked_seconds=round(seconds, 3), stalls_not_logged=held_back)

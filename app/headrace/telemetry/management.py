@@ -14,7 +14,7 @@ from headrace.telemetry.metrics import Metrics
 
 JSON = "application/json"
 IDLE_SECONDS = 10.0
-"""A connection that says nothing for so long is closed; Prometheus and the kubelet ask at least as often."""
+"""A connection that is silent for longer is closed; Prometheus and the kubelet ask at least as often."""
 STOP_POLL_SECONDS = 0.1
 
 
@@ -30,7 +30,7 @@ class ManagementServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> int:
-        """Listen, and return the port (a free one where 0 was asked for). Raises: ConfigurationError."""
+        """Listen, and return the port (a free one if 0 was asked for). Raises: ConfigurationError."""
         health, metrics = self._health, self._metrics
 
         class Handler(_Handler):
@@ -59,7 +59,7 @@ class ManagementServer:
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Stop listening. Does not wait for connections; nothing happens where it was not started."""
+        """Stop listening. Does not wait for connections; nothing happens if it was not started."""
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -79,7 +79,7 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a client that went away."""
+        """Log nothing if a client went away."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -8,7 +8,7 @@ lose its last increments at each move. Callers keep the children of `.labels(...
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -16,16 +16,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
-B1 = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""A request, in seconds."""
-B2 = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-"""A piece of work, in seconds."""
-B3 = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
-"""An age, in seconds."""
-B4 = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
-"""A size, in events."""
-B_LOOP = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-"""A stall of the event loop, in seconds."""
+REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+WORK_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+AGE_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+BATCH_EVENTS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
+STALL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 MAX_ERROR_LABELS = 20
 OTHER = "other"
@@ -54,10 +49,14 @@ class Metrics:
 
     ingest_accepted_total: Annotated[Counter, Row("topic type", "Events answered 202, after the log has them")]
     ingest_rejected_total: Annotated[Counter, Row("reason", "Events refused")]
-    ingest_duration_seconds: Annotated[Histogram, Row("mode outcome", "A request, from its body to the answer", B1)]
-    ingest_batch_events: Annotated[Histogram, Row("mode", "Events per request", B4)]
+    ingest_duration_seconds: Annotated[
+        Histogram, Row("mode outcome", "A request, from its body to the answer", REQUEST_SECONDS)
+    ]
+    ingest_batch_events: Annotated[Histogram, Row("mode", "Events per request", BATCH_EVENTS)]
 
-    log_produce_duration_seconds: Annotated[Histogram, Row("topic outcome", "From send to acknowledgement", B1)]
+    log_produce_duration_seconds: Annotated[
+        Histogram, Row("topic outcome", "From send to acknowledgement", REQUEST_SECONDS)
+    ]
     log_produce_in_flight: Annotated[Gauge, Row("topic", "Records not yet acknowledged")]
     log_fetched_records_total: Annotated[Counter, Row("subscription topic", "Records read from the log")]
     log_fetched_bytes_total: Annotated[Counter, Row("subscription topic", "Bytes read from the log")]
@@ -70,32 +69,51 @@ class Metrics:
     events_stray_total: Annotated[
         Counter, Row("subscription topic", "Records on a partition that murmur2 of their key would not choose")
     ]
+    events_conflict_total: Annotated[
+        Counter, Row("subscription topic", "Events with the identity of an earlier one and another payload")
+    ]
     event_age_seconds: Annotated[
-        Histogram, Row("subscription", "From the log's taking an event in to the commit of its effect", B3)
+        Histogram, Row("subscription", "From the log's taking an event in to the commit of its effect", AGE_SECONDS)
     ]
 
-    batch_events: Annotated[Histogram, Row("subscription", "Events per committed batch", B4)]
-    batch_duration_seconds: Annotated[Histogram, Row("subscription outcome", "A batch, from decode to commit", B2)]
-    batch_commit_duration_seconds: Annotated[Histogram, Row("subscription", "The claim check and COMMIT alone", B2)]
+    batch_events: Annotated[Histogram, Row("subscription", "Events per committed batch", BATCH_EVENTS)]
+    batch_duration_seconds: Annotated[
+        Histogram, Row("subscription outcome", "A batch, from decode to commit", WORK_SECONDS)
+    ]
+    batch_commit_duration_seconds: Annotated[
+        Histogram, Row("subscription", "The claim check and COMMIT alone", WORK_SECONDS)
+    ]
     batch_reruns_total: Annotated[Counter, Row("subscription cause", "Batches run again")]
+    batch_shrunk_total: Annotated[
+        Counter, Row("subscription reason", "Batches made smaller, as the data, a timeout or the memory asked for it")
+    ]
+    worker_abandoned_total: Annotated[
+        Counter, Row("subscription reason", "Workers given up on, since a handler or a batch did not return")
+    ]
 
     lag_records: Annotated[Gauge, Row("subscription topic partition", "End of the log minus the next offset")]
+    lag_held_records: Annotated[
+        Gauge,
+        Row("subscription topic partition", "The part of the lag behind a producer's open transaction"),
+    ]
     oldest_pending_seconds: Annotated[
-        Gauge, Row("subscription topic partition", "Age of the oldest record without an outcome; 0 where none")
+        Gauge, Row("subscription topic partition", "Age of the oldest record without an outcome; 0 if none")
     ]
     next_offset: Annotated[Gauge, Row("subscription topic partition", "The claim's next offset")]
     claim_epoch: Annotated[Gauge, Row("subscription topic partition", "The claim's epoch")]
     claims_held: Annotated[Gauge, Row("subscription", "Partitions that this process owns")]
     claim_crash_suspects: Annotated[
-        Gauge, Row("subscription", "Owned partitions that go one event at a time, since owners died at one offset")
+        Gauge, Row("subscription", "Owned partitions that take one event at a time, since owners died at one offset")
     ]
-    claim_duration_seconds: Annotated[Histogram, Row("subscription", "From assignment to ready for a batch", B2)]
+    claim_duration_seconds: Annotated[
+        Histogram, Row("subscription", "From assignment to ready for a batch", WORK_SECONDS)
+    ]
     claim_fenced_total: Annotated[Counter, Row("subscription", "Batches refused, since another owner is at work")]
     rebalances_total: Annotated[Counter, Row("subscription cause", "Assignments that changed")]
     rebalance_standstill_seconds: Annotated[
-        Histogram, Row("subscription", "From revocation to the first commit after the next assignment", B2)
+        Histogram, Row("subscription", "From revocation to the first commit after the next assignment", WORK_SECONDS)
     ]
-    client_recreated_total: Annotated[Counter, Row("subscription reason", "Clients of the log made anew")]
+    client_recreated_total: Annotated[Counter, Row("subscription reason", "Clients of the log that were replaced")]
     subscription_paused: Annotated[Gauge, Row("subscription", "1 while paused")]
 
     lane_keys: Annotated[Gauge, Row("subscription topic", "Keys held back, of owned partitions")]
@@ -108,31 +126,40 @@ class Metrics:
     emits_committed_total: Annotated[Counter, Row("subscription topic", "Emitted events that are committed")]
     emits_published_total: Annotated[Counter, Row("subscription topic", "Emitted events that the log has")]
     emits_republished_total: Annotated[Counter, Row("subscription topic", "Emits published again by a new owner")]
+    emits_refused_total: Annotated[Counter, Row("subscription topic", "Emitted events that the log will never take")]
     emits_pending: Annotated[Gauge, Row("subscription", "Emits committed and not yet acknowledged by the log")]
     emits_oldest_pending_seconds: Annotated[Gauge, Row("subscription", "Age of the oldest such emit")]
 
-    handler_duration_seconds: Annotated[Histogram, Row("subscription handler kind", "One call of a handler", B2)]
+    handler_duration_seconds: Annotated[
+        Histogram, Row("subscription handler kind", "One call of a handler", WORK_SECONDS)
+    ]
     handler_errors_total: Annotated[Counter, Row("subscription handler error", "Calls that raised")]
+    handler_running_seconds: Annotated[Gauge, Row("subscription", "Age of the oldest running call; 0 if none runs")]
+    handler_threads_abandoned: Annotated[
+        Gauge, Row("subscription", "Threads that a worker left behind, since their handler has not returned")
+    ]
     handler_killed_process_total: Annotated[
-        Counter, Row("subscription handler", "Events found guilty of killing the process")
+        Counter, Row("subscription handler", "Events during whose handling the process died each time")
     ]
     loop_blocked_seconds: Annotated[
-        Histogram, Row("handler", "Stalls of the event loop over 0.1 s, by the handler that caused them", B_LOOP)
+        Histogram, Row("handler", "Stalls of the event loop over 0.1 s, by the handler that caused them", STALL_SECONDS)
     ]
 
     db_pool_connections: Annotated[Gauge, Row("pool state", "Connections to Postgres")]
     db_pool_size: Annotated[Gauge, Row("pool", "The most connections of the pool")]
-    db_pool_wait_seconds: Annotated[Histogram, Row("pool", "Time to get a connection", B1)]
+    db_pool_wait_seconds: Annotated[Histogram, Row("pool", "Time to get a connection", REQUEST_SECONDS)]
     db_errors_total: Annotated[Counter, Row("kind", "Failures of Postgres")]
     db_commit_unknown_total: Annotated[
-        Counter, Row("subscription resolved", "Connections lost in COMMIT, by what the claim told afterwards")
+        Counter, Row("subscription resolved", "Connections lost in COMMIT, by what the claim showed afterwards")
     ]
     dedupe_window_seconds: Annotated[Gauge, Row("subscription", "Time that the dedupe window spans")]
     dedupe_window_ids: Annotated[Gauge, Row("subscription", "Event ids in memory")]
     schema_version: Annotated[Gauge, Row("phase", "Version of the database's schema")]
     schema_version_expected: Annotated[Gauge, Row("phase", "Version of the schema that this code needs")]
 
-    drain_duration_seconds: Annotated[Histogram, Row("", "From the request to stop to the end of the drain", B2)]
+    drain_duration_seconds: Annotated[
+        Histogram, Row("", "From the request to stop to the end of the drain", WORK_SECONDS)
+    ]
     drains_total: Annotated[Counter, Row("outcome", "Drains")]
     trace_spans_dropped_total: Annotated[Counter, Row("reason", "Spans that did not reach the collector")]
     build_info: Annotated[Gauge, Row("version python role", "1; the labels say what runs")]
@@ -140,7 +167,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None, *, version: str, role: str) -> None:
         """Register everything, and the metrics of the process and its garbage collector, in a registry of its own.
 
-        Series `..._created` are switched off for the whole process: they double the series and say little.
+        Series `..._created` are switched off for the whole process: they double the number of series for little use.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client gives it no types
         self.registry = CollectorRegistry() if registry is None else registry
@@ -155,16 +182,7 @@ class Metrics:
             ProcessCollector(registry=self.registry)
             GCCollector(registry=self.registry)
         self.build_info.labels(version=version, python=platform.python_version(), role=role).set(1)
-        self._types: frozenset[str] = frozenset()
         self._errors: dict[str, set[str]] = {}
-
-    def declare_types(self, types: Iterable[str]) -> None:
-        """Name the event types that may stand in a label."""
-        self._types = frozenset(types)
-
-    def type_label(self, type: str | None) -> str:
-        """Return the type where it is declared, else `other`: senders could make any number of series."""
-        return type if type is not None and type in self._types else OTHER
 
     def error_label(self, handler: str, error: BaseException) -> str:
         """Return the class name of an error; `other` beyond the first 20 of a handler."""
@@ -178,11 +196,11 @@ class Metrics:
 
     def forget_partition(self, subscription: str, topic: str, partition: int) -> None:
         """Remove the gauges of a partition that left; its new owner shows them."""
-        for gauge in (self.lag_records, self.oldest_pending_seconds, self.next_offset, self.claim_epoch):
-            gauge.remove(subscription, topic, str(partition))
+        for name in PARTITION_GAUGES:
+            getattr(self, name).remove(subscription, topic, str(partition))
 
     def render(self, accept: str | None) -> tuple[bytes, str]:
-        """Return the exposition and its content type: OpenMetrics (with exemplars) where it is asked for, else text."""
+        """Return the exposition and its content type: OpenMetrics (with exemplars) if it is asked for, else text."""
         encode, content_type = choose_encoder(accept or "")
         return encode(self.registry), content_type
 
@@ -192,3 +210,6 @@ def catalogue() -> Iterator[Metric]:
     for name, hint in get_type_hints(Metrics, include_extras=True).items():
         kind, row = get_args(hint)
         yield Metric(name, kind, tuple(row.labels.split()), row.help, row.buckets)
+
+
+PARTITION_GAUGES = tuple(metric.name for metric in catalogue() if "partition" in metric.labels)

@@ -13,7 +13,7 @@ from headrace.errors import ConfigurationError
 from headrace.telemetry import attributes as key
 
 MARKS = (key.ERROR_TYPE, key.PARKED)
-"""A batch whose span says something under one of these is always kept."""
+"""A batch whose span has a value under one of these is always kept."""
 
 
 class Provider(NamedTuple):
@@ -26,7 +26,7 @@ class Provider(NamedTuple):
 def find_provider(service: str, version: str, dropped: Callable[[str, int], None]) -> Provider | None:
     """Return the provider that the application installed, else one made from the `OTEL_...` variables, else None.
 
-    Raises: ConfigurationError where a variable makes no sense.
+    Raises: ConfigurationError (a variable makes no sense).
     """
     if _variable("OTEL_SDK_DISABLED") == "true":
         return None

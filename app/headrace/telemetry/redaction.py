@@ -1,4 +1,4 @@
-"""What a log line may not say: event data, secrets, and the messages of exceptions that may quote them."""
+"""Takes out of a log entry what it must not hold: event data, secrets, and messages that may quote them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from uuid import UUID
 from structlog.typing import EventDict
 
 from headrace.errors import HandlerError, HeadraceError
+from headrace.telemetry.failures import Detail, failure_fields
 
 HIDDEN = "(hidden)"
 HIDDEN_FIELDS = frozenset(
@@ -32,35 +33,46 @@ HIDDEN_FIELDS = frozenset(
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
 
 
+PLATFORM_LOGGERS = frozenset({"headrace", "asyncio", "aiokafka", "asyncpg", "opentelemetry"})
+"""What these log may quote an event; exceptions that uvicorn and the team's own loggers log are the team's."""
+
+
 class Redaction:
     """A structlog processor, the last before the renderer.
 
-    An error of ours is one sentence and gets no traceback; what a handler or a library raised gets frames and class
-    names. Messages of foreign exceptions (a validation error quotes its input, Postgres the row) are shown on a
-    terminal and at DEBUG only: `shows_messages`.
+    An error of ours is one sentence and gets no traceback. Of another exception that the platform logs, JSON has frames
+    and class names, since its message may quote an event (a validation error its input, Postgres the row); a terminal
+    and DEBUG have the messages, too (`shows_messages`). What the team's code lets out of a route, or logs itself, is
+    written as HEADRACE_LOG_HANDLER_ERRORS says (`detail`), but never without its frames.
     """
 
-    def __init__(self, *, shows_messages: bool) -> None:
+    def __init__(self, *, shows_messages: bool, detail: Detail = "full") -> None:
         self._shows_messages = shows_messages
+        self._detail = detail
 
     def __call__(self, _: object, __: str, fields: EventDict) -> EventDict:
         """Return the fields as plain values that may be written."""
         error = _error_of(fields.pop("exc_info", None))
-        if not self._shows_messages and fields.get("logger") == "asyncio":
+        logger = str(fields.get("logger", "headrace")).partition(".")[0]
+        if not self._shows_messages and logger == "asyncio":
             fields["event"] = fields["event"].partition("\n")[0]  # what follows is the repr of a task and its exception
-        plain = {name: HIDDEN if name in HIDDEN_FIELDS else _plain(value) for name, value in fields.items()}
         if error is not None:
-            plain["error_type"] = type(error).__name__
-            if isinstance(error, HeadraceError):
-                plain["error"] = _plain(error)
-            if not isinstance(error, HeadraceError) or isinstance(error, HandlerError):
-                plain["exception"] = self._traceback(error)
-        return plain
+            fields.update(self._of_error(error, is_of_team=logger not in PLATFORM_LOGGERS))
+        return {name: HIDDEN if name in HIDDEN_FIELDS else _plain(value) for name, value in fields.items()}
 
-    def _traceback(self, error: BaseException) -> str:
-        if self._shows_messages:
-            return _without_passwords("".join(traceback.format_exception(error)).rstrip())
-        return "\n".join(_frames_and_classes(error, set()))
+    def _of_error(self, error: BaseException, *, is_of_team: bool) -> dict[str, str]:
+        fields = {"error_type": type(error).__name__}
+        if isinstance(error, HeadraceError):
+            fields["error"] = str(error)
+            if not isinstance(error, HandlerError):
+                return fields
+        if is_of_team:
+            fields |= failure_fields(error, self._detail, with_traceback=True)
+        elif self._shows_messages:
+            fields["exception"] = "".join(traceback.format_exception(error)).rstrip()
+        if "exception" not in fields:
+            fields["exception"] = "\n".join(_frames_and_classes(error, set()))
+        return fields
 
 
 def _frames_and_classes(error: BaseException, seen: set[int]) -> Iterator[str]:

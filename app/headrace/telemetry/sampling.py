@@ -30,8 +30,9 @@ class EventSampler(Sampler):
     """Keeps a trace that begins with a batch by what the batch links to and how it ended.
 
     `entry` decides for spans that have a parent and for those that begin at a request. The others are made when their
-    work is over, so that attributes tell the outcome: kept where one of the attributes named by `marks` says something,
-    where a linked event is sampled, and else one time in a thousand. Rare work (claim, drain, rebalance) is kept.
+    work is over, so that their attributes hold the outcome. They are kept if one of the attributes named by `marks` has
+    a value or a linked event is sampled, and otherwise one time in a thousand. Rare work (claim, drain, rebalance) is
+    always kept.
     """
 
     def __init__(self, entry: Sampler, marks: Sequence[str]) -> None:

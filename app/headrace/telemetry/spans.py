@@ -1,16 +1,21 @@
-"""Spans around work in progress, as context managers that do nothing where tracing is off."""
+"""Spans around work in progress, as context managers that do nothing if tracing is off."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Token
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from opentelemetry import context
 from opentelemetry.trace import Span, StatusCode, set_span_in_context
 
+from headrace.envelope import Envelope
 from headrace.telemetry import attributes as key
 from headrace.telemetry.trace_context import TraceContext
+
+Create = Callable[[str, Envelope], TraceContext]
+"""(topic, envelope) -> the context of a span for that event: `Tracing.create`."""
 
 MAX_CREATED = 128
 """Spans `create` of one request at most; its further events carry the request's own context."""
@@ -47,10 +52,6 @@ class WorkSpan:
             self._span.set_attribute(key.ERROR_TYPE, error_type)
             self._span.set_status(StatusCode.ERROR)
 
-    def epoch(self, epoch: int) -> None:
-        """Tell which epoch a claim got."""
-        self._set(key.EPOCH, epoch)
-
     def _set(self, name: str, value: str | float) -> None:
         if self._span is not None:
             self._span.set_attribute(name, value)
@@ -62,24 +63,9 @@ class SendSpan(WorkSpan):
     __slots__ = ()
 
     def published(self, partition: int, offset: int) -> None:
-        """Tell where a single event went."""
+        """Note the position of a single event."""
         self._set(key.PARTITION, str(partition))
         self._set(key.OFFSET, offset)
-
-
-class Create(Protocol):
-    """`Tracing.create`: record that one event of a batched request was made."""
-
-    def __call__(
-        self,
-        topic: str,
-        *,
-        event_id: str,
-        source: str,
-        type: str,
-        subject: str | None = None,
-        correlationid: str | None = None,
-    ) -> TraceContext: ...
 
 
 class IngestSpan(WorkSpan):
@@ -94,26 +80,15 @@ class IngestSpan(WorkSpan):
         self._created = 0
 
     def accepted(self, events: int) -> None:
-        """Tell how many events were accepted."""
+        """Note how many events were accepted."""
         self._set(key.ACCEPTED, events)
 
-    def create(
-        self,
-        topic: str,
-        *,
-        event_id: str,
-        source: str,
-        type: str,
-        subject: str | None = None,
-        correlationid: str | None = None,
-    ) -> TraceContext:
-        """Return the context that one event of a batch carries, where it brings none of its own.
+    def create(self, topic: str, envelope: Envelope) -> TraceContext:
+        """Return the context that one event of a batched request carries, if it brings none of its own.
 
-        A span `create <topic>` in a sampled request, for its first 128 events; else the context of the request.
+        The context of a span `create <topic>` in a sampled request, for its first 128 events; otherwise the request's.
         """
         if self._span is None or not self._span.is_recording() or self._created >= MAX_CREATED:
             return TraceContext(self.traceparent, self.tracestate)
         self._created += 1
-        return self._create(
-            topic, event_id=event_id, source=source, type=type, subject=subject, correlationid=correlationid
-        )
+        return self._create(topic, envelope)

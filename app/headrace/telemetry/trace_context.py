@@ -21,7 +21,7 @@ class TraceContext(NamedTuple):
 
 
 def is_sampled(traceparent: str | None) -> bool:
-    """Return True where who started the trace keeps it: bit 0 of the flags, whatever the others are (2 is `random`)."""
+    """Return True if the trace is kept by its beginner: bit 0 of the flags, whatever the others are (2 is `random`)."""
     return traceparent is not None and len(traceparent) > _FLAGS_END and traceparent[_FLAGS_END] in "13579bdf"
 
 
@@ -32,7 +32,7 @@ def exemplar(traceparent: str | None) -> dict[str, str] | None:
 
 
 def parse(traceparent: str | None, tracestate: str | None = None) -> SpanContext | None:
-    """Return the remote span that the strings name, or None where they name none (the sender's fault is ignored).
+    """Return the remote span that the strings name, or None if they name none (the sender's fault is ignored).
 
     Source: W3C Trace Context Level 2, "Versioning of traceparent": a later version is read as far as it is known.
     """

@@ -1,6 +1,6 @@
-"""What becomes of events, as spans of OpenTelemetry's messaging conventions; their attributes are in `attributes.py`.
+"""The platform's spans, by OpenTelemetry's messaging conventions; their attributes are in `attributes.py`.
 
-Tracing is on where the application has installed a tracer provider (that one is used), or where
+Tracing is on if the application has installed a tracer provider (which is then used), or if
 `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set. Otherwise every call does next to nothing.
 """
 
@@ -23,9 +23,11 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from headrace.envelope import Envelope
 from headrace.telemetry import attributes as key
 from headrace.telemetry import trace_context
-from headrace.telemetry.links import MAX_LINKS, EventLink, HandlerCall, link_to, thinned
+from headrace.telemetry.facts import BatchFacts, EmitFacts, EventFacts, EventLink, HandlerCall
+from headrace.telemetry.links import MAX_LINKS, link_to, thinned
 from headrace.telemetry.providers import Provider, find_provider
 from headrace.telemetry.spans import IngestSpan, SendSpan, WorkSpan
 from headrace.telemetry.trace_context import TraceContext, is_sampled
@@ -35,13 +37,12 @@ if TYPE_CHECKING:
 
 Values = dict[str, str | float]
 
-__all__ = ["EventLink", "HandlerCall", "Tracing"]
-
 SLOW_CALL_SECONDS = 0.1
+"""A longer call of a handler gets a span of its own."""
 
 
 class Tracing:
-    """Records what becomes of events as spans. Times are nanoseconds since the epoch; every method is thread-safe."""
+    """Records what happens to events as spans. Times are nanoseconds since the epoch; every method is thread-safe."""
 
     def __init__(
         self,
@@ -50,25 +51,21 @@ class Tracing:
         version: str = "",
         system: str = "kafka",
         server_address: str | None = None,
-        client_id: str | None = None,
         metrics: Metrics | None = None,
         provider: TracerProvider | None = None,
     ) -> None:
-        """`system` is the log's `Log.system`. Raises: ConfigurationError (an `OTEL_...` variable makes no sense)."""
+        """`system` names the kind of log. Raises: ConfigurationError (an `OTEL_...` variable makes no sense)."""
         self._metrics = metrics
         found = Provider(provider, is_owned=False) if provider else find_provider(service, version, self._count_dropped)
         self._provider = found
         self._tracer: Tracer | None = found.tracers.get_tracer("headrace", version) if found else None
         self._base: Values = {key.SYSTEM: system}
-        endpoint = {key.SERVER_ADDRESS: server_address, key.CLIENT_ID: client_id}
-        self._endpoint = {name: value for name, value in endpoint.items() if value is not None}
+        self._endpoint: Values = {key.SERVER_ADDRESS: server_address} if server_address else {}
 
     @property
     def enabled(self) -> bool:
-        """True where spans are made; callers need not ask, except to save work of their own."""
+        """True if spans are made; callers need not ask, except to save work of their own."""
         return self._tracer is not None
-
-    is_sampled = staticmethod(is_sampled)
 
     def ingest(self, route: str, headers: Mapping[str, str]) -> IngestSpan:
         """Return the span around one HTTP request: `with tracing.ingest("/events", request.headers) as span`.
@@ -88,25 +85,17 @@ class Tracing:
         )
         return IngestSpan(span, trace_context.render(span.get_span_context()), self.create)
 
-    def create(
-        self,
-        topic: str,
-        *,
-        event_id: str,
-        source: str,
-        type: str,
-        subject: str | None = None,
-        correlationid: str | None = None,
-    ) -> TraceContext:
-        """Record that one event of a batched request was made, and return the context it carries on."""
+    def create(self, topic: str, envelope: Envelope) -> TraceContext:
+        """Record that one event of a batched request was made, and return the context that the event carries."""
         if self._tracer is None:
             return TraceContext(None, None)
         values = self._messaging("create", topic)
-        values |= {key.MESSAGE_ID: event_id, key.EVENT_ID: event_id, key.EVENT_SOURCE: source, key.EVENT_TYPE: type}
-        if subject is not None:
-            values[key.EVENT_SUBJECT] = subject
-        if correlationid is not None:
-            values[key.CONVERSATION_ID] = correlationid
+        values |= {key.MESSAGE_ID: envelope.id, key.EVENT_ID: envelope.id}
+        values |= {key.EVENT_SOURCE: envelope.source, key.EVENT_TYPE: envelope.type}
+        if envelope.subject is not None:
+            values[key.EVENT_SUBJECT] = envelope.subject
+        if envelope.correlationid is not None:
+            values[key.CONVERSATION_ID] = envelope.correlationid
         span = self._tracer.start_span(f"create {topic}", kind=SpanKind.PRODUCER, attributes=values)
         span.end()
         return trace_context.render(span.get_span_context())
@@ -133,121 +122,58 @@ class Tracing:
         return SendSpan(span)
 
     def wants_call(self, traceparent: str | None, seconds: float, is_failed: bool) -> bool:
-        """Return True where a handler's call deserves a span: a sampled event, a failure, or longer than 100 ms."""
+        """Return True if a handler's call gets a span: its event is sampled, it failed, or it took more than 100 ms."""
         return self._tracer is not None and (is_failed or seconds > SLOW_CALL_SECONDS or is_sampled(traceparent))
 
-    def batch(
-        self,
-        *,
-        subscription: str,
-        topic: str,
-        partition: int,
-        epoch: int,
-        started_ns: int,
-        ended_ns: int,
-        first_offset: int,
-        last_offset: int,
-        links: Sequence[EventLink],
-        applied: int,
-        skipped: int,
-        parked: int,
-        error_type: str | None = None,
-        commit: tuple[int, int] | None = None,
-        rows: int | None = None,
-        calls: Sequence[HandlerCall] = (),
-    ) -> Span | None:
-        """Record a finished batch with its handler calls and its commit (start, end); return it for `emitted`.
+    def batch(self, facts: BatchFacts) -> Span | None:
+        """Record a finished batch with its handler calls and its commit; return its span for `emitted`.
 
-        `error_type` says what went wrong (`fenced`, `parked`, `serialisation`, ...). Beyond 128 links every n-th stays,
-        of the sampled events where there are any: other links lead to traces that nobody kept. None: not kept.
+        A batch with more than 128 links keeps every n-th one, of the sampled events if there are any: links to other
+        events lead to traces that nobody kept. Returns None if the sampler does not keep the batch.
         """
         if self._tracer is None:
             return None
-        kept = thinned(links)
-        values = self._messaging("process", topic)
-        values |= {key.CONSUMER_GROUP: subscription, key.SUBSCRIPTION: subscription, key.PARTITION: str(partition)}
-        values |= {key.EPOCH: epoch, key.FIRST_OFFSET: first_offset, key.LAST_OFFSET: last_offset}
-        values |= {
-            key.APPLIED: applied,
-            key.SKIPPED: skipped,
-            key.PARKED: parked,
-            key.MESSAGE_COUNT: applied + skipped + parked,
-        }
-        if len(kept) < len(links):
-            values[key.LINKS_DROPPED] = len(links) - len(kept)
+        links = thinned(facts.links)
+        values = self._messaging("process", facts.topic) | _of_batch(facts)
+        if len(links) < len(facts.links):
+            values[key.LINKS_DROPPED] = len(facts.links) - len(links)
+        times = facts.started_ns, facts.ended_ns
         span = self._record(
-            f"process {topic}", SpanKind.CONSUMER, values, kept, started_ns, ended_ns, error_type=error_type
+            f"process {facts.topic}", SpanKind.CONSUMER, values, links, *times, error_type=facts.error_type
         )
         if not span.get_span_context().trace_flags.sampled:
             return None
-        for call in sorted(calls, key=lambda call: call.error_type is None)[:MAX_LINKS]:
-            self._record(
-                f"handle {call.handler}",
-                SpanKind.INTERNAL,
-                {key.HANDLER: call.handler, key.SUBSCRIPTION: subscription, key.MESSAGE_ID: call.event.event_id},
-                [call.event],
-                call.started_ns,
-                call.ended_ns,
-                parent=span,
-                error_type=call.error_type,
-            )
-        if commit is not None:
-            committing: Values = {key.DATABASE: "postgresql", key.SUBSCRIPTION: subscription}
-            if rows is not None:
-                committing[key.ROWS] = rows
-            self._record(
-                f"commit {topic}",
-                SpanKind.INTERNAL,
-                committing,
-                [],
-                *commit,
-                parent=span,
-                error_type=None if error_type == "parked" else error_type,
-            )
+        for call in sorted(facts.calls, key=lambda call: call.error_type is None)[:MAX_LINKS]:
+            self._handler_call(call, facts.subscription, span)
+        if facts.commit_ns is not None:
+            self._commit(facts, facts.commit_ns, span)
         return span
 
-    def emitted(
-        self,
-        batch: Span | None,
-        *,
-        subscription: str,
-        topic: str,
-        source: EventLink,
-        event_id: str,
-        causation_id: str,
-        started_ns: int,
-        ended_ns: int,
-        error_type: str | None = None,
-    ) -> None:
-        """Record that an emitted event reached the log, where its source event is sampled.
+    def emitted(self, batch: Span | None, facts: EmitFacts) -> None:
+        """Record that an emitted event reached the log, if its source event is sampled.
 
         `batch` is what `batch()` returned; None for an emit that a new owner publishes.
         """
-        if self._tracer is None or not is_sampled(source.traceparent):
+        if self._tracer is None or not is_sampled(facts.source.traceparent):
             return
-        values = self._messaging("send", topic) | self._endpoint
-        values |= {key.SUBSCRIPTION: subscription, key.MESSAGE_ID: event_id, key.CAUSATION_ID: causation_id}
-        self._record(
-            f"send {topic}", SpanKind.PRODUCER, values, [source], started_ns, ended_ns, batch, error_type=error_type
-        )
+        values = self._messaging("send", facts.topic) | self._endpoint
+        values |= {key.SUBSCRIPTION: facts.subscription, key.MESSAGE_ID: facts.event_id}
+        values |= {key.CAUSATION_ID: facts.source.event_id}
+        times = facts.started_ns, facts.ended_ns
+        self._record(f"send {facts.topic}", SpanKind.PRODUCER, values, [facts.source], *times, parent=batch)
 
-    def parked(self, subscription: str, topic: str, event: EventLink, *, at_ns: int, error_type: str | None) -> None:
-        """Record that an event was put into its key's lane; `error_type` is None where it stands behind another."""
-        self._fate("park", subscription, topic, event, at_ns, {}, error_type)
-
-    def released(
-        self, subscription: str, topic: str, event: EventLink, *, at_ns: int, attempt: int, waited_seconds: float
-    ) -> None:
-        """Record that an event left its lane; its outcome says how."""
-        self._fate(
-            "release", subscription, topic, event, at_ns, {key.ATTEMPT: attempt, key.WAITED_SECONDS: waited_seconds}
-        )
-
-    def dead_lettered(
-        self, subscription: str, topic: str, event: EventLink, *, at_ns: int, attempt: int, error_type: str
-    ) -> None:
-        """Record that an event was given up on."""
-        self._fate("dead_letter", subscription, topic, event, at_ns, {key.ATTEMPT: attempt}, error_type)
+    def event(self, facts: EventFacts) -> None:
+        """Record what happened to one event, if it is sampled or something failed."""
+        if self._tracer is None or not (facts.error_type or is_sampled(facts.event.traceparent)):
+            return
+        values: Values = {**self._base, key.OPERATION_NAME: facts.operation, key.DESTINATION: facts.topic}
+        values |= {key.SUBSCRIPTION: facts.subscription, key.MESSAGE_ID: facts.event.event_id}
+        if facts.attempt is not None:
+            values[key.ATTEMPT] = facts.attempt
+        if facts.waited_seconds is not None:
+            values[key.WAITED_SECONDS] = facts.waited_seconds
+        name, times = f"{facts.operation} {facts.topic}", (facts.at_ns, facts.at_ns)
+        self._record(name, SpanKind.INTERNAL, values, [facts.event], *times, error_type=facts.error_type)
 
     def claim(self, subscription: str, topic: str, partition: int) -> WorkSpan:
         """Return the span around one claim."""
@@ -256,7 +182,7 @@ class Tracing:
         )
 
     def drain(self, partitions: int) -> WorkSpan:
-        """Return the span around a drain of so many partitions."""
+        """Return the span around a drain; `partitions` is how many are drained."""
         return self._work("drain", {key.PARTITIONS: partitions})
 
     def rebalanced(
@@ -290,21 +216,17 @@ class Tracing:
     def _work(self, name: str, values: Values) -> WorkSpan:
         return WorkSpan(self._tracer.start_span(name, Context(), attributes=values) if self._tracer else None)
 
-    def _fate(
-        self,
-        operation: str,
-        subscription: str,
-        topic: str,
-        event: EventLink,
-        at_ns: int,
-        values: Values,
-        error_type: str | None = None,
-    ) -> None:
-        if self._tracer is None or not (error_type or is_sampled(event.traceparent)):
-            return
-        values = {**self._base, key.DESTINATION: topic, key.SUBSCRIPTION: subscription, **values}
-        values |= {key.OPERATION_NAME: operation, key.MESSAGE_ID: event.event_id}
-        self._record(f"{operation} {topic}", SpanKind.INTERNAL, values, [event], at_ns, at_ns, error_type=error_type)
+    def _handler_call(self, call: HandlerCall, subscription: str, batch: Span) -> None:
+        values: Values = {key.HANDLER: call.handler, key.SUBSCRIPTION: subscription}
+        values[key.MESSAGE_ID] = call.event.event_id
+        name, times = f"handle {call.handler}", (call.started_ns, call.ended_ns)
+        self._record(name, SpanKind.INTERNAL, values, [call.event], *times, parent=batch, error_type=call.error_type)
+
+    def _commit(self, facts: BatchFacts, commit_ns: int, batch: Span) -> None:
+        values: Values = {key.DATABASE: "postgresql", key.SUBSCRIPTION: facts.subscription, key.ROWS: facts.rows}
+        error_type = None if facts.error_type == "parked" else facts.error_type  # parked events were committed as such
+        name, times = f"commit {facts.topic}", (commit_ns, facts.ended_ns)
+        self._record(name, SpanKind.INTERNAL, values, [], *times, parent=batch, error_type=error_type)
 
     def _record(
         self,
@@ -331,3 +253,18 @@ class Tracing:
             span.set_status(StatusCode.ERROR)
         span.end(ended_ns)
         return span
+
+
+def _of_batch(facts: BatchFacts) -> Values:
+    return {
+        key.CONSUMER_GROUP: facts.subscription,
+        key.SUBSCRIPTION: facts.subscription,
+        key.PARTITION: str(facts.partition),
+        key.EPOCH: facts.epoch,
+        key.FIRST_OFFSET: facts.first_offset,
+        key.LAST_OFFSET: facts.last_offset,
+        key.APPLIED: facts.applied,
+        key.SKIPPED: facts.skipped,
+        key.PARKED: facts.parked,
+        key.MESSAGE_COUNT: facts.applied + facts.skipped + facts.parked,
+    }

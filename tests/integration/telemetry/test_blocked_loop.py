@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import CodeType
 
 import pytest
@@ -25,6 +26,10 @@ async def credit() -> None:
     wait_like_a_database_driver(0.4)
 
 
+def debit(stop: threading.Event) -> bool:
+    return stop.wait(30)
+
+
 async def polite() -> None:
     await asyncio.sleep(0.2)
 
@@ -33,7 +38,7 @@ class Watch:
     def __init__(self) -> None:
         self.metrics = Metrics(version="1", role="worker")
         self.health = Health()
-        handlers: dict[CodeType, str] = {credit.__code__: "credit", polite.__code__: "polite"}
+        handlers: dict[CodeType, str] = {credit.__code__: "credit", polite.__code__: "polite", debit.__code__: "debit"}
         self.monitor = LoopMonitor(asyncio.get_running_loop(), self.metrics, self.health, handlers)
 
     def stalls(self, handler: str) -> float | None:
@@ -69,7 +74,7 @@ def test_a_blocking_handler_is_counted_and_named_in_a_warning(caplog: pytest.Log
     assert "make it `def`" in warning.getMessage()
 
 
-def test_a_handler_that_blocks_again_is_counted_but_not_named_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_handler_that_blocks_again_is_counted_but_not_named(caplog: pytest.LogCaptureFixture) -> None:
     async def test(watch: Watch) -> None:
         await asyncio.create_task(credit())
         await until(lambda: watch.stalls("credit") == 1, "the first stall is counted")
@@ -94,6 +99,28 @@ def test_a_handler_that_awaits_is_never_blamed() -> None:
     async def test(watch: Watch) -> None:
         await polite()
         assert watch.stalls("polite") is None
+
+    watched(test)
+
+
+def test_handlers_that_wait_in_threads_are_never_blamed() -> None:
+    """Whichever pool they run in: the handler that is named is the one on the loop."""
+
+    async def test(watch: Watch) -> None:
+        stop = threading.Event()
+        pools = [ThreadPoolExecutor(1, thread_name_prefix=f"handlers-{name}") for name in ("wallets", "orders")]
+        waiting = [pool.submit(debit, stop) for pool in pools]
+        try:
+            wait_like_a_database_driver(0.4)
+            await until(lambda: watch.stalls("unknown") == 1, "the stall outside the handlers is counted")
+            await asyncio.create_task(credit())
+            await until(lambda: watch.stalls("credit") == 1, "the handler on the loop is named")
+            assert watch.stalls("debit") is None
+        finally:
+            stop.set()
+            for pool in pools:
+                pool.shutdown()
+        assert all(each.result() for each in waiting)
 
     watched(test)
 

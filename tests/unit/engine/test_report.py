@@ -1,13 +1,28 @@
-"""Ages are observed by the batch, and come out as if each had been observed alone."""
+"""What the engine tells is counted and logged; ages are observed by the batch, as if each were observed alone."""
 
 from __future__ import annotations
 
+import logging
 import random
+from collections.abc import Callable
+from typing import Any, cast
 
+import pytest
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.samples import Sample
 
-from headrace.engine.report import observe_ages
+from headrace import Headrace
+from headrace.engine.context import EngineContext
+from headrace.engine.report import AbandonReason, Reporter, ShrinkReason, observe_ages
+from headrace.errors import DataRefusedError, RecordTooLargeError
+from headrace.log.memory import MemoryLog
+from headrace.log.ports import NewRecord
+from headrace.settings import Settings
+from headrace.telemetry.health import Health
+from headrace.telemetry.logging import FIELDS
+from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.rate_limit import OncePerMinute
+from headrace.telemetry.tracing import Tracing
 
 BOUNDS = (0.01, 0.1, 1.0, 5.0, 60.0)
 NOW_MS = 1_800_000_000_000
@@ -35,3 +50,105 @@ def test_record_from_the_future_has_no_age() -> None:
     observe_ages(histogram, NOW_MS, [NOW_MS + 5_000])
     assert samples(histogram)["age_bucket", "0.01"] == 1
     assert samples(histogram)["age_sum", ""] == 0
+
+
+class Told:
+    """A reporter, its clock, its metrics, and what it logged."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture, settings: Settings) -> None:
+        self.now = 0.0
+        self.metrics = Metrics(version="1", role="worker")
+        self._caplog = caplog
+        platform = Headrace("shop", settings)
+        context = EngineContext(
+            settings,
+            platform.registry,
+            MemoryLog(),
+            cast(Any, None),  # the reporter asks no database
+            self.metrics,
+            Tracing(),
+            Health(),
+            cast(Any, None),  # nor a thread
+            "me",
+            log_limit=OncePerMinute(lambda: self.now),
+        )
+        self.reporter = Reporter(context, platform.subscription("wallets"), 3, 6, touch=lambda: None)
+
+    def count(self, metric: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"headrace_{metric}", {"subscription": "wallets", **labels})
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        return [{"event": record.getMessage(), **getattr(record, FIELDS)} for record in self._caplog.records]
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    caplog.set_level(logging.INFO, "headrace")
+    return Told(caplog, Settings())
+
+
+def test_conflict_is_counted_and_logged_with_both_positions(told: Told) -> None:
+    told.reporter.conflict("orders", 7, 19, "order-1")
+    (entry,) = told.entries
+    assert (entry["topic"], entry["partition"], entry["event_id"]) == ("orders", 3, "order-1")
+    assert (entry["first_offset"], entry["second_offset"]) == (7, 19)
+    assert told.count("events_conflict_total", topic="orders") == 1
+
+
+@pytest.mark.parametrize("reason", ["data", "timeout", "memory"])
+def test_smaller_batches_are_counted_with_their_reason(told: Told, reason: ShrinkReason) -> None:
+    told.reporter.shrunk(reason, 500)
+    assert told.count("batch_shrunk_total", reason=reason) == 1
+    assert (told.entries[0]["reason"], told.entries[0]["events"]) == (reason, 500)
+
+
+@pytest.mark.parametrize("reason", ["handler", "batch"])
+def test_worker_that_is_given_up_on_is_always_logged(told: Told, reason: AbandonReason) -> None:
+    for _ in range(2):
+        told.reporter.abandoned(reason, "charge", 30.04)
+    assert told.count("worker_abandoned_total", reason=reason) == 2
+    assert [(entry["reason"], entry["handler"], entry["seconds"]) for entry in told.entries] == [
+        (reason, "charge", 30.0)
+    ] * 2
+
+
+def test_refused_emit_is_counted_and_named(told: Told) -> None:
+    record = NewRecord("alerts", b"ann", b"{}", [("ce_id", b"alert-1"), ("ce_type", b"overdrawn")])
+    told.reporter.emit_refused(record, RecordTooLargeError("the event is larger than the topic takes."))
+    (entry,) = told.entries
+    assert (entry["topic"], entry["event_id"]) == ("alerts", "alert-1")
+    assert entry["error"] == "the event is larger than the topic takes."
+    assert told.count("emits_refused_total", topic="alerts") == 1
+
+
+def test_refused_emits_library_error_is_told_by_its_class(told: Told) -> None:
+    told.reporter.emit_refused(NewRecord("alerts", None, None, []), ValueError("ann owes 77"))
+    assert (told.entries[0]["error_type"], told.entries[0]["error"]) == ("ValueError", None)
+
+
+def test_refused_batch_tells_what_postgres_said(told: Told) -> None:
+    for _ in range(3):
+        error = DataRefusedError("refused")
+        error.__cause__ = ValueError("null value in column total")
+        told.reporter.rerun("handler", error)
+    (entry,) = told.entries
+    assert (entry["error_type"], entry["error"]) == ("ValueError", "null value in column total")
+    assert told.count("batch_reruns_total", cause="handler") == 3
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda reporter: reporter.conflict("orders", 7, 19, "order-1"),
+        lambda reporter: reporter.shrunk("data", 500),
+        lambda reporter: reporter.emit_refused(NewRecord("alerts", None, None, []), ValueError()),
+    ],
+)
+def test_what_may_come_by_the_thousand_is_logged_once_a_minute(told: Told, tell: Callable[[Reporter], None]) -> None:
+    for _ in range(1_000):
+        tell(told.reporter)
+    assert [entry["held_back"] for entry in told.entries] == [0]
+    told.now = 60.0
+    tell(told.reporter)
+    assert [entry["held_back"] for entry in told.entries] == [0, 999]

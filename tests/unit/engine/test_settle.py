@@ -158,6 +158,7 @@ async def _run(numbers: dict[str, int], *, careful: bool) -> tuple[StateCache, R
         careful=careful,
         timeout_seconds=1.0,
         observe=lambda handler, seconds: None,
+        failed=lambda item, error: None,
         tracing=Tracing(service="notebook"),
     )
     with ThreadPoolExecutor(1) as executor:

@@ -63,6 +63,7 @@ class Bench:
             careful=careful,
             timeout_seconds=5,
             observe=lambda handler, seconds: None,
+            failed=lambda item, error: None,
             tracing=Tracing(),
         )
         with ThreadPoolExecutor(1) as executor:

@@ -29,7 +29,7 @@ def test_a_started_process_without_reasons_is_live_and_ready() -> None:
     assert json.loads(health.live_report().body) == {"live": True, "reasons": []}
 
 
-def test_a_starting_process_is_live_but_neither_ready_nor_started() -> None:
+def test_starting_process_is_live_but_neither_ready_nor_started() -> None:
     health = Health(Clock())
     assert health.live_report().status == 200
     assert health.live_report(is_startup=True).status == 503
@@ -82,7 +82,7 @@ def test_a_loop_that_is_silent_for_a_minute_is_beyond_repair() -> None:
     assert health.liveness() == (True, [])
 
 
-def test_the_loop_is_not_missed_before_its_first_tick_or_after_its_end() -> None:
+def test_loop_is_not_missed_before_its_first_tick_or_after_end() -> None:
     clock = Clock()
     health = started(clock)
     clock.now += 1_000
@@ -93,7 +93,7 @@ def test_the_loop_is_not_missed_before_its_first_tick_or_after_its_end() -> None
     assert health.liveness() == (True, [])
 
 
-def test_many_threads_may_name_and_clear_reasons_while_probes_ask() -> None:
+def test_threads_may_name_and_clear_reasons_while_probes_ask() -> None:
     health = started()
 
     def work(number: int) -> None:

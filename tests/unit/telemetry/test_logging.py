@@ -16,6 +16,8 @@ from headrace.telemetry.logging import configure_logging, get_logger
 from headrace.telemetry.trace_context import parse
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+QUOTED = "-".join(["ann", "owes", "77"])
+"""Data that an exception quotes; not spelled out, since a traceback shows lines of source."""
 CONFIGURED = (
     "uvicorn",
     "uvicorn.error",
@@ -127,7 +129,7 @@ def test_aiokafka_s_chatter_and_the_access_log_need_debug() -> None:
     assert [entry["event"] for entry in lines(stream)] == ["reconnecting", "GET /health/live 200"]
 
 
-def test_a_users_mistake_comes_without_a_traceback_and_a_crash_with_one() -> None:
+def test_users_mistake_has_no_traceback_and_a_crash_has_one() -> None:
     stream = configured()
     logger = get_logger("headrace")
     for error in (ConfigurationError("HEADRACE_LOG is wrong."), RuntimeError("boom")):
@@ -155,7 +157,7 @@ def lines_of_json(stream: io.StringIO) -> int:
     return len(lines(stream))
 
 
-def test_the_console_format_works_without_a_terminal_and_without_colours() -> None:
+def test_console_format_works_without_terminal_and_colours() -> None:
     stream = configured(log_format="console")
     get_logger("headrace").info("ready", port=8000)
     assert "port=8000" in stream.getvalue()
@@ -185,3 +187,54 @@ def test_a_logger_works_before_any_set_up_as_an_ordinary_one(caplog: pytest.LogC
     with caplog.at_level(logging.INFO):
         get_logger("headrace.early").info("early", topic="wallets")
     assert caplog.records[-1].getMessage() == "early"
+
+
+def test_exception_of_a_route_keeps_its_message() -> None:
+    """As uvicorn logs what the application lets out; the platform's own loggers leave messages out of JSON."""
+    stream = configured()
+    try:
+        raise RuntimeError(QUOTED)
+    except RuntimeError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+        logging.getLogger("shop.taxes").exception("cannot tax")
+        get_logger("headrace.engine").exception("unexpected")
+    route, own, platform = lines(stream)
+    for entry in (route, own):
+        assert (entry["error_type"], entry["error"]) == ("RuntimeError", QUOTED)
+        assert entry["exception"].endswith(f"RuntimeError: {QUOTED}")
+        assert "test_logging.py" in entry["exception"]
+    assert platform["exception"].endswith("builtins.RuntimeError")
+    assert QUOTED not in str(platform)
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_messages_of_routes_can_be_left_out(log_format: str) -> None:
+    stream = configured(log_format=log_format, log_handler_errors="type")
+    try:
+        raise RuntimeError(QUOTED)
+    except RuntimeError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+    assert "RuntimeError" in stream.getvalue() and "test_logging.py" in stream.getvalue()
+    assert QUOTED not in stream.getvalue()
+
+
+def test_traceback_is_a_field_in_json_and_text_on_a_terminal() -> None:
+    fields = {"error": "k3 is sold out", "exception": "Traceback ...\nValueError: k3 is sold out"}
+    stream = configured()
+    get_logger("headrace.engine").warning("a handler raised", **fields)
+    assert lines(stream)[0].items() >= fields.items()
+    stream = configured(log_format="console")
+    get_logger("headrace.engine").warning("a handler raised", **fields)
+    assert stream.getvalue().endswith("\nTraceback ...\nValueError: k3 is sold out\n")
+
+
+def test_format_none_leaves_logging_to_the_application() -> None:
+    loggers = [logging.getLogger(), *map(logging.getLogger, CONFIGURED)]
+    own = logging.StreamHandler(io.StringIO())
+    for logger in loggers:
+        logger.handlers, logger.propagate = [own], False
+        logger.setLevel(logging.CRITICAL)
+    stream = configured(log_format="none")
+    for logger in loggers:
+        assert (logger.handlers, logger.propagate, logger.level) == ([own], False, logging.CRITICAL), logger.name
+    assert stream.getvalue() == ""

@@ -7,15 +7,15 @@ import platform
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from headrace.telemetry.metrics import B1, B2, B3, B4, Metrics, catalogue
+from headrace.telemetry.metrics import AGE_SECONDS, BATCH_EVENTS, REQUEST_SECONDS, WORK_SECONDS, Metrics, catalogue
 
 STP = "subscription topic partition"
 CATALOGUE = {
     "ingest_accepted_total": (Counter, "topic type", None),
     "ingest_rejected_total": (Counter, "reason", None),
-    "ingest_duration_seconds": (Histogram, "mode outcome", B1),
-    "ingest_batch_events": (Histogram, "mode", B4),
-    "log_produce_duration_seconds": (Histogram, "topic outcome", B1),
+    "ingest_duration_seconds": (Histogram, "mode outcome", REQUEST_SECONDS),
+    "ingest_batch_events": (Histogram, "mode", BATCH_EVENTS),
+    "log_produce_duration_seconds": (Histogram, "topic outcome", REQUEST_SECONDS),
     "log_produce_in_flight": (Gauge, "topic", None),
     "log_fetched_records_total": (Counter, "subscription topic", None),
     "log_fetched_bytes_total": (Counter, "subscription topic", None),
@@ -25,21 +25,25 @@ CATALOGUE = {
     "events_parked_total": (Counter, "subscription topic reason", None),
     "events_dead_lettered_total": (Counter, "subscription topic reason", None),
     "events_stray_total": (Counter, "subscription topic", None),
-    "event_age_seconds": (Histogram, "subscription", B3),
-    "batch_events": (Histogram, "subscription", B4),
-    "batch_duration_seconds": (Histogram, "subscription outcome", B2),
-    "batch_commit_duration_seconds": (Histogram, "subscription", B2),
+    "events_conflict_total": (Counter, "subscription topic", None),
+    "event_age_seconds": (Histogram, "subscription", AGE_SECONDS),
+    "batch_events": (Histogram, "subscription", BATCH_EVENTS),
+    "batch_duration_seconds": (Histogram, "subscription outcome", WORK_SECONDS),
+    "batch_commit_duration_seconds": (Histogram, "subscription", WORK_SECONDS),
     "batch_reruns_total": (Counter, "subscription cause", None),
+    "batch_shrunk_total": (Counter, "subscription reason", None),
+    "worker_abandoned_total": (Counter, "subscription reason", None),
     "lag_records": (Gauge, STP, None),
+    "lag_held_records": (Gauge, STP, None),
     "oldest_pending_seconds": (Gauge, STP, None),
     "next_offset": (Gauge, STP, None),
     "claim_epoch": (Gauge, STP, None),
     "claims_held": (Gauge, "subscription", None),
     "claim_crash_suspects": (Gauge, "subscription", None),
-    "claim_duration_seconds": (Histogram, "subscription", B2),
+    "claim_duration_seconds": (Histogram, "subscription", WORK_SECONDS),
     "claim_fenced_total": (Counter, "subscription", None),
     "rebalances_total": (Counter, "subscription cause", None),
-    "rebalance_standstill_seconds": (Histogram, "subscription", B2),
+    "rebalance_standstill_seconds": (Histogram, "subscription", WORK_SECONDS),
     "client_recreated_total": (Counter, "subscription reason", None),
     "subscription_paused": (Gauge, "subscription", None),
     "lane_keys": (Gauge, "subscription topic", None),
@@ -51,22 +55,25 @@ CATALOGUE = {
     "emits_committed_total": (Counter, "subscription topic", None),
     "emits_published_total": (Counter, "subscription topic", None),
     "emits_republished_total": (Counter, "subscription topic", None),
+    "emits_refused_total": (Counter, "subscription topic", None),
     "emits_pending": (Gauge, "subscription", None),
     "emits_oldest_pending_seconds": (Gauge, "subscription", None),
-    "handler_duration_seconds": (Histogram, "subscription handler kind", B2),
+    "handler_duration_seconds": (Histogram, "subscription handler kind", WORK_SECONDS),
     "handler_errors_total": (Counter, "subscription handler error", None),
+    "handler_running_seconds": (Gauge, "subscription", None),
+    "handler_threads_abandoned": (Gauge, "subscription", None),
     "handler_killed_process_total": (Counter, "subscription handler", None),
     "loop_blocked_seconds": (Histogram, "handler", (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)),
     "db_pool_connections": (Gauge, "pool state", None),
     "db_pool_size": (Gauge, "pool", None),
-    "db_pool_wait_seconds": (Histogram, "pool", B1),
+    "db_pool_wait_seconds": (Histogram, "pool", REQUEST_SECONDS),
     "db_errors_total": (Counter, "kind", None),
     "db_commit_unknown_total": (Counter, "subscription resolved", None),
     "dedupe_window_seconds": (Gauge, "subscription", None),
     "dedupe_window_ids": (Gauge, "subscription", None),
     "schema_version": (Gauge, "phase", None),
     "schema_version_expected": (Gauge, "phase", None),
-    "drain_duration_seconds": (Histogram, "", B2),
+    "drain_duration_seconds": (Histogram, "", WORK_SECONDS),
     "drains_total": (Counter, "outcome", None),
     "trace_spans_dropped_total": (Counter, "reason", None),
     "build_info": (Gauge, "version python role", None),
@@ -108,7 +115,7 @@ def test_build_info_says_what_runs(metrics: Metrics) -> None:
     assert metrics.registry.get_sample_value("headrace_build_info", labels) == 1
 
 
-def test_metrics_of_the_process_and_its_garbage_collector_are_included(metrics: Metrics) -> None:
+def test_process_and_garbage_collector_are_included(metrics: Metrics) -> None:
     exposed = metrics.render(None)[0].decode()
     assert "process_resident_memory_bytes" in exposed
     assert "python_gc_collections_total" in exposed
@@ -148,14 +155,6 @@ def test_plain_text_without_exemplars_is_given_to_everybody_else(metrics: Metric
     plain, content_type = metrics.render(accept)
     assert content_type.startswith("text/plain")
     assert b"ab" * 16 not in plain
-
-
-def test_an_undeclared_type_is_other(metrics: Metrics) -> None:
-    assert metrics.type_label("wallet.credited") == "other"
-    metrics.declare_types(["wallet.credited"])
-    assert metrics.type_label("wallet.credited") == "wallet.credited"
-    assert metrics.type_label("wallet.forged") == "other"
-    assert metrics.type_label(None) == "other"
 
 
 def test_a_handler_gets_twenty_error_classes_and_then_other(metrics: Metrics) -> None:

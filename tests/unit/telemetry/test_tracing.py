@@ -14,12 +14,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, Sa
 from opentelemetry.trace import SpanKind, StatusCode
 
 import headrace
+from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
 from headrace.telemetry import attributes
+from headrace.telemetry.facts import BatchFacts, EmitFacts, EventFacts, EventLink, HandlerCall
 from headrace.telemetry.providers import MARKS
 from headrace.telemetry.sampling import EventSampler, event_sampler
 from headrace.telemetry.trace_context import is_sampled, parse
-from headrace.telemetry.tracing import EventLink, HandlerCall, Tracing
+from headrace.telemetry.tracing import Tracing
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SAMPLED = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -36,7 +38,6 @@ NAMES = {
     "MESSAGE_COUNT": "messaging.batch.message_count",
     "MESSAGE_ID": "messaging.message.id",
     "CONVERSATION_ID": "messaging.message.conversation_id",
-    "CLIENT_ID": "messaging.client.id",
     "OFFSET": "messaging.kafka.offset",
     "SERVER_ADDRESS": "server.address",
     "EVENT_ID": "cloudevents.event_id",
@@ -74,7 +75,7 @@ class Spans:
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(sampler=EventSampler(entry, MARKS), shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracing = Tracing(system="kafka", server_address="kafka:9092", client_id="pod-1", provider=provider)
+        self.tracing = Tracing(system="kafka", server_address="kafka:9092", provider=provider)
 
     @property
     def all(self) -> tuple[ReadableSpan, ...]:
@@ -94,30 +95,18 @@ class Spans:
         parked: int = 0,
         error_type: str | None = None,
         calls: list[HandlerCall] | None = None,
-        commit: tuple[int, int] | None = None,
+        commit_ns: int | None = None,
     ) -> trace.Span | None:
-        return self.tracing.batch(
-            subscription="wallets",
-            topic="wallets",
-            partition=3,
-            epoch=7,
-            started_ns=NOW,
-            ended_ns=NOW + 5_000_000,
-            first_offset=10,
-            last_offset=12,
-            links=links or [],
-            applied=2,
-            skipped=1,
-            parked=parked,
-            error_type=error_type,
-            commit=commit,
-            rows=4,
-            calls=calls or [],
-        )
+        facts = BatchFacts("wallets", "wallets", 3, 7, 10, 12, NOW, NOW + 5_000_000, links or [], 2, 1, parked, 4)
+        return self.tracing.batch(facts._replace(error_type=error_type, calls=calls or (), commit_ns=commit_ns))
 
 
 def link(traceparent: str | None = SAMPLED, offset: int = 10) -> EventLink:
     return EventLink(traceparent, None, f"event-{offset}", offset, "applied")
+
+
+def envelope(event_id: str, *, subject: str | None = None, correlationid: str | None = None) -> Envelope:
+    return Envelope(id=event_id, source="/shop", type="wallet.credited", subject=subject, correlationid=correlationid)
 
 
 def facts(span: ReadableSpan) -> dict[str, object]:
@@ -168,7 +157,7 @@ def test_a_request_continues_the_trace_of_its_caller(spans: Spans) -> None:
     assert request.tracestate == "vendor=1"
 
 
-def test_a_request_inside_a_traced_application_is_a_part_of_its_span(spans: Spans) -> None:
+def test_request_in_a_traced_application_is_a_part_of_its_span(spans: Spans) -> None:
     outer = trace.NonRecordingSpan(parse(SAMPLED))  # type: ignore[arg-type]
     with trace.use_span(outer), spans.tracing.ingest("/events", {}):
         pass
@@ -177,14 +166,9 @@ def test_a_request_inside_a_traced_application_is_a_part_of_its_span(spans: Span
     assert trace_of(span) == TRACE
 
 
-def test_events_of_a_batched_request_get_a_span_each_that_the_send_links_to(spans: Spans) -> None:
+def test_send_links_to_a_span_for_each_event_of_a_batch(spans: Spans) -> None:
     with spans.tracing.ingest("/events", {}) as request:
-        contexts = [
-            request.create(
-                "wallets", event_id=f"e{n}", source="/shop", type="wallet.credited", subject="ann", correlationid="c1"
-            )
-            for n in range(2)
-        ]
+        contexts = [request.create("wallets", envelope(f"e{n}", subject="ann", correlationid="c1")) for n in range(2)]
         links = [context.traceparent for context in contexts]
         with spans.tracing.send("wallets", 2, event_ids=["e0", "e1"], links=links):
             pass
@@ -215,7 +199,7 @@ def test_events_of_a_batched_request_get_a_span_each_that_the_send_links_to(span
 
 def test_a_large_batched_request_makes_a_bounded_number_of_spans(spans: Spans) -> None:
     with spans.tracing.ingest("/events", {}) as request:
-        contexts = [request.create("wallets", event_id=str(n), source="/s", type="t") for n in range(200)]
+        contexts = [request.create("wallets", envelope(str(n))) for n in range(200)]
     assert len(spans.named("create wallets")) == 128
     assert {context.traceparent for context in contexts[128:]} == {request.traceparent}
 
@@ -233,12 +217,11 @@ def test_a_single_send_tells_where_the_event_went(spans: Spans) -> None:
         "messaging.destination.partition.id": "4",
         "messaging.kafka.offset": 99,
         "messaging.message.id": "e1",
-        "messaging.client.id": "pod-1",
         "server.address": "kafka:9092",
     }
 
 
-def test_an_exception_that_leaves_a_span_is_its_error_without_its_message(spans: Spans) -> None:
+def test_exception_marks_its_span_without_its_message(spans: Spans) -> None:
     with pytest.raises(ValueError, match="secret"), spans.tracing.send("wallets", 1):
         raise ValueError("secret data")
     span = spans.one("send wallets")
@@ -247,9 +230,9 @@ def test_an_exception_that_leaves_a_span_is_its_error_without_its_message(spans:
     assert "secret" not in span.to_json()
 
 
-def test_a_finished_batch_is_a_trace_of_its_own_with_a_link_to_each_event(spans: Spans) -> None:
+def test_batch_is_a_trace_of_its_own_with_a_link_to_each_event(spans: Spans) -> None:
     with trace.use_span(trace.NonRecordingSpan(parse(UNSAMPLED))):  # type: ignore[arg-type]
-        spans.batch([link(offset=10), link(UNSAMPLED, 11), link(None, 12)], commit=(NOW + 1, NOW + 2))
+        spans.batch([link(offset=10), link(UNSAMPLED, 11), link(None, 12)], commit_ns=NOW + 1)
     span, commit = spans.one("process wallets"), spans.one("commit wallets")
     assert span.kind is SpanKind.CONSUMER
     assert span.parent is None and trace_of(span) != TRACE
@@ -276,7 +259,7 @@ def test_a_finished_batch_is_a_trace_of_its_own_with_a_link_to_each_event(spans:
     ]
     assert commit.parent is not None and span.context is not None
     assert commit.parent.span_id == span.context.span_id
-    assert (commit.start_time, commit.end_time) == (NOW + 1, NOW + 2)
+    assert (commit.start_time, commit.end_time) == (NOW + 1, NOW + 5_000_000)
     assert facts(commit) == {
         "db.system.name": "postgresql",
         "headrace.subscription": "wallets",
@@ -303,7 +286,7 @@ def test_calls_of_handlers_are_parts_of_the_batch_failures_first(spans: Spans) -
     assert {trace_of(span) for span in recorded} == {trace_of(spans.one("process wallets"))}
 
 
-def test_a_call_deserves_a_span_where_its_event_is_sampled_or_it_failed_or_was_slow(spans: Spans) -> None:
+def test_sampled_failed_and_slow_calls_get_a_span(spans: Spans) -> None:
     assert spans.tracing.wants_call(SAMPLED, 0.001, False)
     assert spans.tracing.wants_call(None, 0.2, False)
     assert spans.tracing.wants_call(UNSAMPLED, 0.001, True)
@@ -316,7 +299,7 @@ def test_a_batch_is_kept_where_one_of_its_events_is_sampled(spans: Spans) -> Non
 
 @pytest.mark.parametrize("error_type", ["fenced", "serialisation", "parked"])
 def test_a_batch_that_went_wrong_is_always_kept(spans: Spans, error_type: str) -> None:
-    assert spans.batch([link(UNSAMPLED)], error_type=error_type, commit=(NOW, NOW)) is not None
+    assert spans.batch([link(UNSAMPLED)], error_type=error_type, commit_ns=NOW) is not None
     span, commit = spans.one("process wallets"), spans.one("commit wallets")
     assert facts(span)["error.type"] == error_type
     assert span.status.status_code is StatusCode.ERROR
@@ -340,8 +323,8 @@ def test_one_batch_in_a_thousand_is_kept_without_a_reason() -> None:
 
 def test_rare_work_is_always_kept() -> None:
     spans = Spans(entry=ALWAYS_OFF)
-    with spans.tracing.claim("wallets", "wallets", 3) as claim:
-        claim.epoch(8)
+    with spans.tracing.claim("wallets", "wallets", 3):
+        pass
     with spans.tracing.drain(partitions=2):
         pass
     spans.tracing.rebalanced("wallets", partitions=2, started_ns=NOW, ended_ns=NOW + 1, standstill_seconds=0.5)
@@ -349,47 +332,38 @@ def test_rare_work_is_always_kept() -> None:
         "headrace.subscription": "wallets",
         "messaging.destination.name": "wallets",
         "messaging.destination.partition.id": "3",
-        "headrace.epoch": 8,
     }
     assert facts(spans.one("drain")) == {"headrace.partitions": 2}
     assert facts(spans.one("rebalance"))["headrace.standstill_seconds"] == 0.5
 
 
-def test_the_fate_of_an_event_links_to_it_instead_of_being_its_child(spans: Spans) -> None:
+def test_a_parked_event_is_linked_to_instead_of_being_a_child(spans: Spans) -> None:
     event = link()
-    spans.tracing.parked("wallets", "wallets", event, at_ns=NOW, error_type="ValueError")
-    spans.tracing.released("wallets", "wallets", event, at_ns=NOW, attempt=3, waited_seconds=12.5)
-    spans.tracing.dead_lettered("wallets", "wallets", event, at_ns=NOW, attempt=8, error_type="gave_up")
+    spans.tracing.event(EventFacts("park", "wallets", "wallets", event, NOW, "ValueError"))
+    spans.tracing.event(EventFacts("release", "wallets", "wallets", event, NOW, attempt=3, waited_seconds=12.5))
+    spans.tracing.event(EventFacts("dead_letter", "wallets", "wallets", event, NOW, "gave_up", attempt=8))
     for name in ("park wallets", "release wallets", "dead_letter wallets"):
         span = spans.one(name)
         assert span.parent is None
         assert span.links[0].context.trace_id == int(TRACE, 16)
         assert facts(span)["messaging.message.id"] == "event-10"
+    assert facts(spans.one("park wallets"))["error.type"] == "ValueError"
     assert facts(spans.one("release wallets"))["headrace.waited_seconds"] == 12.5
     assert facts(spans.one("dead_letter wallets"))["headrace.attempt"] == 8
 
 
-def test_events_that_only_stand_behind_another_do_not_flood_the_collector(spans: Spans) -> None:
+def test_events_behind_another_do_not_flood_the_collector(spans: Spans) -> None:
     for traceparent in (None, UNSAMPLED):
-        spans.tracing.parked("wallets", "wallets", link(traceparent), at_ns=NOW, error_type=None)
+        spans.tracing.event(EventFacts("park", "wallets", "wallets", link(traceparent), NOW))
     assert spans.all == ()
 
 
-def test_one_request_can_be_followed_to_the_events_that_it_caused(spans: Spans) -> None:
+def test_request_can_be_followed_to_the_events_it_caused(spans: Spans) -> None:
     """HTTP span -> event -> batch (link) -> emitted event -> the batch downstream (link)."""
     with spans.tracing.ingest("/events/wallet.debited", {}) as request, spans.tracing.send("wallets", 1):
         event = EventLink(request.traceparent, request.tracestate, "e1", 10, "applied")
     batch = spans.batch([event])
-    spans.tracing.emitted(
-        batch,
-        subscription="wallets",
-        topic="alerts",
-        source=event,
-        event_id="e1-0",
-        causation_id="e1",
-        started_ns=NOW,
-        ended_ns=NOW + 1,
-    )
+    spans.tracing.emitted(batch, EmitFacts("wallets", "alerts", event, "e1-0", NOW, NOW + 1))
     emitted = EventLink(event.traceparent, event.tracestate, "e1-0", 0, "applied")
     spans.batch([emitted])
 
@@ -406,29 +380,20 @@ def test_one_request_can_be_followed_to_the_events_that_it_caused(spans: Spans) 
 
 
 def test_emits_of_unsampled_events_make_no_spans(spans: Spans) -> None:
-    spans.tracing.emitted(
-        None,
-        subscription="wallets",
-        topic="alerts",
-        source=link(UNSAMPLED),
-        event_id="x",
-        causation_id="y",
-        started_ns=NOW,
-        ended_ns=NOW,
-    )
+    spans.tracing.emitted(None, EmitFacts("wallets", "alerts", link(UNSAMPLED), "x", NOW, NOW))
     assert spans.all == ()
 
 
 def test_an_unsampled_request_still_hands_its_context_on() -> None:
     spans = Spans(entry=ALWAYS_OFF)
     with spans.tracing.ingest("/events", {}) as request:
-        created = request.create("wallets", event_id="e", source="/s", type="t")
+        created = request.create("wallets", envelope("e"))
     assert created.traceparent == request.traceparent
     assert parse(request.traceparent) is not None and not is_sampled(request.traceparent)
     assert spans.all == ()
 
 
-def test_without_a_collector_nothing_is_traced_and_the_callers_context_passes_through(
+def test_without_a_collector_the_callers_context_passes_through(
     bare_environment: pytest.MonkeyPatch,
 ) -> None:
     tracing = Tracing()
@@ -436,14 +401,14 @@ def test_without_a_collector_nothing_is_traced_and_the_callers_context_passes_th
     with tracing.ingest("/events", {"traceparent": SAMPLED, "tracestate": "vendor=1"}) as request:
         request.accepted(1)
         assert (request.traceparent, request.tracestate) == (SAMPLED, "vendor=1")
-        assert request.create("wallets", event_id="e", source="/s", type="t") == (SAMPLED, "vendor=1")
+        assert request.create("wallets", envelope("e")) == (SAMPLED, "vendor=1")
         with tracing.send("wallets", 1) as sent:
             sent.published(0, 0)
     with tracing.ingest("/events", {"traceparent": "nonsense", "tracestate": "vendor=1"}) as request:
         assert (request.traceparent, request.tracestate) == (None, None)
-    with tracing.claim("wallets", "wallets", 0) as claim, tracing.drain(1):
-        claim.epoch(1)
-    tracing.parked("wallets", "wallets", link(), at_ns=NOW, error_type="ValueError")
+    with tracing.claim("wallets", "wallets", 0), tracing.drain(1):
+        pass
+    tracing.event(EventFacts("park", "wallets", "wallets", link(), NOW, "ValueError"))
     tracing.rebalanced("wallets", partitions=1, started_ns=NOW, ended_ns=NOW, standstill_seconds=0)
     assert not tracing.wants_call(SAMPLED, 10, True)
     tracing.shutdown(1)
@@ -463,7 +428,7 @@ def test_the_standard_switches_turn_tracing_off(bare_environment: pytest.MonkeyP
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "-1", "OTEL_"),
     ],
 )
-def test_a_variable_that_makes_no_sense_is_refused_in_one_sentence(
+def test_senseless_variable_is_refused_in_one_sentence(
     bare_environment: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     bare_environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
@@ -472,7 +437,7 @@ def test_a_variable_that_makes_no_sense_is_refused_in_one_sentence(
         Tracing()
 
 
-def test_five_percent_of_what_starts_here_is_kept_unless_the_operator_says_otherwise(
+def test_five_percent_of_requests_are_kept_unless_told_otherwise(
     bare_environment: pytest.MonkeyPatch,
 ) -> None:
     def kept(sampler: Sampler | None) -> int:
