@@ -1,7 +1,7 @@
 """Every setting, read once from the environment (`HEADRACE_...`): one frozen class per component.
 
 All faults are reported at once, each with its variable, its value and what is valid. Unknown `HEADRACE_` variables are
-faults too, except the ones that Kubernetes injects for a Service named `headrace...` (service links).
+faults too, except those that Kubernetes injects for a Service named `headrace...` (service links).
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from headrace.errors import ConfigurationError
 PREFIX = "HEADRACE_"
 EMBEDDED = "embedded"
 MEMORY = "memory"
+SQLALCHEMY = "postgresql+asyncpg://"
+"""How SQLAlchemy writes an address of Postgres that asyncpg connects to."""
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Role = Literal["all", "ingest", "worker"]
 
 _SERVICE_LINK = re.compile(r"HEADRACE(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_[A-Z0-9_]+)")
@@ -34,41 +37,70 @@ def _component(prefix: str) -> SettingsConfigDict:
 
 
 class KafkaSettings(BaseSettings):
-    """`HEADRACE_KAFKA_...`: how the Kafka cluster is talked to; used where HEADRACE_LOG is `kafka://...`."""
+    """`HEADRACE_KAFKA_...`: how Headrace talks to the Kafka cluster; used if HEADRACE_LOG is `kafka://...`."""
 
     model_config = _component("HEADRACE_KAFKA_")
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How connections are secured; as the cluster's listener asks."
+        "PLAINTEXT", description="How connections are secured. Set it to what the cluster's listener asks for."
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        None, description="How the user logs in; needed with SASL_PLAINTEXT and SASL_SSL."
+        None, description="How the user logs in. Needed with SASL_PLAINTEXT and SASL_SSL."
     )
     username: str | None = Field(None, description="The SASL user.")
-    password: SecretStr | None = Field(None, description="The SASL password; prefer HEADRACE_KAFKA_PASSWORD_FILE.")
-    password_file: Path | None = Field(None, description="A file that holds the SASL password, as a Secret is mounted.")
-    tls_ca_file: Path | None = Field(None, description="PEM of the authority that signed the brokers' certificates.")
-    tls_cert_file: Path | None = Field(None, description="PEM of this client's certificate, for mutual TLS.")
-    tls_key_file: Path | None = Field(None, description="PEM of this client's key, for mutual TLS.")
+    password: SecretStr | None = Field(None, description="The SASL password. Prefer HEADRACE_KAFKA_PASSWORD_FILE.")
+    password_file: Path | None = Field(
+        None, description="The file that holds the SASL password, such as a mounted Secret."
+    )
+    tls_ca_file: Path | None = Field(
+        None, description="PEM file of the authority that signed the brokers' certificates."
+    )
+    tls_cert_file: Path | None = Field(None, description="PEM file of this client's certificate, for mutual TLS.")
+    tls_key_file: Path | None = Field(None, description="PEM file of this client's key, for mutual TLS.")
     session_timeout_seconds: float = Field(
-        45.0, ge=6, le=1800, description="A silent member loses its partitions after this; raise it for starved nodes."
+        45.0,
+        ge=6,
+        le=1800,
+        description="A worker that sends no heartbeat for this many seconds loses its partitions to another one. Raise "
+        "it if overloaded nodes lose partitions; lower it to replace a dead worker sooner.",
     )
     heartbeat_seconds: float = Field(
-        3.0, gt=0, le=60, description="Time between heartbeats; a third of the session at most."
+        3.0, gt=0, le=60, description="Seconds between two heartbeats; at most a third of the session timeout."
     )
-    max_poll_seconds: float = Field(300.0, ge=10, description="A member that does not poll for so long is thrown out.")
-    request_timeout_seconds: float = Field(30.0, ge=1, description="A request without an answer fails after this.")
+    max_poll_seconds: float = Field(
+        300.0, ge=10, description="A worker that has not polled for this many seconds is removed from its group."
+    )
+    request_timeout_seconds: float = Field(
+        30.0, ge=1, description="A request fails if the broker has not answered after this many seconds."
+    )
     linger_seconds: float = Field(
-        0.0, ge=0, le=1, description="Waits so long to fill a batch; 0 sends what gathered behind the last one."
+        0.0,
+        ge=0,
+        le=1,
+        description="Seconds that the producer waits for more records before it sends a batch. With 0 it sends what "
+        "has gathered while the last batch was on its way. Raise it to send fewer, larger batches.",
     )
-    batch_bytes: int = Field(262_144, ge=1_024, description="The producer's largest batch per partition.")
+    batch_bytes: int = Field(262_144, ge=1_024, description="The producer's largest batch per partition, in bytes.")
     max_record_bytes: int = Field(
-        1_048_576, ge=1_024, description="A larger event is refused; keep it at the brokers' message.max.bytes."
+        1_048_576,
+        ge=1_024,
+        description="An event that is larger than this many bytes is refused. Keep it equal to the brokers' "
+        "message.max.bytes.",
     )
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("zstd", description="The producer's codec.")
-    fetch_bytes: int = Field(2_097_152, ge=1_024, description="Read ahead per partition; bounds a worker's memory.")
-    client_rack: str | None = Field(None, description="This client's rack, to read from the nearest replica.")
-    replication_factor: int = Field(-1, ge=-1, description="Replicas of created topics; -1 is the brokers' default.")
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        "zstd", description="How the producer compresses batches."
+    )
+    fetch_bytes: int = Field(
+        2_097_152,
+        ge=1_024,
+        description="Bytes that a worker reads ahead per partition. Lower it if workers need too much memory.",
+    )
+    client_rack: str | None = Field(
+        None, description="The rack of this client. Set it to read from the nearest replica."
+    )
+    replication_factor: int = Field(
+        -1, ge=-1, description="Replicas of topics that Headrace creates; -1 takes the brokers' default."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -85,7 +117,7 @@ class KafkaSettings(BaseSettings):
         return self
 
     def read_password(self) -> str | None:
-        """Return the password, from the file where one is named. Raises: ConfigurationError (file unreadable)."""
+        """Return the password, from the file if one is named. Raises: ConfigurationError (file unreadable)."""
         return _read_secret("HEADRACE_KAFKA_PASSWORD_FILE", self.password_file, self.password)
 
 
@@ -94,20 +126,36 @@ class DatabaseSettings(BaseSettings):
 
     model_config = _component("HEADRACE_DATABASE_")
 
-    password: SecretStr | None = Field(None, description="The password, where it is not part of the address.")
-    password_file: Path | None = Field(None, description="A file that holds the password, as a Secret is mounted.")
-    pool_size: int = Field(10, ge=2, le=200, description="Connections of this process: partitions in flight + 2.")
-    connect_timeout_seconds: float = Field(10.0, gt=0, description="A connection attempt fails after this.")
+    password: SecretStr | None = Field(None, description="The password, if it is not part of the address.")
+    password_file: Path | None = Field(None, description="The file that holds the password, such as a mounted Secret.")
+    pool_size: int = Field(
+        10,
+        ge=2,
+        le=200,
+        description="The most connections of this process. Each partition that is being applied needs one, and two "
+        "more serve queries and housekeeping.",
+    )
+    connect_timeout_seconds: float = Field(
+        10.0, gt=0, description="An attempt to connect fails after this many seconds."
+    )
     statement_timeout_seconds: float = Field(
-        30.0, gt=0, description="A statement fails after this; also the batch limit."
+        30.0,
+        gt=0,
+        description="Postgres cancels a statement that takes longer than this many seconds, also a handler's own SQL.",
     )
     idle_in_transaction_seconds: float = Field(
-        15.0, gt=0, description="Postgres ends a session that holds locks and is silent; below Kafka's session timeout."
+        15.0,
+        gt=0,
+        description="Postgres ends a session that is silent within a transaction for this many seconds, so that the "
+        "locks of a frozen process come free. Keep it below HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS.",
     )
-    migrate_on_start: bool = Field(True, description="Apply `pre` migrations at start; off where a Job does it.")
+    migrate_on_start: bool = Field(
+        True,
+        description="Whether a start applies the `pre` migrations. Turn it off if `headrace migrate` runs before.",
+    )
 
     def read_password(self) -> str | None:
-        """Return the password, from the file where one is named. Raises: ConfigurationError (file unreadable)."""
+        """Return the password, from the file if one is named. Raises: ConfigurationError (file unreadable)."""
         return _read_secret("HEADRACE_DATABASE_PASSWORD_FILE", self.password_file, self.password)
 
 
@@ -117,56 +165,113 @@ class EngineSettings(BaseSettings):
     model_config = _component("HEADRACE_ENGINE_")
 
     batch_records: int = Field(
-        10_000, ge=1, le=100_000, description="The most records of one partition in one transaction."
+        10_000, ge=1, le=100_000, description="The most records of one partition that one transaction applies."
     )
-    batch_seconds: float = Field(30.0, gt=0, description="A batch that runs longer is logged and counts as stuck.")
+    batch_bytes: int = Field(
+        16_777_216,
+        ge=65_536,
+        le=1_073_741_824,
+        description="The most bytes of records in one transaction and in one fetch; a single larger record is still "
+        "taken. Lower it if workers need too much memory.",
+    )
+    batch_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="When a partition moves to another process, its worker has this many seconds to finish the "
+        "transaction that is running; then the transaction is rolled back, and the next owner repeats it.",
+    )
+    handler_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="The time limit of one handler call, in seconds; then the event is parked. An async handler is "
+        "cancelled, the thread of a synchronous one is abandoned. Raise it, with HEADRACE_ENGINE_BATCH_SECONDS and "
+        "HEADRACE_ENGINE_STUCK_SECONDS, if handlers rightly take longer.",
+    )
+    handler_threads: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Threads for synchronous handlers, per subscription. Raise it if handlers wait for I/O and a "
+        "process owns more partitions of the subscription than this.",
+    )
+    stuck_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="A worker whose running handler or batch has not ended after this many seconds is abandoned and a "
+        "new one takes over.",
+    )
     dedupe_window_ids: int = Field(
         200_000,
         ge=0,
-        description="Event ids remembered per partition, about 130 bytes each; larger sees later duplicates.",
+        description="Event ids that are remembered per partition, at about 130 bytes each. Raise it if duplicates come "
+        "later than this many events after the first.",
     )
     state_cache_keys: int = Field(
-        50_000, ge=0, description="States remembered per partition; keys beyond are read again from Postgres."
+        50_000,
+        ge=0,
+        description="States that are kept in memory per partition; others are read from Postgres when they are needed.",
     )
-    retry_attempts: int = Field(12, ge=1, description="Runs of a failing event before it becomes a dead letter.")
+    retry_attempts: int = Field(
+        12, ge=1, description="How many times a failing event is tried before it becomes a dead letter."
+    )
     retry_first_seconds: float = Field(
-        0.5, gt=0, description="Wait before the first retry; doubles each time, with jitter."
+        0.5,
+        gt=0,
+        description="Seconds before the first retry. The wait doubles with each failure; up to half of it is random.",
     )
-    retry_max_seconds: float = Field(300.0, gt=0, description="The longest wait between two retries.")
-    emits_pending: int = Field(20_000, ge=1, description="Emits not yet acknowledged at which a partition waits.")
-    handler_threads: int = Field(
-        8, ge=1, le=256, description="Threads for synchronous handlers; raise it where they wait on I/O."
+    retry_max_seconds: float = Field(300.0, gt=0, description="The longest wait between two retries, in seconds.")
+    emits_pending: int = Field(
+        20_000,
+        ge=1,
+        description="A partition waits when this many emitted events of it are not yet acknowledged by the log.",
     )
-    stuck_seconds: float = Field(60.0, gt=0, description="Lag without a commit for so long makes the client anew.")
     drain_seconds: float = Field(
-        30.0, gt=0, description="How long a stop waits for batches in flight; the rest of it takes 30 s more at most."
+        30.0,
+        gt=0,
+        description="Seconds that a stop gives to running batches and requests. The other steps of a stop add at most "
+        "30 s; let the grace period of a pod be longer than both.",
     )
     ledger_days: int = Field(
-        14, ge=1, description="Days of ledger kept; longer where emits or a dedupe window need it (see operations)."
+        14,
+        ge=1,
+        description="Days that the ledger is kept. Rows stay longer if emitted events or a dedupe window need them.",
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.retry_first_seconds > self.retry_max_seconds:
-            raise ValueError("HEADRACE_ENGINE_RETRY_FIRST_SECONDS must be at most HEADRACE_ENGINE_RETRY_MAX_SECONDS")
+        for smaller, larger in (
+            ("retry_first_seconds", "retry_max_seconds"),
+            ("handler_seconds", "batch_seconds"),
+            ("handler_seconds", "stuck_seconds"),
+        ):
+            if getattr(self, smaller) > getattr(self, larger):
+                raise ValueError(f"HEADRACE_ENGINE_{smaller.upper()} must be at most HEADRACE_ENGINE_{larger.upper()}")
         return self
 
 
 class IngestSettings(BaseSettings):
-    """`HEADRACE_INGEST_...`: what the HTTP door lets in."""
+    """`HEADRACE_INGEST_...`: what is accepted over HTTP."""
 
     model_config = _component("HEADRACE_INGEST_")
 
-    max_body_bytes: int = Field(1_048_576, ge=1_024, description="A larger request is answered 413.")
-    max_batch_events: int = Field(10_000, ge=1, description="A larger batch is answered 413.")
-    max_in_flight: int = Field(1_000, ge=1, description="Requests waiting for the log at once; more are answered 429.")
-    timeout_seconds: float = Field(10.0, gt=0, description="An unacknowledged publish is answered 503 after this.")
+    max_body_bytes: int = Field(
+        1_048_576, ge=1_024, description="A request whose body is larger than this many bytes is answered 413."
+    )
+    max_batch_events: int = Field(10_000, ge=1, description="A batch of more events than this is answered 413.")
+    max_in_flight: int = Field(
+        1_000, ge=1, description="The most requests that may wait for the log at once; further ones are answered 429."
+    )
+    timeout_seconds: float = Field(
+        10.0, gt=0, description="A publish that the log has not acknowledged after this many seconds is answered 503."
+    )
     allow_unauthenticated: bool = Field(
         False,
-        description="Serve other addresses than loopback without API keys: ANYBODY WHO REACHES THE PORT MAY PUBLISH "
-        "AND OPERATE.",
+        description="Whether other addresses than loopback are served without API keys. If so, ANYBODY WHO REACHES THE "
+        "PORT MAY PUBLISH AND OPERATE.",
     )
-    max_streams: int = Field(50, ge=1, description="Open `GET /events/stream` connections; more are answered 429.")
+    max_streams: int = Field(
+        50, ge=1, description="The most open `GET /events/stream` connections; further ones are answered 429."
+    )
 
 
 class Settings(BaseSettings):
@@ -174,29 +279,55 @@ class Settings(BaseSettings):
 
     model_config = _component(PREFIX)
 
-    log: str = Field(EMBEDDED, description="`embedded`, `memory`, or `kafka://host:port[,host:port]`.")
-    database: SecretStr = Field(SecretStr(EMBEDDED), description="`embedded` or `postgresql://user@host:port/name`.")
-    data_dir: Path = Field(Path(".headrace"), description="Where the embedded log and database keep their files.")
+    log: str = Field(
+        EMBEDDED,
+        description="Where events are kept: `embedded` (in the database, for one process), `memory` (gone with the "
+        "process), or `kafka://host:port[,host:port]`.",
+    )
+    database: SecretStr = Field(
+        SecretStr(EMBEDDED),
+        description="Where state is kept: `embedded` (a PostgreSQL that Headrace starts) or "
+        "`postgresql://user@host:port/name`; `postgresql+asyncpg://` is understood as well.",
+    )
+    data_dir: Path = Field(
+        Path(".headrace"), description="The folder in which the embedded log and database keep their files."
+    )
     embedded_log_days: int = Field(
-        7, ge=1, le=36_500, description="Days that the embedded log keeps what every subscription has applied."
+        7,
+        ge=1,
+        le=36_500,
+        description="Days that the embedded log keeps an event after every subscription has applied it.",
     )
     partitions: int | None = Field(
         None,
         ge=1,
         le=10_000,
-        description="Partitions of every topic: created so (6 where unset), and refused where different.",
+        description="Partitions of every topic. A missing topic is created with this many (6 if unset); an existing "
+        "one that has another number is refused.",
     )
     api_keys_file: Path | None = Field(
-        None, description="JSON list of {key, scopes}; guards every route but health. Re-read on change."
+        None,
+        description="JSON file with a list of {key, scopes}. It guards every route but health, and is read again when "
+        "it changes.",
     )
     management_port: int = Field(
-        9000, ge=0, le=65_535, description="Port of /metrics and /health for probes; 0 takes a free one."
+        9000,
+        ge=0,
+        le=65_535,
+        description="Port of /metrics and /health for probes; 0 takes a free one. If it is unset, 9000 is taken and "
+        "HEADRACE_MANAGEMENT_HOST is a loopback address, a free port is used and announced.",
     )
-    management_host: str = Field("127.0.0.1", description="Address of the management port; 0.0.0.0 in a pod.")
-    role: Role = Field("all", description="`all`, `ingest` (HTTP only) or `worker` (handlers only).")
-    subscriptions: str = Field("*", description="Comma-separated subscriptions that this worker runs; `*` is all.")
+    management_host: str = Field("127.0.0.1", description="Address of the management port. Set 0.0.0.0 in a pod.")
+    role: Role = Field(
+        "all", description="What the process does: `all`, `ingest` (HTTP only) or `worker` (handlers only)."
+    )
+    subscriptions: str = Field(
+        "*", description="The subscriptions that this worker runs, separated by commas; `*` runs all."
+    )
     log_format: Literal["auto", "json", "console", "none"] = Field(
-        "auto", description="`auto`: readable on a terminal, else JSON. `none`: logging is the application's to set up."
+        "auto",
+        description="How log entries are written: `json`, `console` (readable), `auto` (readable on a terminal, else "
+        "JSON) or `none` (the application configures logging itself, and Headrace leaves it alone).",
     )
     log_handler_errors: Literal["full", "message", "type"] = Field(
         "full",
@@ -204,7 +335,7 @@ class Settings(BaseSettings):
         "or its `type` alone, since a text of yours may quote data.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="The least severe entry logged."
+        "INFO", description="The least severe entry that is logged. Without effect if HEADRACE_LOG_FORMAT is `none`."
     )
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
@@ -235,23 +366,25 @@ class Settings(BaseSettings):
 
     @property
     def is_kafka(self) -> bool:
-        """True where the log is Kafka."""
+        """True if the log is Kafka."""
         return self.log.startswith("kafka://")
 
     @property
     def is_database_embedded(self) -> bool:
-        """True where the platform brings its own PostgreSQL."""
+        """True if Headrace starts a PostgreSQL of its own."""
         return self.database.get_secret_value() == EMBEDDED
 
     @property
     def kafka_brokers(self) -> list[str]:
-        """The brokers' host:port list; empty where the log is not Kafka."""
+        """The brokers' host:port list; empty if the log is not Kafka."""
         return [b.strip() for b in self.log.removeprefix("kafka://").rstrip("/").split(",")] if self.is_kafka else []
 
     @property
     def database_url(self) -> str:
         """The Postgres address with the password in it. Raises: ConfigurationError (password file unreadable)."""
         url = self.database.get_secret_value()
+        if url.startswith(SQLALCHEMY):
+            url = "postgresql://" + url.removeprefix(SQLALCHEMY)
         password = self.database_options.read_password()
         parts = urlsplit(url)
         if password is None or parts.password is not None:
@@ -259,8 +392,13 @@ class Settings(BaseSettings):
         user, _, host = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
 
+    @property
+    def may_move_management_port(self) -> bool:
+        """True if another management port will do: nobody has named one, and only this machine can reach it."""
+        return "management_port" not in self.model_fields_set and self.management_host in LOOPBACK
+
     def runs(self, subscription: str) -> bool:
-        """True where this process runs the subscription."""
+        """True if this process runs the subscription."""
         return "*" in self.subscription_names or subscription in self.subscription_names
 
     @property
@@ -336,7 +474,7 @@ def _is_broker(address: str) -> bool:
 
 def _is_postgres(url: str) -> bool:
     try:
-        return urlsplit(url).scheme in ("postgresql", "postgres")
+        return urlsplit(url).scheme in ("postgresql", "postgres", "postgresql+asyncpg")
     except ValueError:
         return False
 

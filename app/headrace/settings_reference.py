@@ -17,9 +17,9 @@ from headrace.settings import COMPONENTS, Settings, variables
 INTRODUCTION = """\
 # Settings
 
-Every setting is an environment variable, read once at the start; nothing has to be set. All faults are told at once,
-each with its variable, its value and what is valid, and the process ends with exit code 1. A `HEADRACE_` variable that
-is not on this page is a fault, too, so that a misspelt one is noticed.
+Every setting is an environment variable that is read once, at the start; none has to be set. If some are wrong, the
+process names all of them at once, each with its value and what is valid, and ends with exit code 1. A `HEADRACE_`
+variable that is not on this page is refused too, so that a misspelt one is noticed.
 
 This page is made from the code: `python -m headrace.settings_reference > docs/settings.md`.
 """
@@ -27,10 +27,10 @@ This page is made from the code: `python -m headrace.settings_reference > docs/s
 OPENTELEMETRY = """\
 ## OpenTelemetry's own
 
-Traces are sent where `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) names a collector, by
-`http/protobuf`; without it nothing is traced. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`,
-`OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_SDK_DISABLED` and the rest mean what OpenTelemetry says. A tracer provider that the
-application has installed itself is used instead.
+Traces are sent by `http/protobuf` to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` (or
+`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) names; without it nothing is traced. `OTEL_SERVICE_NAME`,
+`OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_SDK_DISABLED` and the rest mean what
+OpenTelemetry says. If the application has installed a tracer provider itself, that one is used.
 """
 
 KINDS: dict[Any, str] = {

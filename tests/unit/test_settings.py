@@ -120,6 +120,22 @@ RELATIONS: list[tuple[dict[str, str], str]] = [
         {"HEADRACE_ENGINE_RETRY_FIRST_SECONDS": "9", "HEADRACE_ENGINE_RETRY_MAX_SECONDS": "8"},
         "HEADRACE_ENGINE_RETRY_FIRST_SECONDS must be at most HEADRACE_ENGINE_RETRY_MAX_SECONDS",
     ),
+    (
+        {"HEADRACE_ENGINE_HANDLER_SECONDS": "31"},
+        "HEADRACE_ENGINE_HANDLER_SECONDS must be at most HEADRACE_ENGINE_BATCH_SECONDS",
+    ),
+    (
+        {"HEADRACE_ENGINE_HANDLER_SECONDS": "61", "HEADRACE_ENGINE_BATCH_SECONDS": "61"},
+        "HEADRACE_ENGINE_HANDLER_SECONDS must be at most HEADRACE_ENGINE_STUCK_SECONDS",
+    ),
+    (
+        {"HEADRACE_ENGINE_BATCH_BYTES": "65535"},
+        "HEADRACE_ENGINE_BATCH_BYTES='65535': Input should be greater than or equal to 65536",
+    ),
+    (
+        {"HEADRACE_ENGINE_BATCH_BYTES": "1073741825"},
+        "HEADRACE_ENGINE_BATCH_BYTES='1073741825': Input should be less than or equal to 1073741824",
+    ),
     ({"HEADRACE_PARTITIONS": "0"}, "HEADRACE_PARTITIONS='0': Input should be greater than or equal to 1"),
 ]
 
@@ -223,6 +239,33 @@ def test_password_file_completes_the_address(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("HEADRACE_DATABASE", "postgresql://shop@db:5432/shop?sslmode=require")
     monkeypatch.setenv("HEADRACE_DATABASE_PASSWORD_FILE", str(file))
     assert load_settings().database_url == "postgresql://shop:mill%3Awheel%2F%25%40@db:5432/shop?sslmode=require"
+
+
+def test_address_that_sqlalchemy_uses_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_DATABASE", "postgresql+asyncpg://shop:river@db:5432/shop?sslmode=require")
+    assert load_settings().database_url == "postgresql://shop:river@db:5432/shop?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    ("environment", "may_move"),
+    [
+        ({}, True),
+        ({"HEADRACE_MANAGEMENT_HOST": "localhost"}, True),
+        ({"HEADRACE_MANAGEMENT_PORT": "9000"}, False),
+        ({"HEADRACE_MANAGEMENT_HOST": "0.0.0.0"}, False),  # noqa: S104 - probes of a pod look for the port
+    ],
+)
+def test_only_an_unset_port_of_this_machine_may_move(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], may_move: bool
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().may_move_management_port is may_move
+
+
+def test_logging_can_be_left_to_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_LOG_FORMAT", "none")
+    assert load_settings().log_format == "none"
 
 
 def test_password_file_wins_over_the_password(tmp_path: Path) -> None:
