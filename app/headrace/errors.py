@@ -24,6 +24,8 @@ Facts are attributes; the message is one sentence that says what, where and what
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class HeadraceError(Exception):
     """The root. `str(error)` is one sentence for a person."""
@@ -56,7 +58,7 @@ class StateUnavailableError(StateError):
 class BatchTooLargeError(StateUnavailableError):
     """A transaction took too long or too much memory. `reason` is "timeout" or "memory"."""
 
-    def __init__(self, message: str, reason: str = "timeout") -> None:
+    def __init__(self, message: str, reason: Literal["timeout", "memory"] = "timeout") -> None:
         super().__init__(message)
         self.reason = reason
 

@@ -28,14 +28,16 @@ from typing import Any
 import asyncpg
 
 from headrace.database.embedded import EmbeddedPostgres
+from headrace.database.installation import read_installation
 from headrace.database.migrate import expected_version, migrate, schema_version
 from headrace.database.pool import open_pool
 from headrace.engine.consumer import Consumer
 from headrace.engine.context import EngineContext
-from headrace.engine.maintenance import maintain_ledger, try_to_tend
+from headrace.engine.pace import Pace
 from headrace.engine.topics import check_known, check_partitions, ensure_topics
 from headrace.errors import ConfigurationError, StateError, StateUnavailableError, TransportError
 from headrace.garbage import tune_garbage_collection
+from headrace.ledger.partitions import maintain_ledger, try_to_tend
 from headrace.log.embedded import EmbeddedLog
 from headrace.log.embedded_retention import keep_short
 from headrace.log.kafka import KafkaLog
@@ -64,8 +66,9 @@ LIMITS = {"tasks": 2.0, "groups": 10.0, "log": 6.0, "connections": 3.0, "spans":
 class Runtime:
     """The connections, consumers and instruments of one process."""
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(self, settings: Settings, registry: Registry, pace: Pace | None = None) -> None:
         self.settings = settings
+        self._pace = pace or Pace()
         self.registry = registry
         self.metrics = Metrics(version=VERSION, role=settings.role)
         self.tracing = Tracing(
@@ -218,6 +221,8 @@ class Runtime:
         check_partitions(infos, self.registry, self.settings)
         for info in infos.values():
             self.metrics.topic_partitions.labels(topic=info.topic).set(info.partitions)
+        async with self.pool.acquire() as connection:
+            installation = await read_installation(connection)
         context = EngineContext(
             self.settings,
             self.registry,
@@ -228,19 +233,23 @@ class Runtime:
             self.health,
             self._executor,
             owner_name(),
+            installation,
+            self._pace,
         )
         async with context.connection() as connection:
             await check_known(connection, infos)
         if self.settings.role == "ingest":
             return
-        await try_to_tend(context)
+        await try_to_tend(context.connection, self.settings.engine)
         served = [each for name, each in self.registry.subscriptions.items() if self.settings.runs(name)]
         for subscription in served:
             if subscription.name not in self.consumers:
-                consumer = Consumer(context, subscription, infos[subscription.topics[0]].partitions)
+                consumer = Consumer(context, subscription)
                 self.consumers[subscription.name] = consumer
                 await consumer.start()
-        self._tasks.append(asyncio.create_task(maintain_ledger(context), name="ledger"))
+        self._tasks.append(
+            asyncio.create_task(maintain_ledger(context.connection, self.settings.engine), name="ledger")
+        )
         if self.settings.log == EMBEDDED:
             cutting = keep_short(self.pool, served, self.settings.embedded_log_days)
             self._tasks.append(asyncio.create_task(cutting, name="embedded log retention"))

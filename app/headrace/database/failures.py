@@ -37,7 +37,7 @@ _REFUSED = {
     "44000",  # a view's check option
     "P0001",  # `raise exception` in a trigger of the team's own
 }
-_LIMITS = {
+_LIMITS: dict[str, Literal["timeout", "memory"]] = {
     "57014": "timeout",  # the statement timeout, or somebody cancelled the statement
     "53200": "memory",
 }

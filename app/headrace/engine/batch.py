@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -31,7 +32,8 @@ from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.ports import Record
-from headrace.state.store import load
+from headrace.state.cache import StoredState
+from headrace.state.store import read
 
 T = TypeVar("T")
 
@@ -100,9 +102,7 @@ class BatchProcessor:
         """The run whose handlers are being called."""
         self._threads = threads
         self._engine = context.settings.engine
-        self._idle_limit_ms = round(
-            (self._engine.handler_seconds + context.pace.target + IDLE_MARGIN_SECONDS) * 1_000
-        )
+        self._idle_limit_ms = round((self._engine.handler_seconds + context.pace.target + IDLE_MARGIN_SECONDS) * 1_000)
         self.wants_transaction = any(h.signature.wants_transaction for h in subscription.handlers.values())
 
     async def attempt(self, batch: Batch) -> Effects:
@@ -137,10 +137,14 @@ class BatchProcessor:
         missing = {name: cache.missing(keys[name]) for name, cache in self.memory.caches.items()}
         if not any(missing.values()):
             return
+        rows: dict[str, list[StoredState]] = {}
         async with self.context.connection() as connection:
             for name, wanted in missing.items():
                 if wanted:
-                    await load(connection, self.subscription.group, self.memory.caches[name], wanted)
+                    rows[name] = await read(connection, self.subscription.group, name, wanted)
+        for name, stored in rows.items():
+            fill = partial(self.memory.caches[name].fill, stored)
+            await self.off_loop(fill, large=len(stored) > INLINE_RECORDS)
 
     async def _run(self, batch: Batch, items: Sequence[Item], connection: Connection | None) -> Run:
         context = self.context

@@ -24,7 +24,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from headrace.database.pool import Connection
-from headrace.errors import FencedError
+from headrace.errors import FencedError, StateUnavailableError
 from headrace.log.ports import Record, TopicPartition
 
 SUSPECT_CRASHES = 2
@@ -215,9 +215,7 @@ async def known_partitions(connection: Connection, group: str, topic: str) -> tu
     return row["partitions"], row["log_id"]
 
 
-async def enroll(
-    connection: Connection, group: str, topic: str, log_id: str, first_offsets: Mapping[int, int]
-) -> None:
+async def enroll(connection: Connection, group: str, topic: str, log_id: str, first_offsets: Mapping[int, int]) -> None:
     """Make the topic's rows for a subscription that never read it; `first_offsets` by partition number."""
     numbers = sorted(first_offsets)
     await connection.execute(ENROLL, group, topic, uuid4(), log_id, numbers, [first_offsets[n] for n in numbers])
@@ -232,8 +230,8 @@ async def claim(
     log_id: str,
     log_end: int,
     suspect_records: int,
-) -> Claim | None:
-    """Take the partition: epoch + 1, a new token. None if the subscription does not know the partition.
+) -> Claim:
+    """Take the partition: epoch + 1, a new token. Raises: StateUnavailableError (somebody removed the row just now).
 
     If nothing is left up to `log_end`, no event can have ended the previous owner; after too many deaths
     `suspect_records` offsets are applied one event at a time.
@@ -243,7 +241,7 @@ async def claim(
         previous = await connection.fetchval(PREVIOUS, group, *partition)
         row = await connection.fetchrow(CLAIM, group, *partition, token, owner, log_end, log_id)
     if row is None:
-        return None
+        raise StateUnavailableError(f"{group}: the claim of {partition.topic}/{partition.partition} was removed.")
     is_orphaned = previous is not None and previous != owner
     return Claim(group, partition, token, row, is_orphaned=is_orphaned, suspect_records=suspect_records)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from headrace.engine.batch import Batch, BatchProcessor, Holding
 from headrace.engine.claim import Fingerprint
+from headrace.engine.report import ShrinkReason
 from headrace.engine.sizing import BatchSize
 from headrace.engine.transact import PATIENCE, transact
 from headrace.errors import BatchTooLargeError, DataRefusedError, HandlerError
@@ -70,7 +71,7 @@ class LogBatches:
         """Move the claim over offsets that hold no record (commit markers, aborted or compacted records)."""
         await transact(self._processor, Batch(Kind.BATCH, holding, 0, list, offset, holding.claim.last))
 
-    def _shrink(self, reason: str, records: int, topic: str, offset: int, error: BaseException) -> None:
+    def _shrink(self, reason: ShrinkReason, records: int, topic: str, offset: int, error: BaseException) -> None:
         """Take half as many; a single event that is at fault is not run again."""
         limit = self._size.shrink(records)
         self._processor.reporter.shrunk(reason, limit)

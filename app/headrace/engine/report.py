@@ -11,8 +11,8 @@ from typing import Any, Literal
 from opentelemetry.trace import Span
 
 from headrace.engine.claim import Claim
-from headrace.engine.effects import Effects
 from headrace.engine.context import EngineContext
+from headrace.engine.effects import Effects
 from headrace.engine.trace import batch_facts, trace_batch
 from headrace.errors import DataRefusedError, HeadraceError
 from headrace.handlers.subscription import Handler, Subscription

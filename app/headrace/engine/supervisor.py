@@ -112,8 +112,13 @@ class Supervisor:
         self._abandoned[number] = (status.position, times)
         self._count("batch")
         seconds = round(status.idle_seconds, 1)
-        logger.error("no progress, the worker begins again", subscription=self.subscription, partition=number,
-                     lag=self.lag.get(number), seconds=seconds)
+        logger.error(
+            "no progress, the worker begins again",
+            subscription=self.subscription,
+            partition=number,
+            lag=self.lag.get(number),
+            seconds=seconds,
+        )
         if times > STUCK_RESTARTS:
             detail = f"partition {number} of {self.subscription} made no progress in {times} attempts."
             self.context.health.fail(f"stuck:{self.subscription}/{number}", detail)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from headrace.backoff import Backoff
 from headrace.database.pool import Connection
@@ -123,18 +124,15 @@ class Tenure:
                 holding = await self._claim(connection, partition, infos[partition.topic], bounds[partition])
                 self.holdings[partition.topic] = holding
                 limit = context.settings.engine.dedupe_window_ids
-                packed[partition.topic] = await read_window(
-                    connection, group, partition, holding.claim.sequence, limit
-                )
+                packed[partition.topic] = await read_window(connection, group, partition, holding.claim.sequence, limit)
                 self._touch()
             is_orphaned = any(holding.claim.is_orphaned for holding in self.holdings.values())
             await self.memory.lanes.load(
                 connection, group, self._partition, is_orphaned=is_orphaned, hung=self._orders.hung.keys()
             )
         for topic, rows in packed.items():
-            self.memory.windows[topic] = await self.processor.off_loop(
-                lambda rows=rows: window_of(rows, context.settings.engine.dedupe_window_ids), large=True
-            )
+            fill = partial(window_of, rows, context.settings.engine.dedupe_window_ids)
+            self.memory.windows[topic] = await self.processor.off_loop(fill, large=True)
         if is_orphaned:
             self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
         for key in self._orders.hung.keys() & self.memory.lanes.by_key.keys():
@@ -209,8 +207,9 @@ class Tenure:
         """
         assert self._reader is not None
         stopped = asyncio.create_task(stopping.wait())
-        fetches = Fetches(self._reader, self._context.settings.engine.batch_records,
-                          self._context.settings.engine.batch_bytes)
+        fetches = Fetches(
+            self._reader, self._context.settings.engine.batch_records, self._context.settings.engine.batch_bytes
+        )
         marked_at, backoff = time.monotonic(), Backoff(0.05, 5.0)
         try:
             while not stopping.is_set() and not self._orders.claim_again:
@@ -280,12 +279,13 @@ class Tenure:
             holding = self.holdings[partition.topic]
             held = holding.claim
             check_fingerprint(held, records[0])
+            fresh = records
             if records[0].offset < held.next_offset:
-                records = [record for record in records if record.offset >= held.next_offset]
+                fresh = [record for record in records if record.offset >= held.next_offset]
             labels = {"subscription": name, "topic": partition.topic}
-            metrics.log_fetched_records_total.labels(**labels).inc(len(records))
-            metrics.log_fetched_bytes_total.labels(**labels).inc(sum([len(each.value or b"") for each in records]))
-            holding.pending = records
+            metrics.log_fetched_records_total.labels(**labels).inc(len(fresh))
+            metrics.log_fetched_bytes_total.labels(**labels).inc(sum([len(each.value or b"") for each in fresh]))
+            holding.pending = fresh
 
     async def _skip_holes(self) -> None:
         """Nothing came: move the claims over offsets that hold no record (commit markers, compacted records)."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import asyncpg
-
 from headrace.database.pool import Connection
 from headrace.engine.claim import Fingerprint
 from headrace.errors import ConfigurationError
@@ -74,7 +72,7 @@ def check_partitions(infos: Mapping[str, TopicInfo], registry: Registry, setting
             )
 
 
-async def check_known(connection: asyncpg.Connection[Any], infos: Mapping[str, TopicInfo]) -> None:
+async def check_known(connection: Connection, infos: Mapping[str, TopicInfo]) -> None:
     """Refuse a topic that is not the one known from before; remember new ones. Raises: ConfigurationError."""
     known = {row["topic"]: row for row in await connection.fetch(KNOWN, list(infos))}
     for topic, info in infos.items():

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import asyncpg
 
 from headrace.database.failures import classify
+from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError, StateUnavailableError
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Transaction:
     The methods are asyncpg's. Transaction control belongs to the platform and is refused.
     """
 
-    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.unavailable: StateUnavailableError | None = None
         """Set where Postgres, not the handler, was at fault."""

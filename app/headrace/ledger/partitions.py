@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, date, datetime, time, timedelta
+
 from headrace.database.pool import Connection
 from headrace.ledger.rows import IDENTITY_BYTES
 from headrace.ledger.window import ConnectionFactory

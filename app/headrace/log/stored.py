@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ def unpack_headers(packed: bytes) -> Headers:
     return _decode(packed)
 
 
-def stored_record(row: Mapping[str, Any], partition: int) -> StoredRecord:
+def stored_record(row: Any, partition: int) -> StoredRecord:
     """Return the record that a row of `parked` or `dead_letter` keeps."""
     return StoredRecord(
         topic=row["topic"],

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import asyncpg
-
+from headrace.database.pool import Connection
 from headrace.errors import ConflictError
-from headrace.state.cache import StateCache, StoredState
+from headrace.state.cache import StoredState
 
 READ = """
 select key, version, data from headrace.state where subscription = $1 and state = $2 and key = any($3::text[])
@@ -24,9 +22,7 @@ where kept.version = excluded.version - 1
 """
 
 
-async def read(
-    connection: asyncpg.Connection[Any], subscription: str, state: str, keys: Sequence[str]
-) -> list[StoredState]:
+async def read(connection: Connection, subscription: str, state: str, keys: Sequence[str]) -> list[StoredState]:
     """Return what Postgres holds for each of the keys. `StateCache.fill` decodes it, in whichever thread is free."""
     rows = await connection.fetch(READ, subscription, state, keys)
     stored = [StoredState(row["key"], row["data"].encode(), row["version"]) for row in rows]
@@ -34,13 +30,8 @@ async def read(
     return stored + [StoredState(key, b"", 0) for key in keys if key not in known]
 
 
-async def load(connection: asyncpg.Connection[Any], subscription: str, cache: StateCache, keys: Sequence[str]) -> None:
-    """Read the keys into the cache, and decode them here; a key that Postgres does not know starts new."""
-    cache.fill(await read(connection, subscription, cache.state.name, keys))
-
-
 async def write(
-    connection: asyncpg.Connection[Any],
+    connection: Connection,
     subscription: str,
     partition: int,
     state: str,
