@@ -59,7 +59,7 @@ async def test_topic_created_again_is_refused_until_a_person_accepts_it(
         assert "created again" in detail
         assert await pages(runtime) == {"a": list(range(10))}
         lines = await _accept(runtime, topic_name)
-        assert lines == [f"notes: {topic_name}/0 goes on at offset 0"]
+        assert lines == [f"notebook.notes: {topic_name}/0 goes on at offset 0"]
     async with running(platform) as runtime:
         await until_settled(runtime, "notes")
         assert runtime.health.readiness() == (True, [])
@@ -87,7 +87,7 @@ async def test_records_that_retention_took_before_they_were_read_are_missed_alou
         flowing = [page for page in PAGES if partition_of(page) == 1]
         await until(lambda: _hold(runtime, flowing, [1, 2, 3, 4, 5, 6]), "the other partition flows on")
         lines = await _accept(runtime, topic_name)
-        assert lines == [f"notes: {topic_name}/0 goes on at offset {before[0] + 2}"]
+        assert lines == [f"notebook.notes: {topic_name}/0 goes on at offset {before[0] + 2}"]
     async with running(platform) as runtime:
         await until_settled(runtime, "notes")
         found = await pages(runtime)
@@ -133,7 +133,7 @@ async def test_another_log_is_refused_at_start_and_accepted_from_its_beginning(
             pass
     async with running(notebook(settings_for(database_url), f"{topic_name}-2"), log) as other:
         await log.publish([noted(topic_name, "a", 3)])
-        assert await _accept(other, topic_name) == [f"notes: {topic_name}/0 goes on at offset 0"]
+        assert await _accept(other, topic_name) == [f"notebook.notes: {topic_name}/0 goes on at offset 0"]
     async with running(platform, log) as runtime:
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"a": [1, 2, 3]}

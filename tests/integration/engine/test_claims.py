@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -14,8 +13,9 @@ from headrace.engine.claim import Claim, claim
 from headrace.engine.worker import Phase
 from headrace.errors import FencedError
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import TopicPartition
+from headrace.log.ports import Bounds, TopicPartition
 from headrace.runtime import Runtime
+from tests.support.obstacles import locked
 from tests.support.platform import (
     fetch,
     notebook,
@@ -159,11 +159,37 @@ async def test_claim_that_failed_halfway_is_not_taken_for_a_loaded_one(database_
     async with running(platform, log) as runtime:
         await publish(runtime, noted(topic_name, "a", 1, id="one"))
         await until(lambda: _next_offset(runtime, 1), "the first event is parked")
-    async with _locked(database_url, "headrace.lane") as connection:
+    async with locked(database_url, "headrace.lane") as connection:
         starting = asyncio.create_task(_restarted(platform, log, topic_name))
         await until(lambda: _kill_waiting(connection), "the new owner waits for the lanes, and loses its session")
         broken = False
     await starting
+
+
+async def test_log_that_was_looked_at_before_another_owner_went_on_is_looked_at_again(
+    database_url: str, topic_name: str
+) -> None:
+    class LateLog(MemoryLog):
+        """Answers the first question for its bounds when the other owner has gone beyond them."""
+
+        async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
+            found = await log.bounds(partitions)
+            if found[partition].end == 1:
+                await publish(early, noted(topic_name, "a", 2))
+                await until_settled(early, "notes")
+            return found
+
+    log, partition, settings = MemoryLog(), TopicPartition(topic_name, 0), settings_for(database_url, partitions=1)
+    async with running(notebook(settings, topic_name), log) as early:
+        await publish(early, noted(topic_name, "a", 1))
+        await until_settled(early, "notes")
+        late = LateLog()
+        late._log_id, late._topics, late._wakeups = log._log_id, log._topics, log._wakeups
+        async with running(notebook(settings, topic_name), late) as runtime:  # fails where the partition is refused
+            assert runtime.health.readiness() == (True, [])
+            await publish(runtime, noted(topic_name, "a", 3))
+            await until_settled(runtime, "notes")
+            assert await pages(runtime) == {"a": [1, 2, 3]}
 
 
 async def _restarted(platform: Any, log: MemoryLog, topic: str) -> None:
@@ -220,17 +246,6 @@ async def _restore(runtime: Runtime, backup: dict[str, list[Any]]) -> None:
             for row in rows:
                 places = ", ".join(f"${place}" for place in range(1, len(row) + 1))
                 await connection.execute(f"insert into headrace.{table} values ({places})", *row.values())
-
-
-@asynccontextmanager
-async def _locked(database_url: str, table: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    try:
-        async with connection.transaction():
-            await connection.execute(f"lock table {table} in access exclusive mode")
-            yield connection
-    finally:
-        await connection.close()
 
 
 async def _kill_waiting(connection: asyncpg.Connection) -> bool:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import asyncpg
+import pytest
 
 from headrace.log.memory import MemoryLog
+from headrace.log.stored import stored_record
 from tests.support.platform import (
+    execute,
+    fetch,
+    has_pages,
     notebook,
     noted,
     pages,
@@ -98,6 +104,35 @@ async def test_deadlock_with_foreign_sql_is_tried_again_and_blamed_on_nobody(
             assert sample(runtime, "events_parked_total") == 0
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("lost", ["answer", "commit"])
+async def test_replay_whose_commit_is_in_doubt_is_applied_once(database_url: str, topic_name: str, lost: str) -> None:
+    is_broken = True
+
+    def fail(event: Any) -> None:
+        if is_broken:
+            raise ValueError("not yet")
+
+    async with PostgresProxy(database_url) as proxy:
+        platform = notebook(settings_for(proxy.url, partitions=1, retry_attempts=2), topic_name, fail)
+        async with running(platform, MemoryLog()) as runtime:
+            await publish(runtime, noted(topic_name, "a", 1))
+            await until(lambda: value(runtime, "select count(*) from headrace.dead_letter"), "it was given up on")
+            await until_settled(runtime, "notes")
+            is_broken = False
+            (row,) = await fetch(runtime, "select * from headrace.dead_letter")
+            worker = runtime.consumers["notes"].workers[0]
+            await execute(database_url, "update headrace.dead_letter set decision = 'replay', decided_at = now()")
+            proxy.drop_answer_to_commit() if lost == "answer" else proxy.drop_commit()
+            worker.replays = [(row["id"], stored_record(row, 0))]
+            await until(lambda: proxy.cuts == 1, "the connection was cut in a COMMIT")
+            await until(lambda: has_pages(runtime, {"a": [1]}), "it is applied")
+            worker.replays = [(row["id"], stored_record(row, 0))]  # as the watch read it before the commit
+            await until(lambda: not worker.replays, "the worker took it up again")
+            await publish(runtime, noted(topic_name, "a", 2))
+            await until_settled(runtime, "notes")
+            assert await pages(runtime) == {"a": [1, 2]}
 
 
 async def _is_waiting(runtime: object) -> bool:

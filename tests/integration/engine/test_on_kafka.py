@@ -13,6 +13,7 @@ from tests.support.kafka import KafkaServer
 from tests.support.lag import lag as lag_by_librdkafka
 from tests.support.platform import (
     fetch,
+    group,
     notebook,
     noted,
     pages,
@@ -147,7 +148,7 @@ async def test_group_offsets_follow_the_claims(database_url: str, topic_name: st
         await publish(runtime, *(noted(topic_name, f"page-{number}", 1) for number in range(40)))
         await until_settled(runtime, name)
         claimed = {row["partition"]: row["next_offset"] for row in await fetch(runtime, "select * from headrace.claim")}
-        consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": name})
+        consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group(runtime, name)})
         try:
             await until(lambda: _follows(consumer, topic_name, claimed), "the group's offsets are the claims'")
         finally:
