@@ -23,9 +23,8 @@ SESSION_SECONDS = 6
 
 
 @pytest.mark.timeout(300)
-async def test_every_event_is_applied_once_while_workers_die_sleep_and_leave(
-    tmp_path: Path, postgres: PostgresServer
-) -> None:
+async def test_events_are_applied_once_while_workers_die_and_leave(tmp_path: Path, postgres: PostgresServer) -> None:
+    """One worker is killed, one is paused past its session time-out, and one leaves: every event is applied once."""
     server = KafkaServer()
     await server.start()
     async with postgres.database() as url:

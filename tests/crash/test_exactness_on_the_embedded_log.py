@@ -57,7 +57,8 @@ class Load:
 
 
 @pytest.mark.timeout(150)
-async def test_every_accepted_event_is_applied_once_though_everything_is_killed_ten_times(tmp_path: Path) -> None:
+async def test_accepted_events_are_applied_once_through_ten_kills(tmp_path: Path) -> None:
+    """Platform and PostgreSQL are killed together ten times: every event that was answered with 202 is applied once."""
     service = Service(tmp_path, {"HEADRACE_LOG": "embedded", "HEADRACE_PARTITIONS": "3"})
     load, chance = Load(service.url), random.Random(SEED)
     clients: list[asyncio.Task[None]] = []

@@ -18,9 +18,8 @@ DEATHS = 12
 
 
 @pytest.mark.timeout(180)
-async def test_event_that_kills_its_process_is_parked_and_the_rest_flows(
-    tmp_path: Path, postgres: PostgresServer
-) -> None:
+async def test_event_that_kills_its_process_is_parked_alone(tmp_path: Path, postgres: PostgresServer) -> None:
+    """After a few deaths the event is parked and then a dead letter, and all others are applied."""
     async with postgres.database() as url:
         settings = {
             "HEADRACE_LOG": "embedded",

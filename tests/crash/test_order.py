@@ -24,9 +24,8 @@ SEED = 7
 
 
 @pytest.mark.timeout(180)
-async def test_no_event_overtakes_another_of_its_key_whatever_fails_dies_and_moves(
-    tmp_path: Path, postgres: PostgresServer
-) -> None:
+async def test_no_event_overtakes_another_of_its_key(tmp_path: Path, postgres: PostgresServer) -> None:
+    """Events fail and wait in lanes while one worker is killed, one leaves and partitions move between them."""
     server = KafkaServer()
     await server.start()
     async with postgres.database() as url:

@@ -70,9 +70,8 @@ async def test_owner_without_a_new_event_sees_that_its_claim_went_back(database_
         assert await pages(runtime) == {"a": [1, 2], "b": [1]}
 
 
-async def test_first_of_two_owners_is_fenced_and_nothing_of_its_batch_is_seen(
-    database_url: str, topic_name: str
-) -> None:
+async def test_first_of_two_owners_is_fenced(database_url: str, topic_name: str) -> None:
+    """Nothing of the batch that it held is seen by anybody."""
     log, release, entered = MemoryLog(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -123,7 +122,8 @@ async def test_commit_is_refused_where_one_part_of_the_claim_differs(pool: async
         assert await connection.fetchval("select sequence from headrace.claim") == 0
 
 
-async def test_unknown_outcome_is_never_guessed_where_another_owner_took_over(pool: asyncpg.Pool) -> None:
+async def test_unknown_outcome_is_not_guessed_after_a_takeover(pool: asyncpg.Pool) -> None:
+    """Another owner took over while the answer to a commit was missing."""
     async with pool.acquire() as connection:
         held = await take(connection, TopicPartition("pages", 0), "me", 0)
         await held.advance(connection, 6, 1, 1, None)  # type: ignore[arg-type]
@@ -166,9 +166,9 @@ async def test_claim_that_failed_halfway_is_not_taken_for_a_loaded_one(database_
     await starting
 
 
-async def test_log_that_was_looked_at_before_another_owner_went_on_is_looked_at_again(
-    database_url: str, topic_name: str
-) -> None:
+async def test_log_is_looked_at_again_when_another_owner_was_faster(database_url: str, topic_name: str) -> None:
+    """The log's end was read before another owner applied events beyond it."""
+
     class LateLog(MemoryLog):
         """Answers the first question for its bounds when the other owner has gone beyond them."""
 
@@ -199,9 +199,8 @@ async def _restarted(platform: Any, log: MemoryLog, topic: str) -> None:
         assert await pages(runtime) == {"a": [1, 2]}
 
 
-async def test_owner_that_gets_its_partition_back_knows_what_was_seen_meanwhile(
-    database_url: str, topic_name: str
-) -> None:
+async def test_owner_that_returns_knows_what_was_seen_meanwhile(database_url: str, topic_name: str) -> None:
+    """A partition goes to another owner and comes back; the first one skips what the other one applied."""
     log = MemoryLog()
     async with running(notebook(settings_for(database_url, partitions=1), topic_name), log) as runtime:
         await publish(runtime, noted(topic_name, "a", 1, id="one"))

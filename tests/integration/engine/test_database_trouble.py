@@ -31,9 +31,8 @@ from tests.support.waiting import until
 PAGES = [f"page-{number}" for number in range(20)]
 
 
-async def test_batch_whose_commit_arrived_but_was_not_answered_is_not_applied_again(
-    database_url: str, topic_name: str
-) -> None:
+async def test_batch_whose_commit_was_not_answered_is_applied_once(database_url: str, topic_name: str) -> None:
+    """The commit arrived and its answer was lost."""
     async with PostgresProxy(database_url) as proxy:
         platform = notebook(settings_for(proxy.url, partitions=1), topic_name)
         async with running(platform, MemoryLog()) as runtime:
@@ -63,9 +62,8 @@ async def test_batch_whose_commit_never_arrived_is_applied_again(database_url: s
             assert proxy.cuts == 1
 
 
-async def test_sessions_that_are_killed_again_and_again_lose_and_double_nothing(
-    database_url: str, topic_name: str
-) -> None:
+async def test_sessions_that_are_killed_lose_and_double_nothing(database_url: str, topic_name: str) -> None:
+    """They are killed again and again while batches are applied."""
     platform = notebook(settings_for(database_url, batch_records=50), topic_name)
     async with running(platform, MemoryLog()) as runtime:
         killing = asyncio.create_task(_kill_sessions(database_url, until_killed=25))
@@ -81,9 +79,8 @@ async def test_sessions_that_are_killed_again_and_again_lose_and_double_nothing(
         assert sample(runtime, "batch_reruns_total", cause="infrastructure") > 0, "no session was killed at work"
 
 
-async def test_deadlock_with_foreign_sql_is_tried_again_and_blamed_on_nobody(
-    database_url: str, topic_name: str
-) -> None:
+async def test_deadlock_with_foreign_sql_is_blamed_on_nobody(database_url: str, topic_name: str) -> None:
+    """The batch is tried again, and no event is parked."""
     platform = notebook(settings_for(database_url, partitions=1), topic_name)
     connection = await asyncpg.connect(database_url)
     try:

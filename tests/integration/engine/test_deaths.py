@@ -73,9 +73,10 @@ async def test_only_progress_clears_the_count_of_deaths(pool: asyncpg.Pool) -> N
         assert (await _take(connection, "sixth")).crashes == 0
 
 
-async def test_suspicion_ends_after_a_batch_of_events_that_went_one_at_a_time(
+async def test_suspicion_ends_after_a_batch_of_single_events(
     database_url: str, topic_name: str, pool: asyncpg.Pool
 ) -> None:
+    """The events of that batch are applied one at a time."""
     await pool.execute(
         "insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset, "
         "crashes) values ('notebook.notes', $1, 0, 1, gen_random_uuid(), 'dead', 0, 0, 1)",
@@ -95,9 +96,7 @@ async def test_suspicion_ends_after_a_batch_of_events_that_went_one_at_a_time(
 
 
 @pytest.mark.parametrize("with_lane", [False, True], ids=["alone", "behind a lane that is due"])
-async def test_event_that_kills_its_owners_is_given_up_on_after_a_few_deaths(
-    database_url: str, topic_name: str, with_lane: bool
-) -> None:
+async def test_event_that_kills_its_owners_is_given_up(database_url: str, topic_name: str, with_lane: bool) -> None:
     gates, runs, log = [Gate()], 0, MemoryLog()
 
     def handle(event: Any) -> None:

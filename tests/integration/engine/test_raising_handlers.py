@@ -92,9 +92,8 @@ async def test_event_whose_handler_does_the_unheard_of_is_parked_alone(
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "async with a sync dependency", "transaction"])
-async def test_dependency_that_swallows_the_error_of_a_handler_keeps_nothing_of_it(
-    database_url: str, topic_name: str, kind: str
-) -> None:
+async def test_dependency_that_swallows_an_error_keeps_nothing(database_url: str, topic_name: str, kind: str) -> None:
+    """A dependency catches what its handler raises: nothing that the handler changed, emitted or wrote is kept."""
     platform = swallowing(settings_for(database_url, partitions=1, retry_attempts=2), topic_name, kind)
     await execute(database_url, "create table public.booking (page text)")
     log = MemoryLog()

@@ -35,9 +35,8 @@ from tests.support.waiting import until
 NUL = "a\x00b"
 
 
-async def test_key_with_a_nul_is_parked_then_a_dead_letter_and_the_rest_is_applied(
-    database_url: str, topic_name: str
-) -> None:
+async def test_key_with_a_nul_becomes_a_dead_letter(database_url: str, topic_name: str) -> None:
+    """It is parked first, and the rest of its batch is applied."""
     platform = notebook(settings_for(database_url, partitions=1, retry_attempts=3), topic_name)
     async with running(platform, MemoryLog()) as runtime:
         records = [noted(topic_name, f"page-{number}", 1) for number in range(200)]
@@ -55,7 +54,7 @@ async def test_key_with_a_nul_is_parked_then_a_dead_letter_and_the_rest_is_appli
         assert sample(runtime, "events_parked_total") == 1
 
 
-async def test_key_with_a_nul_that_came_over_http_ends_as_a_dead_letter(database_url: str, topic_name: str) -> None:
+async def test_key_with_a_nul_over_http_becomes_a_dead_letter(database_url: str, topic_name: str) -> None:
     platform = notebook(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
     async with running(platform, MemoryLog()) as runtime, client(platform) as http:
         for page in ("a", NUL, "b"):
@@ -67,9 +66,8 @@ async def test_key_with_a_nul_that_came_over_http_ends_as_a_dead_letter(database
 
 
 @pytest.mark.parametrize("characters", [513, 600, 6_000])
-async def test_key_that_no_index_can_hold_is_a_dead_letter_and_is_refused_over_http(
-    database_url: str, topic_name: str, characters: int
-) -> None:
+async def test_key_that_no_index_can_hold_is_refused(database_url: str, topic_name: str, characters: int) -> None:
+    """Over HTTP it is refused with 422; from the log it becomes a dead letter."""
     platform, page = notebook(settings_for(database_url, partitions=1), topic_name), "x" * characters
     async with running(platform, MemoryLog()) as runtime, client(platform) as http:
         answer = await http.post("/events/noted", json={"page": page, "number": 1})
@@ -165,9 +163,8 @@ async def test_constraint_that_only_commit_checks_parks_its_event(database_url: 
         assert "booking_number_key" in letters[0]["error"]
 
 
-async def test_constraint_that_a_statement_breaks_parks_its_event_and_keeps_the_sql_of_others(
-    database_url: str, topic_name: str
-) -> None:
+async def test_constraint_that_a_statement_breaks_parks_its_event(database_url: str, topic_name: str) -> None:
+    """The SQL of the other events is kept, in one batch."""
     await execute(database_url, "create table public.booking (page text, number int unique)")
     platform = bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
     async with running(platform, MemoryLog()) as runtime:
@@ -184,7 +181,7 @@ async def test_constraint_that_a_statement_breaks_parks_its_event_and_keeps_the_
 
 
 @pytest.mark.parametrize("count", [1, 20])
-async def test_sql_error_that_the_handler_swallows_still_parks_its_event(
+async def test_sql_error_that_the_handler_swallows_parks_its_event(
     database_url: str, topic_name: str, count: int
 ) -> None:
     await execute(database_url, "create table public.booking (page text, number int unique)")

@@ -36,10 +36,8 @@ from tests.support.services import (
 from tests.support.waiting import until
 
 
-async def test_statement_that_the_handler_gives_no_time_parks_its_event_alone(
-    database_url: str, topic_name: str
-) -> None:
-    """To the driver it looks as if Postgres did not answer, which alone would be nobody's fault and tried for ever."""
+async def test_statement_that_times_out_parks_its_event_alone(database_url: str, topic_name: str) -> None:
+    """The handler gives it too little time. To the driver it looks as if Postgres did not answer."""
 
     async def act(transaction: Transaction) -> None:
         await transaction.execute("select pg_sleep(10)", timeout=0.05)
@@ -55,9 +53,8 @@ async def test_statement_that_the_handler_gives_no_time_parks_its_event_alone(
         )
 
 
-async def test_handlers_may_think_longer_in_all_than_a_silent_session_is_given(
-    database_url: str, topic_name: str
-) -> None:
+async def test_handlers_may_outlast_the_limit_for_silent_sessions(database_url: str, topic_name: str) -> None:
+    """All handlers of a batch together take longer than Postgres gives a session that says nothing."""
     settings = settings_for(database_url, partitions=1)
     options = DatabaseSettings(idle_in_transaction_seconds=0.3)
     platform = Headrace("notebook", settings.model_copy(update={"database_options": options}))
@@ -146,9 +143,8 @@ LEDGER = (
 )
 
 
-async def test_coroutine_that_never_ends_is_parked_after_its_time_and_costs_others_no_more(
-    database_url: str, topic_name: str
-) -> None:
+async def test_coroutine_that_never_ends_is_parked_after_its_time(database_url: str, topic_name: str) -> None:
+    """It costs the other events no more than that time."""
     settings = settings_for(database_url, partitions=1, retry_attempts=1, batch_seconds=0.2)
     platform = Headrace("notebook", settings)
 

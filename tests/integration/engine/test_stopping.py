@@ -31,9 +31,7 @@ from tests.support.platform import (
 from tests.support.waiting import until
 
 
-async def test_rebalance_during_a_stop_waits_for_the_batch_as_the_stop_does(
-    database_url: str, topic_name: str, gate: Gate
-) -> None:
+async def test_rebalance_during_a_stop_waits_for_the_batch(database_url: str, topic_name: str, gate: Gate) -> None:
     async with running(notebook(settings_for(database_url, partitions=1), topic_name, gate), MemoryLog()) as runtime:
         consumer, partition = runtime.consumers["notes"], TopicPartition(topic_name, 0)
         await publish(runtime, noted(topic_name, "held", 1))
@@ -53,9 +51,10 @@ async def test_rebalance_during_a_stop_waits_for_the_batch_as_the_stop_does(
         assert await _claim(runtime) == (1, None, 0)
 
 
-async def test_living_process_lets_its_claim_go_where_a_deadline_cuts_the_batch_short(
+async def test_stop_releases_the_claim_of_a_batch_that_is_cut_short(
     database_url: str, topic_name: str, gate: Gate
 ) -> None:
+    """The deadline of the stop cuts the batch short. The process lives, so the claim is no trace of a death."""
     log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1), topic_name, gate)
     async with running(platform, log) as runtime:
         await publish(runtime, noted(topic_name, "held", 1))
@@ -69,9 +68,10 @@ async def test_living_process_lets_its_claim_go_where_a_deadline_cuts_the_batch_
 
 
 @pytest.mark.parametrize("table", ["headrace.state", "headrace.lane"], ids=["in a batch", "in a claim"])
-async def test_living_process_lets_its_claim_go_where_it_waits_for_postgres(
+async def test_stop_releases_the_claim_while_postgres_is_waited_for(
     database_url: str, topic_name: str, table: str
 ) -> None:
+    """The process lives, so the claim is no trace of a death."""
     log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1), topic_name)
     async with running(platform, log) as runtime:
         consumer, partition = runtime.consumers["notes"], TopicPartition(topic_name, 0)
@@ -97,9 +97,8 @@ async def test_stop_that_overtakes_a_restart_lets_the_claim_go(database_url: str
         assert (await _claim(runtime))[1:] == (None, 0)
 
 
-async def test_handler_that_swallows_its_cancellation_does_not_hold_the_process_up(
-    database_url: str, topic_name: str
-) -> None:
+async def test_handler_that_swallows_its_cancellation_is_cut_off(database_url: str, topic_name: str) -> None:
+    """It does not hold the stop up, and its event is not applied."""
     platform, entered = Headrace("notebook", settings_for(database_url, partitions=1)), asyncio.Event()
 
     class Noted(Event, type="noted", topic=topic_name, key="page"):

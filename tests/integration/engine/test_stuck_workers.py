@@ -31,9 +31,8 @@ from tests.support.waiting import until
 
 
 @pytest.mark.usefixtures("quick_watch")
-async def test_event_whose_handler_hangs_is_parked_and_other_keys_flow_while_its_retries_hang_too(
-    database_url: str, topic_name: str, gate: Gate
-) -> None:
+async def test_event_whose_handler_hangs_is_parked(database_url: str, topic_name: str, gate: Gate) -> None:
+    """The other keys are applied, also while its retries hang."""
     waits: dict[str, Any] = {"retry_attempts": 1_000, "retry_first_seconds": 0.05, "retry_max_seconds": 0.1}
     settings = settings_for(database_url, partitions=1, stuck_seconds=0.5, handler_threads=32, **waits)
     log = MemoryLog()
@@ -57,10 +56,8 @@ async def test_event_whose_handler_hangs_is_parked_and_other_keys_flow_while_its
 
 
 @pytest.mark.usefixtures("quick_watch")
-async def test_worker_that_no_new_beginning_helps_fails_liveness_at_the_fourth_time(
-    database_url: str, topic_name: str, gate: Gate
-) -> None:
-    """The only thread for handlers hangs: nothing but a new process gives another one."""
+async def test_worker_that_no_restart_helps_fails_liveness(database_url: str, topic_name: str, gate: Gate) -> None:
+    """The only thread for handlers hangs, and only a new process has another: after four restarts it is asked for."""
     settings = settings_for(database_url, partitions=1, stuck_seconds=0.3, handler_threads=1, drain_seconds=0.1)
     async with running(notebook(settings, topic_name, gate), MemoryLog()) as runtime:
         await publish(runtime, *spread(topic_name, ["held", "a"], 1))
@@ -91,9 +88,7 @@ async def test_paused_worker_is_never_taken_for_a_stuck_one(
 
 
 @pytest.mark.usefixtures("quick_watch")
-async def test_worker_that_waits_for_postgres_is_never_taken_for_a_stuck_one(
-    database_url: str, topic_name: str
-) -> None:
+async def test_worker_that_waits_for_postgres_is_not_called_stuck(database_url: str, topic_name: str) -> None:
     settings = settings_for(database_url, partitions=1, stuck_seconds=2.5)
     options = session_settings(settings.database_options) | {"lock_timeout": "100"}
     pool = await asyncpg.create_pool(database_url, min_size=1, server_settings=options)
@@ -109,9 +104,10 @@ async def test_worker_that_waits_for_postgres_is_never_taken_for_a_stuck_one(
 
 
 @pytest.mark.usefixtures("quick_watch")
-async def test_refused_partition_waits_for_a_person_and_leaves_the_process_alive(
+async def test_refused_partition_leaves_the_process_alive(
     database_url: str, topic_name: str, pool: asyncpg.Pool
 ) -> None:
+    """It waits for a person, and liveness does not fail."""
     log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1, stuck_seconds=0.2), topic_name)
     async with running(platform, log) as runtime:
         await publish(runtime, noted(topic_name, "a", 1), noted(topic_name, "a", 2))

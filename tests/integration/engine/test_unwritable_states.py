@@ -34,10 +34,8 @@ from tests.support.services import (
 from tests.support.waiting import until
 
 
-async def test_state_that_a_later_event_spoils_is_kept_as_it_was_when_its_own_handler_was_done(
-    database_url: str, topic_name: str
-) -> None:
-    """The two states share a list, so that both cannot be written at the end, and no event alone is to blame then."""
+async def test_state_is_kept_as_it_was_when_its_handler_was_done(database_url: str, topic_name: str) -> None:
+    """A later event spoils it: the two states share a list, so that both cannot be written at the end."""
     shared: list[object] = []
     platform = Headrace("notebook", settings_for(database_url, partitions=1, retry_attempts=1_000))
 
@@ -57,7 +55,9 @@ async def test_state_that_a_later_event_spoils_is_kept_as_it_was_when_its_own_ha
         assert await _parked(runtime) == ["handler_error"]
 
 
-async def test_state_that_cannot_be_copied_blames_no_event_for_another_one(database_url: str, topic_name: str) -> None:
+async def test_state_that_cannot_be_copied_blames_the_right_event(database_url: str, topic_name: str) -> None:
+    """No event is blamed for what another one did."""
+
     def fail(page: Locked) -> None:
         raise ValueError
 
@@ -79,9 +79,8 @@ class Locked(BaseModel):
     _lock: Any = PrivateAttr(default_factory=Lock)
 
 
-async def test_state_that_does_not_fit_its_class_holds_back_its_key_until_the_class_is_mended(
-    database_url: str, topic_name: str
-) -> None:
+async def test_state_that_does_not_fit_its_class_holds_its_key_back(database_url: str, topic_name: str) -> None:
+    """The other keys are applied, and this one as soon as the class is mended."""
     log, settings = MemoryLog(), settings_for(database_url, partitions=1, retry_attempts=1_000)
     await execute(
         database_url,
@@ -121,10 +120,10 @@ def _mended() -> type[Any]:
 
 
 @pytest.mark.parametrize("is_restarted", [True, False], ids=["restarted", "undone"])
-async def test_state_that_is_written_as_what_its_class_does_not_read_holds_back_its_key_alone(
+async def test_state_that_its_class_cannot_read_holds_its_key_back(
     database_url: str, topic_name: str, is_restarted: bool
 ) -> None:
-    """Pydantic writes NaN as null, and reads no null into a float."""
+    """Pydantic writes NaN as null, and reads no null into a float. Only that key waits."""
     log, platform = MemoryLog(), scores(settings_for(database_url, partitions=1, retry_attempts=1_000), topic_name)
     async with running(platform, log) as runtime:
         await publish(runtime, noted(topic_name, "bad", 0))

@@ -69,7 +69,9 @@ def test_a_blocking_handler_is_counted_and_named_in_a_warning(caplog: pytest.Log
     assert "make it `def`" in warning.getMessage()
 
 
-def test_a_handler_that_blocks_again_is_counted_but_not_named_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_that_blocks_again_is_only_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """It is not named in a second warning."""
+
     async def test(watch: Watch) -> None:
         await asyncio.create_task(credit())
         await until(lambda: watch.stalls("credit") == 1, "the first stall is counted")

@@ -35,9 +35,10 @@ def exporter() -> Iterator[InMemorySpanExporter]:
     processor.shutdown()
 
 
-async def test_one_trace_leads_from_the_request_through_kafka_and_the_batch_to_the_emitted_event(
+async def test_one_trace_leads_from_the_request_to_the_emitted_event(
     kafka: KafkaServer, database_url: str, topic_name: str, exporter: InMemorySpanExporter, tmp_path: Path
 ) -> None:
+    """The way leads through Kafka and the batch."""
     platform = Headrace("traced", settings_for(database_url, kafka.url, partitions=1))
     seen: list[str] = []
 

@@ -10,7 +10,8 @@ from headrace.telemetry.tracing import EventLink, HandlerCall
 from tests.support.spans import NOW, SAMPLED, TRACE, UNSAMPLED, Spans, facts, link, trace_of
 
 
-def test_a_finished_batch_is_a_trace_of_its_own_with_a_link_to_each_event(spans: Spans) -> None:
+def test_a_finished_batch_is_a_trace_of_its_own(spans: Spans) -> None:
+    """It has a link to each event that has a trace."""
     with trace.use_span(trace.NonRecordingSpan(parse(UNSAMPLED))):  # type: ignore[arg-type]
         spans.batch([link(offset=10), link(UNSAMPLED, 11), link(None, 12)], commit=(NOW + 1, NOW + 2))
     span, commit = spans.one("process wallets"), spans.one("commit wallets")
@@ -66,7 +67,8 @@ def test_calls_of_handlers_are_parts_of_the_batch_failures_first(spans: Spans) -
     assert {trace_of(span) for span in recorded} == {trace_of(spans.one("process wallets"))}
 
 
-def test_the_fate_of_an_event_links_to_it_instead_of_being_its_child(spans: Spans) -> None:
+def test_what_becomes_of_a_failed_event_links_to_it(spans: Spans) -> None:
+    """The spans of parking, release and dead letter are links and not children of the event's span."""
     event = link()
     spans.tracing.parked("wallets", "wallets", event, at_ns=NOW, error_type="ValueError")
     spans.tracing.released("wallets", "wallets", event, at_ns=NOW, attempt=3, waited_seconds=12.5)
@@ -80,13 +82,14 @@ def test_the_fate_of_an_event_links_to_it_instead_of_being_its_child(spans: Span
     assert facts(spans.one("dead_letter wallets"))["headrace.attempt"] == 8
 
 
-def test_events_that_only_stand_behind_another_do_not_flood_the_collector(spans: Spans) -> None:
+def test_events_that_stand_behind_another_make_no_spans(spans: Spans) -> None:
+    """They would flood the collector."""
     for traceparent in (None, UNSAMPLED):
         spans.tracing.parked("wallets", "wallets", link(traceparent), at_ns=NOW, error_type=None)
     assert spans.all == ()
 
 
-def test_one_request_can_be_followed_to_the_events_that_it_caused(spans: Spans) -> None:
+def test_one_request_can_be_followed_to_what_it_caused(spans: Spans) -> None:
     """HTTP span -> event -> batch (link) -> emitted event -> the batch downstream (link)."""
     with spans.tracing.ingest("/events/wallet.debited", {}) as request, spans.tracing.send("wallets", 1):
         event = EventLink(request.traceparent, request.tracestate, "e1", 10, "applied")

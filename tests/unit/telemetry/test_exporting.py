@@ -49,7 +49,8 @@ def small_queue(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_queue")
-def test_spans_beyond_the_queue_are_dropped_and_counted_without_waiting() -> None:
+def test_spans_beyond_the_queue_are_dropped_and_counted() -> None:
+    """Nobody waits for the queue."""
     exporter, lost = GatedExporter(), Lost()
     provider = provider_with(BoundedProcessor(exporter, lost))
     tracer = provider.get_tracer("test")
@@ -86,9 +87,10 @@ def test_spans_that_the_collector_refused_are_counted() -> None:
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(None, "shop"), ("billing", "billing")])
-def test_the_service_is_named_after_the_platform_unless_the_operator_names_it(
+def test_the_service_is_named_after_the_platform(
     monkeypatch: pytest.MonkeyPatch, asked: str | None, expected: str
 ) -> None:
+    """Unless the operator names it."""
     monkeypatch.delenv("OTEL_RESOURCE_ATTRIBUTES", raising=False)
     monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
     if asked:

@@ -29,7 +29,7 @@ def test_a_started_process_without_reasons_is_live_and_ready() -> None:
     assert json.loads(health.live_report().body) == {"live": True, "reasons": []}
 
 
-def test_a_starting_process_is_live_but_neither_ready_nor_started() -> None:
+def test_a_starting_process_is_live_and_not_ready_or_started() -> None:
     health = Health(Clock())
     assert health.live_report().status == 200
     assert health.live_report(is_startup=True).status == 503
@@ -82,7 +82,8 @@ def test_a_loop_that_is_silent_for_a_minute_is_beyond_repair() -> None:
     assert health.liveness() == (True, [])
 
 
-def test_the_loop_is_not_missed_before_its_first_tick_or_after_its_end() -> None:
+def test_the_loop_is_missed_only_between_its_start_and_its_end() -> None:
+    """Before its first tick and after its end."""
     clock = Clock()
     health = started(clock)
     clock.now += 1_000
@@ -93,7 +94,8 @@ def test_the_loop_is_not_missed_before_its_first_tick_or_after_its_end() -> None
     assert health.liveness() == (True, [])
 
 
-def test_many_threads_may_name_and_clear_reasons_while_probes_ask() -> None:
+def test_many_threads_may_change_reasons_while_probes_ask() -> None:
+    """They name reasons and clear them."""
     health = started()
 
     def work(number: int) -> None:

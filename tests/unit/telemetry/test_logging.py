@@ -127,7 +127,7 @@ def test_aiokafka_s_chatter_and_the_access_log_need_debug() -> None:
     assert [entry["event"] for entry in lines(stream)] == ["reconnecting", "GET /health/live 200"]
 
 
-def test_a_users_mistake_comes_without_a_traceback_and_a_crash_with_one() -> None:
+def test_a_users_mistake_has_no_traceback_and_a_crash_has_one() -> None:
     stream = configured()
     logger = get_logger("headrace")
     for error in (ConfigurationError("HEADRACE_LOG is wrong."), RuntimeError("boom")):
@@ -155,7 +155,8 @@ def lines_of_json(stream: io.StringIO) -> int:
     return len(lines(stream))
 
 
-def test_the_console_format_works_without_a_terminal_and_without_colours() -> None:
+def test_the_console_format_works_without_a_terminal() -> None:
+    """There are no colours then."""
     stream = configured(log_format="console")
     get_logger("headrace").info("ready", port=8000)
     assert "port=8000" in stream.getvalue()

@@ -56,7 +56,8 @@ def test_fields_that_hold_data_or_secrets_are_hidden(name: str) -> None:
     assert written({"request": {name: "hush"}})["request"] == {name: "(hidden)"}
 
 
-def test_the_password_in_an_address_is_hidden_in_fields_and_in_the_message() -> None:
+def test_the_password_in_an_address_is_hidden() -> None:
+    """In fields and in the message."""
     address = "postgresql://ann:hush@db:5432/shop"
     fields = written({"event": f"cannot reach {address}", "address": address})
     assert "hush" not in str(fields)
@@ -71,7 +72,8 @@ def test_a_users_mistake_is_one_sentence_without_a_traceback() -> None:
     assert "exception" not in fields
 
 
-def test_a_foreign_exception_shows_where_it_was_raised_but_not_the_data_it_quotes() -> None:
+def test_a_foreign_exception_shows_its_place_and_not_its_data() -> None:
+    """It shows where it was raised, but not the data that its text quotes."""
     with pytest.raises(ValidationError) as raised:
         Wallet.model_validate({"balance": QUOTED})
     text = written({"exc_info": (raised.type, raised.value, raised.tb)})["exception"]
@@ -80,7 +82,7 @@ def test_a_foreign_exception_shows_where_it_was_raised_but_not_the_data_it_quote
     assert QUOTED not in text
 
 
-def test_the_cause_of_a_handlers_failure_is_shown_with_its_frames() -> None:
+def test_the_cause_of_a_handlers_failure_has_its_frames() -> None:
     def credit() -> None:
         raise KeyError(QUOTED)
 
@@ -103,12 +105,13 @@ def test_every_exception_of_a_group_is_named() -> None:
     assert QUOTED not in text
 
 
-def test_a_terminal_shows_messages_since_the_developer_needs_them() -> None:
+def test_a_terminal_shows_messages() -> None:
+    """The developer needs them."""
     error = caught(ValueError("the amount must be positive"))
     text = written({"exc_info": (type(error), error, error.__traceback__)}, shows_messages=True)["exception"]
     assert "the amount must be positive" in text
 
 
-def test_asyncios_report_of_a_lost_task_does_not_quote_its_exception() -> None:
+def test_asyncios_report_of_a_lost_task_quotes_no_exception() -> None:
     event = "Task exception was never retrieved\nfuture: <Task exception=ValueError('ann')>"
     assert written({"event": event, "logger": "asyncio"})["event"] == "Task exception was never retrieved"

@@ -24,7 +24,7 @@ def test_a_request_continues_the_trace_of_its_caller(spans: Spans) -> None:
     assert request.tracestate == "vendor=1"
 
 
-def test_a_request_inside_a_traced_application_is_a_part_of_its_span(spans: Spans) -> None:
+def test_a_request_in_a_traced_application_is_part_of_its_span(spans: Spans) -> None:
     outer = trace.NonRecordingSpan(parse(SAMPLED))  # type: ignore[arg-type]
     with trace.use_span(outer), spans.tracing.ingest("/events", {}):
         pass
@@ -33,7 +33,8 @@ def test_a_request_inside_a_traced_application_is_a_part_of_its_span(spans: Span
     assert trace_of(span) == TRACE
 
 
-def test_events_of_a_batched_request_get_a_span_each_that_the_send_links_to(spans: Spans) -> None:
+def test_events_of_a_batched_request_get_a_span_each(spans: Spans) -> None:
+    """The span of the send links to each of them."""
     with spans.tracing.ingest("/events", {}) as request:
         contexts = [
             request.create(
@@ -94,7 +95,7 @@ def test_a_single_send_tells_where_the_event_went(spans: Spans) -> None:
     }
 
 
-def test_an_exception_that_leaves_a_span_is_its_error_without_its_message(spans: Spans) -> None:
+def test_an_exception_is_a_spans_error_without_its_message(spans: Spans) -> None:
     with pytest.raises(ValueError, match="secret"), spans.tracing.send("wallets", 1):
         raise ValueError("secret data")
     span = spans.one("send wallets")
@@ -112,9 +113,10 @@ def test_an_unsampled_request_still_hands_its_context_on() -> None:
     assert spans.all == ()
 
 
-def test_without_a_collector_nothing_is_traced_and_the_callers_context_passes_through(
+def test_without_a_collector_the_callers_context_passes_through(
     bare_environment: pytest.MonkeyPatch,
 ) -> None:
+    """Nothing is traced."""
     tracing = Tracing()
     assert not tracing.enabled
     with tracing.ingest("/events", {"traceparent": SAMPLED, "tracestate": "vendor=1"}) as request:

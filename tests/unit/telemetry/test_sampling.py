@@ -13,7 +13,8 @@ from headrace.telemetry.tracing import Tracing
 from tests.support.spans import NOW, SAMPLED, UNSAMPLED, Spans, facts, link
 
 
-def test_a_call_deserves_a_span_where_its_event_is_sampled_or_it_failed_or_was_slow(spans: Spans) -> None:
+def test_a_call_that_matters_deserves_a_span(spans: Spans) -> None:
+    """Its event is sampled, or it failed, or it was slow."""
     assert spans.tracing.wants_call(SAMPLED, 0.001, False)
     assert spans.tracing.wants_call(None, 0.2, False)
     assert spans.tracing.wants_call(UNSAMPLED, 0.001, True)
@@ -79,18 +80,21 @@ def test_the_standard_switches_turn_tracing_off(bare_environment: pytest.MonkeyP
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "-1", "OTEL_"),
     ],
 )
-def test_a_variable_that_makes_no_sense_is_refused_in_one_sentence(
+def test_a_variable_that_makes_no_sense_is_refused(
     bare_environment: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
+    """In one sentence."""
     bare_environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     bare_environment.setenv(name, value)
     with pytest.raises(ConfigurationError, match=said):
         Tracing()
 
 
-def test_five_percent_of_what_starts_here_is_kept_unless_the_operator_says_otherwise(
+def test_five_percent_of_what_starts_here_is_kept(
     bare_environment: pytest.MonkeyPatch,
 ) -> None:
+    """Unless the operator says otherwise."""
+
     def kept(sampler: Sampler | None) -> int:
         assert sampler is not None
         ids = range(0, 2**64, 2**64 // 1_000)

@@ -85,9 +85,8 @@ class LogSuite:
     async def test_publishing_nothing_is_no_error(self, log: Log) -> None:
         assert await log.publish([]) == []
 
-    async def test_concurrent_publishers_lose_nothing_and_keep_the_order_of_their_keys(
-        self, log: Log, topic: str
-    ) -> None:
+    async def test_concurrent_publishers_lose_nothing_and_keep_key_order(self, log: Log, topic: str) -> None:
+        """Every record is stored, and each key's records in the order in which they were published."""
         await log.create(topic, 3)
 
         async def publisher(name: int) -> list[Position]:
@@ -106,7 +105,7 @@ class LogSuite:
             values.setdefault(stored[position].key or b"", []).append(int(stored[position].value or b"-1"))
         assert all(numbers == list(range(40)) for numbers in values.values())
 
-    async def test_a_publisher_that_was_cancelled_does_not_disturb_the_others(self, log: Log, topic: str) -> None:
+    async def test_a_cancelled_publisher_does_not_disturb_the_others(self, log: Log, topic: str) -> None:
         await log.create(topic, 1)
         publishing = [asyncio.create_task(log.publish([record(topic, value=b"%d" % n)])) for n in range(20)]
         await asyncio.sleep(0)
@@ -118,7 +117,8 @@ class LogSuite:
         assert not any(isinstance(result, BaseException) for result in kept)
         assert await log.publish([record(topic, value=b"after")])
 
-    async def test_publishing_to_an_unknown_topic_is_refused_and_keeps_nothing(self, log: Log, topic: str) -> None:
+    async def test_publishing_to_an_unknown_topic_keeps_nothing(self, log: Log, topic: str) -> None:
+        """It is refused as a whole: the records for a topic that exists are not stored either."""
         await log.create(topic, 1)
 
         with pytest.raises(LogMismatchError, match=f"{topic}-missing"):
@@ -362,9 +362,8 @@ class LogSuite:
         await seat.stop()
         await seat.membership.commit({TopicPartition(topics[0], 0): 1})
 
-    async def test_members_of_a_group_share_partitions_without_overlap_and_number_by_number(
-        self, log: Log, topic: str
-    ) -> None:
+    async def test_members_of_a_group_share_partitions_without_overlap(self, log: Log, topic: str) -> None:
+        """Each member of a group owns the same numbers of every topic, so that co-partitioned topics stay together."""
         self._need(SHARED_GROUP)
         topics = await co_partitioned(log, topic)
         first, second = Seat(log, topic, topics), Seat(log, topic, topics)
