@@ -11,15 +11,18 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from headrace import Event, Headrace, State
+from tests.apps import kind
 
-events = Headrace("order")
+NAME = kind.name("order")
+
+events = Headrace(NAME)
 app = FastAPI(lifespan=events.lifespan)
 app.include_router(events.router)
 
 runs: Counter[tuple[str, int]] = Counter()
 
 
-class Numbered(Event, type="numbered", topic="numbers", key="key"):
+class Numbered(Event, type="numbered", topic=NAME, key="key"):
     """One of a key's events; they are numbered without gaps."""
 
     key: str
@@ -37,6 +40,7 @@ sequences = events.subscription("sequences")
 
 
 @sequences.on(Numbered)
+@kind.of_asked_kind
 def append(event: Numbered, sequence: State[Sequence]) -> None:
     """Append the number, after as many failures as the event asks for."""
     runs[event.key, event.number] += 1

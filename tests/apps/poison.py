@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from headrace import Event, Headrace, State
+from tests.apps import kind
 
 events = Headrace("poison")
 app = FastAPI(lifespan=events.lifespan)
@@ -32,6 +33,7 @@ drinkers = events.subscription("drinkers")
 
 
 @drinkers.on(Drunk)
+@kind.of_asked_kind
 def drink(event: Drunk, drinker: State[Drinker]) -> None:
     """Remember the cup; a poisoned one ends the process at once."""
     if event.is_poisoned:

@@ -1,4 +1,4 @@
-"""Events fail and wait in lanes while a worker dies and partitions move: each key's are applied in order, once."""
+"""Events fail and wait in lanes while workers die, sleep and leave: each key's are applied in order, once."""
 
 from __future__ import annotations
 
@@ -7,71 +7,70 @@ import json
 import random
 from pathlib import Path
 
-import asyncpg
 import pytest
 
+from tests.support.fleet import Fleet, fleet
 from tests.support.kafka import KafkaServer
-from tests.support.lag import lag
 from tests.support.postgres import PostgresServer
-from tests.support.service import Service
 from tests.support.waiting import until
 from tests.support.wallets import Wire, produce
 
-PARTITIONS = 4
 KEYS = [f"key-{number}" for number in range(60)]
 EACH = 60
-SEED = 7
 
 
-@pytest.mark.timeout(180)
-async def test_no_event_overtakes_another_of_its_key_whatever_fails_dies_and_moves(
-    tmp_path: Path, postgres: PostgresServer
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("handlers", "seed"), [("sync", 7), ("async", 8)])
+async def test_no_event_overtakes_another_of_its_key(
+    tmp_path: Path, kafka: KafkaServer, postgres: PostgresServer, topic_name: str, handlers: str, seed: int
 ) -> None:
-    server = KafkaServer()
-    await server.start()
-    async with postgres.database() as url:
-        settings = {
-            "HEADRACE_LOG": server.url,
-            "HEADRACE_DATABASE": url,
-            "HEADRACE_PARTITIONS": str(PARTITIONS),
-            "HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
-            "HEADRACE_KAFKA_HEARTBEAT_SECONDS": "0.5",
-            "HEADRACE_DATABASE_IDLE_IN_TRANSACTION_SECONDS": "5",
-            "HEADRACE_ENGINE_BATCH_RECORDS": "20",
-            "HEADRACE_ENGINE_RETRY_FIRST_SECONDS": "0.1",
-            "HEADRACE_ENGINE_RETRY_MAX_SECONDS": "0.5",
-            "HEADRACE_ENGINE_RETRY_ATTEMPTS": "50",
-        }
-        workers = [Service(tmp_path, settings, app="tests.apps.order:app", role="worker") for _ in range(2)]
-        pool = await asyncpg.create_pool(url, min_size=1, max_size=2)
-        try:
-            await server.create_topic("numbers", PARTITIONS)
-            await asyncio.gather(*(worker.start() for worker in workers))
-            first, second = workers
-            await until(lambda: _owns(pool, first), "the first worker owns a partition", 60)
-            chance = random.Random(SEED)
-            for start in range(0, EACH, 15):
-                part = [_record(key, number, chance) for number in range(start, start + 15) for key in KEYS]
-                await asyncio.to_thread(produce, server.bootstrap, "numbers", iter(part))
-                await until(lambda: _are_parked(pool), "keys wait in lanes", 60)
-                if start == 15:
-                    await first.kill()
-                    await first.start()
-                if start == 30:
-                    assert await second.leave() == 0
-                    await second.start()
+    """One worker is paused past its session time-out, one is killed and one leaves, while keys wait in lanes."""
+    settings = {
+        "HEADRACE_ENGINE_BATCH_RECORDS": "20",
+        "HEADRACE_ENGINE_RETRY_FIRST_SECONDS": "0.1",
+        "HEADRACE_ENGINE_RETRY_MAX_SECONDS": "0.5",
+        "HEADRACE_ENGINE_RETRY_ATTEMPTS": "50",
+    }
+    async with fleet(
+        tmp_path,
+        kafka,
+        postgres,
+        topic_name,
+        "tests.apps.order:app",
+        count=2,
+        partitions=4,
+        handlers=handlers,
+        **settings,
+    ) as order:
+        first, second = order.workers
+        chance = random.Random(seed)
 
-            await until(lambda: _is_settled(pool, server), "everything is applied", 90)
-            rows = await pool.fetch("select key, data from headrace.state where state = 'sequence'")
-            found = {row["key"]: json.loads(row["data"])["numbers"] for row in rows}
-            assert found == {key: list(range(EACH)) for key in KEYS}
-            assert await pool.fetchval("select count(*) from headrace.dead_letter") == 0
-            assert await pool.fetchval("select sum(parked) from headrace.ledger") > EACH
-        finally:
-            for worker in workers:
-                await worker.stop()
-            await pool.close()
-            await server.stop()
+        await _produce(order, range(15), chance)
+        await until(lambda: order.owns(second), "the later zombie owns a partition", 60)
+        second.pause()
+        await _produce(order, range(15, 30), chance)
+        await until(lambda: order.is_disowned(second), "the zombie's partitions were taken over", 60)
+        second.resume()
+        await _produce(order, range(30, 45), chance)
+        await first.kill()
+        await first.start()
+        await _produce(order, range(45, EACH), chance)
+        assert await second.leave() == 0
+        await second.start()
+
+        await until(lambda: _is_settled(order), "everything is applied", 90)
+        rows = await order.pool.fetch("select key, data from headrace.state where state = 'sequence'")
+        found = {row["key"]: json.loads(row["data"])["numbers"] for row in rows}
+        assert found == {key: list(range(EACH)) for key in KEYS}
+        assert await order.pool.fetchval("select count(*) from headrace.dead_letter") == 0
+        assert await order.pool.fetchval("select sum(parked) from headrace.ledger") > EACH
+
+
+async def _produce(order: Fleet, numbers: range, chance: random.Random) -> None:
+    """Send these events of every key. Returns while some keys wait in lanes."""
+    part = [_record(key, number, chance) for number in numbers for key in KEYS]
+    await asyncio.to_thread(produce, order.kafka.bootstrap, order.name, iter(part))
+    await until(lambda: order.pool.fetchval("select count(*) from headrace.parked"), "keys wait in lanes", 60)
 
 
 def _record(key: str, number: int, chance: random.Random) -> Wire:
@@ -86,15 +85,7 @@ def _record(key: str, number: int, chance: random.Random) -> Wire:
     return Wire(key.encode(), json.dumps({"key": key, "number": number, "failures": failures}).encode(), headers)
 
 
-async def _owns(pool: asyncpg.Pool, worker: Service) -> bool:
-    return bool(await pool.fetchval("select count(*) from headrace.claim where owner like $1", f"%/{worker.pid}/%"))
-
-
-async def _are_parked(pool: asyncpg.Pool) -> bool:
-    return bool(await pool.fetchval("select count(*) from headrace.parked"))
-
-
-async def _is_settled(pool: asyncpg.Pool, server: KafkaServer) -> bool:
-    if await pool.fetchval("select count(*) from headrace.lane"):
+async def _is_settled(order: Fleet) -> bool:
+    if await order.pool.fetchval("select count(*) from headrace.lane"):
         return False
-    return await lag(server.bootstrap, pool, "order.sequences", PARTITIONS, "numbers") == 0
+    return await order.lag("sequences", order.name) == 0

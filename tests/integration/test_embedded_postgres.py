@@ -70,7 +70,8 @@ async def _answers(url: str) -> int:
         await connection.close()
 
 
-async def test_what_was_committed_survives_kill_9_of_platform_and_server_at_once(tmp_path: Path) -> None:
+async def test_what_was_committed_survives_kill_9(tmp_path: Path) -> None:
+    """Platform and server are killed at once."""
     acknowledged = 0
     for _ in range(3):
         with _writer(tmp_path) as process:
@@ -114,7 +115,8 @@ async def test_a_leftover_of_a_killed_platform_is_ended_first(tmp_path: Path, st
             await server.stop()
 
 
-async def test_another_program_with_the_pid_of_a_dead_server_is_left_alone(tmp_path: Path) -> None:
+async def test_another_program_with_the_servers_old_pid_is_left_alone(tmp_path: Path) -> None:
+    """A server died, and its process id was given to another program."""
     server = EmbeddedPostgres(tmp_path)
     await server.start()
     pid_file = tmp_path / "cluster" / "postmaster.pid"
@@ -127,7 +129,8 @@ async def test_another_program_with_the_pid_of_a_dead_server_is_left_alone(tmp_p
         await server.stop()
 
 
-async def test_a_second_platform_on_the_same_folder_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
+async def test_a_second_platform_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    """The error names the process id of the first one."""
     first = EmbeddedPostgres(tmp_path)
     url = await first.start()
     try:
@@ -138,7 +141,8 @@ async def test_a_second_platform_on_the_same_folder_is_refused_with_the_first_on
         await first.stop()
 
 
-async def test_kill_9_while_the_cluster_is_made_leaves_nothing_half_done(tmp_path: Path) -> None:
+async def test_kill_9_while_the_cluster_is_made_leaves_nothing(tmp_path: Path) -> None:
+    """Nothing is left half done."""
     with _writer(tmp_path) as process:
         await until(lambda: list(tmp_path.glob("cluster.new-*/PG_VERSION")), "initdb has begun")
         process.kill()
@@ -151,7 +155,8 @@ async def test_kill_9_while_the_cluster_is_made_leaves_nothing_half_done(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["deep" * 50, "a, b: ü'@"])
-async def test_a_folder_with_a_long_or_odd_name_works_and_its_socket_folder_goes(tmp_path: Path, name: str) -> None:
+async def test_a_folder_with_a_long_or_odd_name_works(tmp_path: Path, name: str) -> None:
+    """The folder for its socket is removed at the stop."""
     server = EmbeddedPostgres(tmp_path / name)
     before = set(Path(tempfile.gettempdir()).glob("headrace-socket-*"))
     try:
@@ -162,7 +167,7 @@ async def test_a_folder_with_a_long_or_odd_name_works_and_its_socket_folder_goes
     assert not (tmp_path / name / "cluster" / "postmaster.pid").exists()
 
 
-async def test_a_server_that_exits_is_reported_with_the_last_lines_of_its_log(tmp_path: Path) -> None:
+async def test_a_server_that_exits_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path)
     await server.start()
     await server.stop()
@@ -215,9 +220,8 @@ async def test_root_runs_it_without_changing_a_permission_on_the_way(tmp_path: P
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root only: others run the server as themselves")
-async def test_root_without_namespaces_runs_it_as_nobody_or_says_which_folder_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_root_without_namespaces_runs_it_as_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the user nobody may not enter the folder, the error says which folder is closed."""
     monkeypatch.setattr(server_process, "_may_enter_namespace", lambda binaries: False)
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)

@@ -127,13 +127,15 @@ async def check_that_it_waits(service: Service, *, names: str) -> None:
     sentence(service, names=names)
 
 
-async def test_without_a_broker_the_door_is_open_and_asks_to_come_again(start: Start, database_url: str) -> None:
+async def test_without_a_broker_a_request_is_asked_to_come_again(start: Start, database_url: str) -> None:
+    """The service starts and answers."""
     (port,) = free_ports(1)
     service = await start({"HEADRACE_LOG": f"kafka://127.0.0.1:{port}", "HEADRACE_DATABASE": database_url})
     await check_that_it_waits(service, names="HEADRACE_LOG")
 
 
-async def test_without_a_database_the_door_is_open_and_asks_to_come_again(start: Start, kafka: KafkaServer) -> None:
+async def test_without_a_database_a_request_is_asked_to_come_again(start: Start, kafka: KafkaServer) -> None:
+    """The service starts and answers."""
     (port,) = free_ports(1)
     address = f"postgresql://shop:{SECRET}@127.0.0.1:{port}/shop"
     service = await start({"HEADRACE_LOG": kafka.url, "HEADRACE_DATABASE": address})
@@ -187,9 +189,10 @@ async def test_password_file_that_is_missing_is_named(start: Start, kafka: Kafka
     assert "/nowhere/password" in await refused(service, names="HEADRACE_DATABASE_PASSWORD_FILE")
 
 
-async def test_topic_with_another_partition_count_than_asked_for_is_refused(
+async def test_topic_with_another_partition_count_is_refused(
     start: Start, kafka: KafkaServer, database_url: str, topic_name: str, tmp_path: Path
 ) -> None:
+    """HEADRACE_PARTITIONS asks for one count and the topic has another."""
     await kafka.create_topic(topic_name, partitions=3)
     settings = {"HEADRACE_LOG": kafka.url, "HEADRACE_DATABASE": database_url, "HEADRACE_PARTITIONS": "4"}
     service = await start(settings, write_app(tmp_path, topic_name))
@@ -198,7 +201,8 @@ async def test_topic_with_another_partition_count_than_asked_for_is_refused(
     assert "set HEADRACE_PARTITIONS=3" in line
 
 
-async def test_partitions_of_the_embedded_log_are_not_changed_by_the_setting(start: Start, tmp_path: Path) -> None:
+async def test_setting_does_not_change_the_embedded_partitions(start: Start, tmp_path: Path) -> None:
+    """The topics of an embedded log keep their partitions when HEADRACE_PARTITIONS changes."""
     app = write_app(tmp_path, "things")
     service = await start({"HEADRACE_PARTITIONS": "3"}, app)
     await until(service.is_ready, "the service is ready", 60)
@@ -224,9 +228,10 @@ async def test_topic_that_grew_since_the_last_run_is_refused(
     assert f"headrace topics --accept {topic_name}" in line
 
 
-async def test_topics_of_one_subscription_that_are_not_co_partitioned_are_refused(
+async def test_topics_that_are_not_co_partitioned_are_refused(
     start: Start, kafka: KafkaServer, database_url: str, topic_name: str, tmp_path: Path
 ) -> None:
+    """They belong to one subscription."""
     first, second = f"{topic_name}-a", f"{topic_name}-b"
     await kafka.create_topic(first, partitions=3)
     await kafka.create_topic(second, partitions=4)

@@ -167,6 +167,15 @@ async def value(runtime: Runtime, sql: str, *arguments: object) -> Any:
     return await runtime.pool.fetchval(sql, *arguments)
 
 
+async def execute(database_url: str, sql: str) -> None:
+    """Run a statement beside the platform, before it starts or while it runs."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
 def group(runtime: Runtime, subscription: str) -> str:
     """Return what the tables call the subscription."""
     return f"{runtime.registry.service}.{subscription}"
@@ -183,6 +192,12 @@ async def states(runtime: Runtime, subscription: str, state: str) -> dict[str, A
 async def pages(runtime: Runtime) -> dict[str, list[int]]:
     """Return what a notebook holds."""
     return {page: notes["numbers"] for page, notes in (await states(runtime, "notes", "notes")).items()}
+
+
+async def has_pages(runtime: Runtime, expected: dict[str, list[int]]) -> bool:
+    """True when a notebook holds just these numbers for these pages; its other pages do not count."""
+    found = await pages(runtime)
+    return {page: found.get(page) for page in expected} == expected
 
 
 async def lag(runtime: Runtime, subscription: str) -> int:

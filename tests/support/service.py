@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Service:
-    """`headrace run APP` with settings of its own. Its output is in `output`; `stop()` ends it in whatever state."""
+    """`headrace run APP` with `settings` of its own, for the next start; `stop()` ends it in whatever state it is."""
 
     def __init__(
         self, folder: Path, settings: Mapping[str, str], *, app: str = "shop.service:app", role: str = "all"
@@ -30,7 +30,7 @@ class Service:
         self._app = app
         self._role = role
         self._folder = folder
-        self._settings = dict(settings)
+        self.settings = dict(settings)
         self._log = folder / f"service-{self.port}.log"
         self._process: asyncio.subprocess.Process | None = None
         self._temporary: Path | None = None
@@ -60,7 +60,7 @@ class Service:
             "HEADRACE_DATA_DIR": str(self._folder / "data"),
             "HEADRACE_MANAGEMENT_PORT": str(self.management_port),
             "TMPDIR": str(self._temporary),
-            **self._settings,
+            **self.settings,
         }
         command = ["-m", "headrace", "run", self._app, "--role", self._role, "--port", str(self.port)]
         with self._log.open("ab") as log:

@@ -311,7 +311,7 @@ def test_key_of_a_struct_must_be_a_field() -> None:
         event(type="thing", topic="things", key="size")(Thing)
 
 
-def test_subclass_of_a_declared_struct_needs_a_declaration_of_its_own() -> None:
+def test_subclass_of_a_declared_struct_needs_a_declaration() -> None:
     class Special(Paid):
         pass
 

@@ -19,9 +19,8 @@ from tests.support.small_app import publish
 Start = Callable[..., Awaitable[Service]]
 
 
-async def test_migrate_prints_its_steps_and_has_nothing_to_do_the_second_time(
-    folder: Path, postgres: PostgresServer
-) -> None:
+async def test_migrate_prints_its_steps_and_then_has_nothing_to_do(folder: Path, postgres: PostgresServer) -> None:
+    """The second run finds nothing to do and says so."""
     async with postgres.database(migrated=False) as address:
         first = await headrace(folder, "migrate", settings={"HEADRACE_DATABASE": address})
         second = await headrace(folder, "migrate", "--phase", "pre", settings={"HEADRACE_DATABASE": address})
@@ -45,7 +44,8 @@ async def test_migrate_refuses_a_newer_schema(folder: Path, database_url: str) -
     assert said.err.count("\n") == 1
 
 
-async def test_migrate_makes_the_embedded_database_and_leaves_nothing_running(folder: Path) -> None:
+async def test_migrate_makes_the_embedded_database_and_stops_it(folder: Path) -> None:
+    """After the command the embedded database exists and no process of it is left."""
     said = await headrace(folder, "migrate")
     assert said.code == 0, said.err
     assert "applied pre/0001_engine" in said.out
@@ -53,7 +53,8 @@ async def test_migrate_makes_the_embedded_database_and_leaves_nothing_running(fo
     assert not (folder / ".headrace/postgres/cluster/postmaster.pid").exists()
 
 
-async def test_commands_say_that_a_platform_holds_the_embedded_database(start: Start, folder: Path) -> None:
+async def test_commands_say_who_holds_the_embedded_database(start: Start, folder: Path) -> None:
+    """A platform that runs holds the embedded database; a command says so instead of waiting."""
     service = await start({})
     settings = {"HEADRACE_DATA_DIR": str(folder / "data"), "HEADRACE_MANAGEMENT_PORT": str(service.management_port)}
     held = (

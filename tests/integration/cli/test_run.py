@@ -48,7 +48,8 @@ async def test_second_signal_cuts_the_drain_short(start: Start, folder: Path) ->
     assert "drained" not in service.output
 
 
-async def test_handler_that_hangs_does_not_keep_the_process_after_the_drain(start: Start, folder: Path) -> None:
+async def test_handler_that_hangs_does_not_outlast_the_drain(start: Start, folder: Path) -> None:
+    """The process ends after the drain although the handler's thread still hangs."""
     service = await start({"HEADRACE_ENGINE_DRAIN_SECONDS": "1"})
     await publish(service, "endless")
     await until((folder / "began").exists, "the handler has begun")
@@ -193,7 +194,8 @@ async def test_team_that_fails_to_start_keeps_its_traceback(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("role", ["all", "worker"])
-async def test_lifespan_that_names_the_platform_but_does_not_enter_it_is_told(folder: Path, role: str) -> None:
+async def test_lifespan_that_does_not_enter_the_platform_is_told(folder: Path, role: str) -> None:
+    """The application's lifespan names the platform and does not enter it."""
     (folder / "forgetful.py").write_text(
         "from contextlib import asynccontextmanager\n"
         "from fastapi import FastAPI\n"

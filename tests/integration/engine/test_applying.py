@@ -32,9 +32,8 @@ from tests.support.platform import (
 from tests.support.waiting import until
 
 
-async def test_duplicate_is_applied_once_within_a_batch_across_batches_and_across_a_restart(
-    database_url: str, topic_name: str
-) -> None:
+async def test_duplicate_is_applied_once(database_url: str, topic_name: str) -> None:
+    """Within a batch, across batches and across a restart."""
     log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1), topic_name)
     one, two, three = (noted(topic_name, "a", number, id=f"id-{number}") for number in (1, 2, 3))
     async with running(platform, log) as runtime:
@@ -200,7 +199,7 @@ async def test_two_topics_of_one_subscription_share_the_state_of_a_key(database_
         assert [-number for number in numbers if number < 0] == [*range(1, 11), *range(1, 11)]
 
 
-async def test_foreign_records_are_read_by_the_decoder_that_the_team_gives(database_url: str, topic_name: str) -> None:
+async def test_foreign_records_are_read_by_the_teams_decoder(database_url: str, topic_name: str) -> None:
     platform, foreign = _with_foreign(settings_for(database_url, partitions=2), topic_name)
     log = MemoryLog()
     await log.create(foreign, 2)
@@ -220,9 +219,8 @@ async def test_foreign_records_are_read_by_the_decoder_that_the_team_gives(datab
         assert f"the decoder of topic '{foreign}' raised ValueError: invalid literal" in letter["error"]
 
 
-async def test_lane_may_hold_foreign_records_and_events_and_each_is_read_as_it_came(
-    database_url: str, topic_name: str
-) -> None:
+async def test_lane_may_hold_foreign_records_and_events(database_url: str, topic_name: str) -> None:
+    """Each is read in the lane as it was when it came."""
     broken = True
 
     def fail() -> None:
@@ -246,7 +244,7 @@ async def test_lane_may_hold_foreign_records_and_events_and_each_is_read_as_it_c
         assert {page: sorted(notes["numbers"]) for page, notes in echoes.items()} == {"all": [1, 1, 1, 1, 2, 2, 2, 2]}
 
 
-async def test_two_subscriptions_read_the_same_topic_each_at_its_own_pace(database_url: str, topic_name: str) -> None:
+async def test_two_subscriptions_read_a_topic_each_at_its_own_pace(database_url: str, topic_name: str) -> None:
     settings, log = settings_for(database_url), MemoryLog()
     async with running(notebook(settings, topic_name), log) as runtime:
         await publish(runtime, *spread(topic_name, ["a", "b"], 5))

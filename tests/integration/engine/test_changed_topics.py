@@ -34,9 +34,10 @@ PAGES = [f"page-{number}" for number in range(12)]
 
 
 @pytest.mark.parametrize("records", [3, 10, 25])
-async def test_topic_created_again_is_refused_until_a_person_accepts_it(
+async def test_topic_created_again_is_refused_until_it_is_accepted(
     database_url: str, topic_name: str, kafka: KafkaServer, records: int
 ) -> None:
+    """A person accepts it with `headrace topics --accept`."""
     platform = notebook(settings_for(database_url, kafka.url, partitions=1), topic_name)
     old = [noted(topic_name, "a", number, id=f"old-{number}") for number in range(10)]
     await kafka.create_topic(topic_name, 1)
@@ -59,16 +60,17 @@ async def test_topic_created_again_is_refused_until_a_person_accepts_it(
         assert "created again" in detail
         assert await pages(runtime) == {"a": list(range(10))}
         lines = await _accept(runtime, topic_name)
-        assert lines == [f"notes: {topic_name}/0 goes on at offset 0"]
+        assert lines == [f"notebook.notes: {topic_name}/0 goes on at offset 0"]
     async with running(platform) as runtime:
         await until_settled(runtime, "notes")
         assert runtime.health.readiness() == (True, [])
         assert await pages(runtime) == {"a": [*range(10), *range(10, records)]}  # ids are known beyond the topic's life
 
 
-async def test_records_that_retention_took_before_they_were_read_are_missed_aloud(
+async def test_records_that_retention_took_are_reported_as_missing(
     database_url: str, topic_name: str, kafka: KafkaServer
 ) -> None:
+    """Retention deleted them before they were read: the partition is refused until a person accepts the loss."""
     settings = settings_for(database_url, kafka.url, partitions=2, dedupe_window_ids=0, batch_records=10)
     platform = notebook(settings, topic_name)
     async with running(platform) as runtime:
@@ -87,7 +89,7 @@ async def test_records_that_retention_took_before_they_were_read_are_missed_alou
         flowing = [page for page in PAGES if partition_of(page) == 1]
         await until(lambda: _hold(runtime, flowing, [1, 2, 3, 4, 5, 6]), "the other partition flows on")
         lines = await _accept(runtime, topic_name)
-        assert lines == [f"notes: {topic_name}/0 goes on at offset {before[0] + 2}"]
+        assert lines == [f"notebook.notes: {topic_name}/0 goes on at offset {before[0] + 2}"]
     async with running(platform) as runtime:
         await until_settled(runtime, "notes")
         found = await pages(runtime)
@@ -96,9 +98,11 @@ async def test_records_that_retention_took_before_they_were_read_are_missed_alou
         assert sum(found[page] == [1, 2, 3, 4, 5] for page in held) == 2, "the two that are gone"
 
 
-async def test_partitions_that_were_added_are_refused_and_accepted_without_a_second_effect(
+async def test_added_partitions_are_accepted_without_a_second_effect(
     database_url: str, topic_name: str, kafka: KafkaServer
 ) -> None:
+    """They are refused at the start until a person accepts them; no event is applied again then."""
+
     def settings(partitions: int) -> Settings:
         return settings_for(database_url, kafka.url, partitions=partitions, dedupe_window_ids=0)
 
@@ -120,9 +124,8 @@ async def test_partitions_that_were_added_are_refused_and_accepted_without_a_sec
         assert sample(runtime, "events_stray_total") == 0
 
 
-async def test_another_log_is_refused_at_start_and_accepted_from_its_beginning(
-    database_url: str, topic_name: str
-) -> None:
+async def test_another_log_is_refused_until_it_is_accepted(database_url: str, topic_name: str) -> None:
+    """Once it is accepted it is read from its beginning."""
     platform = notebook(settings_for(database_url, partitions=1), topic_name)
     async with running(platform, MemoryLog()) as runtime:
         await publish(runtime, noted(topic_name, "a", 1), noted(topic_name, "a", 2))
@@ -133,7 +136,7 @@ async def test_another_log_is_refused_at_start_and_accepted_from_its_beginning(
             pass
     async with running(notebook(settings_for(database_url), f"{topic_name}-2"), log) as other:
         await log.publish([noted(topic_name, "a", 3)])
-        assert await _accept(other, topic_name) == [f"notes: {topic_name}/0 goes on at offset 0"]
+        assert await _accept(other, topic_name) == [f"notebook.notes: {topic_name}/0 goes on at offset 0"]
     async with running(platform, log) as runtime:
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"a": [1, 2, 3]}

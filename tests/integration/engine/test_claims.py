@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -14,8 +13,9 @@ from headrace.engine.claim import Claim, claim
 from headrace.engine.worker import Phase
 from headrace.errors import FencedError
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import TopicPartition
+from headrace.log.ports import Bounds, TopicPartition
 from headrace.runtime import Runtime
+from tests.support.obstacles import locked
 from tests.support.platform import (
     fetch,
     notebook,
@@ -70,9 +70,8 @@ async def test_owner_without_a_new_event_sees_that_its_claim_went_back(database_
         assert await pages(runtime) == {"a": [1, 2], "b": [1]}
 
 
-async def test_first_of_two_owners_is_fenced_and_nothing_of_its_batch_is_seen(
-    database_url: str, topic_name: str
-) -> None:
+async def test_first_of_two_owners_is_fenced(database_url: str, topic_name: str) -> None:
+    """Nothing of the batch that it held is seen by anybody."""
     log, release, entered = MemoryLog(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -123,7 +122,8 @@ async def test_commit_is_refused_where_one_part_of_the_claim_differs(pool: async
         assert await connection.fetchval("select sequence from headrace.claim") == 0
 
 
-async def test_unknown_outcome_is_never_guessed_where_another_owner_took_over(pool: asyncpg.Pool) -> None:
+async def test_unknown_outcome_is_not_guessed_after_a_takeover(pool: asyncpg.Pool) -> None:
+    """Another owner took over while the answer to a commit was missing."""
     async with pool.acquire() as connection:
         held = await take(connection, TopicPartition("pages", 0), "me", 0)
         await held.advance(connection, 6, 1, 1, None)  # type: ignore[arg-type]
@@ -159,11 +159,37 @@ async def test_claim_that_failed_halfway_is_not_taken_for_a_loaded_one(database_
     async with running(platform, log) as runtime:
         await publish(runtime, noted(topic_name, "a", 1, id="one"))
         await until(lambda: _next_offset(runtime, 1), "the first event is parked")
-    async with _locked(database_url, "headrace.lane") as connection:
+    async with locked(database_url, "headrace.lane") as connection:
         starting = asyncio.create_task(_restarted(platform, log, topic_name))
         await until(lambda: _kill_waiting(connection), "the new owner waits for the lanes, and loses its session")
         broken = False
     await starting
+
+
+async def test_log_is_looked_at_again_when_another_owner_was_faster(database_url: str, topic_name: str) -> None:
+    """The log's end was read before another owner applied events beyond it."""
+
+    class LateLog(MemoryLog):
+        """Answers the first question for its bounds when the other owner has gone beyond them."""
+
+        async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
+            found = await log.bounds(partitions)
+            if found[partition].end == 1:
+                await publish(early, noted(topic_name, "a", 2))
+                await until_settled(early, "notes")
+            return found
+
+    log, partition, settings = MemoryLog(), TopicPartition(topic_name, 0), settings_for(database_url, partitions=1)
+    async with running(notebook(settings, topic_name), log) as early:
+        await publish(early, noted(topic_name, "a", 1))
+        await until_settled(early, "notes")
+        late = LateLog()
+        late._log_id, late._topics, late._wakeups = log._log_id, log._topics, log._wakeups
+        async with running(notebook(settings, topic_name), late) as runtime:  # fails where the partition is refused
+            assert runtime.health.readiness() == (True, [])
+            await publish(runtime, noted(topic_name, "a", 3))
+            await until_settled(runtime, "notes")
+            assert await pages(runtime) == {"a": [1, 2, 3]}
 
 
 async def _restarted(platform: Any, log: MemoryLog, topic: str) -> None:
@@ -173,9 +199,8 @@ async def _restarted(platform: Any, log: MemoryLog, topic: str) -> None:
         assert await pages(runtime) == {"a": [1, 2]}
 
 
-async def test_owner_that_gets_its_partition_back_knows_what_was_seen_meanwhile(
-    database_url: str, topic_name: str
-) -> None:
+async def test_owner_that_returns_knows_what_was_seen_meanwhile(database_url: str, topic_name: str) -> None:
+    """A partition goes to another owner and comes back; the first one skips what the other one applied."""
     log = MemoryLog()
     async with running(notebook(settings_for(database_url, partitions=1), topic_name), log) as runtime:
         await publish(runtime, noted(topic_name, "a", 1, id="one"))
@@ -220,17 +245,6 @@ async def _restore(runtime: Runtime, backup: dict[str, list[Any]]) -> None:
             for row in rows:
                 places = ", ".join(f"${place}" for place in range(1, len(row) + 1))
                 await connection.execute(f"insert into headrace.{table} values ({places})", *row.values())
-
-
-@asynccontextmanager
-async def _locked(database_url: str, table: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    try:
-        async with connection.transaction():
-            await connection.execute(f"lock table {table} in access exclusive mode")
-            yield connection
-    finally:
-        await connection.close()
 
 
 async def _kill_waiting(connection: asyncpg.Connection) -> bool:

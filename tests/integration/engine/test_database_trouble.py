@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import asyncpg
+import pytest
 
 from headrace.log.memory import MemoryLog
+from headrace.log.stored import stored_record
 from tests.support.platform import (
+    execute,
+    fetch,
+    has_pages,
     notebook,
     noted,
     pages,
@@ -25,9 +31,8 @@ from tests.support.waiting import until
 PAGES = [f"page-{number}" for number in range(20)]
 
 
-async def test_batch_whose_commit_arrived_but_was_not_answered_is_not_applied_again(
-    database_url: str, topic_name: str
-) -> None:
+async def test_batch_whose_commit_was_not_answered_is_applied_once(database_url: str, topic_name: str) -> None:
+    """The commit arrived and its answer was lost."""
     async with PostgresProxy(database_url) as proxy:
         platform = notebook(settings_for(proxy.url, partitions=1), topic_name)
         async with running(platform, MemoryLog()) as runtime:
@@ -57,9 +62,8 @@ async def test_batch_whose_commit_never_arrived_is_applied_again(database_url: s
             assert proxy.cuts == 1
 
 
-async def test_sessions_that_are_killed_again_and_again_lose_and_double_nothing(
-    database_url: str, topic_name: str
-) -> None:
+async def test_sessions_that_are_killed_lose_and_double_nothing(database_url: str, topic_name: str) -> None:
+    """They are killed again and again while batches are applied."""
     platform = notebook(settings_for(database_url, batch_records=50), topic_name)
     async with running(platform, MemoryLog()) as runtime:
         killing = asyncio.create_task(_kill_sessions(database_url, until_killed=25))
@@ -75,9 +79,8 @@ async def test_sessions_that_are_killed_again_and_again_lose_and_double_nothing(
         assert sample(runtime, "batch_reruns_total", cause="infrastructure") > 0, "no session was killed at work"
 
 
-async def test_deadlock_with_foreign_sql_is_tried_again_and_blamed_on_nobody(
-    database_url: str, topic_name: str
-) -> None:
+async def test_deadlock_with_foreign_sql_is_blamed_on_nobody(database_url: str, topic_name: str) -> None:
+    """The batch is tried again, and no event is parked."""
     platform = notebook(settings_for(database_url, partitions=1), topic_name)
     connection = await asyncpg.connect(database_url)
     try:
@@ -98,6 +101,35 @@ async def test_deadlock_with_foreign_sql_is_tried_again_and_blamed_on_nobody(
             assert sample(runtime, "events_parked_total") == 0
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("lost", ["answer", "commit"])
+async def test_replay_whose_commit_is_in_doubt_is_applied_once(database_url: str, topic_name: str, lost: str) -> None:
+    is_broken = True
+
+    def fail(event: Any) -> None:
+        if is_broken:
+            raise ValueError("not yet")
+
+    async with PostgresProxy(database_url) as proxy:
+        platform = notebook(settings_for(proxy.url, partitions=1, retry_attempts=2), topic_name, fail)
+        async with running(platform, MemoryLog()) as runtime:
+            await publish(runtime, noted(topic_name, "a", 1))
+            await until(lambda: value(runtime, "select count(*) from headrace.dead_letter"), "it was given up on")
+            await until_settled(runtime, "notes")
+            is_broken = False
+            (row,) = await fetch(runtime, "select * from headrace.dead_letter")
+            worker = runtime.consumers["notes"].workers[0]
+            await execute(database_url, "update headrace.dead_letter set decision = 'replay', decided_at = now()")
+            proxy.drop_answer_to_commit() if lost == "answer" else proxy.drop_commit()
+            worker.replays = [(row["id"], stored_record(row, 0))]
+            await until(lambda: proxy.cuts == 1, "the connection was cut in a COMMIT")
+            await until(lambda: has_pages(runtime, {"a": [1]}), "it is applied")
+            worker.replays = [(row["id"], stored_record(row, 0))]  # as the watch read it before the commit
+            await until(lambda: not worker.replays, "the worker took it up again")
+            await publish(runtime, noted(topic_name, "a", 2))
+            await until_settled(runtime, "notes")
+            assert await pages(runtime) == {"a": [1, 2]}
 
 
 async def _is_waiting(runtime: object) -> bool:

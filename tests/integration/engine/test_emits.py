@@ -49,7 +49,8 @@ class Dam(MemoryLog):
         return await super().publish(records)
 
 
-async def test_emits_that_the_log_did_not_take_are_published_later_in_order(database_url: str, topic_name: str) -> None:
+async def test_emits_that_the_log_refused_are_published_in_order(database_url: str, topic_name: str) -> None:
+    """They are published in their order as soon as the log takes them."""
     dam = Dam()
     async with running(_echoing(settings_for(database_url, partitions=1), topic_name), dam) as runtime:
         dam.is_closed = True
@@ -63,9 +64,8 @@ async def test_emits_that_the_log_did_not_take_are_published_later_in_order(data
         assert await _echoes(runtime) == {page: [1, 2, 3, 4, 5] for page in PAGES}
 
 
-async def test_new_owner_publishes_what_the_old_one_left_and_downstream_applies_it_once(
-    database_url: str, topic_name: str
-) -> None:
+async def test_new_owner_publishes_the_emits_that_the_old_one_left(database_url: str, topic_name: str) -> None:
+    """The subscription downstream applies each of them once."""
     dam = Dam()
     platform = _echoing(settings_for(database_url, partitions=1), topic_name)
     async with running(platform, dam) as first:

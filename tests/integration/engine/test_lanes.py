@@ -63,9 +63,8 @@ async def test_parked_key_waits_in_order_and_holds_no_other_back(database_url: s
         assert sample(runtime, "lane_released_total", outcome="applied") == 5
 
 
-async def test_dead_letter_follows_the_last_attempt_and_lets_the_followers_run(
-    database_url: str, topic_name: str
-) -> None:
+async def test_dead_letter_follows_the_last_attempt(database_url: str, topic_name: str) -> None:
+    """The events that waited behind it run afterwards."""
     broken = {1, 3}
     runs: Counter[int] = Counter()
 
@@ -118,10 +117,13 @@ async def test_attempts_are_counted_across_restarts(database_url: str, topic_nam
     assert trouble.runs["a", 1] == 1 + 6
 
 
-async def test_event_whose_runs_all_killed_the_process_is_given_up_on_and_its_followers_run_once(
+async def test_event_whose_runs_all_killed_the_process_is_given_up(
     database_url: str, topic_name: str, pool: asyncpg.Pool
 ) -> None:
-    """Runs are counted before they start: who finds the count used up knows that the last run never came back."""
+    """Runs are counted before they start: who finds the count used up knows that the last run never came back.
+
+    Its followers run once.
+    """
     trouble, log = Trouble("a"), MemoryLog()
     platform = notebook(settings_for(database_url, partitions=1, retry_attempts=1_000), topic_name, trouble)
     async with running(platform, log) as runtime:
@@ -184,7 +186,7 @@ async def test_failing_handler_leaves_no_trace_in_the_state(database_url: str, t
         assert await pages(runtime) == {"a": [1, 3], "b": [1, 3]}
 
 
-async def test_replayed_dead_letter_is_applied_once_the_handler_is_mended(database_url: str, topic_name: str) -> None:
+async def test_replayed_dead_letter_is_applied_by_a_mended_handler(database_url: str, topic_name: str) -> None:
     trouble = Trouble("a")
     platform = notebook(settings_for(database_url, partitions=1, retry_attempts=2), topic_name, trouble)
     async with running(platform, MemoryLog()) as runtime, client(platform) as http:
@@ -281,9 +283,8 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-async def test_record_that_is_no_event_is_kept_as_it_was_and_stays_open_after_a_replay_in_vain(
-    database_url: str, topic_name: str, kind: str
-) -> None:
+async def test_record_that_is_no_event_stays_open_after_a_replay(database_url: str, topic_name: str, kind: str) -> None:
+    """It is kept byte for byte, and a replay that fails again leaves it open."""
     given = RECORDS[kind]
     platform = notebook(settings_for(database_url, partitions=1), topic_name)
     async with running(platform, MemoryLog()) as runtime, client(platform) as http:

@@ -48,7 +48,8 @@ def context(pool: asyncpg.Pool[Any]) -> Iterator[EngineContext]:
         )
 
 
-async def test_day_is_dropped_once_newer_rows_fill_the_window_by_ids_and_not_by_rows(context: EngineContext) -> None:
+async def test_day_is_dropped_once_newer_ids_fill_the_window(context: EngineContext) -> None:
+    """The window counts ids and not rows."""
     await _claim(context, "busy")
     await _row(context, "busy", 1, days_ago=40, ids=5)
     for sequence in range(2, 200):  # of retries: they hold no ids
@@ -63,7 +64,8 @@ async def test_day_is_dropped_once_newer_rows_fill_the_window_by_ids_and_not_by_
     assert not await _is_kept(context, 40)
 
 
-async def test_subscription_that_sees_nothing_more_keeps_its_ids_for_ten_times_the_days(context: EngineContext) -> None:
+async def test_idle_subscription_keeps_its_ids_for_ten_times_the_days(context: EngineContext) -> None:
+    """The subscription sees no further event."""
     await _claim(context, "renamed")
     await _row(context, "renamed", 1, days_ago=141, ids=5)
     await _row(context, "renamed", 2, days_ago=140, ids=5)
@@ -74,9 +76,10 @@ async def test_subscription_that_sees_nothing_more_keeps_its_ids_for_ten_times_t
     assert await _is_kept(context, 140)
 
 
-async def test_emits_that_are_not_published_keep_their_day_for_ever_and_are_named(
+async def test_emits_that_are_not_published_keep_their_day(
     context: EngineContext, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The day is kept for ever, and a warning names it."""
     await _claim(context, "behind", emitted_through=1)
     await _row(context, "behind", 2, days_ago=500, emits=b"not in the log")
     await _row(context, "behind", 3, days_ago=1, ids=WINDOW)
@@ -112,7 +115,7 @@ async def test_ledger_that_cannot_be_tended_is_a_warning(
     assert "the ledger's partitions wait" in caplog.text
 
 
-async def test_platform_starts_and_works_where_the_ledger_cannot_be_tended(database_url: str, topic_name: str) -> None:
+async def test_platform_works_when_the_ledger_cannot_be_tended(database_url: str, topic_name: str) -> None:
     """Something else has the name of the day: its rows go into the default partition."""
     connection = await asyncpg.connect(database_url)
     today = datetime.now(UTC).date()

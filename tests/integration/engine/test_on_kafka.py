@@ -13,6 +13,7 @@ from tests.support.kafka import KafkaServer
 from tests.support.lag import lag as lag_by_librdkafka
 from tests.support.platform import (
     fetch,
+    group,
     notebook,
     noted,
     pages,
@@ -55,9 +56,10 @@ async def test_aborted_transactions_are_never_applied_and_leave_no_lag(
         assert (await pages(runtime))["a"] == list(range(1, 12))
 
 
-async def test_batch_across_records_that_nobody_sees_ends_behind_its_last_record(
+async def test_batch_across_unseen_records_ends_behind_its_last_one(
     database_url: str, topic_name: str, kafka: KafkaServer
 ) -> None:
+    """Aborted transactions and markers lie between the records: the batch ends behind its last record."""
     await kafka.create_topic(topic_name, 1)
     for numbers, is_committed in ((range(1, 6), True), (range(100, 105), False), (range(6, 11), True)):
         records = [noted(topic_name, "a", number) for number in numbers]
@@ -94,10 +96,13 @@ async def test_open_transaction_is_waited_for_and_keeps_its_order(
         assert await pages(runtime) == {"a": [1, 2]}
 
 
-async def test_key_on_a_partition_that_murmur2_would_not_choose_is_counted_and_loses_no_update(
+async def test_key_on_an_unexpected_partition_loses_no_update(
     database_url: str, topic_name: str, kafka: KafkaServer
 ) -> None:
-    """The same keys on both partitions at once, each owned by a process of its own that keeps states in memory."""
+    """The same keys on both partitions at once, each owned by a process of its own that keeps states in memory.
+
+    The records are on a partition that murmur2 would not choose, and are counted.
+    """
     settings = settings_for(database_url, kafka.url, partitions=2, batch_records=5)
     names, each = [f"page-{number}" for number in range(6)], 60
     first, second = notebook(settings, topic_name), notebook(settings, topic_name)
@@ -123,7 +128,7 @@ async def test_key_on_a_partition_that_murmur2_would_not_choose_is_counted_and_l
         assert not await fetch(one, "select from headrace.parked")
 
 
-async def test_two_owners_of_the_same_states_never_wait_for_each_other_in_a_circle(
+async def test_two_owners_of_the_same_states_never_deadlock(
     database_url: str, topic_name: str, kafka: KafkaServer
 ) -> None:
     settings = settings_for(database_url, kafka.url, partitions=2, batch_records=100)
@@ -147,7 +152,7 @@ async def test_group_offsets_follow_the_claims(database_url: str, topic_name: st
         await publish(runtime, *(noted(topic_name, f"page-{number}", 1) for number in range(40)))
         await until_settled(runtime, name)
         claimed = {row["partition"]: row["next_offset"] for row in await fetch(runtime, "select * from headrace.claim")}
-        consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": name})
+        consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group(runtime, name)})
         try:
             await until(lambda: _follows(consumer, topic_name, claimed), "the group's offsets are the claims'")
         finally:

@@ -4,39 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
-import asyncpg
 import pytest
-from pydantic import BaseModel
 
-from headrace import Event, Headrace, State, Transaction
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import NewRecord
 from headrace.runtime import Runtime
-from headrace.settings import Settings
 from tests.support.platform import (
-    Notes,
     client,
+    execute,
     fetch,
     notebook,
     noted,
     pages,
     publish,
-    record,
     running,
     sample,
     settings_for,
+    spread,
     states,
     until_settled,
     value,
+)
+from tests.support.services import (
+    GOOD_PAGES,
+    bookings,
+    quoted,
+    quotes,
 )
 from tests.support.waiting import until
 
 NUL = "a\x00b"
 
 
-async def test_key_with_a_nul_is_parked_then_a_dead_letter_and_the_rest_is_applied(
-    database_url: str, topic_name: str
-) -> None:
+async def test_key_with_a_nul_becomes_a_dead_letter(database_url: str, topic_name: str) -> None:
+    """It is parked first, and the rest of its batch is applied."""
     platform = notebook(settings_for(database_url, partitions=1, retry_attempts=3), topic_name)
     async with running(platform, MemoryLog()) as runtime:
         records = [noted(topic_name, f"page-{number}", 1) for number in range(200)]
@@ -54,7 +54,7 @@ async def test_key_with_a_nul_is_parked_then_a_dead_letter_and_the_rest_is_appli
         assert sample(runtime, "events_parked_total") == 1
 
 
-async def test_key_with_a_nul_that_came_over_http_ends_as_a_dead_letter(database_url: str, topic_name: str) -> None:
+async def test_key_with_a_nul_over_http_becomes_a_dead_letter(database_url: str, topic_name: str) -> None:
     platform = notebook(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
     async with running(platform, MemoryLog()) as runtime, client(platform) as http:
         for page in ("a", NUL, "b"):
@@ -65,12 +65,60 @@ async def test_key_with_a_nul_that_came_over_http_ends_as_a_dead_letter(database
         assert (letter["reason"], letter["key"], letter["attempts"]) == ("gave_up", NUL, 2)
 
 
+@pytest.mark.parametrize("characters", [513, 600, 6_000])
+async def test_key_that_no_index_can_hold_is_refused(database_url: str, topic_name: str, characters: int) -> None:
+    """Over HTTP it is refused with 422; from the log it becomes a dead letter."""
+    platform, page = notebook(settings_for(database_url, partitions=1), topic_name), "x" * characters
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+        answer = await http.post("/events/noted", json={"page": page, "number": 1})
+        assert answer.status_code == 422, answer.text
+        assert f"the key has {characters:,} characters" in answer.text
+        await publish(
+            runtime, noted(topic_name, page, 1), noted(topic_name, "\N{OX}" * 512, 1), noted(topic_name, "a", 1)
+        )
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"\N{OX}" * 512: [1], "a": [1]}
+        letters = await fetch(runtime, "select reason, error, record_key from headrace.dead_letter")
+        assert [(row["reason"], row["record_key"]) for row in letters] == [("schema", page.encode())]
+
+
+async def test_parked_key_may_be_as_long_as_a_key_may_be(database_url: str, topic_name: str) -> None:
+    def fail(event: Any) -> None:
+        raise ValueError("always")
+
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=2), topic_name, fail)
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, noted(topic_name, "\N{OX}" * 512, 1))
+        await until_settled(runtime, "notes")
+        letter = await value(runtime, "select reason from headrace.dead_letter")
+        assert letter == "gave_up"
+
+
+async def test_event_whose_parking_is_refused_is_a_dead_letter(database_url: str, topic_name: str) -> None:
+    await execute(database_url, "alter table headrace.parked add check (event_id <> 'refused')")
+
+    def fail(event: Any) -> None:
+        if event.page == "bad":
+            raise ValueError("always")
+
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=3), topic_name, fail)
+    async with running(platform, MemoryLog()) as runtime:
+        records = spread(topic_name, GOOD_PAGES, 2)
+        records.insert(11, noted(topic_name, "bad", 1, id="refused"))
+        await publish(runtime, *records)
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {page: [1, 2] for page in GOOD_PAGES}
+        letters = await fetch(runtime, "select event_id, reason, error from headrace.dead_letter")
+        assert [(row["event_id"], row["reason"]) for row in letters] == [("refused", "gave_up")]
+        assert "parked" in letters[0]["error"]
+
+
 async def test_state_with_a_nul_parks_its_event_and_nothing_else(database_url: str, topic_name: str) -> None:
-    platform = _quotes(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
+    platform = quotes(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
     async with running(platform, MemoryLog()) as runtime:
         texts = [f"text {number}" for number in range(50)]
         texts[20], texts[40] = NUL, NUL
-        await publish(runtime, *(_quoted(topic_name, f"page-{n}", text) for n, text in enumerate(texts)))
+        await publish(runtime, *(quoted(topic_name, f"page-{n}", text) for n, text in enumerate(texts)))
         await until_settled(runtime, "quotes")
         found = await states(runtime, "quotes", "quotes")
         assert found == {f"page-{n}": {"texts": [text]} for n, text in enumerate(texts) if text != NUL}
@@ -85,10 +133,10 @@ async def test_events_of_a_lane_are_not_blamed_for_one_behind_them(database_url:
             raise ValueError("not yet")
 
     quick: dict[str, Any] = {"retry_attempts": 30, "retry_first_seconds": 0.01, "retry_max_seconds": 0.02}
-    platform = _quotes(settings_for(database_url, partitions=1, **quick), topic_name, fail)
+    platform = quotes(settings_for(database_url, partitions=1, **quick), topic_name, fail)
     async with running(platform, MemoryLog()) as runtime:
         texts = ["first", "second", NUL, "fourth", "fifth"]
-        await publish(runtime, *(_quoted(topic_name, "a", text, id=text) for text in texts))
+        await publish(runtime, *(quoted(topic_name, "a", text, id=text) for text in texts))
         await until(lambda: _parked(runtime, "fifth"), "all events wait in the lane")
         broken = False
         await until_settled(runtime, "quotes")
@@ -98,11 +146,11 @@ async def test_events_of_a_lane_are_not_blamed_for_one_behind_them(database_url:
 
 
 async def test_constraint_that_only_commit_checks_parks_its_event(database_url: str, topic_name: str) -> None:
-    await _create(
+    await execute(
         database_url,
         "create table public.booking (page text, number int, unique (number) deferrable initially deferred)",
     )
-    platform = _bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
+    platform = bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
     async with running(platform, MemoryLog()) as runtime:
         numbers = [*range(1, 40), 7, *range(40, 80)]
         await publish(runtime, *(noted(topic_name, f"page-{at}", n) for at, n in enumerate(numbers)))
@@ -115,11 +163,10 @@ async def test_constraint_that_only_commit_checks_parks_its_event(database_url: 
         assert "booking_number_key" in letters[0]["error"]
 
 
-async def test_constraint_that_a_statement_breaks_parks_its_event_and_keeps_the_sql_of_others(
-    database_url: str, topic_name: str
-) -> None:
-    await _create(database_url, "create table public.booking (page text, number int unique)")
-    platform = _bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
+async def test_constraint_that_a_statement_breaks_parks_its_event(database_url: str, topic_name: str) -> None:
+    """The SQL of the other events is kept, in one batch."""
+    await execute(database_url, "create table public.booking (page text, number int unique)")
+    platform = bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name)
     async with running(platform, MemoryLog()) as runtime:
         numbers = [*range(1, 40), 7, *range(40, 80)]
         await publish(runtime, *(noted(topic_name, f"page-{at}", n) for at, n in enumerate(numbers)))
@@ -134,11 +181,11 @@ async def test_constraint_that_a_statement_breaks_parks_its_event_and_keeps_the_
 
 
 @pytest.mark.parametrize("count", [1, 20])
-async def test_sql_error_that_the_handler_swallows_still_parks_its_event(
+async def test_sql_error_that_the_handler_swallows_parks_its_event(
     database_url: str, topic_name: str, count: int
 ) -> None:
-    await _create(database_url, "create table public.booking (page text, number int unique)")
-    platform = _bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name, swallow=True)
+    await execute(database_url, "create table public.booking (page text, number int unique)")
+    platform = bookings(settings_for(database_url, partitions=1, retry_attempts=2), topic_name, swallow=True)
     async with running(platform, MemoryLog()) as runtime:
         await publish(runtime, noted(topic_name, "first", 7))
         await until_settled(runtime, "bookings")
@@ -152,63 +199,9 @@ async def test_sql_error_that_the_handler_swallows_still_parks_its_event(
         assert len(await states(runtime, "bookings", "notes")) == count
 
 
-def _bookings(settings: Settings, topic: str, *, swallow: bool = False) -> Headrace:
-    platform = Headrace("notebook", settings)
-
-    class Noted(Event, type="noted", topic=topic, key="page"):
-        page: str
-        number: int
-
-    bookings = platform.subscription("bookings")
-
-    @bookings.on(Noted)
-    async def book(event: Noted, kept: State[Notes], transaction: Transaction) -> None:
-        kept.numbers.append(event.number)
-        try:
-            await transaction.execute("insert into booking values ($1, $2)", event.page, event.number)
-        except asyncpg.UniqueViolationError:
-            if not swallow:
-                raise
-
-    return platform
-
-
-def _quotes(settings: Settings, topic: str, before: Any = lambda event: None) -> Headrace:
-    platform = Headrace("notebook", settings)
-
-    class Quoted(Event, type="quoted", topic=topic, key="page"):
-        page: str
-        text: str
-
-    quotes = platform.subscription("quotes")
-
-    @quotes.on(Quoted)
-    def quote(event: Quoted, kept: State[Quotes]) -> None:
-        before(event)
-        kept.texts.append(event.text)
-
-    return platform
-
-
-class Quotes(BaseModel):
-    """What was said on a page."""
-
-    texts: list[str] = []
-
-
-def _quoted(topic: str, page: str, text: str, id: str | None = None) -> NewRecord:
-    return record(topic, "quoted", {"page": page, "text": text}, key=page, id=id)
-
-
 async def _has(runtime: Runtime, page: str, texts: list[str]) -> bool:
     return bool((await states(runtime, "quotes", "quotes")).get(page, {}).get("texts") == texts)
 
 
 async def _parked(runtime: Runtime, event_id: str) -> bool:
     return bool(await value(runtime, "select count(*) from headrace.parked where event_id = $1", event_id))
-
-
-async def _create(database_url: str, sql: str) -> None:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute(sql)
-    await connection.close()

@@ -53,7 +53,8 @@ async def test_event_that_fails_leaves_neither_sql_nor_state_nor_emits(database_
         assert await value(runtime, "select count(*) from headrace.dead_letter") == len(PAGES)
 
 
-async def test_batch_that_loses_its_commit_leaves_nothing_and_is_done_once(database_url: str, topic_name: str) -> None:
+async def test_batch_that_loses_its_commit_is_applied_once(database_url: str, topic_name: str) -> None:
+    """The commit that was lost leaves nothing behind."""
     await _create_table(database_url)
     async with PostgresProxy(database_url) as proxy:
         platform = _booking(settings_for(proxy.url, partitions=1), topic_name)

@@ -107,7 +107,8 @@ async def test_bad_input_gets_its_problem(
     assert shop.sample("ingest_rejected_total", reason=reason) >= 1
 
 
-async def test_one_bad_event_refuses_its_batch_and_each_bad_one_is_listed(platform: Opener) -> None:
+async def test_one_bad_event_refuses_its_batch(platform: Opener) -> None:
+    """The answer lists each bad event."""
     shop = await platform()
     negative, unknown = event(b'{"customer":"a","amount":-5}'), event(type="wallet.closed")
     batch = b"[" + b",".join([event(), negative, event(), unknown]) + b"]"
@@ -120,7 +121,8 @@ async def test_one_bad_event_refuses_its_batch_and_each_bad_one_is_listed(platfo
     assert shop.sample("ingest_rejected_total", reason="schema") == 4
 
 
-async def test_a_batch_with_something_that_is_no_event_is_malformed_and_lists_it(platform: Opener) -> None:
+async def test_a_batch_lists_each_item_that_is_no_event(platform: Opener) -> None:
+    """The batch is malformed."""
     shop = await platform()
     answer = await refused(shop, "/events", BATCHED, b"[" + event() + b',{"hello":"world"},7]', 400, "malformed")
     assert [error["index"] for error in answer.json()["errors"]] == [1, 2]

@@ -35,9 +35,10 @@ async def log(pool: asyncpg.Pool[Any], topic_name: str) -> AsyncIterator[Embedde
     await opened.stop()
 
 
-async def test_old_records_leave_in_pieces_and_reading_begins_behind_them(
+async def test_old_records_are_deleted_in_pieces(
     log: EmbeddedLog, pool: asyncpg.Pool[Any], topic_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Reading begins behind them."""
     monkeypatch.setattr(embedded_retention, "PIECE_RECORDS", 3)
     partition = TopicPartition(topic_name, 0)
     await _age(pool, topic_name, through=6)
@@ -60,9 +61,10 @@ async def test_partition_without_a_record_goes_on_counting(
     assert position.offset == 10
 
 
-async def test_slowest_claim_keeps_what_it_has_not_applied_and_the_record_before(
+async def test_slowest_claim_keeps_what_it_has_not_applied(
     log: EmbeddedLog, pool: asyncpg.Pool[Any], topic_name: str
 ) -> None:
+    """It keeps the last record that it applied as well."""
     await pool.execute(CLAIM, "fast", topic_name, 10)
     await pool.execute(CLAIM, "slow", topic_name, 4)
 

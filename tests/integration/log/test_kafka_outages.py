@@ -33,7 +33,7 @@ async def own_kafka() -> AsyncIterator[KafkaServer]:
         await server.stop()
 
 
-async def test_nothing_acknowledged_is_lost_when_the_broker_is_killed_and_comes_back(
+async def test_nothing_acknowledged_is_lost_when_a_broker_is_killed(
     own_kafka: KafkaServer, topic_name: str
 ) -> None:
     async with kafka_log(own_kafka.url, **IMPATIENT) as log:
@@ -82,7 +82,7 @@ async def test_nothing_acknowledged_is_lost_when_the_broker_is_killed_and_comes_
     assert all("HEADRACE_LOG" in str(failure) and "\n" not in str(failure) for failure in failures)
 
 
-async def test_a_reader_tells_of_an_outage_and_a_new_one_goes_on_from_the_same_position(
+async def test_a_reader_tells_of_an_outage(
     own_kafka: KafkaServer, topic_name: str
 ) -> None:
     async with kafka_log(own_kafka.url, **IMPATIENT) as log:
@@ -198,7 +198,7 @@ async def test_a_listener_that_fails_gets_a_new_seat(kafka: KafkaServer, topic_n
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, asyncio.CancelledError])
-async def test_a_listener_that_neither_takes_nor_lets_go_gets_a_new_seat(
+async def test_a_listener_that_fails_both_calls_gets_a_new_seat(
     kafka: KafkaServer, topic_name: str, failure: type[BaseException]
 ) -> None:
     class Failing(Seat):
@@ -225,7 +225,7 @@ async def test_a_listener_that_neither_takes_nor_lets_go_gets_a_new_seat(
         await seat.stop()
 
 
-async def test_a_broker_that_hangs_fails_a_publish_in_time_and_works_again_afterwards(
+async def test_a_broker_that_hangs_fails_a_publish_in_time(
     own_kafka: KafkaServer, topic_name: str
 ) -> None:
     async with kafka_log(own_kafka.url, **IMPATIENT) as log:
@@ -375,7 +375,7 @@ async def test_an_event_that_is_too_large_disturbs_no_other(kafka: KafkaServer, 
         assert not any(isinstance(result, BaseException) for result in results)
 
 
-async def test_an_event_that_only_the_broker_finds_too_large_is_refused_and_publishing_goes_on(
+async def test_an_event_that_the_broker_finds_too_large_is_refused(
     kafka: KafkaServer, topic_name: str
 ) -> None:
     await kafka.create_topic(topic_name, 1, max_message_bytes="1000")

@@ -38,6 +38,7 @@ def exporter() -> Iterator[InMemorySpanExporter]:
 async def test_one_trace_leads_from_the_request_to_the_emitted_event(
     kafka: KafkaServer, database_url: str, topic_name: str, exporter: InMemorySpanExporter, tmp_path: Path
 ) -> None:
+    """The way leads through Kafka and the batch."""
     platform = Headrace("traced", settings_for(database_url, kafka.url, partitions=1))
     seen: list[str] = []
 

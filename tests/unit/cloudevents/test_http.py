@@ -42,7 +42,8 @@ def the_event(content_type: str, headers: list[tuple[bytes, bytes]], body: bytes
         "multipart/form-data; boundary=x",
     ],
 )
-def test_other_content_types_are_refused_and_the_accepted_ones_named(content_type: str | None) -> None:
+def test_other_content_types_are_refused(content_type: str | None) -> None:
+    """The error names the accepted ones."""
     with pytest.raises(MediaTypeError, match=r"application/|UTF-8"):
         request_mode(content_type)
     with pytest.raises(MediaTypeError, match=r"application/|UTF-8"):
@@ -125,7 +126,8 @@ def test_a_batch_is_an_array_and_may_be_empty() -> None:
 
 
 @pytest.mark.parametrize("prefix", [b"", b'{"specversion":"1.0"},'])
-def test_data_of_a_cloudevents_media_type_are_refused_whichever_way_the_batch_is_read(prefix: bytes) -> None:
+def test_data_of_a_cloudevents_media_type_are_refused(prefix: bytes) -> None:
+    """Whichever way the batch is read."""
     nested = EVENT.replace(b"{", b'{"datacontenttype":"application/cloudevents+json",', 1)
     assert "names CloudEvents itself" in str(parse_request(BATCHED, [], b"[" + prefix + nested + b"]")[-1])
     assert "names CloudEvents itself" in the_error(STRUCTURED, [], nested)

@@ -43,7 +43,8 @@ def test_the_declared_field_comes_next_as_text() -> None:
     assert event_key(WITH_SUBJECT, MOVED, Moved(where=Region.NORTH)) == "north"
 
 
-def test_without_a_field_or_a_value_the_subject_counts_then_the_id() -> None:
+def test_without_a_key_field_the_subject_counts_then_the_id() -> None:
+    """The same holds when the field has no value."""
     assert event_key(WITH_SUBJECT, MOVED, Moved()) == "sub"
     assert event_key(WITH_SUBJECT, SEEN, Seen()) == "sub"
     assert event_key(PLAIN, SEEN, Seen()) == "1"

@@ -89,16 +89,19 @@ def test_what_is_no_event_is_refused_with_the_reason(bad: StoredRecord, sentence
     assert len(str(caught.value)) < 300
 
 
-def test_a_record_without_headers_is_read_as_structured_when_it_is_an_event() -> None:
+def test_a_record_without_headers_may_be_a_structured_event() -> None:
+    """It is read in structured mode when its value is an event."""
     assert decode_record(record(EVENT)) == (Envelope(id="1", source="/s", type="t"), b'{"a":1}')
 
 
-def test_a_structured_content_type_may_have_parameters_and_any_case() -> None:
+def test_a_structured_content_type_may_have_parameters() -> None:
+    """It may be written in any case."""
     content_type = ("content-type", b"Application/CloudEvents+JSON; charset=utf-8")
     assert decode_record(record(EVENT, content_type))[0].id == "1"
 
 
-def test_extensions_may_be_numbers_and_booleans_in_json_and_null_means_absent() -> None:
+def test_extensions_may_be_numbers_and_booleans_in_json() -> None:
+    """Null means that the extension is absent."""
     value = EVENT.replace(b"{", b'{"sequence":7,"flag":true,"gone":null,"subject":null,', 1)
     envelope, _ = decode_record(record(value, STRUCTURED), extensions=True)
     assert envelope.sequence == "7"
@@ -122,7 +125,7 @@ def test_a_nul_in_a_text_is_read() -> None:
     assert (envelope.type, data) == ("t\x00", b'"\\u0000"')
 
 
-def test_the_trace_of_the_event_comes_before_the_trace_of_the_transport() -> None:
+def test_the_events_trace_comes_before_the_transports_trace() -> None:
     plain = (("traceparent", b"00-plain"), ("tracestate", b"p=1"))
     assert decode_record(record(DATA, *plain, *REQUIRED))[0].traceparent == "00-plain"
     own = decode_record(record(DATA, *plain, *REQUIRED, ("ce_traceparent", b"00-own")))[0]
@@ -138,7 +141,8 @@ def test_a_binary_record_carries_the_trace_in_plain_headers_too() -> None:
     assert written.key == b"k"
 
 
-def test_an_event_that_would_be_read_as_another_one_is_not_written() -> None:
+def test_an_event_that_would_be_read_otherwise_is_not_written() -> None:
+    """What would be read back as another event is refused."""
     envelope = Envelope(id="1", source="/s", type="t", datacontenttype=" Application/CloudEvents+json")
     with pytest.raises(DecodeError, match="names CloudEvents itself"):
         encode_record(envelope, EVENT, topic="things", key="k")

@@ -55,7 +55,8 @@ def stored(record: NewRecord) -> StoredRecord:
 
 
 @given(envelopes(), DATA)
-def test_a_record_in_binary_mode_reads_back_as_the_event_it_was_written_from(envelope: Envelope, data: bytes) -> None:
+def test_a_record_in_binary_mode_reads_back_as_its_event(envelope: Envelope, data: bytes) -> None:
+    """The event that is read is the event that was written."""
     record = stored(encode_record(envelope, data, topic="things", key="k"))
     assert decode_record(record, extensions=True) == (envelope, data)
 

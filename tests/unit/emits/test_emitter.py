@@ -43,7 +43,8 @@ def ids(subscription: str, *causes: Item, each: int = 1) -> list[str]:
     return [dict(record.headers)["ce_id"].decode() for _, record in emit.emitted]
 
 
-def test_same_cause_and_position_give_the_same_id_in_every_process() -> None:
+def test_same_cause_and_position_give_the_same_id() -> None:
+    """In every process."""
     assert ids("notes", cause(), each=2) == ids("notes", cause(), each=2)
     assert ids("notes", cause()) == ids("notes", cause(), cause("2"))[:1], "whatever else is in the batch"
 
@@ -85,7 +86,7 @@ def test_records_come_out_of_the_ledger_as_they_went_in() -> None:
     assert unpack(pack(records)) == records
 
 
-def test_event_larger_than_the_log_takes_is_refused_in_the_handler() -> None:
+def test_event_too_large_for_the_log_is_refused_in_the_handler() -> None:
     emit = emitter()
     emit.begin(cause())
     with pytest.raises(RecordTooLargeError, match="the emitted echoed has"):

@@ -75,19 +75,19 @@ def test_same_id_under_another_type_is_another_event(reader: RecordReader) -> No
     assert reader.read([record({"page": "a", "number": 1})], known)[0].outcome is Outcome.READY
 
 
-def test_id_of_a_record_that_does_not_fit_is_free_for_the_one_that_does(reader: RecordReader) -> None:
+def test_id_of_a_record_that_does_not_fit_stays_free(reader: RecordReader) -> None:
     items = reader.read([record({"page": "a"}), record({"page": "a", "number": 1})], frozenset())
     assert [item.outcome for item in items] == [Outcome.SCHEMA, Outcome.READY]
 
 
-def test_types_without_a_handler_are_skipped_and_unknown_ones_are_named(reader: RecordReader) -> None:
+def test_types_without_a_handler_are_skipped(reader: RecordReader) -> None:
     items = reader.read([record({"page": "a"}, type="ignored"), record({}, id="2", type="strange")], frozenset())
     assert [item.outcome for item in items] == [Outcome.UNHANDLED, Outcome.UNKNOWN_TYPE]
     assert str(items[1].error) == "the type 'strange' is not declared by this service."
     assert items[1].envelope.id == "2", "what could be read is kept for the dead letter"
 
 
-def test_each_record_of_a_run_is_read_by_the_decoder_of_its_own_topic(registry: Registry) -> None:
+def test_each_record_is_read_by_the_decoder_of_its_topic(registry: Registry) -> None:
     registry.decoders["lines"] = lambda line: Noted(page="a", number=int(line.value or b""))
     reader = RecordReader(registry.subscriptions["notes"], registry.types, registry.decoders)
     foreign, odd = (StoredRecord("lines", 3, offset, 0, None, line, ()) for offset, line in ((17, b"1"), (18, b"x")))
@@ -103,7 +103,7 @@ def test_decoder_that_returns_no_event_makes_a_dead_letter(registry: Registry) -
     assert "returned a dict, which is no event type" in str(item.error)
 
 
-def test_errors_are_kept_without_the_frames_that_lead_back_to_the_batch(reader: RecordReader) -> None:
+def test_errors_are_kept_without_frames_of_the_batch(reader: RecordReader) -> None:
     (item,) = reader.read([record({"page": "a"})], frozenset())
     error: BaseException | None = item.error
     assert error is not None

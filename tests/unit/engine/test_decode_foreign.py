@@ -39,11 +39,13 @@ def test_foreign_record_that_is_read_again_is_a_duplicate() -> None:
     assert (outcome, again) == (Outcome.DUPLICATE_ID, known)
 
 
-def test_foreign_records_of_the_same_time_are_told_apart_by_their_position() -> None:
+def test_foreign_records_of_one_time_differ_by_their_position() -> None:
+    """Their ids are made of time and position."""
     assert _read(_record(1_700_000_000_000, offset=7))[1] != _read(_record(1_700_000_000_000, offset=8))[1]
 
 
-def test_record_of_a_foreign_topic_that_was_created_again_is_no_duplicate_of_the_old_one_at_its_offset() -> None:
+def test_foreign_topic_created_again_repeats_no_id() -> None:
+    """A record of the new topic is no duplicate of the old topic's record at the same offset."""
     _, known = _read(_record(1_700_000_000_000))
     outcome, _ = _read(_record(1_700_000_100_000), frozenset({known}))
     assert outcome is not Outcome.DUPLICATE_ID

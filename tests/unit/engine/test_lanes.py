@@ -17,7 +17,8 @@ SETTINGS = EngineSettings(retry_first_seconds=0.5, retry_max_seconds=60.0, retry
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3, 7, 8, 9, 100, 1_024, 1_025, 1_000_000])
-def test_back_off_doubles_up_to_its_limit_and_half_of_it_is_chance(attempts: int) -> None:
+def test_back_off_doubles_up_to_its_limit(attempts: int) -> None:
+    """Half of it is chance."""
     lanes = Lanes(SETTINGS)
     ceiling = 60.0 if attempts > 7 else 0.5 * 2 ** (attempts - 1)
     waits = [lanes.back_off(attempts) for _ in range(200)]
@@ -25,7 +26,8 @@ def test_back_off_doubles_up_to_its_limit_and_half_of_it_is_chance(attempts: int
     assert max(waits) - min(waits) > ceiling / 4, "keys that failed together would come back together"
 
 
-def test_lanes_are_due_in_the_order_of_their_time_and_a_few_at_once() -> None:
+def test_lanes_are_due_in_the_order_of_their_time() -> None:
+    """At most as many at once as are asked for."""
     lanes = Lanes(SETTINGS)
     lanes.by_key = {f"key-{n}": Lane(due=100.0 + n, since=0.0) for n in (5, 1, 4, 2, 3)}
     assert lanes.due(99.0, 10) == []

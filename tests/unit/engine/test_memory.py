@@ -38,7 +38,8 @@ def test_committed_states_are_what_the_next_batch_compares_with(memory: Partitio
     assert cache.missing(["a", "b"]) == ["b"]
 
 
-def test_states_beyond_the_limit_are_forgotten_the_longest_unused_first(memory: PartitionMemory) -> None:
+def test_states_beyond_the_limit_are_forgotten(memory: PartitionMemory) -> None:
+    """The one that was unused for longest is forgotten first."""
     cache = memory.caches["kept"]
     for key in "abcde":
         cache.put(key, b"", 0)
@@ -46,7 +47,8 @@ def test_states_beyond_the_limit_are_forgotten_the_longest_unused_first(memory: 
     assert set(cache.entries) == {"e", "a", "c"}
 
 
-def test_key_whose_row_does_not_fit_is_read_again_each_time_until_it_does(memory: PartitionMemory) -> None:
+def test_key_whose_row_does_not_fit_is_read_again(memory: PartitionMemory) -> None:
+    """Each time, until its row fits its class."""
     cache = memory.caches["kept"]
     cache.put("a", b'{"number":"one"}', 3)
     assert (cache.missing(["a"]), set(cache.unreadable)) == (["a"], {"a"})
@@ -54,7 +56,8 @@ def test_key_whose_row_does_not_fit_is_read_again_each_time_until_it_does(memory
     assert (cache.missing(["a"]), cache.unreadable) == ([], {})
 
 
-def test_forgotten_keys_are_read_again_and_what_a_batch_did_to_them_is_gone(memory: PartitionMemory) -> None:
+def test_forgotten_keys_are_read_again(memory: PartitionMemory) -> None:
+    """What a batch did to them in memory is gone."""
     cache = memory.caches["kept"]
     cache.put("a", b'{"number":1}', 1)
     cache.put("b", b'{"number":"two"}', 1)
@@ -64,7 +67,8 @@ def test_forgotten_keys_are_read_again_and_what_a_batch_did_to_them_is_gone(memo
     assert (cache.entries, cache.unreadable) == ({}, {})
 
 
-def test_ids_enter_the_window_of_their_topic_and_whole_batches_leave_it(memory: PartitionMemory) -> None:
+def test_ids_enter_the_window_of_their_topic(memory: PartitionMemory) -> None:
+    """Whole batches leave it."""
     memory.windows["others"] = DedupeWindow(4)
     for batch in ([b"1", b"2"], [b"3"], [b"4", b"5", b"6"]):
         memory.take_in("pages", Effects(BATCH, [], 1, None, identities=batch))

@@ -26,14 +26,16 @@ from headrace.telemetry.tracing import Tracing
 APPLIED, FAILED, BEHIND, READY = Outcome.APPLIED, Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.READY
 
 
-def test_what_is_applied_or_parked_is_seen_and_a_dead_letter_may_come_again() -> None:
+def test_what_is_applied_or_parked_is_seen() -> None:
+    """A dead letter is not, so that its event may come again."""
     items = [_item(0, "a", APPLIED), _item(1, "b", FAILED), _item(2, "c", Outcome.SCHEMA), _item(3, "b", BEHIND)]
     effects = _collected(items, _lanes())
     assert effects.identities == [b"0", b"1", b"3"]
     assert [(item.key, attempts) for item, attempts in effects.dead] == [("c", 1)]
 
 
-def test_parked_events_are_numbered_behind_all_that_waits_and_open_a_lane_once() -> None:
+def test_parked_events_are_numbered_behind_all_that_waits() -> None:
+    """The first of a key opens its lane, once."""
     lanes = _lanes(held=Lane(due=0.0, since=0.0, attempts=4, events=7, error="older"))
     lanes.next_number = 8
     items = [_item(0, "b", FAILED), _item(1, "held", BEHIND), _item(2, "b", BEHIND), _item(3, "a", APPLIED)]
@@ -53,7 +55,7 @@ def test_new_lane_knows_the_runs_that_its_head_has_had(outcome: Outcome, attempt
     assert effects.lanes["a"].attempts == attempts
 
 
-def test_batch_ends_before_the_first_event_that_the_run_did_not_come_to() -> None:
+def test_batch_ends_before_the_first_event_that_did_not_run() -> None:
     items = [
         _item(3, "a", APPLIED),
         _item(5, "b", FAILED),
@@ -81,7 +83,8 @@ def test_lane_is_closed_when_its_last_event_has_left() -> None:
     assert [item.record.offset for item in effects.released] == [0, 1]
 
 
-def test_head_that_fails_again_waits_longer_and_what_ran_before_it_has_left() -> None:
+def test_head_that_fails_again_waits_longer() -> None:
+    """The events that ran before it have left the lane."""
     lanes = _lanes(a=Lane(due=0.0, since=1.0, attempts=3, events=9))
     effects = _retried([_item(0, "a", APPLIED), _item(1, "a", FAILED), _item(2, "a", BEHIND)], lanes)
     after = effects.lanes["a"]
@@ -90,7 +93,8 @@ def test_head_that_fails_again_waits_longer_and_what_ran_before_it_has_left() ->
     assert after.due > time.time()
 
 
-def test_head_is_given_up_on_at_the_last_attempt_and_its_follower_is_due_at_once() -> None:
+def test_head_is_given_up_at_the_last_attempt() -> None:
+    """Its follower is due at once."""
     lanes = _lanes(a=Lane(due=0.0, since=1.0, attempts=5, events=3))
     effects = _retried([_item(0, "a", FAILED), _item(1, "a", BEHIND)], lanes)
     assert [(item.outcome, attempts) for item, attempts in effects.dead] == [(Outcome.GAVE_UP, 5)]
@@ -107,7 +111,8 @@ def test_lane_that_the_run_did_not_come_to_has_lost_no_attempt() -> None:
     assert [item.record.offset for item in effects.items] == [0]
 
 
-def test_lane_that_was_left_in_its_middle_goes_on_with_a_fresh_head() -> None:
+def test_lane_that_was_left_in_its_middle_has_a_fresh_head() -> None:
+    """The next run begins there, with no attempt counted."""
     lanes = _lanes(a=Lane(due=0.0, since=0.0, attempts=3, events=3))
     effects = _retried([_item(0, "a", APPLIED), _item(1, "a", READY), _item(2, "a", READY)], lanes)
     assert (effects.lanes["a"].attempts, effects.lanes["a"].events) == (0, 2)
@@ -123,14 +128,16 @@ class Noted(Event, type="noted", topic="pages", key="page"):
     number: int
 
 
-async def test_states_are_written_where_they_differ_sorted_and_one_version_on() -> None:
+async def test_states_that_differ_are_written_sorted() -> None:
+    """Each has the version after the one that was read."""
     cache, run = await _run({"b": 2, "a": 1, "same": 0}, careful=False)
     cache.entries["b"].version, cache.entries["b"].raw = 6, b'{"number":1}'
     cache.entries["same"].raw = b'{"number":0}'
     assert changed_states({"kept": cache}, run) == {"kept": [("a", 1, '{"number":1}'), ("b", 7, '{"number":2}')]}
 
 
-async def test_state_of_a_careful_run_is_written_as_it_was_when_its_handler_was_done() -> None:
+async def test_careful_run_writes_a_state_as_its_handler_left_it() -> None:
+    """What a later handler does to it does not count."""
     cache, run = await _run({"a": 1}, careful=True)
     cache.entries["a"].value.number = object()
     assert changed_states({"kept": cache}, run) == {"kept": [("a", 1, '{"number":1}')]}

@@ -176,7 +176,9 @@ async def test_dependencies_nest_and_see_the_event_and_its_envelope(bench: Bench
     assert given == ["ada@/test", "/test"]
 
 
-async def test_dependency_may_be_a_class_a_partial_or_a_callable_object(bench: Bench) -> None:
+async def test_dependency_may_be_a_class_a_partial_or_an_object(bench: Bench) -> None:
+    """The object has to be callable."""
+
     class Rates:
         def __init__(self, envelope: Envelope) -> None:
             self.source = envelope.source
@@ -208,7 +210,8 @@ async def test_dependency_may_be_a_class_a_partial_or_a_callable_object(bench: B
     assert given == ["/test", 10, 6, 7]
 
 
-async def test_generator_dependencies_are_cleaned_up_when_the_handler_is_done(bench: Bench) -> None:
+async def test_generator_dependencies_are_cleaned_up(bench: Bench) -> None:
+    """When the handler is done."""
     steps: list[str] = []
 
     def outer() -> Iterator[str]:
@@ -256,7 +259,8 @@ async def test_async_handler_takes_every_kind_of_dependency(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-async def test_dependency_is_told_of_the_handlers_failure_and_nothing_is_kept(bench: Bench, is_async: bool) -> None:
+async def test_dependency_is_told_of_the_handlers_failure(bench: Bench, is_async: bool) -> None:
+    """Nothing of the event is kept."""
     seen: list[str] = []
 
     def session() -> Iterator[str]:

@@ -95,7 +95,8 @@ def test_event_parameter_must_be_of_the_declared_class() -> None:
     )
 
 
-def test_every_declared_class_must_be_in_the_event_parameters_union() -> None:
+def test_every_declared_class_must_be_in_the_parameters_union() -> None:
+    """The union is the type of the handler's event parameter."""
     with pytest.raises(
         ConfigurationError, match=r"the event parameter of handler is a Credited \| Debited, but .* Paid"
     ):

@@ -62,7 +62,8 @@ def test_keys_of_the_last_batch_stay_when_others_leave(cache: StateCache) -> Non
     assert list(cache.entries) == ["e", "a", "b"]
 
 
-def test_state_that_does_not_fit_its_class_is_named_until_it_is_read_again(cache: StateCache) -> None:
+def test_state_that_does_not_fit_its_class_is_named(cache: StateCache) -> None:
+    """Until it is read again."""
     cache.put("a", b'{"balance": "many"}', 4)
     assert "a" not in cache.entries
     assert "balance" in str(cache.unreadable["a"])

@@ -1,4 +1,4 @@
-"""An event whose handler kills the process: after so many deaths it is out of the way, and the rest flows."""
+"""An event whose handler kills the process: after a few deaths it is a dead letter, and all others are applied."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ DEATHS = 12
 
 
 @pytest.mark.timeout(180)
-async def test_event_that_kills_its_process_is_parked_and_the_rest_flows(
-    tmp_path: Path, postgres: PostgresServer
+@pytest.mark.parametrize("handlers", ["sync", "async"])
+async def test_event_that_kills_its_process_is_parked_alone(
+    tmp_path: Path, postgres: PostgresServer, handlers: str
 ) -> None:
+    """After a few deaths the event is parked and then a dead letter, and all others are applied."""
     async with postgres.database() as url:
         settings = {
+            "APP_HANDLERS": handlers,
             "HEADRACE_LOG": "embedded",
             "HEADRACE_DATABASE": url,
             "HEADRACE_PARTITIONS": "1",

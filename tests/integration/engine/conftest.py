@@ -1,0 +1,24 @@
+"""Fixtures of the tests of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.obstacles import Gate
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """A gate that is open when the test is over, so that no thread stays in it."""
+    made = Gate()
+    yield made
+    made.open()
+
+
+@pytest.fixture
+def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch looks every twentieth of a second, so that stuck_seconds may be short."""
+    monkeypatch.setattr("headrace.engine.consumer.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("headrace.engine.consumer.GAUGE_SECONDS", 0.05)

@@ -1,0 +1,198 @@
+"""The death of an owner at work is counted, and nothing else is; an event that kills its owners is given up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from headrace.engine.claim import GUILTY_CRASHES, claim, release
+from headrace.log.memory import MemoryLog
+from headrace.log.ports import TopicPartition
+from headrace.runtime import Runtime
+from tests.support.obstacles import Gate
+from tests.support.platform import (
+    fetch,
+    has_pages,
+    notebook,
+    noted,
+    pages,
+    publish,
+    running,
+    sample,
+    settings_for,
+    spread,
+    until_settled,
+    value,
+)
+from tests.support.waiting import until
+
+
+async def test_owners_that_die_while_nothing_is_to_do_are_not_counted(database_url: str, topic_name: str) -> None:
+    log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1), topic_name)
+    for events in (0, 3):
+        for _ in range(GUILTY_CRASHES + 1):
+            async with running(platform, log) as runtime:
+                await until_settled(runtime, "notes")
+                await _die(runtime)
+                assert (await _claim(runtime))[1] is not None
+        async with running(platform, log) as runtime:
+            (source,) = runtime.consumers["notes"].workers[0].sources.values()
+            assert not source.claim.is_suspect
+            await publish(runtime, *(noted(topic_name, "a", events + number) for number in range(3)))
+            await until_settled(runtime, "notes")
+            assert sample(runtime, "events_parked_total") == 0
+            await _die(runtime)
+    async with running(platform, log) as runtime:
+        assert await pages(runtime) == {"a": [0, 1, 2, 3, 4, 5]}
+
+
+async def test_only_progress_clears_the_count_of_deaths(pool: asyncpg.Pool) -> None:
+    """A retry of a lane and a note that emits were published commit as well, and are no progress of the log."""
+    source = TopicPartition("pages", 0)
+    async with pool.acquire() as borrowed:
+        connection: Any = borrowed
+        await _take(connection, "first")
+        held = await _take(connection, "second")
+        assert held.crashes == 1
+        await held.advance(connection, held.next_offset, 1, 1, None)
+        held.advanced(held.next_offset, 1, 1, None)
+        assert held.crashes == 1
+        held = await _take(connection, "third")
+        assert held.crashes == 2 and held.is_suspect
+        await held.advance(connection, held.next_offset + 1, 2, 2, None)
+        held.advanced(held.next_offset + 1, 2, 2, None)
+        assert held.crashes == 0
+        held = await _take(connection, "fourth")
+        assert held.crashes == 1
+        await release(connection, "notes", source.partition, [source.topic], "somebody else")
+        assert (await _take(connection, "fifth")).crashes == 2
+        await release(connection, "notes", source.partition, [source.topic], "fifth")
+        assert (await _take(connection, "sixth")).crashes == 0
+
+
+async def test_suspicion_ends_after_a_batch_of_single_events(
+    database_url: str, topic_name: str, pool: asyncpg.Pool
+) -> None:
+    """The events of that batch are applied one at a time."""
+    await pool.execute(
+        "insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset, "
+        "crashes) values ('notebook.notes', $1, 0, 1, gen_random_uuid(), 'dead', 0, 0, 1)",
+        topic_name,
+    )
+    log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1, batch_records=20), topic_name)
+    await log.create(topic_name, 1)
+    await log.publish([noted(topic_name, "a", number) for number in range(100)])
+    async with running(platform, log) as runtime:
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": list(range(100))}
+        rows = await fetch(runtime, "select next_offset - first_offset as size from headrace.ledger order by sequence")
+        sizes = [row["size"] for row in rows]
+        assert sizes[:20] == [1] * 20
+        assert len(sizes) < 40 and max(sizes) == 20, sizes
+        assert sample(runtime, "events_parked_total") == 0
+
+
+@pytest.mark.parametrize("with_lane", [False, True], ids=["alone", "behind a lane that is due"])
+async def test_event_that_kills_its_owners_is_given_up(database_url: str, topic_name: str, with_lane: bool) -> None:
+    gates, runs, log = [Gate()], 0, MemoryLog()
+
+    def handle(event: Any) -> None:
+        nonlocal runs
+        if event.page == "lane":
+            raise ValueError("always")
+        runs += (event.page, event.number) == ("held", 1)
+        gates[-1](event)
+
+    async def is_over(runtime: Runtime) -> bool:
+        return gates[-1].entered.is_set() or bool(await value(runtime, "select count(*) from headrace.dead_letter"))
+
+    settings = settings_for(database_url, partitions=1, retry_attempts=10_000, retry_max_seconds=0.1, stuck_seconds=0.2)
+    platform = notebook(settings, topic_name, handle)
+    while runs < 20:
+        async with running(platform, log) as runtime:
+            if runs == 0:
+                if with_lane:
+                    await publish(runtime, noted(topic_name, "lane", 1))
+                    await until(lambda: value(runtime, "select count(*) from headrace.lane"), "it waits in its lane")
+                await publish(runtime, *spread(topic_name, ["a", "b", "held", "c"], 2))
+            await until(lambda: is_over(runtime), "the event runs, or was given up")
+            if not gates[-1].entered.is_set():
+                break
+            await _die(runtime)
+        gates[-1].open()
+        gates.append(Gate())
+    assert runs == len(gates) - 1 <= 8
+    async with running(platform, log) as runtime:
+        await until(
+            lambda: has_pages(runtime, {"a": [1, 2], "b": [1, 2], "c": [1, 2], "held": [2]}), "all else is applied"
+        )
+        letters = await fetch(runtime, "select key, reason, error from headrace.dead_letter")
+        assert [(row["key"], row["reason"]) for row in letters] == [(b"held", "gave_up")]
+        assert "the process died each time" in letters[0]["error"]
+        assert await value(runtime, "select sum(applied) from headrace.ledger") == 7
+
+
+async def test_polite_restarts_count_no_crash(database_url: str, topic_name: str) -> None:
+    log = MemoryLog()
+    platform = notebook(settings_for(database_url, partitions=1), topic_name)
+    for number in range(1, 5):
+        async with running(platform, log) as runtime:
+            row = (await fetch(runtime, "select crashes, epoch from headrace.claim"))[0]
+            assert (row["crashes"], row["epoch"]) == (0, number)
+
+
+async def test_owners_that_die_are_counted_and_progress_clears_them(pool: asyncpg.Pool) -> None:
+    source = TopicPartition("pages", 0)
+
+    async def crashes_seen_by(owner: str, log_end: int = 10) -> int:
+        async with pool.acquire() as connection:
+            held = await claim(
+                connection,  # type: ignore[arg-type]
+                "notes",
+                source,
+                owner,
+                first_offset=0,
+                log_end=log_end,
+                suspect_records=100,
+            )
+            assert held.is_suspect == (held.crashes >= 2)
+            assert held.is_guilty == (held.crashes >= 3)
+            return held.crashes
+
+    assert await crashes_seen_by("first") == 0
+    assert await crashes_seen_by("second") == 1
+    assert await crashes_seen_by("second") == 1, "the same owner claimed again: nobody died"
+    assert await crashes_seen_by("third") == 2
+    await pool.execute("update headrace.claim set next_offset = 5")
+    assert await crashes_seen_by("fourth") == 1, "the third got on before it died"
+    assert await crashes_seen_by("fifth") == 2
+    assert await crashes_seen_by("sixth") == 3
+    async with pool.acquire() as connection:
+        await release(connection, "notes", 0, ["pages"], "sixth")  # type: ignore[arg-type]
+    assert await crashes_seen_by("seventh") == 0, "the sixth let go politely"
+    assert await crashes_seen_by("eighth", log_end=5) == 0, "nothing was left to apply: no event killed it"
+
+
+async def _die(runtime: Runtime) -> None:
+    """End every worker as a kill of its process does: at once, with nothing written and nothing let go."""
+    for consumer in runtime.consumers.values():
+        for worker in consumer.workers.values():
+            assert worker._task is not None
+            worker._task.cancel()
+            await asyncio.wait({worker._task})
+        consumer.workers.clear()
+
+
+async def _take(connection: Any, owner: str) -> Any:
+    """Claim offset 5 of a partition that has ten records."""
+    source = TopicPartition("pages", 0)
+    return await claim(connection, "notes", source, owner, first_offset=5, log_end=10, suspect_records=3)
+
+
+async def _claim(runtime: Runtime) -> tuple[int, str | None, int]:
+    """Return (next offset, owner, crashes) of the only claim."""
+    (row,) = await fetch(runtime, "select next_offset, owner, crashes from headrace.claim")
+    return row["next_offset"], row["owner"], row["crashes"]

@@ -1,0 +1,23 @@
+"""A test's name is a sentence that fits into a line of a report; its docstring says the rest."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LONGEST = 60
+
+
+def test_names_of_tests_have_at_most_60_characters() -> None:
+    assert [name for name in names_of_tests() if len(name) > LONGEST] == []
+
+
+def names_of_tests() -> Iterator[str]:
+    """Yield the name of every test, those of the suites that ship with the platform included."""
+    for folder in ("tests", "app"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                    yield node.name
