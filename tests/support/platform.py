@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -23,6 +24,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel, SecretStr
 
 from headrace import Event, Headrace, State
+from headrace.engine.batch import Holding
+from headrace.engine.pace import Pace
 from headrace.engine.worker import Phase
 from headrace.handlers.subscription import Start
 from headrace.log.ports import Log, NewRecord, TopicPartition
@@ -105,6 +108,7 @@ async def running(
     log: Log | None = None,
     pool: asyncpg.Pool | None = None,
     *,
+    pace: Pace | None = None,
     is_refused: bool = False,
     is_waiting: bool = False,
 ) -> AsyncIterator[Runtime]:
@@ -113,7 +117,7 @@ async def running(
     Yields once every partition is being read; `is_refused`: once each is read or refused and at least one is refused;
     `is_waiting`: once the platform is connected, since its partitions cannot be read yet.
     """
-    runtime = Runtime(platform.settings, platform.registry)
+    runtime = Runtime(platform.settings, platform.registry, pace)
     runtime.log, runtime.pool = log, pool
     platform.runtime = runtime
     try:
@@ -126,6 +130,13 @@ async def running(
     finally:
         platform.runtime = None
         await runtime.stop()
+
+
+QUICK = Pace(watch=0.05, gauge=0.05, supervise=0.05)
+"""Looks every twentieth of a second, so that limits may be short."""
+
+watched = partial(running, pace=QUICK)
+"""Runs the platform with a watch that looks often."""
 
 
 def _have_started(runtime: Runtime, is_refused: bool) -> bool:
@@ -242,12 +253,16 @@ async def _has_emitted(runtime: Runtime, subscription: str) -> bool:
         (row["topic"], row["partition"]): row["sequence"]
         for row in await fetch(runtime, sql, group(runtime, subscription))
     }
-    sources = [
-        source for worker in runtime.consumers[subscription].workers.values() for source in worker.sources.values()
-    ]
     return all(
-        source.claim.sequence == committed[source.claim.source] and not source.relay.pending for source in sources
+        holding.claim.sequence == committed[holding.claim.partition] and not holding.relay.pending
+        for holding in holdings(runtime, subscription)
     )
+
+
+def holdings(runtime: Runtime, subscription: str) -> list[Holding]:
+    """Return what this process holds of the subscription's partitions."""
+    workers = runtime.consumers[subscription].workers.values()
+    return [holding for worker in workers if worker.tenure for holding in worker.tenure.holdings.values()]
 
 
 def sample(runtime: Runtime, name: str, **labels: str) -> float:

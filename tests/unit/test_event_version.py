@@ -10,7 +10,7 @@ import pytest
 from headrace import Event, event
 from headrace.cloudevents import ParsedEvent, decode_record
 from headrace.emits.emitter import Emitter
-from headrace.engine.read import RecordReader
+from headrace.engine.decode import BatchDecoder
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, SchemaError
 from headrace.event import event_type_of
@@ -44,7 +44,7 @@ def record(dataschema: str | None = None, type: str = "door.closed") -> Record:
     headers = [("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/s"), ("ce_type", type.encode())]
     if dataschema is not None:
         headers.append(("ce_dataschema", dataschema.encode()))
-    return StoredRecord("doors", 0, 0, 0, b"a", json.dumps({"door": "a"}).encode(), headers)
+    return StoredRecord("doors", 0, 0, 0, b"a", json.dumps({"door": "a"}).encode(), tuple(headers))
 
 
 def envelope(dataschema: str | None = None) -> Envelope:
@@ -137,5 +137,5 @@ def registry() -> Registry:
 def read(record: Record) -> Item:
     """Return what the record is read as."""
     made = registry()
-    (item,) = RecordReader(made.subscriptions["doors"], made.types, {}).read([record], frozenset())
+    (item,) = BatchDecoder(made.subscriptions["doors"], made.types, {}).decode([record], {})
     return item

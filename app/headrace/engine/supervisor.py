@@ -111,6 +111,7 @@ class Supervisor:
         times = times + 1 if position == status.position else 1
         self._abandoned[number] = (status.position, times)
         self._count("batch")
+        self.context.metrics.client_recreated_total.labels(subscription=self.subscription, reason="stuck").inc()
         seconds = round(status.idle_seconds, 1)
         logger.error(
             "no progress, the worker begins again",

@@ -15,10 +15,3 @@ def gate() -> Iterator[Gate]:
     made = Gate()
     yield made
     made.open()
-
-
-@pytest.fixture
-def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watch looks every twentieth of a second, so that stuck_seconds may be short."""
-    monkeypatch.setattr("headrace.engine.consumer.WATCH_SECONDS", 0.05)
-    monkeypatch.setattr("headrace.engine.consumer.GAUGE_SECONDS", 0.05)

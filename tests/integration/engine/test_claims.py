@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from headrace.engine.claim import Claim, claim
+from headrace.engine.claim import Claim, claim, enroll
 from headrace.engine.worker import Phase
 from headrace.errors import FencedError
 from headrace.log.memory import MemoryLog
@@ -113,12 +113,12 @@ async def test_commit_is_refused_where_one_part_of_the_claim_differs(pool: async
     }
     async with pool.acquire() as connection:
         held = await take(connection, TopicPartition("pages", 0), "me", 5)
-        await held.guard(connection)  # type: ignore[arg-type]
+        await held.guard(connection)
         await connection.execute(f"update headrace.claim set {changes[field]}")
         with pytest.raises(FencedError, match="notes: pages/0 was claimed by another owner"):
-            await held.guard(connection)  # type: ignore[arg-type]
+            await held.guard(connection)
         with pytest.raises(FencedError):
-            await held.advance(connection, 6, 1, 1, None)  # type: ignore[arg-type]
+            await held.advance(connection, 6, 1, 1, None)
         assert await connection.fetchval("select sequence from headrace.claim") == 0
 
 
@@ -126,12 +126,12 @@ async def test_unknown_outcome_is_not_guessed_after_a_takeover(pool: asyncpg.Poo
     """Another owner took over while the answer to a commit was missing."""
     async with pool.acquire() as connection:
         held = await take(connection, TopicPartition("pages", 0), "me", 0)
-        await held.advance(connection, 6, 1, 1, None)  # type: ignore[arg-type]
-        assert await held.was_committed(connection, 1)  # type: ignore[arg-type]
-        assert not await held.was_committed(connection, 2)  # type: ignore[arg-type]
+        await held.advance(connection, 6, 1, 1, None)
+        assert await held.was_committed(connection, 1)
+        assert not await held.was_committed(connection, 2)
         await take(connection, TopicPartition("pages", 0), "you", 0)
         with pytest.raises(FencedError):
-            await held.was_committed(connection, 1)  # type: ignore[arg-type]
+            await held.was_committed(connection, 1)
 
 
 async def test_owners_take_turns_and_every_event_is_applied_once(database_url: str, topic_name: str) -> None:
@@ -219,9 +219,8 @@ async def test_owner_that_returns_knows_what_was_seen_meanwhile(database_url: st
 
 async def take(connection: Any, source: TopicPartition, owner: str, first_offset: int) -> Claim:
     """Claim the partition of the subscription `notes`."""
-    return await claim(
-        connection, "notes", source, owner, first_offset=first_offset, log_end=first_offset + 1, suspect_records=1
-    )
+    await enroll(connection, "notes", source.topic, "log", {source.partition: first_offset})
+    return await claim(connection, "notes", source, owner, log_id="log", log_end=first_offset + 1, suspect_records=1)
 
 
 async def _next_offset(runtime: Runtime, offset: int) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from headrace.engine.retry import Replay
 from headrace.log.memory import MemoryLog
 from headrace.log.stored import stored_record
 from tests.support.platform import (
@@ -122,11 +123,11 @@ async def test_replay_whose_commit_is_in_doubt_is_applied_once(database_url: str
             worker = runtime.consumers["notes"].workers[0]
             await execute(database_url, "update headrace.dead_letter set decision = 'replay', decided_at = now()")
             proxy.drop_answer_to_commit() if lost == "answer" else proxy.drop_commit()
-            worker.replays = [(row["id"], stored_record(row, 0))]
+            worker.orders.replays = [Replay(row["id"], row["reason"], stored_record(row, 0))]
             await until(lambda: proxy.cuts == 1, "the connection was cut in a COMMIT")
             await until(lambda: has_pages(runtime, {"a": [1]}), "it is applied")
-            worker.replays = [(row["id"], stored_record(row, 0))]  # as the watch read it before the commit
-            await until(lambda: not worker.replays, "the worker took it up again")
+            worker.orders.replays = [Replay(row["id"], row["reason"], stored_record(row, 0))]
+            await until(lambda: not worker.orders.replays, "the worker took it up again")
             await publish(runtime, noted(topic_name, "a", 2))
             await until_settled(runtime, "notes")
             assert await pages(runtime) == {"a": [1, 2]}

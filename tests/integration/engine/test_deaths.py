@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from headrace.engine.claim import GUILTY_CRASHES, claim, release
+from headrace.engine.claim import BLAMED_CRASHES, claim, enroll, release
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import TopicPartition
 from headrace.runtime import Runtime
@@ -16,6 +16,7 @@ from tests.support.obstacles import Gate
 from tests.support.platform import (
     fetch,
     has_pages,
+    holdings,
     notebook,
     noted,
     pages,
@@ -33,14 +34,14 @@ from tests.support.waiting import until
 async def test_owners_that_die_while_nothing_is_to_do_are_not_counted(database_url: str, topic_name: str) -> None:
     log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1), topic_name)
     for events in (0, 3):
-        for _ in range(GUILTY_CRASHES + 1):
+        for _ in range(BLAMED_CRASHES + 1):
             async with running(platform, log) as runtime:
                 await until_settled(runtime, "notes")
                 await _die(runtime)
                 assert (await _claim(runtime))[1] is not None
         async with running(platform, log) as runtime:
-            (source,) = runtime.consumers["notes"].workers[0].sources.values()
-            assert not source.claim.is_suspect
+            (holding,) = holdings(runtime, "notes")
+            assert not holding.claim.is_suspect
             await publish(runtime, *(noted(topic_name, "a", events + number) for number in range(3)))
             await until_settled(runtime, "notes")
             assert sample(runtime, "events_parked_total") == 0
@@ -149,17 +150,10 @@ async def test_owners_that_die_are_counted_and_progress_clears_them(pool: asyncp
 
     async def crashes_seen_by(owner: str, log_end: int = 10) -> int:
         async with pool.acquire() as connection:
-            held = await claim(
-                connection,  # type: ignore[arg-type]
-                "notes",
-                source,
-                owner,
-                first_offset=0,
-                log_end=log_end,
-                suspect_records=100,
-            )
+            await enroll(connection, "notes", "pages", "log", {0: 0})
+            held = await claim(connection, "notes", source, owner, log_id="log", log_end=log_end, suspect_records=100)
             assert held.is_suspect == (held.crashes >= 2)
-            assert held.is_guilty == (held.crashes >= 3)
+            assert held.blames_next_event == (held.crashes >= 3)
             return held.crashes
 
     assert await crashes_seen_by("first") == 0
@@ -171,7 +165,7 @@ async def test_owners_that_die_are_counted_and_progress_clears_them(pool: asyncp
     assert await crashes_seen_by("fifth") == 2
     assert await crashes_seen_by("sixth") == 3
     async with pool.acquire() as connection:
-        await release(connection, "notes", 0, ["pages"], "sixth")  # type: ignore[arg-type]
+        await release(connection, "notes", 0, ["pages"], "sixth")
     assert await crashes_seen_by("seventh") == 0, "the sixth let go politely"
     assert await crashes_seen_by("eighth", log_end=5) == 0, "nothing was left to apply: no event killed it"
 
@@ -189,7 +183,8 @@ async def _die(runtime: Runtime) -> None:
 async def _take(connection: Any, owner: str) -> Any:
     """Claim offset 5 of a partition that has ten records."""
     source = TopicPartition("pages", 0)
-    return await claim(connection, "notes", source, owner, first_offset=5, log_end=10, suspect_records=3)
+    await enroll(connection, "notes", "pages", "log", {0: 5})
+    return await claim(connection, "notes", source, owner, log_id="log", log_end=10, suspect_records=3)
 
 
 async def _claim(runtime: Runtime) -> tuple[int, str | None, int]:

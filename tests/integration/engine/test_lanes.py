@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from headrace import Event, Headrace, State
+from headrace.engine.retry import Replay
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
 from headrace.log.stored import stored_record
@@ -250,8 +251,8 @@ async def test_replay_that_is_seen_twice_is_applied_once(database_url: str, topi
         await until(lambda: _noted(runtime, {"a": [1]}), "it is applied")
 
         worker = runtime.consumers["notes"].workers[0]
-        worker.replays = [(row["id"], stored_record(row, 0))]
-        await until(lambda: not worker.replays, "the worker took it up again")
+        worker.orders.replays = [Replay(row["id"], row["reason"], stored_record(row, 0))]
+        await until(lambda: not worker.orders.replays, "the worker took it up again")
         await publish(runtime, noted(topic_name, "a", 2))
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"a": [1, 2]}

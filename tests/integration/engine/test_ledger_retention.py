@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from headrace.engine.context import EngineContext
-from headrace.engine.maintenance import tend, try_to_tend
+from headrace.ledger.partitions import tend, try_to_tend
 from headrace.log.memory import MemoryLog
 from headrace.registry import Registry
 from headrace.telemetry.health import Health
@@ -56,11 +56,11 @@ async def test_day_is_dropped_once_newer_ids_fill_the_window(context: EngineCont
         await _row(context, "busy", sequence, days_ago=20, ids=0)
     await _row(context, "busy", 200, days_ago=1, ids=WINDOW - 1)
 
-    await tend(context, TODAY)
+    await tend(context.connection, context.settings.engine, TODAY)
     assert await _is_kept(context, 40)
 
     await _row(context, "busy", 201, days_ago=1, ids=1)
-    await tend(context, TODAY)
+    await tend(context.connection, context.settings.engine, TODAY)
     assert not await _is_kept(context, 40)
 
 
@@ -70,7 +70,7 @@ async def test_idle_subscription_keeps_its_ids_for_ten_times_the_days(context: E
     await _row(context, "renamed", 1, days_ago=141, ids=5)
     await _row(context, "renamed", 2, days_ago=140, ids=5)
 
-    await tend(context, TODAY)
+    await tend(context.connection, context.settings.engine, TODAY)
 
     assert not await _is_kept(context, 141)
     assert await _is_kept(context, 140)
@@ -84,12 +84,12 @@ async def test_emits_that_are_not_published_keep_their_day(
     await _row(context, "behind", 2, days_ago=500, emits=b"not in the log")
     await _row(context, "behind", 3, days_ago=1, ids=WINDOW)
 
-    await tend(context, TODAY)
+    await tend(context.connection, context.settings.engine, TODAY)
     assert await _is_kept(context, 500)
     assert "not published" in caplog.text
 
     await context.pool.execute("update headrace.claim set emitted_through = 2")
-    await tend(context, TODAY)
+    await tend(context.connection, context.settings.engine, TODAY)
     assert not await _is_kept(context, 500)
 
 
@@ -97,8 +97,8 @@ async def test_rows_in_the_default_partition_cost_their_day_only(context: Engine
     await _row(context, "early", 1, days_ago=-1)
     assert await context.pool.fetchval("select count(*) from headrace.ledger_default") == 1
 
-    await tend(context, TODAY)
-    await tend(context, TODAY + timedelta(days=1))
+    await tend(context.connection, context.settings.engine, TODAY)
+    await tend(context.connection, context.settings.engine, TODAY + timedelta(days=1))
 
     assert not await _is_kept(context, -1)
     assert all([await _is_kept(context, -ahead) for ahead in (0, 2, 3, 4)])
@@ -110,7 +110,7 @@ async def test_ledger_that_cannot_be_tended_is_a_warning(
 ) -> None:
     await pool.execute("drop table headrace.ledger cascade")
 
-    await try_to_tend(context)
+    await try_to_tend(context.connection, context.settings.engine)
 
     assert "the ledger's partitions wait" in caplog.text
 
@@ -139,7 +139,7 @@ async def _row(
     """Write a row of that day, whose partition was made in time, unless the day is still to come."""
     day = TODAY - timedelta(days=days_ago)
     if days_ago > 0 and not await _is_kept(context, days_ago):
-        await tend(context, day)
+        await tend(context.connection, context.settings.engine, day)
     at = datetime.combine(day, time(12), UTC)
     await context.pool.execute(ROW, subscription, sequence, bytes(16 * ids), emits, at)
 

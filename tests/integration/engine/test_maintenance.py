@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from headrace.engine.maintenance import tend
+from headrace.ledger.partitions import tend
 from headrace.log.memory import MemoryLog
 from headrace.runtime import Runtime
 from tests.support.platform import (
@@ -66,7 +66,7 @@ async def test_rows_that_came_before_their_partition_hinder_nothing(database_url
 
 async def _tend(runtime: Runtime, day: datetime) -> None:
     context = runtime.consumers["notes"]._context
-    await tend(context, day.date())
+    await tend(context.connection, context.settings.engine, day.date())
 
 
 async def _tables(runtime: Runtime) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headrace import Event, Headrace, State, Transaction
+from headrace.engine.pace import Pace
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
 from headrace.runtime import Runtime
@@ -100,10 +101,9 @@ async def test_slow_handlers_make_short_batches(database_url: str, topic_name: s
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_batch_that_is_cut_short_keeps_every_outcome_and_emit(
-    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch, kind: str
+    database_url: str, topic_name: str, kind: str
 ) -> None:
     """Cut after every few events, in batches and in lanes, with duplicates, unreadable records and failures between."""
-    monkeypatch.setattr("headrace.engine.batch.TARGET_SECONDS", 0.02)
     broken = True
 
     def fail(event: Any) -> None:
@@ -120,7 +120,7 @@ async def test_batch_that_is_cut_short_keeps_every_outcome_and_emit(
             NewRecord(topic_name, b"a", b"not an event", []),
         ]
     log = MemoryLog()
-    async with running(platform, log) as runtime:
+    async with running(platform, log, pace=Pace(target=0.02)) as runtime:
         await publish(runtime, *records)
         await until(lambda: has_numbers(runtime, {"a": list(range(40))}), "the other key is applied")
         broken = False
@@ -131,7 +131,7 @@ async def test_batch_that_is_cut_short_keeps_every_outcome_and_emit(
         assert tuple(map(int, row)) == (len(records), 40, 16, 40, 16)
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 16
         assert await value(runtime, "select count(*) from headrace.ledger where kind = 1 and applied > 0") > 1
-    async with running(platform, log) as runtime:
+    async with running(platform, log, pace=Pace(target=0.02)) as runtime:
         await publish(runtime, *records[:10])
         await until_settled(runtime, "notes", "echoes")
         assert await noted_numbers(runtime) == {"a": list(range(40)), "bad": list(range(40))}

@@ -33,9 +33,7 @@ async def own_kafka() -> AsyncIterator[KafkaServer]:
         await server.stop()
 
 
-async def test_nothing_acknowledged_is_lost_when_a_broker_is_killed(
-    own_kafka: KafkaServer, topic_name: str
-) -> None:
+async def test_nothing_acknowledged_is_lost_when_a_broker_is_killed(own_kafka: KafkaServer, topic_name: str) -> None:
     async with kafka_log(own_kafka.url, **IMPATIENT) as log:
         await log.create(topic_name, 3)
         partitions = [TopicPartition(topic_name, number) for number in range(3)]
@@ -82,9 +80,7 @@ async def test_nothing_acknowledged_is_lost_when_a_broker_is_killed(
     assert all("HEADRACE_LOG" in str(failure) and "\n" not in str(failure) for failure in failures)
 
 
-async def test_a_reader_tells_of_an_outage(
-    own_kafka: KafkaServer, topic_name: str
-) -> None:
+async def test_a_reader_tells_of_an_outage(own_kafka: KafkaServer, topic_name: str) -> None:
     async with kafka_log(own_kafka.url, **IMPATIENT) as log:
         await log.create(topic_name, 1)
         partition = TopicPartition(topic_name, 0)
@@ -225,9 +221,7 @@ async def test_a_listener_that_fails_both_calls_gets_a_new_seat(
         await seat.stop()
 
 
-async def test_a_broker_that_hangs_fails_a_publish_in_time(
-    own_kafka: KafkaServer, topic_name: str
-) -> None:
+async def test_a_broker_that_hangs_fails_a_publish_in_time(own_kafka: KafkaServer, topic_name: str) -> None:
     async with kafka_log(own_kafka.url, **IMPATIENT) as log:
         await log.create(topic_name, 2)
         await log.publish(records(topic_name, [1]))
@@ -375,9 +369,7 @@ async def test_an_event_that_is_too_large_disturbs_no_other(kafka: KafkaServer, 
         assert not any(isinstance(result, BaseException) for result in results)
 
 
-async def test_an_event_that_the_broker_finds_too_large_is_refused(
-    kafka: KafkaServer, topic_name: str
-) -> None:
+async def test_an_event_that_the_broker_finds_too_large_is_refused(kafka: KafkaServer, topic_name: str) -> None:
     await kafka.create_topic(topic_name, 1, max_message_bytes="1000")
     async with kafka_log(kafka.url, compression="none") as log:
         large = NewRecord(topic=topic_name, key=b"k", value=bytes(2_000), headers=[])

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from headrace.engine.read import RecordReader
+from headrace.engine.decode import BatchDecoder
 from headrace.envelope import identity
 from headrace.event import Event
 from headrace.handlers.inject import State
@@ -38,8 +38,8 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def reader(registry: Registry) -> RecordReader:
-    return RecordReader(registry.subscriptions["notes"], registry.types, registry.decoders)
+def decoder(registry: Registry) -> BatchDecoder:
+    return BatchDecoder(registry.subscriptions["notes"], registry.types, registry.decoders)
 
 
 def record(data: object, *, id: str = "1", type: str = "noted", topic: str = "pages", offset: int = 0) -> Record:
@@ -53,35 +53,35 @@ def record(data: object, *, id: str = "1", type: str = "noted", topic: str = "pa
     return StoredRecord(topic, 3, offset, 0, b"a", json.dumps(data).encode(), headers)
 
 
-def test_event_is_read_with_its_handler_its_key_and_its_identity(reader: RecordReader) -> None:
-    (item,) = reader.read([record({"page": "a", "number": 1})], frozenset())
+def test_event_is_read_with_its_handler_its_key_and_its_identity(decoder: BatchDecoder) -> None:
+    (item,) = decoder.decode([record({"page": "a", "number": 1})], {})
     assert item.outcome is Outcome.READY
     assert item.event == Noted(page="a", number=1)
     assert (item.key, item.identity) == ("a", identity("/tests", "noted", "1"))
     assert item.handler is not None and item.handler.name == "note"
 
 
-def test_id_is_a_duplicate_within_the_batch_and_of_the_window(reader: RecordReader) -> None:
+def test_id_is_a_duplicate_within_the_batch_and_of_the_window(decoder: BatchDecoder) -> None:
     good = {"page": "a", "number": 1}
     records = [record(good, id="1"), record(good, id="1"), record(good, id="2")]
-    items = reader.read(records, frozenset({identity("/tests", "noted", "2")}))
+    items = decoder.decode(records, {identity("/tests", "noted", "2"): -1})
     assert [item.outcome for item in items] == [Outcome.READY, Outcome.DUPLICATE_ID, Outcome.DUPLICATE_ID]
 
 
-def test_same_id_under_another_type_is_another_event(reader: RecordReader) -> None:
-    items = reader.read([record({"page": "a"}, type="ignored"), record({"page": "a", "number": 1})], frozenset())
+def test_same_id_under_another_type_is_another_event(decoder: BatchDecoder) -> None:
+    items = decoder.decode([record({"page": "a"}, type="ignored"), record({"page": "a", "number": 1})], {})
     assert [item.outcome for item in items] == [Outcome.UNHANDLED, Outcome.READY]
-    known = frozenset({items[0].identity})
-    assert reader.read([record({"page": "a", "number": 1})], known)[0].outcome is Outcome.READY
+    known = {items[0].identity: -1}
+    assert decoder.decode([record({"page": "a", "number": 1})], known)[0].outcome is Outcome.READY
 
 
-def test_id_of_a_record_that_does_not_fit_stays_free(reader: RecordReader) -> None:
-    items = reader.read([record({"page": "a"}), record({"page": "a", "number": 1})], frozenset())
+def test_id_of_a_record_that_does_not_fit_stays_free(decoder: BatchDecoder) -> None:
+    items = decoder.decode([record({"page": "a"}), record({"page": "a", "number": 1})], {})
     assert [item.outcome for item in items] == [Outcome.SCHEMA, Outcome.READY]
 
 
-def test_types_without_a_handler_are_skipped(reader: RecordReader) -> None:
-    items = reader.read([record({"page": "a"}, type="ignored"), record({}, id="2", type="strange")], frozenset())
+def test_types_without_a_handler_are_skipped(decoder: BatchDecoder) -> None:
+    items = decoder.decode([record({"page": "a"}, type="ignored"), record({}, id="2", type="strange")], {})
     assert [item.outcome for item in items] == [Outcome.UNHANDLED, Outcome.UNKNOWN_TYPE]
     assert str(items[1].error) == "the type 'strange' is not declared by this service."
     assert items[1].envelope.id == "2", "what could be read is kept for the dead letter"
@@ -89,22 +89,22 @@ def test_types_without_a_handler_are_skipped(reader: RecordReader) -> None:
 
 def test_each_record_is_read_by_the_decoder_of_its_topic(registry: Registry) -> None:
     registry.decoders["lines"] = lambda line: Noted(page="a", number=int(line.value or b""))
-    reader = RecordReader(registry.subscriptions["notes"], registry.types, registry.decoders)
+    decoder = BatchDecoder(registry.subscriptions["notes"], registry.types, registry.decoders)
     foreign, odd = (StoredRecord("lines", 3, offset, 0, None, line, ()) for offset, line in ((17, b"1"), (18, b"x")))
-    items = reader.read([foreign, record({"page": "a", "number": 1}), odd], frozenset())
+    items = decoder.decode([foreign, record({"page": "a", "number": 1}), odd], {})
     assert [item.outcome for item in items] == [Outcome.READY, Outcome.READY, Outcome.DECODE]
 
 
 def test_decoder_that_returns_no_event_makes_a_dead_letter(registry: Registry) -> None:
     registry.decoders["lines"] = lambda line: {"page": "a"}
-    reader = RecordReader(registry.subscriptions["notes"], registry.types, registry.decoders)
-    (item,) = reader.read([StoredRecord("lines", 3, 17, 0, None, b"1", ())], frozenset())
+    decoder = BatchDecoder(registry.subscriptions["notes"], registry.types, registry.decoders)
+    (item,) = decoder.decode([StoredRecord("lines", 3, 17, 0, None, b"1", ())], {})
     assert item.outcome is Outcome.DECODE
     assert "returned a dict, which is no event type" in str(item.error)
 
 
-def test_errors_are_kept_without_frames_of_the_batch(reader: RecordReader) -> None:
-    (item,) = reader.read([record({"page": "a"})], frozenset())
+def test_errors_are_kept_without_frames_of_the_batch(decoder: BatchDecoder) -> None:
+    (item,) = decoder.decode([record({"page": "a"})], {})
     error: BaseException | None = item.error
     assert error is not None
     while error is not None:

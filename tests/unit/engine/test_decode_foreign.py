@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from headrace import Event
-from headrace.engine.read import RecordReader
+from headrace.engine.decode import BatchDecoder
 from headrace.event import event_type_of
 from headrace.handlers.subscription import Subscription
 from headrace.item import Outcome
@@ -14,13 +17,13 @@ class Noted(Event, type="noted", topic="foreign", key="page"):
     page: str
 
 
-def _read(record: Record, seen: frozenset[bytes] = frozenset()) -> tuple[Outcome | None, bytes]:
+def _read(record: Record, seen: Mapping[bytes, int] = MappingProxyType({})) -> tuple[Outcome | None, bytes]:
     subscription = Subscription("notes", "earliest", service="shop")
     subscription.on(Noted)(_note)
     event_type = event_type_of(Noted)
     assert event_type is not None
-    reader = RecordReader(subscription, {"noted": event_type}, {"foreign": lambda _: Noted(page="a")})
-    (item,) = reader.read([record], seen)
+    decoder = BatchDecoder(subscription, {"noted": event_type}, {"foreign": lambda _: Noted(page="a")})
+    (item,) = decoder.decode([record], seen)
     assert item.identity is not None
     return item.outcome, item.identity
 
@@ -35,7 +38,7 @@ def _record(timestamp: int, offset: int = 7) -> StoredRecord:
 
 def test_foreign_record_that_is_read_again_is_a_duplicate() -> None:
     _, known = _read(_record(1_700_000_000_000))
-    outcome, again = _read(_record(1_700_000_000_000), frozenset({known}))
+    outcome, again = _read(_record(1_700_000_000_000), {known: -1})
     assert (outcome, again) == (Outcome.DUPLICATE_ID, known)
 
 
@@ -47,5 +50,5 @@ def test_foreign_records_of_one_time_differ_by_their_position() -> None:
 def test_foreign_topic_created_again_repeats_no_id() -> None:
     """A record of the new topic is no duplicate of the old topic's record at the same offset."""
     _, known = _read(_record(1_700_000_000_000))
-    outcome, _ = _read(_record(1_700_000_100_000), frozenset({known}))
+    outcome, _ = _read(_record(1_700_000_100_000), {known: -1})
     assert outcome is not Outcome.DUPLICATE_ID

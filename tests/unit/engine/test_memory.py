@@ -7,11 +7,12 @@ import time
 import pytest
 from pydantic import BaseModel
 
-from headrace.engine.commit import BATCH, RETRY, Effects
-from headrace.engine.dedupe import DedupeWindow
+from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lane
 from headrace.engine.memory import PartitionMemory
 from headrace.item import Item, Outcome
+from headrace.ledger.rows import Kind
+from headrace.ledger.window import DedupeWindow
 from headrace.log.ports import StoredRecord
 from headrace.settings import EngineSettings
 from headrace.state.codec import StateType
@@ -33,7 +34,7 @@ def test_committed_states_are_what_the_next_batch_compares_with(memory: Partitio
     cache = memory.caches["kept"]
     cache.put("a", b'{"number":1}', 5)
     cache.entries["a"].value.number = 2
-    memory.take_in("pages", Effects(BATCH, [], 1, None, states={"kept": [("a", 6, '{"number":2}')]}))
+    memory.follow("pages", Effects(Kind.BATCH, [], 1, None, states={"kept": [("a", 6, '{"number":2}')]}))
     assert (cache.entries["a"].version, cache.entries["a"].raw) == (6, b'{"number":2}')
     assert cache.missing(["a", "b"]) == ["b"]
 
@@ -43,7 +44,7 @@ def test_states_beyond_the_limit_are_forgotten(memory: PartitionMemory) -> None:
     cache = memory.caches["kept"]
     for key in "abcde":
         cache.put(key, b"", 0)
-    memory.take_in("pages", Effects(BATCH, [], 1, None, states={"kept": [("a", 1, "{}"), ("c", 1, "{}")]}))
+    memory.follow("pages", Effects(Kind.BATCH, [], 1, None, states={"kept": [("a", 1, "{}"), ("c", 1, "{}")]}))
     assert set(cache.entries) == {"e", "a", "c"}
 
 
@@ -71,27 +72,28 @@ def test_ids_enter_the_window_of_their_topic(memory: PartitionMemory) -> None:
     """Whole batches leave it."""
     memory.windows["others"] = DedupeWindow(4)
     for batch in ([b"1", b"2"], [b"3"], [b"4", b"5", b"6"]):
-        memory.take_in("pages", Effects(BATCH, [], 1, None, identities=batch))
-    assert memory.windows["pages"].ids == {b"3", b"4", b"5", b"6"}
+        seen = [_item(int(identity), identity) for identity in batch]
+        memory.follow("pages", Effects(Kind.BATCH, [], 1, None, seen=seen))
+    assert memory.windows["pages"].marks == {b"3": 3, b"4": 4, b"5": 5, b"6": 6}
     assert len(memory.windows["others"]) == 0
 
 
 def test_lanes_follow_what_joined_was_run_and_left(memory: PartitionMemory) -> None:
     now = time.time()
     parked = [_item(number) for number in (1, 2, 3)]
-    memory.take_in("pages", Effects(BATCH, parked, 3, None, parked=parked, lanes={"a": Lane(due=now, since=now)}))
-    assert (memory.lanes.by_key["a"].events, memory.lanes.next_number, memory.lanes.events) == (3, 4, 3)
+    memory.follow("pages", Effects(Kind.BATCH, parked, 3, None, parked=parked, lanes={"a": Lane(due=now, since=now)}))
+    assert (memory.lanes.by_key["a"].events, memory.lanes.next_number) == (3, 4)
 
     after = Lane(due=now + 5, since=now, attempts=2, events=1)
-    memory.take_in("pages", Effects(RETRY, parked, 3, None, lanes={"a": after}, released=parked[:2]))
+    memory.follow("pages", Effects(Kind.RETRY, parked, 3, None, lanes={"a": after}, released=parked[:2]))
     assert (memory.lanes.by_key["a"].events, memory.lanes.next_number) == (1, 4)
     assert memory.lanes.due(now, 10) == []
 
-    memory.take_in("pages", Effects(RETRY, parked[2:], 3, None, closed=["a"], released=parked[2:]))
+    memory.follow("pages", Effects(Kind.RETRY, parked[2:], 3, None, closed=["a"], released=parked[2:]))
     assert memory.lanes.by_key == {}
     assert memory.lanes.seconds_to_next(now) is None
 
 
-def _item(number: int) -> Item:
+def _item(number: int, identity: bytes = b"") -> Item:
     record = StoredRecord(topic="pages", partition=0, offset=number, timestamp=0, key=b"a", value=b"{}", headers=())
-    return Item(record, Outcome.HANDLER_ERROR, key="a", number=number)
+    return Item(record, Outcome.HANDLER_ERROR, key="a", number=number, identity=identity, mark=number)

@@ -72,7 +72,7 @@ class Told:
             "me",
             log_limit=OncePerMinute(lambda: self.now),
         )
-        self.reporter = Reporter(context, platform.subscription("wallets"), 3, 6, touch=lambda: None)
+        self.reporter = Reporter(context, platform.subscription("wallets"), 3, touch=lambda: None)
 
     def count(self, metric: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"headrace_{metric}", {"subscription": "wallets", **labels})

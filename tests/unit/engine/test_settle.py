@@ -10,16 +10,17 @@ from pydantic import BaseModel
 
 from headrace import Event, State
 from headrace.emits.emitter import Emitter
-from headrace.engine.collect import changed_states, collect_batch, collect_retry
-from headrace.engine.commit import BATCH, RETRY, Effects
+from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lane, Lanes
 from headrace.engine.run import Run
+from headrace.engine.settle import changed_states, settle
+from headrace.engine.verdict import RetryPolicy
 from headrace.envelope import Envelope
 from headrace.errors import HandlerError
 from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
+from headrace.ledger.rows import Kind
 from headrace.log.ports import StoredRecord
-from headrace.settings import EngineSettings
 from headrace.state.cache import StateCache
 from headrace.telemetry.tracing import Tracing
 
@@ -30,7 +31,7 @@ def test_what_is_applied_or_parked_is_seen() -> None:
     """A dead letter is not, so that its event may come again."""
     items = [_item(0, "a", APPLIED), _item(1, "b", FAILED), _item(2, "c", Outcome.SCHEMA), _item(3, "b", BEHIND)]
     effects = _collected(items, _lanes())
-    assert effects.identities == [b"0", b"1", b"3"]
+    assert [item.identity for item in effects.seen] == [b"0", b"1", b"3"]
     assert [(item.key, attempts) for item, attempts in effects.dead] == [("c", 1)]
 
 
@@ -68,7 +69,7 @@ def test_batch_ends_before_the_first_event_that_did_not_run() -> None:
     assert [item.record.offset for item in effects.items] == [3, 5, 6]
     assert effects.next_offset == 9
     assert effects.last is not None and effects.last.offset == 6
-    assert (effects.dead, effects.identities) == ([], [b"3", b"5"])
+    assert (effects.dead, [item.identity for item in effects.seen]) == ([], [b"3", b"5"])
 
 
 def test_batch_that_was_run_to_its_end_stays_as_it_is() -> None:
@@ -160,7 +161,7 @@ async def _run(numbers: dict[str, int], *, careful: bool) -> tuple[StateCache, R
     run = Run(
         items,
         {"kept": cache},
-        held=frozenset(),
+        parked_keys=frozenset(),
         emitter=Emitter("notebook", "notes", {}, 1_000),
         careful=careful,
         timeout_seconds=1.0,
@@ -174,20 +175,20 @@ async def _run(numbers: dict[str, int], *, careful: bool) -> tuple[StateCache, R
 
 
 def _lanes(**by_key: Lane) -> Lanes:
-    lanes = Lanes(EngineSettings(retry_attempts=5))
+    lanes = Lanes(RetryPolicy(5, 0.5, 60.0))
     lanes.by_key = by_key
     return lanes
 
 
 def _collected(items: list[Item], lanes: Lanes) -> Effects:
-    effects = Effects(BATCH, items, 100, None)
-    collect_batch(effects, lanes)
+    effects = Effects(Kind.BATCH, items, 100, None)
+    settle(effects, lanes)
     return effects
 
 
 def _retried(items: list[Item], lanes: Lanes) -> Effects:
-    effects = Effects(RETRY, items, 100, None)
-    collect_retry(effects, lanes)
+    effects = Effects(Kind.RETRY, items, 100, None)
+    settle(effects, lanes)
     return effects
 
 

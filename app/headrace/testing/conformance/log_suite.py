@@ -58,9 +58,7 @@ class LogSuite(MembershipSuite):
     async def test_publishing_nothing_is_no_error(self, log: Log) -> None:
         assert await log.publish([]) == []
 
-    async def test_concurrent_publishers_lose_nothing_and_keep_key_order(
-        self, log: Log, topic: str
-    ) -> None:
+    async def test_concurrent_publishers_lose_nothing_and_keep_key_order(self, log: Log, topic: str) -> None:
         await log.create(topic, 3)
 
         async def publisher(name: int) -> list[Position]:

@@ -1,0 +1,52 @@
+"""What becomes of an event, as a table."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.engine.verdict import APPLY, FOLLOW, LATER, SKIP, DeadLetter, Park, RetryPolicy, Verdict, verdict
+from headrace.item import Outcome
+
+POLICY = RetryPolicy(attempts=4, first_seconds=0.5, longest_seconds=3.0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempt", "expected"),
+    [
+        (Outcome.APPLIED, 1, APPLY),
+        (Outcome.APPLIED, 4, APPLY),
+        (Outcome.DUPLICATE_ID, 1, SKIP),
+        (Outcome.CONFLICTING_ID, 1, SKIP),
+        (Outcome.UNHANDLED, 1, SKIP),
+        (Outcome.HANDLER_ERROR, 1, Park(1, 0.5)),
+        (Outcome.HANDLER_ERROR, 2, Park(2, 1.0)),
+        (Outcome.HANDLER_ERROR, 3, Park(3, 2.0)),
+        (Outcome.HANDLER_ERROR, 4, DeadLetter(Outcome.GAVE_UP, 4)),
+        (Outcome.HANDLER_ERROR, 9, DeadLetter(Outcome.GAVE_UP, 4)),
+        (Outcome.BEHIND_KEY, 1, FOLLOW),
+        (Outcome.PROCESS_KILLED, 1, Park(3, 3.0)),
+        (Outcome.DATA_REFUSED, 1, Park(0, 0.5)),
+        (Outcome.DECODE, 1, DeadLetter(Outcome.DECODE, 1)),
+        (Outcome.SCHEMA, 1, DeadLetter(Outcome.SCHEMA, 1)),
+        (Outcome.UNKNOWN_TYPE, 3, DeadLetter(Outcome.UNKNOWN_TYPE, 3)),
+        (Outcome.GAVE_UP, 1, DeadLetter(Outcome.GAVE_UP, 1)),
+        (Outcome.READY, 1, LATER),
+    ],
+    ids=lambda value: getattr(value, "value", None) or str(value),
+)
+def test_verdict_of_an_outcome(outcome: Outcome, attempt: int, expected: Verdict) -> None:
+    assert verdict(outcome, attempt, POLICY) == expected
+
+
+def test_every_outcome_has_a_verdict() -> None:
+    """Only an event that the run did not come to is left for later."""
+    assert [outcome for outcome in Outcome if verdict(outcome, 1, POLICY) is LATER] == [Outcome.READY]
+
+
+def test_single_attempt_means_no_second_run() -> None:
+    assert verdict(Outcome.HANDLER_ERROR, 1, RetryPolicy(1, 0.5, 3.0)) == DeadLetter(Outcome.GAVE_UP, 1)
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 3, 4, 100, 1_025, 1_000_000])
+def test_delay_doubles_up_to_the_longest(attempt: int) -> None:
+    assert POLICY.delay(attempt) == min(3.0, 0.5 * 2 ** min(attempt - 1, 10))
