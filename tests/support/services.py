@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType
@@ -65,24 +64,6 @@ class Score(BaseModel):
 
     numbers: list[int] = []
     score: float = 0.0
-
-
-def scores(settings: Settings, topic: str, score: type[Any] = Score) -> Headrace:
-    """Return a service whose page `bad` begins with a score that is no number, and whose page `raises` always fails."""
-    platform = Headrace("notebook", settings)
-
-    class Noted(Event, type="noted", topic=topic, key="page"):
-        page: str
-        number: int
-
-    @platform.subscription("notes").on(Noted)
-    def note(event: Noted, kept: State[score]) -> None:  # type: ignore[valid-type]
-        if event.page == "raises":
-            raise ValueError("always")
-        kept.numbers.append(event.number)  # type: ignore[attr-defined]
-        kept.score = math.nan if event.page == "bad" and event.number == 0 else 1.0  # type: ignore[attr-defined]
-
-    return platform
 
 
 def noting_in_a_transaction(settings: Settings, topic: str, act: Callable[[Transaction], Any]) -> Headrace:

@@ -14,6 +14,8 @@ from headrace.ledger.rows import Kind
 from headrace.log.stored import plain
 from headrace.state.cache import StateCache
 
+AT_ONCE = Park(attempts=0, delay=0.0)
+
 
 def changed_states(caches: dict[str, StateCache], run: Run) -> dict[str, list[StateRow]]:
     """Return (key, next version, JSON) of the states that differ from what Postgres holds, sorted by key.
@@ -66,8 +68,9 @@ def _settle_batch(effects: Effects, lanes: Lanes) -> None:
             effects.dead.append((item, decided.attempts))
             continue
         assert item.key is not None
-        if isinstance(decided, Park) and item.key not in lanes.by_key and item.key not in effects.lanes:
-            effects.lanes[item.key] = lanes.opened(decided, _reason(item))
+        if item.key not in lanes.by_key and item.key not in effects.lanes:
+            head = decided if isinstance(decided, Park) else AT_ONCE  # behind one that was given up on
+            effects.lanes[item.key] = lanes.opened(head, _reason(item))
         seen.append(item)
         item.number = number
         number += 1

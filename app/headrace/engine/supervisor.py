@@ -13,6 +13,7 @@ A process that is beyond repair exits with a code that says so (`runtime.py`): i
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -41,15 +42,16 @@ def overdue_handler(status: Status, limit_seconds: float) -> bool:
     return running.seconds > limit_seconds + (ASYNC_GRACE_SECONDS if running.is_async else 0.0)
 
 
-def is_stuck(status: Status, lag: int, limit_seconds: float) -> bool:
-    """Tell whether the worker has something to do, and does nothing.
+def is_stuck(status: Status, waiting_seconds: float, limit_seconds: float) -> bool:
+    """Tell whether the worker has something to do, and does nothing; records wait for it since `waiting_seconds`.
 
     A refused partition waits for a person, one whose claim was lost waits for the group: neither is stuck. A handler
     that runs is judged by its own limit.
     """
     if status.phase in (Phase.REFUSED, Phase.FENCED, Phase.RELEASED) or status.running is not None:
         return False
-    return (lag > 0 or status.phase is Phase.CLAIMING) and status.idle_seconds > limit_seconds
+    idle = status.idle_seconds if status.phase is Phase.CLAIMING else min(status.idle_seconds, waiting_seconds)
+    return idle > limit_seconds
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Supervisor:
     threads: HandlerThreads
     workers: Mapping[int, Worker]
     lag: dict[int, int] = field(default_factory=dict)
+    _waiting: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """By partition: (position, since when records wait behind it), in seconds of the monotonic clock."""
     _abandoned: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By partition: (position when it was last abandoned, how often in a row)."""
 
@@ -81,9 +85,18 @@ class Supervisor:
             longest = max(longest, status.running.seconds if status.running is not None else 0.0)
             if overdue_handler(status, engine.handler_seconds):
                 self._abandon_handler(number, worker, status)
-            elif is_stuck(status, self.lag.get(number, 0), engine.stuck_seconds):
+            elif is_stuck(status, self._waiting_seconds(number, status), engine.stuck_seconds):
                 self._abandon_tenure(number, worker, status)
         self.context.metrics.handler_running_seconds.labels(subscription=self.subscription).set(longest)
+
+    def _waiting_seconds(self, number: int, status: Status) -> float:
+        """Return for how long records have been waiting behind the same position."""
+        now = time.monotonic()
+        position, since = self._waiting.get(number, (status.position, now))
+        if not self.lag.get(number) or position != status.position:
+            since = now
+        self._waiting[number] = (status.position, since)
+        return now - since
 
     def _abandon_handler(self, number: int, worker: Worker, status: Status) -> None:
         assert status.running is not None

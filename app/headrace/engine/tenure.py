@@ -245,7 +245,7 @@ class Tenure:
             self._take(fetched)
         elif not self._orders.is_paused:
             await self._batches.apply(holding)
-        self._touch()
+            self._touch()
 
     async def _retry(self) -> None:
         """Take replays up, and run the lanes that are due."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from threading import Lock
-from typing import Any
+from typing import Any, NoReturn
 
-import pytest
-from pydantic import BaseModel, PrivateAttr, field_validator
+from pydantic import BaseModel, field_validator
 
 from headrace import Event, Headrace, State
 from headrace.log.memory import MemoryLog
@@ -14,7 +12,6 @@ from headrace.runtime import Runtime
 from tests.support.platform import (
     execute,
     fetch,
-    noted,
     publish,
     running,
     sample,
@@ -29,7 +26,6 @@ from tests.support.services import (
     has_numbers,
     journal,
     noted_numbers,
-    scores,
 )
 from tests.support.waiting import until
 
@@ -72,11 +68,13 @@ async def test_state_that_cannot_be_copied_blames_the_right_event(database_url: 
 
 
 class Locked(BaseModel):
-    """A state with a part that is not saved and that nothing can copy."""
+    """A state that nothing can copy."""
 
     numbers: list[int] = []
     extra: Any = None
-    _lock: Any = PrivateAttr(default_factory=Lock)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> NoReturn:
+        raise TypeError
 
 
 async def test_state_that_does_not_fit_its_class_holds_its_key_back(database_url: str, topic_name: str) -> None:
@@ -117,36 +115,6 @@ def _mended() -> type[Any]:
             return given.split() if isinstance(given, str) else given
 
     return Page
-
-
-@pytest.mark.parametrize("is_restarted", [True, False], ids=["restarted", "undone"])
-async def test_state_that_its_class_cannot_read_holds_its_key_back(
-    database_url: str, topic_name: str, is_restarted: bool
-) -> None:
-    """Pydantic writes NaN as null, and reads no null into a float. Only that key waits."""
-    log, platform = MemoryLog(), scores(settings_for(database_url, partitions=1, retry_attempts=1_000), topic_name)
-    async with running(platform, log) as runtime:
-        await publish(runtime, noted(topic_name, "bad", 0))
-        await until_settled(runtime, "notes")
-        if not is_restarted:  # a batch that is undone reads its states anew
-            await publish(runtime, noted(topic_name, "raises", 1), *spread(topic_name, ["a", "bad", "b"], 2))
-            await until(lambda: has_numbers(runtime, {"a": [1, 2], "b": [1, 2]}, "score"), "the other keys are applied")
-    if is_restarted:
-        async with running(platform, log) as runtime:
-            await publish(runtime, *spread(topic_name, ["a", "bad", "b"], 2))
-            await until(lambda: has_numbers(runtime, {"a": [1, 2], "b": [1, 2]}, "score"), "the other keys are applied")
-    async with running(scores(platform.settings, topic_name, score=_optional_score()), log) as runtime:
-        await until(
-            lambda: has_numbers(runtime, {"bad": [0, 1, 2], "a": [1, 2], "b": [1, 2]}, "score"), "the class is mended"
-        )
-
-
-def _optional_score() -> type[Any]:
-    class Score(BaseModel):
-        numbers: list[int] = []
-        score: float | None = None
-
-    return Score
 
 
 async def _parked(runtime: Runtime) -> list[str]:
