@@ -78,7 +78,21 @@ async def fleet(
         try:
             await asyncio.gather(*(worker.start() for worker in workers))
             yield Fleet(name, workers, pool, kafka, partitions)
+        except Exception as error:
+            error.add_note(await _report(workers, pool))
+            raise
         finally:
             for worker in workers:
                 await worker.stop()
             await pool.close()
+
+
+async def _report(workers: list[Service], pool: asyncpg.Pool) -> str:
+    """Return what a person needs to see of a run that failed: claims, sessions and what the workers wrote last."""
+    claims = await pool.fetch("select topic, partition, owner, next_offset from headrace.claim order by 1, 2")
+    sessions = await pool.fetch(
+        "select pid, pg_blocking_pids(pid) as blocked_by, state, wait_event, now() - xact_start as age, query "
+        "from pg_stat_activity where datname = current_database()"
+    )
+    written = [f"worker {worker.pid}:\n{worker.output[-2_000:]}" for worker in workers]
+    return "\n".join([*(str(dict(row)) for row in (*claims, *sessions)), *written])
