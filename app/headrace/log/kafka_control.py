@@ -89,7 +89,7 @@ class KafkaControl:
         return await self._answered(ask)
 
     async def create(self, topic: str, partitions: int) -> None:
-        """Create the topic and wait until each of its partitions has a leader; nothing happens where it exists."""
+        """Create the topic and wait until each of its partitions has a leader; nothing happens if it exists."""
         check_topic_name(topic, partitions)
 
         async def ask(client: KafkaClient) -> None:

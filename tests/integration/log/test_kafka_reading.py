@@ -113,7 +113,7 @@ async def test_what_retention_deleted_is_named(kafka: KafkaServer, topic_name: s
         await asyncio.to_thread(deleted.result, 30)
         reader = await log.reader({TopicPartition(topic_name, 0): 2})
 
-        with pytest.raises(LogMismatchError, match=r"begins at offset 6 .* cannot go on at 2: retention"):
+        with pytest.raises(LogMismatchError, match=r"begins at offset 6 .* cannot continue at 2: retention"):
             await until(lambda: fetch_some(reader), "the reader says so")
         await reader.close()
 

@@ -24,7 +24,8 @@ def test_a_position_past_the_next_offset_belongs_to_another_topic() -> None:
     error = str(out_of_range(PARTITION, 10, Bounds(5, 9, 9)))
 
     assert "wallets[3]" in error
-    assert "created anew or truncated" in error
+    assert "created again or truncated" in error
+    assert "headrace topics --accept wallets" in error
     assert "\n" not in error
 
 
