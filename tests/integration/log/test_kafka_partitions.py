@@ -62,7 +62,7 @@ async def test_a_leaderless_partition_stops_only_itself(brokers: list[KafkaServe
         reader = await log.reader({alive: 0})
         await until(lambda: fetch_some(reader), "the living partition is read")
         await reader.close()
-        with pytest.raises(TransportError):
+        with pytest.raises(TransportError, match=rf"no leader for {topic_name}\[1\]: are all of its brokers up"):
             await log.bounds([dead])
         with pytest.raises(TransportError):
             await failing
