@@ -126,7 +126,7 @@ class KafkaControl:
             errors = [error for error in await asyncio.gather(*asking, return_exceptions=True) if error]
             if errors:
                 raise errors[0]
-            for topic, partition in sorted(missing - found.keys()):
+            for topic, number in sorted(missing - found.keys()):
                 raise LeaderNotAvailableError(f"{topic}[{partition}]")
 
         asking = asyncio.get_running_loop().create_task(self._answered(ask))
