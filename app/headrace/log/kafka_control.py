@@ -127,7 +127,7 @@ class KafkaControl:
             if errors:
                 raise errors[0]
             for topic, number in sorted(missing - found.keys()):
-                raise LeaderNotAvailableError(f"{topic}[{partition}]")
+                raise LeaderNotAvailableError(f"{topic}[{number}]")
 
         asking = asyncio.get_running_loop().create_task(self._answered(ask))
         try:
