@@ -145,7 +145,7 @@ class Membership(Protocol):
     async def stop(self) -> None:
         """Leave the group at once, without calling the listener. Never raises.
 
-        Units: the other members may take over when this returns, usually within a second, at most after ten.
+        Units: the other members may take over when this returns, usually within a second, at most after fifteen.
         Cancel: the group may not be told; then the others wait for the session timeout.
         """
         ...

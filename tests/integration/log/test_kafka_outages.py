@@ -13,6 +13,7 @@ import pytest_asyncio
 from headrace.errors import ConfigurationError, HeadraceError, TransportError
 from headrace.log.kafka import KafkaLog
 from headrace.log.ports import Position, Record, TopicPartition
+from headrace.telemetry.logging import FIELDS
 from headrace.testing.conformance.log_suite import Seat
 from tests.integration.log.support import fetch_some, kafka_log, missing, records, settings_for, values
 from tests.support.kafka import PASSWORD, USER, KafkaServer
@@ -323,9 +324,11 @@ async def test_the_client_says_nothing_by_itself(caplog: pytest.LogCaptureFixtur
     await seat.stop()
     await log.stop()
 
-    (sentence,) = caplog.messages
-    assert f"the group {topic_name} is joined again" in sentence
-    assert f"127.0.0.1:{port}" in sentence
+    (said,) = caplog.records
+    fields = getattr(said, FIELDS)
+    assert said.getMessage() == "the group cannot be joined; trying again"
+    assert fields["group"] == topic_name
+    assert f"127.0.0.1:{port}" in fields["error"]
 
 
 async def test_publishers_share_the_attempt_to_connect(topic_name: str) -> None:
