@@ -170,7 +170,7 @@ async def test_publishing_before_the_start_is_an_error_and_not_a_wait(pool: asyn
         await log.publish(records(topic_name, [1]))
 
 
-async def test_every_publisher_is_told_when_the_log_is_stopped_in_a_commit(
+async def test_publishers_are_told_when_the_log_stops_in_a_commit(
     pool: asyncpg.Pool[Any], topic_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "STOP_SECONDS", 0.1)

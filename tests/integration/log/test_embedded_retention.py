@@ -35,7 +35,7 @@ async def log(pool: asyncpg.Pool[Any], topic_name: str) -> AsyncIterator[Embedde
     await opened.stop()
 
 
-async def test_old_records_leave_in_pieces_and_reading_begins_behind_them(
+async def test_old_records_are_deleted_in_pieces(
     log: EmbeddedLog, pool: asyncpg.Pool[Any], topic_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded_retention, "PIECE_RECORDS", 3)
@@ -60,7 +60,7 @@ async def test_partition_without_a_record_goes_on_counting(
     assert position.offset == 10
 
 
-async def test_slowest_claim_keeps_what_it_has_not_applied_and_the_record_before(
+async def test_the_slowest_claim_keeps_the_record_before_it(
     log: EmbeddedLog, pool: asyncpg.Pool[Any], topic_name: str
 ) -> None:
     await pool.execute(CLAIM, "fast", topic_name, 10)

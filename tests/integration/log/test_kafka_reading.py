@@ -83,9 +83,7 @@ async def test_a_reader_opened_within_an_aborted_transaction_passes_it(kafka: Ka
     assert found == []
 
 
-async def test_the_end_is_the_last_stable_offset_while_a_transaction_is_open(
-    kafka: KafkaServer, topic_name: str
-) -> None:
+async def test_records_of_an_open_transaction_are_pending(kafka: KafkaServer, topic_name: str) -> None:
     await kafka.create_topic(topic_name, 1)
     partition = TopicPartition(topic_name, 0)
     producer = foreign_producer(kafka.bootstrap, **{"transactional.id": topic_name})
@@ -183,9 +181,7 @@ async def test_a_header_name_that_is_not_utf_8_stops_nothing(
     assert len({abs(record.timestamp - found[0].timestamp) // 60_000 for record in found}) == 1
 
 
-async def test_a_header_name_that_is_not_utf_8_does_not_show_aborted_records(
-    kafka: KafkaServer, topic_name: str
-) -> None:
+async def test_an_odd_header_name_shows_no_aborted_records(kafka: KafkaServer, topic_name: str) -> None:
     await kafka.create_topic(topic_name, 1)
     partition = TopicPartition(topic_name, 0)
     producer = foreign_producer(kafka.bootstrap, **{"transactional.id": topic_name})

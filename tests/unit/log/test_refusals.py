@@ -12,7 +12,7 @@ PARTITION = TopicPartition("wallets", 3)
 
 
 @pytest.mark.parametrize("offset", [5, 7, 9])
-def test_a_position_from_the_first_offset_to_the_next_one_is_held(offset: int) -> None:
+def test_an_offset_from_the_first_to_the_next_is_held(offset: int) -> None:
     assert out_of_range(PARTITION, offset, Bounds(5, 9, 9)) is None
 
 
@@ -20,7 +20,7 @@ def test_a_position_before_the_first_offset_was_deleted() -> None:
     assert "retention" in str(out_of_range(PARTITION, 4, Bounds(5, 9, 9)))
 
 
-def test_a_position_past_the_next_offset_belongs_to_another_topic() -> None:
+def test_an_offset_past_the_next_is_of_another_topic() -> None:
     error = str(out_of_range(PARTITION, 10, Bounds(5, 9, 9)))
 
     assert "wallets[3]" in error

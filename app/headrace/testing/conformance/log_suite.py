@@ -58,9 +58,7 @@ class LogSuite(MembershipSuite):
     async def test_publishing_nothing_is_no_error(self, log: Log) -> None:
         assert await log.publish([]) == []
 
-    async def test_concurrent_publishers_lose_nothing_and_keep_the_order_of_their_keys(
-        self, log: Log, topic: str
-    ) -> None:
+    async def test_concurrent_publishers_keep_the_order_of_their_keys(self, log: Log, topic: str) -> None:
         await log.create(topic, 3)
 
         async def publisher(name: int) -> list[Position]:
@@ -79,7 +77,7 @@ class LogSuite(MembershipSuite):
             values.setdefault(stored[position].key or b"", []).append(int(stored[position].value or b"-1"))
         assert all(numbers == list(range(40)) for numbers in values.values())
 
-    async def test_a_publisher_that_was_cancelled_does_not_disturb_the_others(self, log: Log, topic: str) -> None:
+    async def test_a_cancelled_publisher_disturbs_no_other(self, log: Log, topic: str) -> None:
         await log.create(topic, 1)
         publishing = [asyncio.create_task(log.publish([record(topic, value=b"%d" % n)])) for n in range(20)]
         await asyncio.sleep(0)
@@ -91,7 +89,7 @@ class LogSuite(MembershipSuite):
         assert not any(isinstance(result, BaseException) for result in kept)
         assert await log.publish([record(topic, value=b"after")])
 
-    async def test_publishing_to_an_unknown_topic_is_refused_and_keeps_nothing(self, log: Log, topic: str) -> None:
+    async def test_publishing_to_an_unknown_topic_keeps_nothing(self, log: Log, topic: str) -> None:
         await log.create(topic, 1)
 
         with pytest.raises(LogMismatchError, match=f"{topic}-missing"):
