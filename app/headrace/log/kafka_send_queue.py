@@ -24,7 +24,6 @@ from aiokafka.errors import (
     LeaderNotAvailableError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
-    UnknownTopicOrPartitionError,
     for_code,
 )
 from aiokafka.protocol.produce import ProduceRequest
@@ -197,7 +196,7 @@ class SendQueue:
                             raise self._explain(error) from error
                         last = error
                         await asyncio.sleep(RETRY_SECONDS)
-                        await self._look_again(client, error)
+                        await self._look_again(client)
                     else:
                         self._sequence = (self._sequence + len(batch.records)) % SEQUENCE_NUMBERS
                         return offset
@@ -219,17 +218,17 @@ class SendQueue:
             raise for_code(code)(f"{topic}[{partition}]")
         return int(offset)
 
-    async def _look_again(self, client: KafkaClient | None, error: BaseException) -> None:
+    async def _look_again(self, client: KafkaClient | None) -> None:
         """Ask who leads the partition now. Raises: LogMismatchError if its topic is gone, TransportError if it is."""
         topic, partition = self._partition
         if client is not None:
             await self._publisher.refresh(client)  # first, so that a later call sees what has changed
             known = client.cluster.partitions_for_topic(topic)
-            if known is not None and partition not in known:
+            if known is None:
+                with contextlib.suppress(TransportError):
+                    await self._publisher.check_exists(topic)
+            elif partition not in known:
                 raise TransportError(f"the topic {topic!r} was created again with fewer partitions: publish again.")
-        if isinstance(error, (UnknownTopicOrPartitionError, LeaderNotAvailableError)):
-            with contextlib.suppress(TransportError):
-                await self._publisher.check_exists(topic)
 
     def _explain(self, error: BrokerResponseError) -> HeadraceError:
         if isinstance(error, DuplicateSequenceNumber):

@@ -72,7 +72,7 @@ class KafkaServer:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     async def start(self) -> None:
-        """Return when the broker answers: anew the first time, later on the same ports and data.
+        """Return when the broker answers: with no data the first time, later on the same ports and data.
 
         Call it in the main thread: the broker ends with the thread that started it.
         """
@@ -124,7 +124,7 @@ class KafkaServer:
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused broker go on."""
+        """Let a paused broker continue."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
