@@ -219,7 +219,7 @@ class SendQueue:
         return int(offset)
 
     async def _look_again(self, client: KafkaClient | None) -> None:
-        """Ask who leads the partition now. Raises: LogMismatchError if its topic is gone, TransportError if it is."""
+        """Ask who leads the partition now. Raises: LogMismatchError (topic gone), TransportError (partition gone)."""
         topic, partition = self._partition
         if client is not None:
             await self._publisher.refresh(client)  # first, so that a later call sees what has changed
