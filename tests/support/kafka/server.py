@@ -225,6 +225,8 @@ class KafkaServer:
             "sasl.enabled.mechanisms": "PLAIN",
             "listener.name.sasl.plain.sasl.jaas.config": f'{login} user_{USER}="{PASSWORD}";',
             "log.dirs": str(folder / "data"),
+            # From here on what differs from a default broker: replicas on one node, and shorter waits. No limit is
+            # wider than the default and nothing is switched off that a default broker does to its clients.
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
             "transaction.state.log.replication.factor": "1",
