@@ -8,6 +8,7 @@
     await server.kill(); await server.start() # -9, then the same port and data
     await server.stop()                       # the data go, too
 
+Databases belong to an ordinary user in an odd time zone, as on a server that others run; only `url` is a superuser's.
 `HEADRACE_TEST_POSTGRES=postgresql://...` names a running one instead, whose user may create databases; a test that
 needs to stop it makes its own `PostgresServer()`.
 """
@@ -33,6 +34,8 @@ from tests.support.waiting import until
 
 PASSWORD = "mill:wheel/%"  # of a server that lives for a test run; it needs quoting in an address
 _QUOTED_PASSWORD = "mill%3Awheel%2F%25"
+_TENANT = "tenant"
+_TIMEZONE = "America/St_Johns"  # half an hour off, so that a time that loses its zone shows
 
 
 class PostgresServer:
@@ -72,6 +75,8 @@ class PostgresServer:
         if is_new:
             connection = await asyncpg.connect(socket_url)
             await connection.execute(f"alter role {USER} password '{PASSWORD}'")
+            await connection.execute(f"create role {_TENANT} login password '{PASSWORD}'")
+            await connection.execute(f"alter role {_TENANT} set timezone = '{_TIMEZONE}'")
             await connection.close()
 
     async def stop(self) -> None:
@@ -112,19 +117,29 @@ class PostgresServer:
         """Yield the address of a fresh database that is dropped afterwards, whoever is still connected."""
         name = f"t_{secrets.token_hex(6)}"
         template = await self._ensure_template() if migrated else "template1"
-        await self._execute(f"create database {name} template {template}")
+        await self._create(name, template)
         try:
-            yield _with_database(self.url, name)
+            yield self._url_of(name)
         finally:
             await self._execute(f"drop database if exists {name} with (force)")
 
     async def _ensure_template(self) -> str:
         if self._template is None:
             name = f"t_{secrets.token_hex(6)}_template"
-            await self._execute(f"create database {name} template template1")
-            await migrate(_with_database(self.url, name), "pre")
+            await self._create(name, "template1")
+            await migrate(self._url_of(name), "pre")
             self._template = name
         return self._template
+
+    async def _create(self, name: str, template: str) -> None:
+        owner = "" if self._external else f" owner {_TENANT}"
+        await self._execute(f"create database {name} template {template}{owner}")
+
+    def _url_of(self, name: str) -> str:
+        address = urlsplit(self.url)._replace(path=f"/{name}")
+        if not self._external:
+            address = address._replace(netloc=f"{_TENANT}:{_QUOTED_PASSWORD}@127.0.0.1:{self._port}")
+        return urlunsplit(address)
 
     async def _drop_template(self) -> None:
         if self._template is not None:
@@ -137,7 +152,3 @@ class PostgresServer:
             await connection.execute(sql)
         finally:
             await connection.close()
-
-
-def _with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

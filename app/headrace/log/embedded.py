@@ -6,7 +6,7 @@ publish() ─┼─▶ queue ──▶ writer: everything that waits, in one sta
 publish() ─┘
 ```
 The writer's connection holds an advisory lock of the session, so no second process writes, and a process whose
-connection was lost cannot write until it has the lock again. Old records leave by `embedded_retention`.
+connection was lost cannot write until it has the lock again. `embedded_retention` deletes old records.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ with created as (
 insert into headrace.log_partition (topic, partition)
 select topic, number from created, generate_series(0, partitions - 1) as number
 """
-# A topic's birth names the log: it moves along in a dump, and differs where the topic was made anew.
+# The time of a topic's creation names the log: it moves along in a dump, and a topic created again has another.
 _TOPICS = """
 select topic, partitions, (extract(epoch from created_at) * 1000000)::bigint as born
   from headrace.log_topic where topic = any($1)
@@ -91,7 +91,7 @@ class EmbeddedLog:
             self._writer = asyncio.get_running_loop().create_task(self._write(), name="embedded log writer")
 
     async def stop(self) -> None:
-        """Write what waits, let the log go. Never raises."""
+        """Write what waits, then release the log to other processes. Never raises."""
         if self._writer is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
@@ -125,7 +125,7 @@ class EmbeddedLog:
         return {row["topic"]: TopicInfo(row["topic"], row["partitions"], f"embedded:{row['born']}") for row in rows}
 
     async def create(self, topic: str, partitions: int) -> None:
-        """Create the topic; nothing happens where it exists."""
+        """Create the topic; nothing happens if it exists."""
         check_topic_name(topic, partitions)
         with unavailable():
             await self._pool.execute(_CREATE, topic, partitions)
@@ -220,7 +220,7 @@ class EmbeddedLog:
                     [pack_headers(record.headers) for _, record in records],
                 )
         except BaseException:
-            await self._session.drop()  # the outcome may be unknown: look at the log anew before the next write
+            await self._session.drop()  # the outcome may be unknown: look at the log again before the next write
             raise
         first = {TopicPartition(row["topic"], row["partition"]): int(row["first_offset"]) for row in rows}
         positions = iter(Position(*placed[0], first[placed[0]] + n) for placed, n in zip(records, numbers, strict=True))

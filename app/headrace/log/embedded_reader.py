@@ -39,7 +39,7 @@ class _Bounded(Protocol):
 
 
 class EmbeddedReader:
-    """Asks Postgres only where the writer has said that there is something to read."""
+    """Asks Postgres only if the writer has said that there is something to read."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class EmbeddedReader:
         return self._positions[partition]
 
     async def close(self) -> None:
-        """Be woken no more."""
+        """Stop being woken. Never raises."""
         self._wakeups.forget(self._bell)
 
     async def _read(self, max_records: int, max_bytes: int) -> dict[TopicPartition, list[Record]]:

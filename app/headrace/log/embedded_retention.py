@@ -1,8 +1,8 @@
-"""What leaves the embedded log: records that are older than HEADRACE_EMBEDDED_LOG_DAYS and that nobody has yet to read.
+"""Deletes records of the embedded log that are older than HEADRACE_EMBEDDED_LOG_DAYS and read by all subscriptions.
 
-Yet to read: from the next offset of the slowest claim on, and the record before it, which the claim knows its log by. A
-subscription that runs here and has not claimed a partition begins it where it begins, so all of it stays until then.
-Only the beginning of a partition is cut off, in pieces; what is kept has no hole.
+A record is kept until the slowest subscription has read past it, plus one: each claim checks the record before its next
+offset to recognise the log. If a subscription that runs here has not claimed a partition yet, nothing of that partition
+is deleted. Only the beginning of a partition is deleted, in pieces, so what is kept has no gap.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Reading(Protocol):
 
 
 async def keep_short(pool: asyncpg.Pool[Any], served: Sequence[Reading], days: int) -> None:
-    """Cut off what is old, every hour, until cancelled; `served` are the subscriptions that run here."""
+    """Delete what is old, every hour, until cancelled; `served` are the subscriptions that run here."""
     readers: dict[str, set[str]] = {}
     for subscription in served:
         for topic in subscription.topics:

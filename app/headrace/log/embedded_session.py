@@ -53,7 +53,7 @@ class EmbeddedSession:
                 await self._pool.release(connection)
 
     async def close(self) -> None:
-        """Let the lock go. Never raises."""
+        """Release the lock. Never raises."""
         if self._connection is not None:
             with contextlib.suppress(Exception):
                 await self._connection.execute("select pg_advisory_unlock($1)", LOCK)

@@ -1,4 +1,4 @@
-"""The Kafka log: one idempotent producer, a reader per partition, a membership per subscription."""
+"""The Kafka log: one idempotent publisher, a reader per partition number, a membership per subscription."""
 
 from __future__ import annotations
 
@@ -40,10 +40,7 @@ class KafkaLog:
         await self._control.stop()
 
     async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
-        """Append the records; returns once all in-sync replicas have them.
-
-        Raises besides what the port says: RecordTooLargeError (nothing of the call was sent).
-        """
+        """Append the records; return once all in-sync replicas have them."""
         return await self._publisher.publish(records)
 
     async def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:

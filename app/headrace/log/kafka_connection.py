@@ -16,6 +16,10 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     IllegalSaslStateError,
     KafkaError,
+    LeaderNotAvailableError,
+    NotEnoughReplicasAfterAppendError,
+    NotEnoughReplicasError,
+    NotLeaderForPartitionError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
@@ -109,11 +113,22 @@ def _explain(cause: BaseException, where: str, options: Mapping[str, Any]) -> He
             )
         case TopicAuthorizationFailedError() | GroupAuthorizationFailedError() | ClusterAuthorizationFailedError():
             return TransportError(f"Kafka at {where} forbids it ({cause.message}): the user lacks an ACL.")
+        case LeaderNotAvailableError() | NotLeaderForPartitionError():
+            return TransportError(f"Kafka at {where} has no leader for {_named(cause)}: are all of its brokers up?")
+        case NotEnoughReplicasError() | NotEnoughReplicasAfterAppendError():
+            return TransportError(
+                f"Kafka at {where} has too few replicas in sync for {_named(cause)} (min.insync.replicas): are all of "
+                "its brokers up?"
+            )
         case socket.gaierror():
             return TransportError(f"the host of {where} in HEADRACE_LOG is not known: {cause.strerror}.")
         case ConnectionRefusedError():
             return TransportError(f"nothing listens on {where}: is Kafka up, and HEADRACE_LOG right?")
     return None
+
+
+def _named(cause: BaseException) -> str:
+    return str(cause.args[0]) if cause.args else "a partition"
 
 
 def quiet_client_logs() -> None:

@@ -89,7 +89,7 @@ class KafkaControl:
         return await self._answered(ask)
 
     async def create(self, topic: str, partitions: int) -> None:
-        """Create the topic and wait until each of its partitions has a leader; nothing happens where it exists."""
+        """Create the topic and wait until each of its partitions has a leader; nothing happens if it exists."""
         check_topic_name(topic, partitions)
 
         async def ask(client: KafkaClient) -> None:
@@ -126,8 +126,8 @@ class KafkaControl:
             errors = [error for error in await asyncio.gather(*asking, return_exceptions=True) if error]
             if errors:
                 raise errors[0]
-            for partition in missing - found.keys():
-                raise LeaderNotAvailableError(partition.topic)
+            for topic, number in sorted(missing - found.keys()):
+                raise LeaderNotAvailableError(f"{topic}[{number}]")
 
         asking = asyncio.get_running_loop().create_task(self._answered(ask))
         try:
@@ -146,7 +146,7 @@ class KafkaControl:
         async def ask(client: KafkaClient) -> Any:
             node = (await self._leaders(client, [partition]))[partition]
             if node < 0:
-                raise LeaderNotAvailableError(partition.topic)
+                raise LeaderNotAvailableError(f"{partition.topic}[{partition.partition}]")
             request = FetchRequest(
                 0, 1, max_bytes, READ_COMMITTED, [(partition.topic, [(partition.partition, offset, max_bytes)])]
             )
@@ -247,7 +247,8 @@ async def _from_leader(answer: Awaitable[T], asked: Sequence[TopicPartition]) ->
     except BrokerResponseError:
         raise
     except (KafkaError, OSError, TimeoutError) as error:
-        raise LeaderNotAvailableError(asked[0].topic) from error
+        topic, partition = asked[0]
+        raise LeaderNotAvailableError(f"{topic}[{partition}]") from error
 
 
 async def _add_bounds(

@@ -1,4 +1,4 @@
-"""Reads a fetch response whose header names are not UTF-8, which aiokafka's own parser refuses for ever.
+"""Reads a fetch response whose header names are not UTF-8, which aiokafka's own parser always refuses.
 
 Only used after that parser raised. aiokafka's `PartitionRecords` still does what is about transactions; the record
 batches given to it differ in one thing: bytes of a header name that are not UTF-8 are shown as `\\xNN`.

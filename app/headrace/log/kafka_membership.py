@@ -5,10 +5,10 @@ away ──bootstrap──▶ waiting ──joined──▶ assigned ──rebal
   ▲   ◀──── back-off ────┘                 │
   └──── client died: revoked ◀─────────────┘
 ```
-Everything it is assigned is paused, so that no record is ever fetched; positions come from the claims, and readers
-read. A task of its own keeps calling `getmany`, because only that resets the clock by which aiokafka decides that a
-member is idle, stops its heartbeat and never joins again (aiokafka issues 1187, 720, 764). `getmany` is never
-cancelled while the client lives; after any error out of it the client is made anew.
+Everything that is assigned is paused, so no record is ever fetched: offsets come from the claims, and readers read. A
+task of its own keeps calling `getmany`, because only that resets the clock by which aiokafka decides that a member is
+idle, stops its heartbeat and never joins again (aiokafka issues 1187, 720, 764). `getmany` is never cancelled while the
+client lives; after any error out of it the client is replaced.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ REBALANCE_MARGIN_SECONDS = 10.0
 
 
 class KafkaMembership:
-    """One consumer of the group, made anew whenever it dies."""
+    """One consumer of the group, replaced whenever it fails."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class KafkaMembership:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"membership {self._group}")
 
     async def stop(self) -> None:
-        """Leave the group without a word to the listener. Never raises."""
+        """Leave the group without telling the listener. Never raises."""
         self._is_stopping = True
         if self._consumer is not None and self._is_seated:
             await close_consumer(self._consumer)  # before the task is cancelled in getmany, so that the group is left
@@ -93,7 +93,7 @@ class KafkaMembership:
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
                 await consumer.commit(ours)
-        except Exception as error:  # a hint: where a subscription stands is in its claims
+        except Exception as error:  # only a hint: progress is in the claims
             logger.debug("group offsets not committed", group=self._group, error=str(error))
 
     @property
@@ -114,7 +114,7 @@ class KafkaMembership:
                 if sentence != said and not self._is_stopping:
                     logger.warning("the group cannot be joined; trying again", group=self._group, error=sentence)
                     said = sentence
-            await self._let_go()
+            await self._give_up()
             await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
             retry_seconds = min(2 * retry_seconds, LONGEST_RETRY_SECONDS)
 
@@ -123,7 +123,7 @@ class KafkaMembership:
         for topic in self._topics:
             if topic not in found:
                 raise no_such_topic(topic)
-        # Made and started together: a start later than max_poll after the making never joins (aiokafka issue 764).
+        # Made and started together: a client that starts later than max_poll after it was made never joins (issue 764).
         assignor = IdentityAssignor(self._identity)
         consumer = self._consumer = make_consumer(
             self._options,
@@ -151,8 +151,8 @@ class KafkaMembership:
         while not self._is_stopping and not told.failed:
             await consumer.getmany(timeout_ms=round(POLL_SECONDS * 1000))
 
-    async def _let_go(self) -> None:
-        """The seat is lost: the partitions leave, then the client does."""
+    async def _give_up(self) -> None:
+        """Give the seat up: the partitions leave first, then the client does."""
         self._is_seated = False
         await self._tell_revoked()
         if self._consumer is not None:
@@ -176,7 +176,7 @@ class KafkaMembership:
         return await self._tell("refused", self._listener.refused(reason))
 
     async def _tell(self, what: str, telling: Awaitable[None]) -> bool:
-        """Return False where the listener failed or cancelled itself: neither may end the task that tells it."""
+        """Return False if the listener failed or cancelled itself: neither may end the task that tells it."""
         try:
             await telling
         except asyncio.CancelledError:

@@ -107,7 +107,7 @@ class KafkaPublisher:
         request = InitProducerIdRequest(None, NO_TRANSACTION_MILLISECONDS)
         response = await client.send(client.get_random_node(), request)
         if response.error_code:
-            raise for_code(response.error_code)(response)
+            raise for_code(response.error_code)()
         return response.producer_id, response.producer_epoch
 
     async def check_exists(self, topic: str) -> None:

@@ -28,7 +28,7 @@ class KafkaReader:
     """One aiokafka consumer with `assign` and `seek`; aiokafka's own records are handed through unchanged.
 
     After any error the caller closes it and opens another at its own positions, which disturbs no group. It is also an
-    error when no broker answered for the request timeout: aiokafka itself would wait without a word for ever.
+    error if no broker answers within the request timeout: aiokafka itself would wait in silence.
     """
 
     def __init__(

@@ -24,7 +24,6 @@ from aiokafka.errors import (
     LeaderNotAvailableError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
-    UnknownTopicOrPartitionError,
     for_code,
 )
 from aiokafka.protocol.produce import ProduceRequest
@@ -197,7 +196,7 @@ class SendQueue:
                             raise self._explain(error) from error
                         last = error
                         await asyncio.sleep(RETRY_SECONDS)
-                        await self._look_again(client, error)
+                        await self._look_again(client)
                     else:
                         self._sequence = (self._sequence + len(batch.records)) % SEQUENCE_NUMBERS
                         return offset
@@ -210,22 +209,26 @@ class SendQueue:
         topic, partition = self._partition
         leader = client.cluster.leader_for_partition(KafkaPartition(topic, partition))
         if leader is None or leader < 0:
-            raise LeaderNotAvailableError(f"{topic}[{partition}] has no leader")
+            raise LeaderNotAvailableError(f"{topic}[{partition}]")
         timeout_ms = round(self._timeout_seconds * 1000)
         request = ProduceRequest(None, ALL_IN_SYNC, timeout_ms, [(topic, [(partition, data)])])
         response = await client.send(leader, request)
         ((_, ((_, code, offset, *_),)),) = response.topics
         if code:
-            raise for_code(code)(topic)
+            raise for_code(code)(f"{topic}[{partition}]")
         return int(offset)
 
-    async def _look_again(self, client: KafkaClient | None, error: BaseException) -> None:
-        """Ask who leads the partition now. Raises: LogMismatchError if its topic is gone."""
-        with contextlib.suppress(TransportError):
-            if isinstance(error, (UnknownTopicOrPartitionError, LeaderNotAvailableError)):
-                await self._publisher.check_exists(self._partition.topic)
+    async def _look_again(self, client: KafkaClient | None) -> None:
+        """Ask who leads the partition now. Raises: LogMismatchError (topic gone), TransportError (partition gone)."""
+        topic, partition = self._partition
         if client is not None:
-            await self._publisher.refresh(client)
+            await self._publisher.refresh(client)  # first, so that a later call sees what has changed
+            known = client.cluster.partitions_for_topic(topic)
+            if known is None:
+                with contextlib.suppress(TransportError):
+                    await self._publisher.check_exists(topic)
+            elif partition not in known:
+                raise TransportError(f"the topic {topic!r} was created again with fewer partitions: publish again.")
 
     def _explain(self, error: BrokerResponseError) -> HeadraceError:
         if isinstance(error, DuplicateSequenceNumber):

@@ -29,12 +29,12 @@ class Wakeups:
         return bell
 
     def forget(self, bell: asyncio.Event) -> None:
-        """Ring the bell no more."""
+        """Never set the event again."""
         for bells in self._bells.values():
             bells.discard(bell)
 
     def ring(self, partition: TopicPartition) -> None:
-        """The partition has grown."""
+        """Wake the readers of a partition that has grown."""
         for bell in self._bells.get(partition, ()):
             bell.set()
 
@@ -61,7 +61,7 @@ class LocalMembership:
         """Do nothing: no tool asks this log for a group's offsets."""
 
     async def stop(self) -> None:
-        """Let go. Never raises."""
+        """Stop telling the listener. Never raises."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})

@@ -54,7 +54,7 @@ class MemoryLog:
         return {name: TopicInfo(name, len(self._topics[name]), self._log_id) for name in names if name in self._topics}
 
     async def create(self, topic: str, partitions: int) -> None:
-        """Create the topic; nothing happens where it exists."""
+        """Create the topic; nothing happens if it exists."""
         check_topic_name(topic, partitions)
         self._topics.setdefault(topic, [[] for _ in range(partitions)])
 
@@ -130,7 +130,7 @@ class MemoryReader:
         return self._positions[partition]
 
     async def close(self) -> None:
-        """Be woken no more."""
+        """Stop being woken. Never raises."""
         self._wakeups.forget(self._bell)
 
     def _take(self, max_records: int, max_bytes: int) -> dict[TopicPartition, list[Record]]:

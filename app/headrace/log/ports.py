@@ -1,8 +1,8 @@
 """The log port: what every log (memory, embedded, Kafka) promises to producers and consumers.
 
 A record is bytes at a position (topic, partition, offset). Offsets of a partition grow strictly and may skip
-(compaction, aborted transactions, commit markers). A log knows nothing of progress: where a subscription stands is in
-its claim, in Postgres.
+(compaction, aborted transactions, commit markers). A log knows nothing of progress: that is in a
+subscription's claims, in Postgres.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Membership(Protocol):
     async def stop(self) -> None:
         """Leave the group at once, without calling the listener. Never raises.
 
-        Units: the other members may take over when this returns, usually within a second, at most after ten.
+        Units: the other members may take over when this returns, usually within a second, at most after fifteen.
         Cancel: the group may not be told; then the others wait for the session timeout.
         """
         ...

@@ -11,7 +11,7 @@ _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")  # Kafka's rule, so that a team ca
 
 
 def check_topic_name(topic: str, partitions: int) -> None:
-    """Raises: ConfigurationError where Kafka would refuse the topic."""
+    """Raises: ConfigurationError if Kafka would refuse the topic."""
     if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
         raise ConfigurationError(f"{topic!r} is no topic name: use up to 249 of a-z, A-Z, 0-9, '.', '_' and '-'.")
     if partitions < 1:
@@ -28,19 +28,20 @@ def no_such_topic(topic: str) -> LogMismatchError:
 def no_such_partition(partition: TopicPartition) -> LogMismatchError:
     """Return the error for a partition number that the topic does not have."""
     return LogMismatchError(
-        f"the topic {partition.topic!r} has no partition {partition.partition}: was it created anew with fewer?"
+        f"the topic {partition.topic!r} has no partition {partition.partition}: was it created again with fewer?"
     )
 
 
 def out_of_range(partition: TopicPartition, offset: int, bounds: Bounds) -> LogMismatchError | None:
-    """Return the error for a position that the log does not hold, or None where it does."""
+    """Return the error for a position that the log does not hold, or None if it does."""
     if bounds.begin <= offset <= bounds.end:
         return None
     if offset < bounds.begin:
         cause = "retention deleted what was not yet read"
     else:
-        cause = "the topic was created anew or truncated"
+        cause = "the topic was created again or truncated"
     return LogMismatchError(
         f"{partition.topic}[{partition.partition}] begins at offset {bounds.begin} and ends before {bounds.end}, "
-        f"so reading cannot go on at {offset}: {cause}; `headrace rewind` sets a new position."
+        f"so reading cannot continue at {offset}: {cause}; "
+        f"run `headrace topics --accept {partition.topic}` to continue at the log's beginning."
     )

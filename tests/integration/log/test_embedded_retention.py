@@ -38,7 +38,6 @@ async def log(pool: asyncpg.Pool[Any], topic_name: str) -> AsyncIterator[Embedde
 async def test_old_records_are_deleted_in_pieces(
     log: EmbeddedLog, pool: asyncpg.Pool[Any], topic_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading begins behind them."""
     monkeypatch.setattr(embedded_retention, "PIECE_RECORDS", 3)
     partition = TopicPartition(topic_name, 0)
     await _age(pool, topic_name, through=6)
@@ -61,10 +60,9 @@ async def test_partition_without_a_record_goes_on_counting(
     assert position.offset == 10
 
 
-async def test_slowest_claim_keeps_what_it_has_not_applied(
+async def test_the_slowest_claim_keeps_the_record_before_it(
     log: EmbeddedLog, pool: asyncpg.Pool[Any], topic_name: str
 ) -> None:
-    """It keeps the last record that it applied as well."""
     await pool.execute(CLAIM, "fast", topic_name, 10)
     await pool.execute(CLAIM, "slow", topic_name, 4)
 

@@ -30,8 +30,15 @@ _LOG4J = Path(__file__).with_name("log4j2.properties")
 class KafkaServer:
     """One Kafka node, or the running one that `external` names (then start, stop and kill do nothing)."""
 
-    def __init__(self, external: str | None = None, *, is_fast: bool = False) -> None:
-        """`is_fast` lets Java compile with all its might: more events a second, for half as much start-up again."""
+    def __init__(
+        self, external: str | None = None, *, is_fast: bool = False, beside: KafkaServer | None = None
+    ) -> None:
+        """A broker that joins the cluster of the one that it is `beside`, or one that is a cluster of its own.
+
+        `is_fast` lets Java compile as well as it can: more events a second, for half as much start-up time again.
+        """
+        self._first = beside
+        self.node_id: int = 1 if beside is None else beside.node_id + 1
         self._external = external
         self._compiler = [] if is_fast else ["-XX:TieredStopAtLevel=1"]
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,7 +72,7 @@ class KafkaServer:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     async def start(self) -> None:
-        """Return when the broker answers: anew the first time, later on the same ports and data.
+        """Return when the broker answers: with no data the first time, later on the same ports and data.
 
         Call it in the main thread: the broker ends with the thread that started it.
         """
@@ -117,13 +124,27 @@ class KafkaServer:
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused broker go on."""
+        """Let a paused broker continue."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     async def create_topic(self, topic: str, partitions: int, **configuration: str) -> None:
         """Create the topic; `configuration` as `retention_ms="1000"`. Returns when it is there."""
-        asked = NewTopic(topic, partitions, 1, config={n.replace("_", "."): v for n, v in configuration.items()})
+        options = {name.replace("_", "."): value for name, value in configuration.items()}
+        await self._create(NewTopic(topic, partitions, 1, config=options), topic, partitions)
+
+    async def create_topic_on(self, topic: str, nodes: list[int]) -> None:
+        """Create the topic with a partition on each of the nodes. Returns when it is there."""
+        await self._create(
+            NewTopic(topic, len(nodes), replica_assignment=[[node] for node in nodes]), topic, len(nodes)
+        )
+
+    async def has_leaders(self, topic: str) -> list[bool]:
+        """Return for each partition whether a broker leads it."""
+        known = await asyncio.to_thread(lambda: self._admin_client.list_topics(timeout=10).topics[topic].partitions)
+        return [known[number].leader >= 0 for number in sorted(known)]
+
+    async def _create(self, asked: NewTopic, topic: str, partitions: int) -> None:
         await asyncio.to_thread(lambda: self._admin_client.create_topics([asked])[topic].result(30))
         await until(lambda: asyncio.to_thread(self._has, topic, partitions), f"topic {topic} exists")
 
@@ -161,7 +182,8 @@ class KafkaServer:
             process = self._java(
                 "-XX:TieredStopAtLevel=1",
                 "kafka.tools.StorageTool",
-                *("format", "--standalone", "-t", _CLUSTER_ID, "-c", settings),
+                *("format", "--no-initial-controllers" if self._first else "--standalone"),
+                *("-t", _CLUSTER_ID, "-c", settings),
                 output=log.fileno(),
             )
             await until(lambda: process.poll() is not None, "Kafka's folder is formatted", _START_SECONDS)
@@ -189,21 +211,22 @@ class KafkaServer:
 
     def _write_settings(self, folder: Path) -> None:
         login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        listeners = {"PLAINTEXT": self._plain, "SASL": self._sasl}
+        if self._first is None:
+            listeners["CONTROLLER"] = self._controller
         settings = {
-            "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller}",
+            "process.roles": "broker" if self._first else "broker,controller",
+            "node.id": str(self.node_id),
+            "controller.quorum.bootstrap.servers": f"127.0.0.1:{(self._first or self)._controller}",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
-            "listeners": ",".join(
-                f"{name}://127.0.0.1:{port}"
-                for name, port in (("PLAINTEXT", self._plain), ("SASL", self._sasl), ("CONTROLLER", self._controller))
-            ),
+            "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
             "sasl.enabled.mechanisms": "PLAIN",
             "listener.name.sasl.plain.sasl.jaas.config": f'{login} user_{USER}="{PASSWORD}";',
             "log.dirs": str(folder / "data"),
-            "num.partitions": "1",
+            # From here on what differs from a default broker: replicas on one node, and shorter waits. No limit is
+            # wider than the default and nothing is switched off that a default broker does to its clients.
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
             "transaction.state.log.replication.factor": "1",
@@ -212,7 +235,6 @@ class KafkaServer:
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
-            "group.min.session.timeout.ms": "500",
             "log.retention.check.interval.ms": "1000",
             "log.initial.task.delay.ms": "500",
             "log.segment.delete.delay.ms": "0",

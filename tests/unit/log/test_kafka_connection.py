@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from aiokafka.errors import (
     KafkaConnectionError,
+    LeaderNotAvailableError,
+    NotEnoughReplicasError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
@@ -41,6 +43,8 @@ def _untrusted() -> ssl.SSLCertVerificationError:
         (_untrusted(), ConfigurationError, "HEADRACE_KAFKA_TLS_CA_FILE"),
         (ssl.SSLError("wrong version number"), ConfigurationError, "HEADRACE_KAFKA_SECURITY_PROTOCOL=SASL_SSL"),
         (TopicAuthorizationFailedError("wallets"), TransportError, "ACL"),
+        (LeaderNotAvailableError("wallets[3]"), TransportError, "no leader for wallets[3]"),
+        (NotEnoughReplicasError(), TransportError, "min.insync.replicas"),
         (socket.gaierror(-2, "Name or service not known"), TransportError, "HEADRACE_LOG"),
         (ConnectionRefusedError(), TransportError, "HEADRACE_LOG"),
         (KafkaConnectionError("closed"), TransportError, "HEADRACE_LOG"),

@@ -12,7 +12,7 @@ PARTITION = TopicPartition("wallets", 3)
 
 
 @pytest.mark.parametrize("offset", [5, 7, 9])
-def test_a_position_from_first_to_next_offset_is_held(offset: int) -> None:
+def test_an_offset_from_the_first_to_the_next_is_held(offset: int) -> None:
     assert out_of_range(PARTITION, offset, Bounds(5, 9, 9)) is None
 
 
@@ -20,11 +20,12 @@ def test_a_position_before_the_first_offset_was_deleted() -> None:
     assert "retention" in str(out_of_range(PARTITION, 4, Bounds(5, 9, 9)))
 
 
-def test_a_position_past_the_next_offset_is_another_topics() -> None:
+def test_an_offset_past_the_next_is_of_another_topic() -> None:
     error = str(out_of_range(PARTITION, 10, Bounds(5, 9, 9)))
 
     assert "wallets[3]" in error
-    assert "created anew or truncated" in error
+    assert "created again or truncated" in error
+    assert "headrace topics --accept wallets" in error
     assert "\n" not in error
 
 

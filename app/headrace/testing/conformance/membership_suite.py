@@ -44,7 +44,7 @@ class MembershipSuite(Suite):
         await seat.stop()
         await seat.membership.commit({TopicPartition(topics[0], 0): 1})
 
-    async def test_members_of_a_group_share_partitions_without_overlap(self, log: Log, topic: str) -> None:
+    async def test_members_share_partitions_number_by_number(self, log: Log, topic: str) -> None:
         self._need(SHARED_GROUP)
         topics = await co_partitioned(log, topic)
         first, second = Seat(log, topic, topics), Seat(log, topic, topics)

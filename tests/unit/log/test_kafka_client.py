@@ -1,0 +1,60 @@
+"""What our Kafka client relies on in aiokafka: a new release that changes it fails here and not in production."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import aiokafka
+from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.group_coordinator import BaseCoordinator, GroupCoordinator
+from aiokafka.protocol.metadata import MetadataRequest
+
+from headrace.log.kafka_client import KafkaClient, make_consumer
+
+PACKAGE = Path(aiokafka.__file__).parent
+
+
+async def test_consumers_get_a_client_that_creates_no_topic() -> None:
+    consumer = make_consumer({"bootstrap_servers": ["nowhere:1"]})
+
+    assert type(consumer._client) is KafkaClient
+    await consumer.stop()
+
+
+def test_aiokafka_asks_for_metadata_where_we_know_it() -> None:
+    """A new place would be able to create topics again; `bootstrap` names none, and the admin client is not used."""
+    places = {
+        (str(file.relative_to(PACKAGE)), call)
+        for file in PACKAGE.rglob("*.py")
+        for call in re.findall(r"(?<!class )\bMetadataRequest\([^\n]*", file.read_text())
+        if "protocol" not in file.parts
+    }
+
+    assert places == {
+        ("client.py", "MetadataRequest([]))"),
+        ("client.py", "MetadataRequest(list(topics) if topics else None)"),
+        ("admin/client.py", "MetadataRequest(topics)"),
+    }
+
+
+def test_our_update_replaces_aiokafkas() -> None:
+    ours, theirs = (inspect.signature(client._metadata_update) for client in (KafkaClient, AIOKafkaClient))
+
+    assert list(ours.parameters) == list(theirs.parameters)
+    assert "_metadata_update(self.cluster, topics)" in inspect.getsource(AIOKafkaClient._md_synchronizer)
+    assert "allow_auto_topic_creation" in inspect.signature(MetadataRequest).parameters
+
+
+def test_the_private_names_that_we_use_exist() -> None:
+    client = inspect.getsource(AIOKafkaClient)
+    for name in ("_conns", "_md_update_fut", "_get_conn", "_wait_on_metadata"):
+        assert name in client
+    coordinator = inspect.getsource(GroupCoordinator) + inspect.getsource(BaseCoordinator)
+    for name in ("member_id", "coordinator_id", "group_id", "_closing"):
+        assert f"self.{name}" in coordinator
+    consumer = inspect.getsource(AIOKafkaConsumer)
+    for name in ("_client", "_coordinator", "_fetcher"):
+        assert f"self.{name}" in consumer
