@@ -44,7 +44,7 @@ def record(dataschema: str | None = None, type: str = "door.closed") -> Record:
     headers = [("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/s"), ("ce_type", type.encode())]
     if dataschema is not None:
         headers.append(("ce_dataschema", dataschema.encode()))
-    return StoredRecord("doors", 0, 0, 0, b"a", json.dumps({"door": "a"}).encode(), headers)
+    return StoredRecord("doors", 0, 0, 0, b"a", json.dumps({"door": "a"}).encode(), tuple(headers))
 
 
 def envelope(dataschema: str | None = None) -> Envelope:

@@ -122,7 +122,7 @@ HEADERS = st.lists(
     ),
     max_size=8,
 )
-MEMBERS = st.dictionaries(
+MEMBERS: st.SearchStrategy[dict[str, object]] = st.dictionaries(
     st.sampled_from(["specversion", "id", "source", "type", "time", "subject", "data", "data_base64", "x"]),
     st.sampled_from(["1.0", "t", 1, True, None, 2.5, [], {}, "\ud83d", "2031-05-06T07:08:09Z"]),
 )
