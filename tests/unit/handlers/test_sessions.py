@@ -29,6 +29,11 @@ OwnSession = library("shop.database", "OwnSession", AsyncSession)
 Other = library("shop.database", "Session")
 
 
+def generic(origin: Any, argument: Any) -> Any:
+    """Return `origin[argument]`, for an argument that a type checker does not know."""
+    return origin[argument]
+
+
 def sync_dependency(annotation: Any) -> Callable[[], Any]:
     """Return a dependency with that return annotation."""
 
@@ -51,8 +56,8 @@ def handler_of(dependency: Callable[[], Any], annotation: Any = Any) -> Callable
     ("function", "shown"),
     [
         (handler_of(sync_dependency(Session)), "sqlalchemy's Session"),
-        (handler_of(sync_dependency(AsyncIterator[AsyncSession])), "sqlalchemy's AsyncSession"),
-        (handler_of(sync_dependency(Iterator[SqlModelSession])), "sqlmodel's Session"),
+        (handler_of(sync_dependency(generic(AsyncIterator, AsyncSession))), "sqlalchemy's AsyncSession"),
+        (handler_of(sync_dependency(generic(Iterator, SqlModelSession))), "sqlmodel's Session"),
         (handler_of(sync_dependency(Any), SqlModelSession), "sqlmodel's Session"),
         (handler_of(sync_dependency(Any), OwnSession | None), "shop's OwnSession"),
         (handler_of(sync_dependency(asyncpg.Pool)), "asyncpg's Pool"),
