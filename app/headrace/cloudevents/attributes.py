@@ -86,4 +86,4 @@ def raise_explained(attributes: dict[str, Any], error: msgspec.ValidationError) 
 
 def _missing(attributes: dict[str, Any]) -> str:
     missing = [name for name in REQUIRED if attributes.get(name) is None]
-    return f"this is no CloudEvent: the attributes {', '.join(missing)} are missing."
+    return f"this is not a CloudEvent: the attributes {', '.join(missing)} are missing."

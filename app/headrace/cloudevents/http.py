@@ -143,7 +143,7 @@ def _binary_envelope(content_type: str | None, headers: RawHeaders) -> Envelope:
         target[name] = _header_text(name, raw)
     if not attributes:
         raise DecodeError(
-            "this is no CloudEvent: there are no ce-* headers; send ce-id, ce-source, ce-type and ce-specversion, "
+            "this is not a CloudEvent: there are no ce-* headers; send ce-id, ce-source, ce-type and ce-specversion, "
             "or post plain JSON to /events/{type}."
         )
     if content_type is not None:

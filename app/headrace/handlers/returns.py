@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import inspect
 import types
+from collections.abc import Hashable
 from typing import Annotated, Any, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
 from typing_extensions import TypeAliasType
@@ -41,7 +42,7 @@ def returned_models(hint: Any, name: str) -> tuple[type[Any], ...]:
         return returned_models(arguments[0], name)
     if origin in _SEVERAL:
         return _of_all([each for each in arguments if each is not Ellipsis], name)
-    if isinstance(hint, TypeVar) or hint in _SEVERAL or hint in _NOTHING:
+    if isinstance(hint, TypeVar) or (isinstance(hint, Hashable) and hint in _SEVERAL | _NOTHING):
         return ()
     if inspect.isclass(hint) and (event_type_of(hint) is not None or issubclass(hint, Event)):
         return (hint,)

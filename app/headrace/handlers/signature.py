@@ -178,6 +178,8 @@ def _hints(function: Callable[..., Any], name: str, local_names: Mapping[str, An
             f"{name}: the annotation {error.name!r} is not known where the handler is declared; "
             "import or define it there."
         ) from error
+    except Exception as error:
+        raise ConfigurationError(f"{name}: an annotation cannot be read: {error}") from error
 
 
 def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
