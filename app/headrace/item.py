@@ -19,6 +19,7 @@ class Outcome(Enum):
     READY = "ready"
     APPLIED = "applied"
     DUPLICATE_ID = "duplicate_id"
+    DUPLICATE_OFFSET = "duplicate_offset"
     UNHANDLED = "unhandled"
     HANDLER_ERROR = "handler_error"
     BEHIND_KEY = "behind_key"
@@ -33,7 +34,7 @@ class Outcome(Enum):
 
 
 APPLIED = frozenset({Outcome.APPLIED})
-SKIPPED = frozenset({Outcome.DUPLICATE_ID, Outcome.UNHANDLED})
+SKIPPED = frozenset({Outcome.DUPLICATE_ID, Outcome.DUPLICATE_OFFSET, Outcome.UNHANDLED})
 PARKED = frozenset({Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.PROCESS_KILLED, Outcome.DATA_REFUSED})
 DEAD = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE, Outcome.GAVE_UP})
 
