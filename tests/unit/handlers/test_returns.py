@@ -112,8 +112,8 @@ def test_what_cannot_be_emitted_is_refused_at_import(annotation: Any, shown: str
 def test_annotation_that_cannot_be_read_is_refused_at_import() -> None:
     def handler(event: Credited) -> None: ...
 
-    handler.__annotations__["event"] = "5"
-    with pytest.raises(ConfigurationError, match="handler: an annotation cannot be read: Forward references must"):
+    handler.__annotations__["event"] = "pytest.nothing"
+    with pytest.raises(ConfigurationError, match="handler: an annotation cannot be read: module 'pytest' has"):
         Signature(handler)
 
 
