@@ -13,7 +13,7 @@ wrong. `telemetry/` and `security/` stand beside the flow, `database/` under it.
 """
 
 from headrace.envelope import Envelope
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, HeadraceWarning
 from headrace.event import Event, event
 from headrace.handlers.inject import Emit, State, Transaction
 from headrace.handlers.subscription import Subscription
@@ -29,6 +29,7 @@ __all__ = [
     "Event",
     "Headrace",
     "HeadraceError",
+    "HeadraceWarning",
     "Record",
     "State",
     "Subscription",

@@ -9,7 +9,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-Name = Annotated[str, msgspec.Meta(min_length=1)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
+Source = Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
+Type = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
+Text = Annotated[str, msgspec.Meta(max_length=2_048)]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 CACHED_CHARACTERS = 200
@@ -19,26 +23,27 @@ CACHED_CHARACTERS = 200
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The attributes of one CloudEvents 1.0 event, without its data.
 
+    Decoders check the lengths that the types name; `cloudevents.check_lengths` does for an envelope made by hand.
     `time` is an aware datetime. `extensions` holds the attributes that the platform does not know, as text. It is
     filled only if the reader asks for it (`cloudevents.decode_record(..., extensions=True)`).
     Source: CloudEvents 1.0.2 specification, "Context attributes"; extensions "partitioning", "sequence",
     "distributed tracing".
     """
 
-    id: Name
-    source: Name
-    type: Name
+    id: Id
+    source: Source
+    type: Type
     specversion: Literal["1.0"] = "1.0"
-    subject: Name | None = None
+    subject: Subject | None = None
     time: Instant | None = None
-    datacontenttype: str | None = None
-    dataschema: str | None = None
-    partitionkey: str | None = None
-    sequence: str | None = None
-    traceparent: str | None = None
-    tracestate: str | None = None
-    correlationid: str | None = None
-    causationid: str | None = None
+    datacontenttype: Text | None = None
+    dataschema: Text | None = None
+    partitionkey: Text | None = None
+    sequence: Text | None = None
+    traceparent: Text | None = None
+    tracestate: Text | None = None
+    correlationid: Text | None = None
+    causationid: Text | None = None
     extensions: dict[str, str] | None = None
 
     @property

@@ -111,3 +111,7 @@ class HandlerError(HeadraceError):
 
 class FencedError(HeadraceError):
     """The claim's epoch, offset or token is no longer ours: another owner is at work."""
+
+
+class HeadraceWarning(UserWarning):
+    """A declaration that works, but gives up one of the platform's promises; the text says which, and what to write."""

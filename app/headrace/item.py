@@ -1,4 +1,4 @@
-"""The work of one batch as values: an item per record, with its outcome."""
+"""The work of one batch as values: one item for each record, with its outcome."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ NO_ENVELOPE = Envelope(id="-", source="-", type="-")
 
 
 class Item(msgspec.Struct, gc=False, eq=False):
-    """One record on its way through a batch. Fields past `record` are set as far as the record could be read.
+    """One record on its way through a batch. The fields after `record` are set as far as the record could be read.
 
-    Not tracked by the garbage collector, since a batch makes thousands: `error` is kept without its traceback, whose
-    frames would lead back here (`failed`).
+    The garbage collector does not track items, since a batch makes thousands. So `error` is kept without its traceback,
+    whose frames would refer to the item (`failed`).
     """
 
     record: Record
@@ -61,21 +61,21 @@ class Item(msgspec.Struct, gc=False, eq=False):
     key: str | None = None
     error: BaseException | None = None
     number: int = 0
-    """Its place in the lane, for an item of a lane."""
+    """The item's place in its lane; 0 for an item of the log."""
     attempt: int = 1
-    """Which run of the event this is."""
+    """The number of this run of the event, from 1."""
 
     @property
     def is_named(self) -> bool:
-        """True where the envelope could be read."""
+        """True if the envelope could be read."""
         return self.envelope is not NO_ENVELOPE
 
     def failed(self, outcome: Outcome, error: BaseException) -> None:
-        """Note what went wrong, and with it what becomes of the record."""
+        """Set the outcome of the record and the error that explains it."""
         self.outcome = outcome
         self.error = error
         cause: BaseException | None = error
-        seen: set[int] = set()  # `raise error from error` is a circle
+        seen: set[int] = set()  # `raise error from error` makes a circle
         while cause is not None and id(cause) not in seen:
             seen.add(id(cause))
             cause.__traceback__ = None

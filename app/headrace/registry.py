@@ -67,7 +67,10 @@ class Registry:
         return subscription
 
     def complete(self) -> None:
-        """Take in the types that have handlers. Raises: ConfigurationError (clashing types, no handler)."""
+        """Take in the types that have handlers.
+
+        Raises: ConfigurationError (clashing types, no handler, a handler that returns events of an unknown type).
+        """
         for subscription in self.subscriptions.values():
             if not subscription.handlers:
                 raise ConfigurationError(
@@ -75,3 +78,19 @@ class Registry:
                 )
             for event_type in subscription.event_types.values():
                 self.add_type(event_type.model)
+        for subscription in self.subscriptions.values():
+            for handler in subscription.handlers.values():
+                for model in handler.signature.emits:
+                    self._check_known(model, f"subscription {subscription.name!r}, handler {handler.name}")
+
+    def _check_known(self, model: type[Any], where: str) -> None:
+        """Refuse a returned class that is neither declared nor the base of a declared one."""
+        if any(issubclass(event_type.model, model) for event_type in self.types.values()):
+            return
+        name = model.__name__
+        advice = (
+            f"write events.declare({name})"
+            if event_type_of(model) is not None
+            else f'declare it as class {name}(Event, type="...", topic="...")'
+        )
+        raise ConfigurationError(f"{where}: it returns {name}, which the service does not declare; {advice}.")

@@ -45,6 +45,7 @@ from headrace.log.memory import MemoryLog
 from headrace.log.ports import Log
 from headrace.registry import Registry
 from headrace.settings import EMBEDDED, MEMORY, Settings
+from headrace.state.orphans import warn_of_orphans
 from headrace.stopping import attempt, finish
 from headrace.telemetry.health import Health
 from headrace.telemetry.logging import get_logger
@@ -238,6 +239,7 @@ class Runtime:
         )
         async with context.connection() as connection:
             await check_known(connection, infos)
+            await warn_of_orphans(connection, self.registry.subscriptions.values())
         if self.settings.role == "ingest":
             return
         await try_to_tend(context.connection, self.settings.engine)

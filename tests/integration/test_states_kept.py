@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -62,6 +63,25 @@ async def test_loaded_state_is_written_only_if_it_changes(database_url: str, top
             await publish(runtime, reading(topic_name, "a", litres))
             await until_settled(runtime, "meters")
             assert await value(runtime, "select version from headrace.state") == 1
+
+
+async def test_stored_state_without_a_class_is_named_at_start(
+    database_url: str, topic_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A renamed class is another state: its old rows stay behind, and the log says so."""
+    log, settings = MemoryLog(), settings_for(database_url, partitions=1)
+    async with running(metered(settings, topic_name), log) as runtime:
+        await publish(runtime, reading(topic_name, "a", 300), reading(topic_name, "b", 1))
+        await until_settled(runtime, "meters")
+        assert "stored state without a class" not in caplog.text
+        sql = "insert into headrace.state select subscription, $1, key, partition, version, data from headrace.state"
+        for state in ("gauge", "tap"):
+            await fetch(runtime, sql + " where state = 'meter'", state)
+    async with running(metered(settings, topic_name), log):
+        found = [str(record.__dict__) for record in caplog.records if record.name == "headrace.state"]
+    assert len(found) == 2
+    assert "'state': 'gauge'" in found[0]
+    assert "'state': 'tap'" in found[1]
 
 
 async def test_event_that_spoils_a_state_fails_alone(database_url: str, topic_name: str) -> None:

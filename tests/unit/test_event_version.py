@@ -96,7 +96,7 @@ def test_known_version_and_foreign_schema_are_read(dataschema: str | None) -> No
 
 
 @pytest.mark.parametrize(
-    "dataschema", ["door.closed/v3", "https://example.com/types/door.closed/v3", f"door.closed/v{'9' * 5_000}"]
+    "dataschema", ["door.closed/v3", "https://example.com/types/door.closed/v3", f"door.closed/v{'9' * 1_000}"]
 )
 def test_newer_version_is_a_dead_letter_with_a_sentence(dataschema: str) -> None:
     item = read(record(dataschema))

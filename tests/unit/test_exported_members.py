@@ -12,6 +12,7 @@ def test_public_names_are_these() -> None:
         "Event",
         "Headrace",
         "HeadraceError",
+        "HeadraceWarning",
         "Record",
         "State",
         "Subscription",

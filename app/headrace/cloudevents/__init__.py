@@ -1,19 +1,19 @@
 """CloudEvents 1.0, read and written: one set of checks for HTTP and for the log.
 
 ```
-HTTP  structured · batched · binary ─▶ http.py ─┐
-                                                ├─▶ attributes.py ─▶ Envelope + data as JSON bytes
-log   binary (ce_* headers) · structured ─▶ kafka.py ─┘
-Envelope + data ─▶ kafka.py (binary record) · structured.py (JSON, for the SSE tail)
+HTTP  structured · batched · binary ─▶ http.py ───────┐
+                                                      ├─▶ attributes.py, limits.py ─▶ Envelope + data as JSON bytes
+log   binary (ce_* headers) · structured ─▶ record.py ─┘
+Envelope + data ─▶ record.py (binary record) · structured.py (JSON, for the SSE tail)
 ```
 
 Whatever HTTP lets in is written in binary mode by `encode_record` and read back by `decode_record`: both sides share
-the attribute checks, and where they differ the log is the more lenient one. So an event that was answered 202 never
-becomes a dead letter for its envelope (tests/unit/cloudevents/test_round_trip.py).
+the attribute checks and limits, and if they differ, the log is the more lenient one. So an event that was answered 202
+never becomes a dead letter for its envelope (tests/unit/cloudevents/test_round_trip.py).
 
-Data are JSON always; their bytes travel as they were sent. `datacontenttype` is carried, not obeyed: what the bytes
-are decides. A media type of CloudEvents itself is refused there, since a binary record that carried it would be read
-as another, structured event.
+Data are always JSON; their bytes travel as they were sent. `datacontenttype` is carried and not obeyed: the bytes
+decide. A media type of CloudEvents itself is refused as `datacontenttype`, since a binary record that carried it would
+be read as another, structured event.
 
 Sources: CloudEvents 1.0.2, its JSON format, its HTTP and Kafka protocol bindings.
 """
@@ -28,6 +28,7 @@ from headrace.cloudevents.http import (
     request_mode,
 )
 from headrace.cloudevents.key import check_key, declared_key, event_key
+from headrace.cloudevents.limits import check_lengths
 from headrace.cloudevents.record import decode_record, encode_record
 from headrace.cloudevents.structured import encode_structured
 
@@ -38,6 +39,7 @@ __all__ = [
     "check_json",
     "check_json_media_type",
     "check_key",
+    "check_lengths",
     "declared_key",
     "decode_record",
     "encode_record",

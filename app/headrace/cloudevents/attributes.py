@@ -16,13 +16,14 @@ ATTRIBUTES = frozenset(Envelope.__struct_fields__) - {"extensions"}
 REQUIRED = ("id", "source", "type", "specversion")
 TOO_DEEP = "the JSON is nested too deeply; send at most a few hundred levels"
 
+_TOO_LONG = re.compile(r"of length <= (\d+) - at `\$\.(\w+)`")
 _NAME = re.compile(r"[a-z0-9]+")
 _RESERVED = frozenset({"data", "data_base64"})
 _json = msgspec.json.Decoder(msgspec.Raw)
 
 
 def check_json(data: bytes) -> None:
-    """Raise DecodeError where the bytes are not one JSON value in UTF-8."""
+    """Raise DecodeError if the bytes are not one JSON value in UTF-8."""
     check_utf8(data)
     try:
         _json.decode(data)
@@ -33,7 +34,7 @@ def check_json(data: bytes) -> None:
 
 
 def check_utf8(data: bytes) -> None:
-    """Raise DecodeError where the bytes are not UTF-8; msgspec does not look into strings that it skips."""
+    """Raise DecodeError if the bytes are not UTF-8; msgspec does not look into strings that it skips."""
     if not data.isascii():
         try:
             str(data, "utf-8")
@@ -66,17 +67,23 @@ def raise_explained(attributes: dict[str, Any], error: msgspec.ValidationError) 
         raise DecodeError(_missing(attributes)) from error
     version = attributes["specversion"]
     if version != "1.0":
-        raise DecodeError(f"specversion is {version!r}; only CloudEvents '1.0' is read.") from error
+        raise DecodeError(f"specversion is {str(version)[:20]!r}; only CloudEvents '1.0' is read.") from error
     for name in ("id", "source", "type", "subject"):
         if attributes.get(name) == "":
             raise DecodeError(f"the attribute {name} is empty; leave it out or fill it in.") from error
+    if (too_long := _TOO_LONG.search(str(error))) is not None:
+        name, limit = too_long[2], int(too_long[1])
+        raise DecodeError(
+            f"the attribute {name} has {len(attributes[name]):,} characters; at most {limit:,} are taken, "
+            "send a shorter one."
+        ) from error
     if "time" in attributes and str(error).endswith("`$.time`"):
         raise DecodeError(
-            f"time is {attributes['time']!r}; write RFC 3339 with an offset: 2031-05-06T07:08:09Z."
+            f"time is {str(attributes['time'])[:50]!r}; write RFC 3339 with an offset: 2031-05-06T07:08:09Z."
         ) from error
     raise DecodeError(f"the attributes are wrong: {str(error).replace('`$.', '`')}.") from error
 
 
 def _missing(attributes: dict[str, Any]) -> str:
     missing = [name for name in REQUIRED if attributes.get(name) is None]
-    return f"this is no CloudEvent: the attributes {', '.join(missing)} are missing."
+    return f"this is not a CloudEvent: the attributes {', '.join(missing)} are missing."

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from headrace.cloudevents.attributes import ATTRIBUTES, TOO_DEEP, check_json, check_name, check_utf8, to_envelope
+from headrace.cloudevents.limits import check_extensions
 from headrace.cloudevents.record import STRUCTURED, names_cloudevents
 from headrace.cloudevents.structured import Structured, decode_structured, from_structured
 from headrace.envelope import Envelope
@@ -26,13 +27,13 @@ _JSON = re.compile(r"[a-z0-9!#$&^_.+-]+/(json|[a-z0-9!#$&^_.+-]+\+json)")
 
 
 class MediaTypeError(EventError):
-    """The content type is none that is read here."""
+    """The content type is not one that is read here."""
 
     reason = "media_type"
 
 
 class ParsedEvent(NamedTuple):
-    """An event whose envelope is sound; its data are JSON, not yet compared with the event type."""
+    """An event whose envelope is checked; its data are JSON, not yet compared with the event type."""
 
     envelope: Envelope
     data: bytes
@@ -58,7 +59,7 @@ def request_mode(content_type: str | None) -> Mode:
 
 
 def check_json_media_type(content_type: str | None) -> None:
-    """Raise MediaTypeError where the content type is not JSON."""
+    """Raise MediaTypeError if the content type is not JSON."""
     media_type = _media_type(content_type)
     if names_cloudevents(media_type) or _JSON.fullmatch(media_type) is None:
         raise MediaTypeError(f"the content type {content_type!r} is not accepted; send application/json.")
@@ -142,11 +143,12 @@ def _binary_envelope(content_type: str | None, headers: RawHeaders) -> Envelope:
         target[name] = _header_text(name, raw)
     if not attributes:
         raise DecodeError(
-            "this is no CloudEvent: there are no ce-* headers; send ce-id, ce-source, ce-type and ce-specversion, "
+            "this is not a CloudEvent: there are no ce-* headers; send ce-id, ce-source, ce-type and ce-specversion, "
             "or post plain JSON to /events/{type}."
         )
     if content_type is not None:
         attributes["datacontenttype"] = content_type
+    check_extensions(extensions)
     return to_envelope(attributes, extensions)
 
 
@@ -163,7 +165,7 @@ def _header_text(name: str, raw: bytes) -> str:
 
 
 def _media_type(content_type: str | None) -> str:
-    """Return the media type in lower case. Raises: MediaTypeError where it is missing or not in UTF-8."""
+    """Return the media type in lower case. Raises: MediaTypeError if it is missing or not in UTF-8."""
     if not content_type or not content_type.strip():
         raise MediaTypeError(f"the content type is missing; send {STRUCTURED}, {BATCHED}, or application/json.")
     media_type, _, parameters = content_type.partition(";")

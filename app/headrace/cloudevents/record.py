@@ -1,8 +1,9 @@
 """The CloudEvents Kafka protocol binding: records to events and back.
 
 Binary mode: the attributes are `ce_` headers, the value is the data. Structured mode: the value is the whole event; the
-`content-type` header says so. A record with neither `ce_` headers nor a content type is tried as a structured event,
-since many producers leave the header out.
+`content-type` header says so. A record with neither `ce_` headers nor a content type is read as a structured event,
+since many producers leave the header out. One that is not a CloudEvent at all belongs to a foreign topic, which needs a
+decoder: its error says so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from headrace.cloudevents.attributes import ATTRIBUTES, check_json, check_name, raise_explained
+from headrace.cloudevents.limits import check_extensions
 from headrace.cloudevents.structured import decode_structured
 from headrace.envelope import Envelope
 from headrace.errors import DecodeError
@@ -21,6 +23,11 @@ CONTENT_TYPE = "content-type"
 STRUCTURED = "application/cloudevents+json"
 JSON = "application/json"
 
+FOREIGN = (
+    "the record has no CloudEvents headers and no specversion; for a foreign topic declare a function with "
+    "@events.decoder(topic), which makes events of its records."
+)
+
 _PREFIX = "ce_"
 _ATTRIBUTE_OF = {f"{_PREFIX}{name}": name for name in ATTRIBUTES} | {
     CONTENT_TYPE: CONTENT_TYPE,
@@ -29,14 +36,16 @@ _ATTRIBUTE_OF = {f"{_PREFIX}{name}": name for name in ATTRIBUTES} | {
 _ATTRIBUTES = tuple(sorted(ATTRIBUTES - {"time", "datacontenttype"}))
 _HEADER_OF = {name: f"{_PREFIX}{name}" for name in _ATTRIBUTES}
 _TRACE = frozenset({"traceparent", "tracestate"})
+_FOREIGN = _TRACE | {"datacontenttype"}
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode_record(record: Record, *, extensions: bool = False) -> tuple[Envelope, bytes]:
     """Return the envelope and the data as JSON bytes.
 
-    `extensions`: keep the attributes that the platform does not know, too. The trace context is read from the `ce_`
-    headers first, from plain `traceparent` and `tracestate` headers else.
-    Raises: DecodeError: tombstone, not JSON, not UTF-8, no CloudEvent; the sentence says which attribute and why.
+    `extensions`: keep the attributes that the platform does not know. The trace context is read from the `ce_` headers
+    first, else from plain `traceparent` and `tracestate` headers.
+    Raises: DecodeError (a tombstone, not JSON, not UTF-8, not a CloudEvent, too long), which names the attribute.
     """
     value = record.value
     if value is None:
@@ -60,7 +69,7 @@ def decode_record(record: Record, *, extensions: bool = False) -> tuple[Envelope
     unknown = _read_others(attributes, others) if others else None
     if content_type is None:
         if not unknown and attributes.keys() <= _TRACE:
-            return _structured(value, attributes, extensions)
+            return _headerless(value, attributes, extensions)
     elif content_type == JSON:  # most of all, so tried first
         attributes["datacontenttype"] = content_type
     elif names_cloudevents(content_type):
@@ -70,18 +79,22 @@ def decode_record(record: Record, *, extensions: bool = False) -> tuple[Envelope
     else:
         attributes["datacontenttype"] = content_type
     check_json(value)
-    if extensions and unknown:
-        attributes["extensions"] = unknown
+    if unknown:
+        check_extensions(unknown)
+        if extensions:
+            attributes["extensions"] = unknown
     try:
         return msgspec.convert(attributes, Envelope), value
     except msgspec.ValidationError as error:
+        if attributes.keys() <= _FOREIGN:
+            raise DecodeError(FOREIGN) from error
         raise_explained(attributes, error)
 
 
 def encode_record(envelope: Envelope, data: bytes, *, topic: str, key: str) -> NewRecord:
-    """Return the event as a record in binary mode; the trace context is written as plain headers, too.
+    """Return the event as a record in binary mode; the trace context is written as plain headers as well.
 
-    Raises: DecodeError where a binary record cannot carry the event.
+    Raises: DecodeError if a binary record cannot carry the event.
     """
     try:
         return NewRecord(topic, key.encode(), data, _headers(envelope))
@@ -118,7 +131,7 @@ def _headers(envelope: Envelope) -> list[tuple[str, bytes]]:
 
 
 def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes | None]]) -> dict[str, str]:
-    """Return the unknown extensions; take the plain trace headers in where the event has none of its own."""
+    """Return the unknown extensions; plain trace headers go into `attributes` if the event has none of its own."""
     unknown: dict[str, str] = {}
     for name, raw in headers:
         if name[:3] == _PREFIX:
@@ -135,6 +148,19 @@ def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes | No
             except (UnicodeDecodeError, AttributeError):
                 continue  # a foreign header's fault does not cost an event
     return unknown
+
+
+def _headerless(value: bytes, trace: dict[str, Any], extensions: bool) -> tuple[Envelope, bytes]:
+    try:
+        return _structured(value, trace, extensions)
+    except DecodeError as error:
+        try:
+            is_event = "specversion" in _members.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            is_event = False
+        if is_event:
+            raise
+        raise DecodeError(FOREIGN) from error
 
 
 def _structured(value: bytes, trace: dict[str, Any], extensions: bool) -> tuple[Envelope, bytes]:

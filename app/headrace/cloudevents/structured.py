@@ -8,29 +8,30 @@ from typing import Any
 import msgspec
 
 from headrace.cloudevents.attributes import ATTRIBUTES, TOO_DEEP, check_json, check_name, check_utf8, to_envelope
-from headrace.envelope import Envelope, Instant, Name
+from headrace.cloudevents.limits import check_extensions
+from headrace.envelope import Envelope, Id, Instant, Source, Subject, Text, Type
 from headrace.errors import DecodeError
 
 _ABSENT = msgspec.Raw(b"null")
 
 
 class Structured(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A CloudEvent in the JSON format that has no unknown extension: the fast way in."""
+    """A CloudEvent in the JSON format without unknown extensions, which is decoded fastest."""
 
-    id: Name
-    source: Name
-    type: Name
+    id: Id
+    source: Source
+    type: Type
     specversion: str
-    subject: Name | None = None
+    subject: Subject | None = None
     time: Instant | None = None
-    datacontenttype: str | None = None
-    dataschema: str | None = None
-    partitionkey: str | None = None
-    sequence: str | None = None
-    traceparent: str | None = None
-    tracestate: str | None = None
-    correlationid: str | None = None
-    causationid: str | None = None
+    datacontenttype: Text | None = None
+    dataschema: Text | None = None
+    partitionkey: Text | None = None
+    sequence: Text | None = None
+    traceparent: Text | None = None
+    tracestate: Text | None = None
+    correlationid: Text | None = None
+    causationid: Text | None = None
     data: msgspec.Raw = _ABSENT
     data_base64: str | None = None
 
@@ -41,7 +42,7 @@ _value = msgspec.json.Decoder()
 
 
 def decode_structured(value: bytes, *, extensions: bool) -> tuple[Envelope, bytes]:
-    """Return the envelope and the data as JSON bytes; data that are absent read as `null`. Raises: DecodeError."""
+    """Return the envelope and the data as JSON bytes; absent data are `null`. Raises: DecodeError."""
     check_utf8(value)
     try:
         event = _one.decode(value)
@@ -51,7 +52,7 @@ def decode_structured(value: bytes, *, extensions: bool) -> tuple[Envelope, byte
 
 
 def from_structured(event: Structured) -> tuple[Envelope, bytes] | None:
-    """Return the envelope and the data, or None where the event needs the slow way (`decode_structured`)."""
+    """Return the envelope and the data, or None if only `decode_structured` can read the event."""
     if event.specversion != "1.0" or event.data_base64 is not None:
         return None
     envelope = Envelope(
@@ -81,7 +82,7 @@ def encode_structured(envelope: Envelope, data: bytes) -> bytes:
 
 
 def _decode_members(value: bytes, extensions: bool) -> tuple[Envelope, bytes]:
-    """The slow way: unknown extensions, integers and booleans, base64, and a sentence for whatever is wrong."""
+    """Read unknown extensions, integers, booleans and base64; whatever is wrong ends as a sentence. Slower."""
     try:
         members = _members.decode(value)
     except RecursionError:
@@ -97,6 +98,8 @@ def _decode_members(value: bytes, extensions: bool) -> tuple[Envelope, bytes]:
         text = _attribute(check_name(name), raw)
         if text is not None:
             (attributes if name in ATTRIBUTES else others)[name] = text
+    if others:
+        check_extensions(others)
     return to_envelope(attributes, others if extensions else None), _data(data, base64_data)
 
 

@@ -1,4 +1,4 @@
-"""What a handler may ask for in its signature, beside the event itself."""
+"""What a handler may ask for in its signature, apart from the event."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class StateMarker:
-    """Marks a parameter as the state of the event's key."""
+    """Marks a parameter that takes the state of the event's key."""
 
     def __repr__(self) -> str:
         return "State"
@@ -44,7 +44,7 @@ class Transaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.unavailable: StateUnavailableError | None = None
-        """Set where Postgres, not the handler, was at fault."""
+        """The failure of a statement that Postgres, not the handler, is to blame for; None without one."""
         self._refused: asyncpg.PostgresError | None = None
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
@@ -68,7 +68,7 @@ class Transaction:
         return await self._guard(query, self._connection.fetchval, *args, timeout=timeout)
 
     def check(self) -> None:
-        """Raise what a statement raised and the handler swallowed: Postgres has given up the whole transaction."""
+        """Raise what a statement raised and the handler swallowed: Postgres has aborted the whole transaction."""
         if (error := self.unavailable or self._refused) is not None:
             raise error
 

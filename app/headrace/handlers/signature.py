@@ -1,4 +1,4 @@
-"""Reads a handler's signature once, at import, and makes one closure of it that costs no look-ups per event."""
+"""Reads a handler's signature once, at import, and makes one closure of it, so that an event costs no look-ups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from pydantic import BaseModel
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
 from headrace.event import event_type_of
+from headrace.fields import classes_in
 from headrace.handlers.inject import Emit, StateMarker, Transaction
+from headrace.handlers.returns import returned_models
+from headrace.handlers.sessions import warn_of_session
 from headrace.state.codec import StateType
 
 Call = Callable[[Any, Envelope, Any, Emit, "Transaction | None", Any], Any]
@@ -28,12 +31,15 @@ class Signature:
     """What a function asks for, and `call`, which hands it over by position."""
 
     __slots__ = (
+        "_function",
         "_is_dependency",
         "call",
         "dependencies",
+        "emits",
         "events",
         "is_async",
         "name",
+        "returns",
         "states",
         "wants_envelope",
         "wants_transaction",
@@ -50,6 +56,7 @@ class Signature:
         body = _body(function)
         self.is_async: bool = inspect.iscoroutinefunction(body)
         self._is_dependency = is_dependency
+        self._function = body
         if inspect.isasyncgenfunction(body) and not is_dependency:
             raise ConfigurationError(
                 f"{self.name}: an async handler cannot yield; return a list of events, or call emit."
@@ -59,11 +66,20 @@ class Signature:
         self.dependencies: list[Dependency] = []
         self.wants_envelope = self.wants_transaction = False
         hints = _hints(body, self.name, local_names)
+        self.returns: Any = hints.get("return", inspect.Parameter.empty)
+        """The return annotation."""
+        self.emits: tuple[type[Any], ...] = () if is_dependency else returned_models(self.returns, self.name)
+        """The classes of the events that a handler returns, as far as its annotation names them."""
         arguments = []
+        by_name = False  # from the first parameter that keeps its default
         for parameter in _parameters(function, self.name):
-            source = self._source(parameter, hints.get(parameter.name, inspect.Parameter.empty), local_names)
-            keyword = parameter.kind is inspect.Parameter.KEYWORD_ONLY
-            arguments.append(f"{parameter.name}={source}" if keyword else source)
+            hint = hints.get(parameter.name, inspect.Parameter.empty)
+            if _keeps_default(parameter, hint):
+                by_name = True
+                continue
+            source = self._source(parameter, hint, local_names)
+            by_name = by_name or parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            arguments.append(f"{parameter.name}={source}" if by_name else source)
         if self.wants_transaction and not self.is_async:
             raise ConfigurationError(
                 f"{self.name}: a Transaction is awaited, so the handler must be `async def {self.name}(...)`."
@@ -83,7 +99,7 @@ class Signature:
                     depends = mark
             hint = inner
         if depends is not None:
-            return self._dependency(depends, where, local_names)
+            return self._dependency(depends, hint, where, local_names)
         if hint is inspect.Parameter.empty:
             raise ConfigurationError(f"{where} has no annotation; annotate it with {MENU}.")
         if hint is Envelope:
@@ -111,7 +127,7 @@ class Signature:
         self.states.append(StateType(model))
         return f"states[{len(self.states) - 1}]"
 
-    def _dependency(self, depends: Depends, where: str, local_names: Mapping[str, Any] | None) -> str:
+    def _dependency(self, depends: Depends, hint: Any, where: str, local_names: Mapping[str, Any] | None) -> str:
         if depends.dependency is None:
             raise ConfigurationError(f"{where}: Depends() needs the function to call: Depends(get_rates).")
         dependency = Dependency(depends.dependency, local_names)
@@ -119,6 +135,7 @@ class Signature:
             raise ConfigurationError(
                 f"{where}: {dependency.signature.name} is async, so the handler must be `async def {self.name}(...)`."
             )
+        warn_of_session(self._function, where, hint, dependency.signature.returns)
         self.dependencies.append(dependency)
         self.wants_envelope = self.wants_envelope or dependency.signature.wants_envelope
         return f"dependencies[{len(self.dependencies) - 1}]"
@@ -161,6 +178,8 @@ def _hints(function: Callable[..., Any], name: str, local_names: Mapping[str, An
             f"{name}: the annotation {error.name!r} is not known where the handler is declared; "
             "import or define it there."
         ) from error
+    except Exception as error:
+        raise ConfigurationError(f"{name}: an annotation cannot be read: {error}") from error
 
 
 def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
@@ -169,6 +188,14 @@ def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Paramet
         if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
             raise ConfigurationError(f"{name}: *args and **kwargs cannot be injected; name each parameter.")
     return parameters
+
+
+def _keeps_default(parameter: inspect.Parameter, hint: Any) -> bool:
+    """True for a plain parameter with a default (`limit: int = 3`): the function's own business."""
+    if parameter.default is inspect.Parameter.empty or isinstance(parameter.default, Depends):
+        return False
+    is_plain = all(part in _PLAIN for part in classes_in(hint))
+    return is_plain and hint is not inspect.Parameter.empty and parameter.kind is not parameter.POSITIONAL_ONLY
 
 
 def _event_models(hint: Any) -> tuple[type[Any], ...]:
@@ -183,3 +210,4 @@ def _is_state(hint: Any) -> bool:
 
 
 _UNION = type(int | str)
+_PLAIN = frozenset({bool, int, float, str, bytes, type(None)})

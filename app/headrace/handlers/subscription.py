@@ -36,8 +36,8 @@ class Handler:
 class Subscription:
     """A named set of handlers: the unit of scaling, pausing, rewinding and ownership.
 
-    The name is its identity: claims, ledger and state hang on it. A renamed subscription starts anew, from `start`,
-    and the old one's rows stay behind.
+    The name is its identity: claims, ledger and state belong to it. A renamed subscription begins at `start` with empty
+    states, and the rows of the old name stay in the database.
     """
 
     def __init__(self, name: str, start: Start = "earliest", *, service: str) -> None:
@@ -48,7 +48,7 @@ class Subscription:
             )
         self.name = name
         self.group = f"{service}.{name}"
-        """Its name beyond this service: the consumer group, and `subscription` in every table of the platform."""
+        """The name outside of this service: the consumer group, and `subscription` in every table of the platform."""
         self.start: Start = start
         self.handlers: dict[str, Handler] = {}
         self.event_types: dict[str, EventType] = {}
@@ -61,13 +61,13 @@ class Subscription:
 
     @property
     def wants_envelope(self) -> bool:
-        """True where a handler reads the envelope, so that unknown extensions are worth decoding."""
+        """True if a handler reads the envelope, so that unknown extensions are worth decoding."""
         return any(handler.signature.wants_envelope for handler in self.handlers.values())
 
     def on(self, *models: type[Any]) -> Callable[[FunctionT], FunctionT]:
         """Declare a function as the handler of event types: `@wallets.on(WalletCredited)`.
 
-        Raises: ConfigurationError when the signature asks for what cannot be injected, or a type has a handler.
+        Raises: ConfigurationError if the signature asks for what cannot be injected, or a type already has a handler.
         """
         event_types = self._declared(models)
         caller = sys._getframe(1)

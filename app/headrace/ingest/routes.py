@@ -14,6 +14,7 @@ from headrace.cloudevents import (
     ParsedEvent,
     check_json,
     check_json_media_type,
+    check_lengths,
     parse_request,
     request_mode,
 )
@@ -77,7 +78,9 @@ def build_router() -> APIRouter:
         def parse(body: bytes) -> list[ParsedEvent | DecodeError]:
             check_json(body)
             source, event_id = f"/{runtime.registry.service}", _event_id(request)
-            return [ParsedEvent(Envelope(id=event_id, source=source, type=type, datacontenttype=JSON), body)]
+            envelope = Envelope(id=event_id, source=source, type=type, datacontenttype=JSON)
+            check_lengths(envelope)
+            return [ParsedEvent(envelope, body)]
 
         return await intake.take(runtime, request, "/events/{type}", "plain", parse)
 

@@ -235,3 +235,23 @@ def test_envelope_of_a_dependency_is_known_to_the_handler() -> None:
     def handler(event: Credited, name: Annotated[str, Depends(nested)]) -> None: ...
 
     assert Signature(handler, locals()).wants_envelope
+
+
+def test_plain_parameter_with_a_default_keeps_it() -> None:
+    def handler(limit: int = 3, event: Credited | None = None, *, name: str | None = "x") -> None: ...
+
+    def limited(event: Credited, limit: int = 3, wallet: State[Wallet] = Wallet(), note: str = "-") -> Any:  # noqa: B008
+        return event, limit, wallet, note
+
+    wallet, credited = Wallet(balance=7), Credited(customer="ada")
+    call = Signature(limited, locals()).call
+    assert call(credited, None, [wallet], None, None, ()) == (credited, 3, wallet, "-")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"parameter 'event': .*Credited \| None cannot"):
+        Signature(handler, locals())
+
+
+def test_model_with_a_default_is_not_taken_for_a_plain_parameter() -> None:
+    def handler(event: Credited, wallet: Wallet = Wallet()) -> None: ...  # noqa: B008
+
+    with pytest.raises(ConfigurationError, match=r"For a value kept per key write State\[Wallet\]"):
+        Signature(handler, locals())
