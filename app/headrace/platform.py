@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from headrace.registry import Decoder, Registry
 from headrace.runtime import Runtime
 from headrace.security.guard import install_guard
 from headrace.settings import Settings, load_settings
+from headrace.supervisor import leave_when_failed
 from headrace.telemetry.logging import configure_logging
 from headrace.telemetry.routes import telemetry_routes
 
@@ -43,6 +45,8 @@ class Headrace:
         """The running platform; None before the application has started."""
         self.fatal: ConfigurationError | None = None
         """Why the platform gave up, where only a person can help."""
+        self.is_supervised = False
+        """True if whoever runs the application waits for `runtime.failed`; else the process sends itself SIGTERM."""
         self._settings = settings
         self.router = APIRouter()
         for router in (ingest_router(), query_router(), telemetry_routes()):
@@ -89,7 +93,10 @@ class Headrace:
         install_guard(app, settings)
         build_openapi = app.openapi
         app.openapi = lambda: extend_openapi(build_openapi(), self.registry)  # type: ignore[method-assign]
-        self.runtime = Runtime(settings, self.registry)
+        is_server = threading.current_thread() is threading.main_thread()  # a test's client runs it in another one
+        self.runtime = Runtime(settings, self.registry, ends_process=is_server)
+        if is_server and not self.is_supervised:
+            leave_when_failed(self.runtime.failed)
         try:
             await self.runtime.start()
             yield

@@ -3,38 +3,46 @@
 ```
 start ─▶ management port, loop watch ─▶ connecting ─▶ connected ─▶ draining ─▶ stopped
                                           ▲    │ Postgres or the log is away: wait, try again
-                                          └────┘ a setting is wrong: `fatal`; `headrace run` exits, readiness is false
+                                          └────┘ a setting is wrong: `fatal`
+       at any time: beyond repair (Health.fail): `failed`
 ```
-While connecting, the HTTP door answers 503 with `Retry-After`. Once it was connected an outage leaves readiness alone:
-producers get 503 with a body that explains it, which beats a pod that has vanished.
+`headrace run` waits for `fatal` and `failed` and ends the process; until then readiness is false.
 
-Drain, in order: readiness off, no new work, batches in flight finish, emits go out, claims are let go, the group is
-left, spans and logs are flushed. Batches and emits have `HEADRACE_ENGINE_DRAIN_SECONDS`; all else takes 30 seconds at
-most, where something hangs (`LIMITS`), and an embedded PostgreSQL what its last checkpoint takes.
+While connecting, HTTP is answered 503 with `Retry-After`. After the first connection an outage leaves readiness alone:
+producers get a 503 whose body explains it, which helps them more than a pod that is gone. The one exception is an
+embedded PostgreSQL that died, since this process alone can bring it back.
+
+What starts registers its end (`Stops`), and a stop unwinds them in reverse: readiness off, no new work, batches in
+flight finish, emitted events are published, claims are released, the group is left, spans and logs are flushed. Batches
+and emits have `HEADRACE_ENGINE_DRAIN_SECONDS`, every other step has a few seconds of its own, and an embedded
+PostgreSQL has what its last checkpoint takes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from headrace.backoff import Backoff
 from headrace.database.embedded import EmbeddedPostgres
 from headrace.database.installation import read_installation
-from headrace.database.migrate import expected_version, migrate, schema_version
-from headrace.database.pool import open_pool
+from headrace.database.migrate import PHASES, Schema, expected_version
+from headrace.database.opening import SchemaTooOldError, embedded_folder, open_database
+from headrace.database.survival import keep_running
 from headrace.engine.consumer import Consumer
 from headrace.engine.context import EngineContext
 from headrace.engine.pace import Pace
-from headrace.engine.topics import check_known, check_partitions, ensure_topics
 from headrace.errors import ConfigurationError, StateError, StateUnavailableError, TransportError
 from headrace.garbage import tune_garbage_collection
 from headrace.ledger.partitions import maintain_ledger, try_to_tend
@@ -42,11 +50,13 @@ from headrace.log.embedded import EmbeddedLog
 from headrace.log.embedded_retention import keep_short
 from headrace.log.kafka import KafkaLog
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import Log
+from headrace.log.ports import Log, TopicInfo
+from headrace.log.topics import create_missing, known_topics, refuse_faults, remember_topics, topic_faults
 from headrace.registry import Registry
 from headrace.settings import EMBEDDED, MEMORY, Settings
 from headrace.state.orphans import warn_of_orphans
-from headrace.stopping import attempt, finish
+from headrace.stopping import Stops, end_tasks, finish
+from headrace.supervisor import Supervisor
 from headrace.telemetry.health import Health
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.loop_monitor import LoopMonitor
@@ -58,16 +68,28 @@ from headrace.version import VERSION
 logger = get_logger("headrace")
 
 CONNECTING = "connecting"
-HANDLER_THREADS = "handlers"
-"""How the names of the threads of synchronous handlers begin."""
-LIMITS = {"tasks": 2.0, "groups": 10.0, "log": 6.0, "connections": 3.0, "spans": 4.0, "postgres": 90.0}
-"""Seconds that each part of a stop may take beside the batches in flight; PostgreSQL keeps to limits of its own."""
+SCHEMA_TOO_OLD = "schema_too_old"
+START_SECONDS = 60.0
+"""How long start() waits for the first connection before it lets the application serve, unready."""
+DECODING_THREADS = 4
+"""Large states and batches are decoded on these; more would only wait for the interpreter's lock."""
+THREAD_PREFIX = "headrace-"
+"""How the names of all the platform's threads begin."""
+GROUP_SECONDS = 10.0
+"""How long it may take to leave the consumer groups after the workers have stopped."""
+POSTGRES_SECONDS = 90.0
+"""The embedded PostgreSQL keeps to shorter limits of its own."""
 
 
 class Runtime:
-    """The connections, consumers and instruments of one process."""
+    """The connections, consumers and instruments of one process.
 
-    def __init__(self, settings: Settings, registry: Registry, pace: Pace | None = None) -> None:
+    If `ends_process`, a platform that is beyond repair ends a process that does not end by itself (`supervisor`).
+    """
+
+    def __init__(
+        self, settings: Settings, registry: Registry, pace: Pace | None = None, *, ends_process: bool = False
+    ) -> None:
         self.settings = settings
         self._pace = pace or Pace()
         self.registry = registry
@@ -86,21 +108,24 @@ class Runtime:
         self.is_draining = False
         self.draining = asyncio.Event()
         self.connected = asyncio.Event()
+        self.is_clean = True
+        """False once a stop had to cut batches in flight short."""
+        loop = asyncio.get_running_loop()
+        self.fatal: asyncio.Future[ConfigurationError] = loop.create_future()
+        """Set if only a person can help: `headrace run` prints it and exits with code 1."""
+        self.failed: asyncio.Future[str] = loop.create_future()
+        """Set if the process is beyond repair, to the reason: `headrace run` drains and exits with code 70."""
+        self.management_port = settings.management_port
+        self._ends_process = ends_process
         self._waiting = asyncio.Event()
         self._waits_for = ""
         self._is_up = False
-        self.fatal: asyncio.Future[ConfigurationError] = asyncio.get_running_loop().create_future()
-        """Set where only a person can help: `headrace run` prints it and exits."""
-        self.management_port = settings.management_port
-        self._management = ManagementServer(
-            settings.management_host, settings.management_port, self.health, self.metrics
-        )
-        self._executor = ThreadPoolExecutor(settings.engine.handler_threads, thread_name_prefix=HANDLER_THREADS)
-        self._postgres: EmbeddedPostgres | None = None
+        self._instruments = Stops()
+        self._connections = Stops()
+        self._opened: set[str] = set()
+        self._executor = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix=f"{THREAD_PREFIX}decode")
         self._address: str | None = None
-        self._monitor: LoopMonitor | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._scratch: str | None = None
+        self._connecting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the management port and connect; returns when connected, or when waiting has begun.
@@ -110,18 +135,12 @@ class Runtime:
         self.registry.complete()
         check_subscriptions(self.settings, self.registry)
         self.health.not_ready(CONNECTING)
-        self.management_port = self._management.start()
-        logger.info("management port open", host=self.settings.management_host, port=self.management_port)
+        self._start_instruments()
         tune_garbage_collection()
-        self._monitor = LoopMonitor(
-            asyncio.get_running_loop(), self.metrics, self.health, _handler_names(self.registry)
-        )
-        self._monitor.start()
         self.health.started = True
-        connecting = asyncio.create_task(self._connect(), name="connect")
-        self._tasks.append(connecting)
+        self._connecting = asyncio.create_task(self._connect(), name="connect")
         ends = [asyncio.create_task(event.wait()) for event in (self.connected, self._waiting, self.draining)]
-        await asyncio.wait({connecting, *ends}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({self._connecting, *ends}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()
         if self.fatal.done():
@@ -129,45 +148,18 @@ class Runtime:
         self._is_up = True
 
     async def stop(self) -> None:
-        """Drain and let go of everything; a step that fails or hangs skips no other. Never raises."""
+        """Drain, and end everything that was started; a step that fails or hangs skips no other. Never raises."""
         started = time.monotonic()
         self.begin_drain()
-        await finish("own tasks", self._end_tasks(), LIMITS["tasks"])
-        is_clean = await finish("drain", self._drain(), self.settings.engine.drain_seconds + LIMITS["groups"] + 2.0)
-        outcome = "clean" if is_clean else "cut_short"
-        if self.log is not None:
-            await finish("log", self.log.stop(), LIMITS["log"])
-        if self.pool is not None:
-            await finish("connections", self.pool.close(), LIMITS["connections"])
-        if self._postgres is not None:
-            await finish("embedded PostgreSQL", self._postgres.stop(), LIMITS["postgres"])
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._connecting is not None:
+            await end_tasks({self._connecting}, 2.0)  # before its parts, so that none of them starts again
+        self.is_clean = "drain" not in await self._connections.unwind()
+        seconds, outcome = time.monotonic() - started, "clean" if self.is_clean else "cut_short"
         self.metrics.drains_total.labels(outcome=outcome).inc()
-        self.metrics.drain_duration_seconds.observe(time.monotonic() - started)
+        self.metrics.drain_duration_seconds.observe(seconds)
         if self._is_up:
-            logger.info("drained", outcome=outcome, seconds=round(time.monotonic() - started, 3))
-        if self._monitor is not None:
-            attempt("loop watch", self._monitor.stop)
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        await finish("spans", asyncio.to_thread(self.tracing.shutdown, LIMITS["spans"]), LIMITS["spans"] + 1.0)
-        attempt("management port", self._management.stop)
-
-    async def _end_tasks(self) -> None:
-        """End what would connect, or start consumers, while the rest is let go."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _drain(self) -> bool:
-        """Stop the consumers, all at once. False where one was cut short, or failed."""
-        limit = self.settings.engine.drain_seconds
-        with self.tracing.drain(sum(len(consumer.workers) for consumer in self.consumers.values())):
-            stops = (
-                finish(f"subscription {name}", consumer.stop(limit), limit + LIMITS["groups"])
-                for name, consumer in self.consumers.items()
-            )
-            return all(await asyncio.gather(*stops))
+            logger.info("drained", outcome=outcome, seconds=round(seconds, 3))
+        await self._instruments.unwind()
 
     def begin_drain(self) -> None:
         """Turn readiness off and tell open streams to end; the first step of a stop."""
@@ -175,8 +167,49 @@ class Runtime:
         self.draining.set()
         self.health.not_ready("draining")
 
+    @property
+    def stop_limit_seconds(self) -> float:
+        """The longest that a stop can take, with the requests that are answered before it."""
+        requests = self.settings.engine.drain_seconds
+        return requests + self._connections.limit_seconds + self._instruments.limit_seconds
+
+    def _start_instruments(self) -> None:
+        supervisor = Supervisor(
+            self.health, self._note_failure, lambda: self.stop_limit_seconds, ends_process=self._ends_process
+        )
+        supervisor.start()
+        self._instruments.push("supervisor", supervisor.drained, seconds=1)
+        management = self._open_management_port()
+        self._instruments.push("management port", management.stop, seconds=2)
+        self._instruments.push("spans", lambda: asyncio.to_thread(self.tracing.shutdown, 4.0), seconds=5)
+        self._instruments.push("threads", lambda: self._executor.shutdown(False, cancel_futures=True), seconds=1)
+        monitor = LoopMonitor(asyncio.get_running_loop(), self.metrics, self.health, handler_names(self.registry))
+        monitor.start()
+        self._instruments.push("loop watch", monitor.stop, seconds=1)
+
+    def _open_management_port(self) -> ManagementServer:
+        """Listen on the port that is set; on a free one if it is taken and nobody has named it."""
+        host = self.settings.management_host
+        server = ManagementServer(host, self.settings.management_port, self.health, self.metrics)
+        try:
+            self.management_port = server.start()
+        except ConfigurationError as error:
+            is_taken = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+            if not is_taken or not self.settings.may_move_management_port:
+                raise
+            server = ManagementServer(host, 0, self.health, self.metrics)
+            self.management_port = server.start()
+        logger.info("management port open", host=host, port=self.management_port)
+        return server
+
+    def _note_failure(self, failure: str) -> None:
+        self.health.not_ready("beyond_repair", failure)
+        logger.error("the process is beyond repair; it drains and ends with exit code 70", reason=failure)
+        if not self.failed.done():
+            self.failed.set_result(failure)
+
     async def _connect(self) -> None:
-        delay = 0.5
+        backoff = Backoff(0.5, 10.0)
         while True:
             try:
                 await self._connect_once()
@@ -185,50 +218,42 @@ class Runtime:
                 logger.info("connected", log=self.settings.log, subscriptions=sorted(self.consumers))
                 return
             except (TransportError, StateUnavailableError) as error:
-                self._wait(CONNECTING, str(error))
+                self._wait(SCHEMA_TOO_OLD if isinstance(error, SchemaTooOldError) else CONNECTING, str(error))
             except (ConfigurationError, StateError) as error:
-                self._fail(ConfigurationError(str(error)))
+                self._refuse(ConfigurationError(str(error)))
                 return
             except Exception as error:
                 logger.exception("connecting failed")
-                self._fail(ConfigurationError(f"connecting failed: {type(error).__name__}: {error}"))
+                self._refuse(ConfigurationError(f"connecting failed: {type(error).__name__}: {error}"))
                 return
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 10.0)
+            await asyncio.sleep(backoff.next_seconds())
 
     def _wait(self, reason: str, detail: str) -> None:
-        """Say once what is waited for; readiness goes on saying it."""
+        """Log once what is waited for; readiness repeats it."""
         self.health.not_ready(reason, detail)
         if detail != self._waits_for:
             logger.error("waiting", reason=reason, detail=detail)
         self._waits_for = detail
         self._waiting.set()
 
-    def _fail(self, error: ConfigurationError) -> None:
+    def _refuse(self, error: ConfigurationError) -> None:
         self.health.not_ready("configuration", str(error))
         if self._is_up:  # else start() raises it
-            logger.error("cannot go on", error=str(error))
+            logger.error("the platform cannot work until a person changes this", error=str(error))
         if not self.fatal.done():
             self.fatal.set_result(error)
 
     async def _connect_once(self) -> None:
-        if self.pool is None:
-            self.pool = await self._open_database()
-        if self.log is None:
-            log = new_log(self.settings, self.pool)
-            await log.start()
-            self.log = log
-        infos = await ensure_topics(self.log, self.registry, self.settings)
-        check_partitions(infos, self.registry, self.settings)
-        for info in infos.values():
-            self.metrics.topic_partitions.labels(topic=info.topic).set(info.partitions)
-        async with self.pool.acquire() as connection:
+        """Open what is not open yet, in order; it is called again after an outage. Raises: HeadraceError."""
+        pool = await self._open_database()
+        log = await self._open_log(pool)
+        async with pool.acquire() as connection:
             installation = await read_installation(connection)
         context = EngineContext(
             self.settings,
             self.registry,
-            self.log,
-            self.pool,
+            log,
+            pool,
             self.metrics,
             self.tracing,
             self.health,
@@ -237,73 +262,105 @@ class Runtime:
             installation,
             self._pace,
         )
-        async with context.connection() as connection:
-            await check_known(connection, infos)
-            await warn_of_orphans(connection, self.registry.subscriptions.values())
+        await self._check_topics(context)
         if self.settings.role == "ingest":
             return
-        await try_to_tend(context.connection, self.settings.engine)
+        async with context.connection() as connection:
+            await warn_of_orphans(connection, self.registry.subscriptions.values())
         served = [each for name, each in self.registry.subscriptions.items() if self.settings.runs(name)]
+        await try_to_tend(context.connection, self.settings.engine)
+        self._end_with_us("drain", self._drain, seconds=self.settings.engine.drain_seconds + GROUP_SECONDS + 2.0)
         for subscription in served:
             if subscription.name not in self.consumers:
                 consumer = Consumer(context, subscription)
                 self.consumers[subscription.name] = consumer
                 await consumer.start()
-        self._tasks.append(
-            asyncio.create_task(maintain_ledger(context.connection, self.settings.engine), name="ledger")
-        )
+        self._keep("ledger", maintain_ledger(context.connection, self.settings.engine))
         if self.settings.log == EMBEDDED:
-            cutting = keep_short(self.pool, served, self.settings.embedded_log_days)
-            self._tasks.append(asyncio.create_task(cutting, name="embedded log retention"))
+            self._keep("embedded log retention", keep_short(pool, served, self.settings.embedded_log_days))
 
     async def _open_database(self) -> asyncpg.Pool[Any]:
-        if self.settings.is_database_embedded:
-            url = await self._embedded_url()
-        else:
-            url = self.settings.database_url
-        if self.settings.is_database_embedded or self.settings.database_options.migrate_on_start:
-            await migrate(url, "pre", lambda step: logger.info("migration", step=step))
-        pool = await open_pool(self.settings, url)
-        await self._wait_for_schema(pool)
-        return pool
+        if self.pool is None:
+            options = self.settings.database_options
+            is_embedded = self.settings.is_database_embedded
+            url = await self._embedded_address() if is_embedded else self.settings.database_url
+            self.pool = await open_database(
+                self.settings,
+                url,
+                migrates=is_embedded or options.migrate_on_start,
+                report=lambda step: logger.info("migration", step=step),
+                compare=self._measure_schema,
+            )
+            self.health.ready(SCHEMA_TOO_OLD)
+        self._end_with_us("connections", self.pool.close, seconds=3)
+        return self.pool
 
-    async def _embedded_url(self) -> str:
+    async def _open_log(self, pool: asyncpg.Pool[Any]) -> Log:
+        if self.log is None:
+            log = new_log(self.settings, pool)
+            await log.start()
+            self.log = log
+        self._end_with_us("log", self.log.stop, seconds=6)
+        return self.log
+
+    async def _embedded_address(self) -> str:
         if self._address is None:
-            folder = self.settings.data_dir / "postgres"
+            folder = embedded_folder(self.settings)
             if self.settings.log == MEMORY:
-                self._scratch = tempfile.mkdtemp(prefix="headrace-")
-                folder = Path(self._scratch) / "postgres"
-            self._postgres = EmbeddedPostgres(folder)
-            self._address = await self._postgres.start()
+                scratch = tempfile.mkdtemp(prefix="headrace-")
+                self._end_with_us("scratch folder", lambda: shutil.rmtree(scratch, ignore_errors=True), seconds=10)
+                folder = Path(scratch) / "postgres"
+            server = EmbeddedPostgres(folder)
+            self._address = await server.start()
+            self._end_with_us("embedded PostgreSQL", server.stop, seconds=POSTGRES_SECONDS)
+            self._keep("embedded PostgreSQL's watch", keep_running(server, self.health))
         return self._address
 
-    async def _wait_for_schema(self, pool: asyncpg.Pool[Any]) -> None:
-        """Wait, unready, until the schema is as new as this code. Raises: ConfigurationError (it is newer)."""
-        expected = expected_version("pre")
-        self.metrics.schema_version_expected.labels(phase="pre").set(expected)
-        while True:
-            async with pool.acquire() as connection:
-                versions = await schema_version(connection)
-            found = versions.get("pre", 0)
-            self.metrics.schema_version.labels(phase="pre").set(found)
-            if found > expected:
-                raise ConfigurationError(
-                    f"the database schema is at version {found}, this release knows {expected}; run the newer release."
-                )
-            if found == expected:
-                self.health.ready("schema_too_old")
-                return
-            self._wait("schema_too_old", f"the schema is at version {found}, not {expected}: run headrace migrate.")
-            await asyncio.sleep(2.0)
+    def _measure_schema(self, schema: Schema) -> None:
+        for phase in PHASES:
+            self.metrics.schema_version.labels(phase=phase).set(schema.versions[phase])
+            self.metrics.schema_version_expected.labels(phase=phase).set(expected_version(phase))
+
+    async def _check_topics(self, context: EngineContext) -> dict[str, TopicInfo]:
+        """Create the topics that are missing, and refuse those that have changed. Raises: HeadraceError."""
+        infos = await create_missing(context.log, self.registry, self.settings)
+        async with context.connection() as connection:
+            known = await known_topics(connection, infos)
+            refuse_faults(topic_faults(infos, known, self.registry, self.settings))
+            await remember_topics(connection, infos, known)
+        for info in infos.values():
+            self.metrics.topic_partitions.labels(topic=info.topic).set(info.partitions)
+        return infos
+
+    async def _drain(self) -> bool:
+        """Stop the consumers, all at once. False if one was cut short, or failed."""
+        limit = self.settings.engine.drain_seconds
+        with self.tracing.drain(sum(len(consumer.workers) for consumer in self.consumers.values())):
+            stops = (
+                finish(f"subscription {name}", consumer.stop(limit), limit + GROUP_SECONDS)
+                for name, consumer in self.consumers.items()
+            )
+            return all(await asyncio.gather(*stops))
+
+    def _end_with_us(self, what: str, end: Callable[[], Awaitable[object] | object], *, seconds: float) -> None:
+        """Register the end of a part once, however often connecting begins."""
+        if what not in self._opened:
+            self._opened.add(what)
+            self._connections.push(what, end, seconds=seconds)
+
+    def _keep(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run the work until the stop."""
+        task = asyncio.create_task(work, name=name)
+        self._end_with_us(name, lambda: end_tasks({task}, 2.0), seconds=3)
 
 
 def check_subscriptions(settings: Settings, registry: Registry) -> None:
-    """Refuse names that nobody declared: they would run nothing, in silence. Raises: ConfigurationError."""
+    """Refuse names that nobody declared, since nothing would run for them. Raises: ConfigurationError."""
     unknown = sorted(settings.subscription_names - registry.subscriptions.keys() - {"*"})
     if unknown:
         raise ConfigurationError(
             f"HEADRACE_SUBSCRIPTIONS names {', '.join(unknown)}, but the service declares "
-            f"{', '.join(sorted(registry.subscriptions)) or 'no subscription'}; mend it, or write *."
+            f"{', '.join(sorted(registry.subscriptions)) or 'no subscription'}; correct it, or write *."
         )
 
 
@@ -322,7 +379,8 @@ def owner_name() -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{time.time_ns():x}"
 
 
-def _handler_names(registry: Registry) -> dict[Any, str]:
+def handler_names(registry: Registry) -> dict[Any, str]:
+    """Return the handlers' names by the code of their functions, to recognise one on a stack."""
     return {
         handler.function.__code__: handler.name
         for subscription in registry.subscriptions.values()

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from headrace.database import migrate as migrations
-from headrace.database.migrate import Migration, expected_version, load_migrations, migrate, schema_version
+from headrace.database.migrate import PHASES, Migration, expected_version, load_migrations, migrate, read_schema
 from headrace.database.pool import connect, open_pool
 from headrace.errors import ConfigurationError
 from headrace.log.embedded import EmbeddedLog
@@ -37,13 +37,16 @@ def _next(sql: str, name: str = "next") -> Migration:
 
 async def test_a_second_run_finds_nothing_to_do(connection: asyncpg.Connection) -> None:
     said: list[str] = []
-    assert await schema_version(connection) == {"pre": 0, "post": 0}
+    assert (await read_schema(connection)).versions == {"pre": 0, "post": 0}
     applied = await migrate(connection, "pre", said.append)
     assert applied == [str(migration) for migration in load_migrations() if migration.phase == "pre"]
     assert said == [f"applied {name}" for name in applied]
     assert await migrate(connection, "pre") == []
     assert await migrate(connection, "post") == [str(m) for m in load_migrations() if m.phase == "post"]
-    assert await schema_version(connection) == {"pre": expected_version("pre"), "post": expected_version("post")}
+    assert (await read_schema(connection)).versions == {
+        "pre": expected_version("pre"),
+        "post": expected_version("post"),
+    }
 
 
 async def test_migrators_that_start_together_apply_each_file_once(empty_url: str) -> None:
@@ -58,15 +61,44 @@ async def test_a_file_that_fails_leaves_nothing_of_itself(connection: asyncpg.Co
     with pytest.raises(asyncpg.DivisionByZeroError):
         await migrate(connection, known=[*load_migrations(), broken])
     assert await connection.fetchval("select to_regclass('headrace.half')") is None
-    assert (await schema_version(connection))["pre"] == expected_version("pre")
+    assert (await read_schema(connection)).versions["pre"] == expected_version("pre")
 
 
-async def test_a_newer_database_is_refused(connection: asyncpg.Connection) -> None:
+async def test_newer_pre_migrations_leave_older_code_working(connection: asyncpg.Connection) -> None:
     newer = _next("create table headrace.novelty (id int)", "novelty")
     await migrate(connection, known=[*load_migrations(), newer])
-    for phase in ("pre", "post"):
-        with pytest.raises(ConfigurationError, match=r"newer than this version.*_novelty.*run the newer image"):
+    schema = await read_schema(connection)
+    assert schema.unknown == [str(newer)]
+    assert schema.newer is None and schema.older is None
+    assert await migrate(connection, "pre") == []
+    assert await migrate(connection, "post") == [str(m) for m in load_migrations() if m.phase == "post"]
+
+
+async def test_newer_post_migrations_are_refused(connection: asyncpg.Connection) -> None:
+    newer = Migration("post", 9999, "farewell", "create table headrace.farewell (id int)")
+    await migrate(connection)
+    await migrate(connection, "post", known=[*load_migrations(), newer])
+    schema = await read_schema(connection)
+    assert schema.newer is not None
+    assert schema.newer.sentence == (
+        "the schema of HEADRACE_DATABASE is newer than this version of Headrace "
+        "(it has post/9999_farewell, which this version does not know); run the newer release."
+    )
+    for phase in PHASES:
+        with pytest.raises(ConfigurationError, match=r"newer than this version.*post/9999_farewell"):
             await migrate(connection, phase)
+
+
+async def test_missing_file_is_noticed_behind_a_newer_one(connection: asyncpg.Connection) -> None:
+    """The highest number alone would hide that a file between was never applied."""
+    first, *_ = load_migrations()
+    newer = Migration("pre", 9999, "novelty", "create table headrace.novelty (id int)")
+    await migrate(connection, known=[first, newer])
+    schema = await read_schema(connection)
+    assert schema.older is not None
+    assert schema.older.advice == "run headrace migrate"
+    await migrate(connection)
+    assert (await read_schema(connection)).older is None
 
 
 async def test_a_file_changed_after_it_was_applied_is_refused(connection: asyncpg.Connection) -> None:

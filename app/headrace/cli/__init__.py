@@ -1,18 +1,28 @@
 """The command line: one file per verb.
 
-A wrong command line ends with exit code 2 and the usage; what a person can mend otherwise ends with exit code 1 and
-one sentence on standard error (`__main__`). Tables and answers go to standard output.
+| exit code | means |
+| --- | --- |
+| 0 | done; `headrace run`: stopped as asked, with a clean drain |
+| 1 | refused, in one sentence on standard error (`__main__`); `headrace run`: also a stop that was cut short |
+| 2 | wrong command line; the usage is on standard error |
+| 70 | `headrace run`: the process is beyond repair (`supervisor`); another one should be started |
+
+Tables and answers go to standard output.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from headrace.cli.database import database
 from headrace.cli.dead_letters import dead_letters
 from headrace.cli.doctor import doctor
 from headrace.cli.migrate import migrate_schema
 from headrace.cli.run import run
 from headrace.cli.topics import topics
+from headrace.version import VERSION
 
 cli = typer.Typer(
     name="headrace",
@@ -21,8 +31,26 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"headrace {VERSION}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hold the options that belong to no verb."""
+
+
 cli.command("run")(run)
 cli.command("migrate")(migrate_schema)
 cli.command("topics")(topics)
 cli.add_typer(dead_letters, name="dead-letters")
+cli.add_typer(database, name="database")
 cli.command("doctor")(doctor)

@@ -60,7 +60,7 @@ def check_application(target: str) -> tuple[Check, Headrace | None]:
 
 
 def check_exposure(settings: Settings) -> Check:
-    """Tell who may come in over HTTP."""
+    """Tell who is served over HTTP."""
     if settings.api_keys_file is not None:
         try:
             KeyFile(settings.api_keys_file)
@@ -70,7 +70,7 @@ def check_exposure(settings: Settings) -> Check:
     if settings.ingest.allow_unauthenticated:
         advice = "name a file of keys in HEADRACE_API_KEYS_FILE"
         return Check("warn", "access", "anybody who reaches the port may publish and operate", advice)
-    return Check("ok", "access", "this machine only; HEADRACE_API_KEYS_FILE lets others in")
+    return Check("ok", "access", "this machine only; HEADRACE_API_KEYS_FILE admits others")
 
 
 def check_management_port(settings: Settings) -> Check:
@@ -84,6 +84,9 @@ def check_management_port(settings: Settings) -> Check:
             probe.bind(address)
     except OSError as error:
         ready = _ask_readiness("127.0.0.1" if host in ("0.0.0.0", "::") else host, port)  # noqa: S104 - compared only
+        if ready is None and settings.may_move_management_port:
+            advice = "a free port is announced at the start; set HEADRACE_MANAGEMENT_PORT to choose one"
+            return Check("warn", "management port", f"{place} cannot be taken ({error.strerror})", advice)
         if ready is None:
             advice = "set HEADRACE_MANAGEMENT_PORT or HEADRACE_MANAGEMENT_HOST, or stop what holds it"
             return Check("FAIL", "management port", f"{place} cannot be taken ({error.strerror})", advice)
@@ -94,7 +97,7 @@ def check_management_port(settings: Settings) -> Check:
 
 
 def _ask_readiness(host: str, port: int) -> str | None:
-    """Return why the platform there is not ready, "" where it is, None where none answers."""
+    """Return why the platform there is not ready, "" if it is, None if none answers."""
     shown = f"[{host}]" if ":" in host else host
     try:
         try:

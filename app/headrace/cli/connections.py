@@ -9,8 +9,7 @@ from typing import Any
 import asyncpg
 
 from headrace.database.embedded import DataDirInUseError, EmbeddedPostgres
-from headrace.database.migrate import expected_version, migrate, schema_version
-from headrace.database.pool import open_pool
+from headrace.database.opening import embedded_folder, open_database
 from headrace.errors import ConfigurationError
 from headrace.log.ports import Log
 from headrace.runtime import new_log
@@ -22,9 +21,9 @@ POOL_SIZE = 4
 
 @asynccontextmanager
 async def database_address(settings: Settings, *, advice: str = "stop it first") -> AsyncIterator[str]:
-    """Yield the address of HEADRACE_DATABASE; an embedded server runs for as long as it is asked for.
+    """Yield the address of HEADRACE_DATABASE; an embedded server runs until the block ends.
 
-    Raises: ConfigurationError (a platform runs on the data directory: `advice` says what to do then; memory).
+    Raises: ConfigurationError (memory; a platform runs on the data directory, and `advice` says what to do then).
     """
     if not settings.is_database_embedded:
         yield settings.database_url
@@ -33,7 +32,7 @@ async def database_address(settings: Settings, *, advice: str = "stop it first")
         raise ConfigurationError(
             "HEADRACE_LOG=memory with HEADRACE_DATABASE=embedded keeps nothing that another process could see."
         )
-    server = EmbeddedPostgres(settings.data_dir / "postgres")
+    server = EmbeddedPostgres(embedded_folder(settings))
     try:
         address = await server.start()
     except DataDirInUseError as error:
@@ -49,26 +48,19 @@ async def database_address(settings: Settings, *, advice: str = "stop it first")
 
 @asynccontextmanager
 async def current_database(settings: Settings, *, advice: str = "stop it first") -> AsyncIterator[asyncpg.Pool[Any]]:
-    """Yield connections to a database whose schema is this code's; an embedded one is migrated.
+    """Yield connections to a database whose schema this code can work on; an embedded one is migrated.
 
-    Raises: ConfigurationError (also: no embedded database yet, another schema), StateUnavailableError.
+    Raises: ConfigurationError (also: no embedded database yet, a newer schema), StateUnavailableError (also: an older
+    schema).
     """
-    if settings.is_database_embedded and settings.log != MEMORY and not has_embedded_database(settings):
+    is_embedded = settings.is_database_embedded
+    if is_embedded and settings.log != MEMORY and not has_embedded_database(settings):
         raise ConfigurationError(
             f"there is no database in HEADRACE_DATA_DIR={settings.data_dir} yet; the first headrace run makes it."
         )
     async with database_address(settings, advice=advice) as address:
-        if settings.is_database_embedded:
-            await migrate(address, "pre")
-        pool = await open_pool(settings, address, size=POOL_SIZE)
+        pool = await open_database(settings, address, migrates=is_embedded, size=POOL_SIZE)
         try:
-            async with pool.acquire() as connection:
-                found, expected = (await schema_version(connection))["pre"], expected_version("pre")
-            if found != expected:
-                what = "run headrace migrate" if found < expected else "use the newer release"
-                raise ConfigurationError(
-                    f"the schema of HEADRACE_DATABASE is at version {found}, and this code needs {expected}; {what}."
-                )
             yield pool
         finally:
             pool.terminate()
@@ -86,5 +78,5 @@ async def started_log(settings: Settings, pool: asyncpg.Pool[Any] | None) -> Asy
 
 
 def has_embedded_database(settings: Settings) -> bool:
-    """True where the embedded database was made."""
-    return (settings.data_dir / "postgres" / "cluster").exists()
+    """True if the embedded database was made already."""
+    return (embedded_folder(settings) / "cluster").exists()

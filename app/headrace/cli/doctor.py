@@ -37,7 +37,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Check settings, database, log, topics and claims; exit code 1 where something would not work."""
+    """Check settings, database, log, topics and claims; exit code 1 if something would not work."""
     checks = asyncio.run(examine(target))
     if as_json:
         typer.echo(json.dumps([check._asdict() for check in checks], indent=2))
@@ -48,7 +48,7 @@ def doctor(
 
 
 async def examine(target: str | None) -> list[Check]:
-    """Return every check that can be made; where one fails, those that need it are left out."""
+    """Return every check that can be made; if one fails, those that need it are left out."""
     checks = [check_python()]
     try:
         settings = load_settings()
@@ -69,7 +69,7 @@ async def examine(target: str | None) -> list[Check]:
 
 
 async def _examine_database(settings: Settings, stack: AsyncExitStack, checks: list[Check]) -> asyncpg.Pool[Any] | None:
-    """Return connections where the schema is the one that the further checks read."""
+    """Return connections if the further checks can read the schema."""
     if settings.is_database_embedded and settings.log == MEMORY:
         checks.append(Check("skip", "database", "embedded, thrown away with the process (HEADRACE_LOG=memory)"))
         return None
@@ -80,15 +80,15 @@ async def _examine_database(settings: Settings, stack: AsyncExitStack, checks: l
         address = await stack.enter_async_context(database_address(settings))
         pool = await open_pool(settings, address, size=POOL_SIZE)
         stack.callback(pool.terminate)
-        checks.append(await check_database(pool))
+        checks += await check_database(pool, address)
     except HeadraceError as error:
         if isinstance(error.__cause__, DataDirInUseError):
-            found = f"a platform (pid {error.__cause__.holder}) runs on {settings.data_dir} and holds it"
+            found = f"a platform (pid {error.__cause__.holder}) runs on {settings.data_dir} and has it open"
             checks.append(Check("ok", "database", found))
         else:
             checks.append(Check("FAIL", "database", str(error)))
         return None
-    return pool if checks[-1].state != "FAIL" else None
+    return pool if all(check.state != "FAIL" for check in checks if check.name == "database") else None
 
 
 async def _examine_log(
@@ -119,5 +119,6 @@ def _print(checks: list[Check]) -> None:
     shown.show_header = False
     for check in checks:
         found = check.found if not check.advice else f"{check.found}; {check.advice}"
-        shown.add_row(Text(check.state, _STYLES[check.state]), check.name, harmless(found))
+        lines = "\n".join(harmless(line.strip()) for line in found.split("\n"))
+        shown.add_row(Text(check.state, _STYLES[check.state]), check.name, Text(lines))
     stdout.print(shown)

@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from headrace.cli.connections import database_address
-from headrace.cli.output import stdout
-from headrace.database.migrate import Phase, migrate, schema_version
-from headrace.database.pool import connect
+from headrace.cli.output import stderr, stdout
+from headrace.database.migrate import Phase, migrate, read_schema
+from headrace.database.pool import connect, search_path_fault
 from headrace.settings import load_settings
 
 
 def migrate_schema(
     phase: Annotated[
-        Phase, typer.Option(help="pre: before new code starts. post: when the code of before is gone.")
+        Phase, typer.Option(help="pre: before new code starts. post: when no older code runs any more.")
     ] = "pre",
 ) -> None:
     """Apply the migrations that HEADRACE_DATABASE lacks; safe to run again, and by several at once."""
@@ -24,12 +24,18 @@ def migrate_schema(
 
 
 async def _migrate(phase: Phase) -> None:
-    async with database_address(load_settings(), advice="it migrates at its own start") as address:
+    settings = load_settings()
+    async with database_address(settings, advice="it migrates at its own start") as address:
         connection = await connect(address)
         try:
             applied = await migrate(connection, phase, stdout.print)
-            versions = await schema_version(connection)
+            schema = await read_schema(connection)
         finally:
             await connection.close(timeout=5)
-    at = ", ".join(f"{name} {number:04}" for name, number in versions.items())
+        fault = await search_path_fault(address)
+    at = ", ".join(f"{name} {number:04}" for name, number in schema.versions.items())
     stdout.print(f"the schema is at {at}" + ("" if applied else f"; there was nothing to do for {phase}"))
+    if schema.unknown:
+        stdout.print(f"a newer release has applied {', '.join(schema.unknown)}; this one works with it")
+    if fault is not None:
+        stderr.print(f"warning: {fault.sentence}")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import typer
@@ -19,13 +18,17 @@ from rich.console import Console
 from headrace.cli.loading import Target, find_platform, load_app, running
 from headrace.cli.server import Server, cut_short, listen
 from headrace.platform import Headrace
-from headrace.runtime import HANDLER_THREADS
+from headrace.runtime import THREAD_PREFIX, Runtime
 from headrace.security import check_exposure
 from headrace.settings import Settings, load_settings
+from headrace.stopping import describe_task, end_tasks
+from headrace.supervisor import BEYOND_REPAIR, CUT_SHORT, end_process
 from headrace.telemetry.logging import configure_logging, get_logger
 
 logger = get_logger("headrace")
 
+TASKS_SECONDS = 5.0
+"""How long the tasks that are left after the drain may take to be cancelled."""
 THREADS_SECONDS = 1.0
 """An idle thread ends at once; one that is left after this hangs."""
 
@@ -36,7 +39,10 @@ def run(
     host: Annotated[str, typer.Option(help="The address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to serve on; 0 takes a free one.", min=0, max=65_535)] = 8000,
 ) -> None:
-    """Run the application's event platform until SIGTERM or Ctrl-C; a second signal cuts the drain short."""
+    """Run the application's event platform until SIGTERM or Ctrl-C; a second signal cuts the drain short.
+
+    Exit codes: 0 stopped as asked, 1 wrong set-up or cut short, 2 wrong command line, 70 beyond repair.
+    """
     if role is not None:
         os.environ["HEADRACE_ROLE"] = role
     configure_logging(load_settings())
@@ -48,10 +54,21 @@ def run(
     else:
         check_exposure(settings, host)
         work = _serve(app, platform, host, port)
+    platform.is_supervised = True
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        code = runner.run(work)
-    _end_with_hung_handlers()
+        code = runner.run(_to_the_end(work))
+    _end_with_hung_threads(code)
     raise typer.Exit(code)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, int]) -> int:
+    """Return the work's exit code once every task has ended; a task that cannot be cancelled ends with the process."""
+    code = await work
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if hung := await end_tasks(others, TASKS_SECONDS):
+        names = sorted(describe_task(task) for task in hung)
+        end_process(code or CUT_SHORT, "tasks that cannot be cancelled end with the process", tasks=names)
+    return code
 
 
 async def _serve(app: FastAPI, platform: Headrace, host: str, port: int) -> int:
@@ -60,7 +77,7 @@ async def _serve(app: FastAPI, platform: Headrace, host: str, port: int) -> int:
     address = f"http://{shown}:{listeners[0].getsockname()[1]}"
     server = Server(app, platform, lambda: _announce(platform, address))
     await server.serve(listeners)
-    return _exit_code(platform, is_up=server.is_up)
+    return _exit_code(platform, server.runtime if server.is_up else None)
 
 
 async def _work(app: FastAPI, platform: Headrace) -> int:
@@ -80,30 +97,33 @@ async def _work(app: FastAPI, platform: Headrace) -> int:
         runtime = running(platform)
         _announce(platform, None)
         waiting = asyncio.create_task(stopping.wait())
-        ends: set[asyncio.Future[Any]] = {waiting, runtime.fatal}
+        ends: set[asyncio.Future[Any]] = {waiting, runtime.fatal, runtime.failed}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-    return _exit_code(platform, is_up=True)
+    return _exit_code(platform, runtime)
 
 
-def _end_with_hung_handlers() -> None:
-    """End the process where a handler still runs after the drain: Python would wait for its thread at the exit."""
+def _end_with_hung_threads(code: int) -> None:
+    """End the process if a handler still runs after the drain: Python would wait for its thread at the exit."""
     deadline = time.monotonic() + THREADS_SECONDS
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(HANDLER_THREADS)]
-    for thread in threads:
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_PREFIX)]
+    waited_for = [thread for thread in threads if not thread.daemon]
+    for thread in waited_for:
         thread.join(max(0.0, deadline - time.monotonic()))
-    hung = sum(thread.is_alive() for thread in threads)
-    if hung:
-        logger.error("handlers that hang end with the process", threads=hung)
-        logging.shutdown()
-        os._exit(1)
+    if hung := sorted(thread.name for thread in waited_for if thread.is_alive()):
+        end_process(code or CUT_SHORT, "handlers that hang end with the process", threads=hung)
 
 
-def _exit_code(platform: Headrace, *, is_up: bool) -> int:
-    """Return 0 after a stop that was asked for. Raises: ConfigurationError (why it did not come up)."""
-    if platform.fatal is not None and not is_up:
+def _exit_code(platform: Headrace, runtime: Runtime | None) -> int:
+    """Return 70 if the process is beyond repair, 0 after a clean stop that was asked for, else 1.
+
+    `runtime` is None if the platform did not come up. Raises: ConfigurationError (why it did not).
+    """
+    if runtime is not None and runtime.failed.done():
+        return BEYOND_REPAIR
+    if platform.fatal is not None and runtime is None:
         raise platform.fatal
-    return 0 if is_up and platform.fatal is None else 1
+    return 0 if runtime is not None and runtime.is_clean and platform.fatal is None else CUT_SHORT
 
 
 def _announce(platform: Headrace, address: str | None) -> None:

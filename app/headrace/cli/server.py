@@ -1,14 +1,14 @@
-"""uvicorn as `headrace run` needs it: our own words, our own exit codes, and a drain that begins with the signal."""
+"""uvicorn as `headrace run` needs it: its own messages and exit codes, and a drain that begins with the signal."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
-import os
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,9 +17,7 @@ from headrace.cli.loading import running
 from headrace.errors import ConfigurationError
 from headrace.platform import Headrace
 from headrace.runtime import Runtime
-from headrace.telemetry.logging import get_logger
-
-logger = get_logger("headrace")
+from headrace.supervisor import CUT_SHORT, end_process
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -46,14 +44,12 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def cut_short() -> None:
-    """End the process at once: the second signal. What was not committed is applied again by the next owner."""
-    logger.warning("cut short by a second signal")
-    logging.shutdown()
-    os._exit(1)
+    """End the process at once, as a second signal asks; the next owner repeats what was not committed."""
+    end_process(CUT_SHORT, "cut short by a second signal")
 
 
 class Server(uvicorn.Server):
-    """Serves the application until a signal comes, or until its platform gives up."""
+    """Serves the application until a signal comes, or until its platform cannot work any more."""
 
     def __init__(self, app: FastAPI, platform: Headrace, announce: Callable[[], None]) -> None:
         super().__init__(
@@ -69,14 +65,16 @@ class Server(uvicorn.Server):
         self._announce = announce
         self.is_up = False
         """True once it has served, even if it was told to stop at once."""
+        self.runtime: Runtime | None = None
+        """The platform that ran, also after its end."""
         self._watching: asyncio.Task[None] | None = None
         logging.getLogger("uvicorn.error").addFilter(self._is_worth_telling)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, then listen. uvicorn exits the process where that fails; this one just ends."""
+        """Start the application, then listen. If that fails, this one ends; uvicorn's own would exit the process."""
         try:
             await super().startup(sockets)
-            runtime = running(self._platform)
+            self.runtime = running(self._platform)
         except SystemExit:
             self.should_exit = True
         except ConfigurationError as error:
@@ -84,7 +82,7 @@ class Server(uvicorn.Server):
             self.should_exit = True
         else:
             self.is_up = True
-            self._watching = asyncio.create_task(self._watch(runtime))
+            self._watching = asyncio.create_task(self._watch(self.runtime))
         if not self.should_exit:
             self._announce()
 
@@ -95,7 +93,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Tell the platform at the first signal, so that open streams end and readiness is off.
+        """Begin the drain at the first signal, so that open streams end and readiness is off.
 
         uvicorn's own handler would raise the signal again at the end: exit code 143 instead of 0.
         """
@@ -106,11 +104,13 @@ class Server(uvicorn.Server):
             self._platform.runtime.begin_drain()
 
     async def _watch(self, runtime: Runtime) -> None:
-        await asyncio.wait({runtime.fatal})
+        ends: set[asyncio.Future[Any]] = {runtime.fatal, runtime.failed}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        runtime.begin_drain()
         self.should_exit = True
 
     def _is_worth_telling(self, record: logging.LogRecord) -> bool:
-        """uvicorn's progress is ours to tell, and so is a start that failed for a reason which is one sentence."""
+        """Drop what this command says itself: uvicorn's progress, and a failed start that is one sentence."""
         return record.levelno >= logging.WARNING and self._platform.fatal is None
 
 

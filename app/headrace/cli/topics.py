@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-import asyncpg
 import typer
 
 from headrace.cli.connections import current_database, started_log
 from headrace.cli.loading import find_platform, load_app
 from headrace.cli.output import stdout, table
-from headrace.engine.topics import DEFAULT_PARTITIONS, accept_topic, check_known, check_partitions, topics_of
+from headrace.database.pool import Connection
+from headrace.engine.accept import accept_topic
 from headrace.errors import ConfigurationError
 from headrace.log.ports import Log, TopicInfo
+from headrace.log.topics import (
+    KnownTopic,
+    create_missing,
+    known_topics,
+    refuse_faults,
+    remember_topics,
+    topic_faults,
+    topics_of,
+)
 from headrace.registry import Registry
 from headrace.settings import Settings, load_settings
-
-KNOWN = "select topic, partitions, log_id from headrace.topic"
 
 
 def topics(
@@ -27,17 +34,22 @@ def topics(
     ] = None,
     accept: Annotated[
         list[str] | None,
-        typer.Option(metavar="TOPIC", help="Take the topic as it is now: claims that it does not continue begin anew."),
+        typer.Option(
+            metavar="TOPIC",
+            help="Take the topic as it is now: claims that it does not continue move to its beginning, and partitions "
+            "that were added are read from theirs.",
+        ),
     ] = None,
     create: Annotated[bool, typer.Option(help="Create what is missing.")] = True,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --accept.")] = False,
 ) -> None:
-    """Show the topics of the service, and create missing ones; exit code 1 where one would be refused at start."""
+    """Show the topics of the service, and create missing ones; exit code 1 if a start would refuse one."""
     if target is None and not accept:
         raise typer.BadParameter("name the application: headrace topics MODULE:APP.")
     if accept and not yes:
         typer.confirm(
-            f"Partitions of {', '.join(accept)} that do not continue are applied from the log's beginning. Go on?",
+            f"Partitions of {', '.join(accept)} that are new, or do not continue, are applied from their beginning. "
+            "Continue?",
             abort=True,
             err=True,
         )
@@ -58,32 +70,28 @@ async def _topics(settings: Settings, registry: Registry | None, accepted: Seque
             await _show(settings, registry, log, connection, create=create)
 
 
-async def _show(settings: Settings, registry: Registry, log: Log, connection: Any, *, create: bool) -> None:
+async def _show(settings: Settings, registry: Registry, log: Log, connection: Connection, *, create: bool) -> None:
     names = topics_of(registry)
     before = await log.topics(names)
-    if create:
-        for name in names:
-            if name not in before and name not in registry.decoders:
-                await log.create(name, settings.partitions or DEFAULT_PARTITIONS)
-    infos = await log.topics(names)
-    known = {row["topic"]: row for row in await connection.fetch(KNOWN)}
+    infos = await create_missing(log, registry, settings) if create else before
+    known = await known_topics(connection, names)
     shown = table("TOPIC", "PARTITIONS", "LOG", "SUBSCRIPTIONS", "CO-PARTITIONED", "KNOWN", right=("PARTITIONS",))
     for name in names:
         info = infos.get(name)
-        readers = [held.name for held in registry.subscriptions.values() if name in held.topics]
+        readers = [reader.name for reader in registry.subscriptions.values() if name in reader.topics]
         shown.add_row(
             name,
             str(info.partitions) if info is not None else "-",
             "missing" if info is None else "exists" if name in before else "created",
             ", ".join(readers) or "-",
             _co_partitioned(registry, readers, infos),
-            _known(info, known.get(name)),
+            _known(info, [each for each in known if each.topic == name]),
         )
     stdout.print(shown)
+    refuse_faults(topic_faults(infos, known, registry, settings))
     if missing := [name for name in names if name not in infos]:
         raise ConfigurationError(f"missing in the log: {', '.join(missing)}; create them, or run without --no-create.")
-    check_partitions(infos, registry, settings)
-    await check_known(connection, infos)
+    await remember_topics(connection, infos, known)
 
 
 def _co_partitioned(registry: Registry, readers: Sequence[str], infos: dict[str, TopicInfo]) -> str:
@@ -93,9 +101,12 @@ def _co_partitioned(registry: Registry, readers: Sequence[str], infos: dict[str,
     return "yes" if len({infos[topic].partitions for topic in others if topic in infos}) == 1 else "NO"
 
 
-def _known(info: TopicInfo | None, row: asyncpg.Record | None) -> str:
-    if row is None:
+def _known(info: TopicInfo | None, known: Sequence[KnownTopic]) -> str:
+    if not known:
         return "new"
-    if info is not None and row["log_id"] != info.log_id:
-        return "IN ANOTHER LOG"
-    return "yes" if info is None or row["partitions"] == info.partitions else f"WITH {row['partitions']}"
+    for before in known:
+        if info is not None and before.log_id != info.log_id:
+            return "IN ANOTHER LOG"
+        if info is not None and before.partitions != info.partitions:
+            return f"WITH {before.partitions}"
+    return "yes"

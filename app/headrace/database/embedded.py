@@ -3,7 +3,7 @@
 ```
 <data_dir>/lock           held (flock) by the one platform that runs here; its content is that platform's pid
 <data_dir>/cluster        PostgreSQL's own folder; appears whole or not at all (initdb beside it, then a rename)
-<data_dir>/socket         the Unix socket; a private temporary folder where the path would be too long
+<data_dir>/socket         the Unix socket; a private temporary folder if the path would be too long
 <data_dir>/postgres.log   what the server says
 ```
 
@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -30,6 +31,7 @@ from headrace.errors import ConfigurationError
 
 USER = "headrace"
 DATABASE = "headrace"
+DEFAULT_PORT = 5432
 
 _READY_SECONDS = 1_800.0  # crash recovery replays up to max_wal_size and more, on whatever disk there is
 _STOP_SECONDS = 60.0
@@ -49,6 +51,7 @@ _SERVER_SETTINGS = {
     "max_wal_size": "2GB",
     "autovacuum_naptime": "10s",  # claims and state are updated all the time
     "unix_socket_permissions": "0700",
+    "search_path": "public",  # the default begins with the schema that has the role's name, which is the platform's own
     "timezone": "UTC",
     "log_timezone": "UTC",
     "logging_collector": "off",
@@ -77,15 +80,20 @@ class EmbeddedPostgres:
         self._log = self._data_dir / "postgres.log"
         self._lock: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._socket: Path | None = None
         self._temporary_socket: Path | None = None
 
     @property
+    def _port(self) -> int:
+        return self._tcp_port or DEFAULT_PORT
+
+    @property
     def pid(self) -> int | None:
-        """The server's process id; None where it does not run."""
+        """The server's process id; None if it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     async def start(self) -> str:
-        """Return the server's address once it accepts connections; make the database where there is none yet.
+        """Return the server's address once it accepts connections; make the database if there is none yet.
 
         Call it in a thread that outlives the server (the main thread): Linux stops the server with that thread.
         Raises: ConfigurationError (the folder is in use or cannot be written, or the server does not come up).
@@ -99,8 +107,8 @@ class EmbeddedPostgres:
             if not self._cluster.exists():
                 await self._create_cluster(binaries, identity)
             give(self._cluster, identity)
-            socket_folder = self._choose_socket_folder(identity)
-            await self._run_server(binaries, identity, socket_folder)
+            self._socket = self._choose_socket_folder(identity)
+            await self._run_server(binaries, identity)
         except OSError as error:
             await self.stop()
             raise ConfigurationError(
@@ -110,10 +118,27 @@ class EmbeddedPostgres:
         except BaseException:
             await self.stop()
             raise
-        return f"postgresql://{USER}@/{DATABASE}?host={quote(str(socket_folder))}&port={self._tcp_port or 5432}"
+        return _address(str(self._socket), str(self._port))
+
+    async def restart(self) -> None:
+        """Start a server that has died again, on the same address; what it had committed is there.
+
+        Call it in a thread that outlives the server, as start(). Raises: ConfigurationError (it does not come up).
+        """
+        assert self._lock is not None and self._socket is not None, "start() comes first"
+        binaries = _find_binaries()
+        await clear(self._cluster, _STOP_SECONDS)
+        (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        for left in self._socket.glob(".s.PGSQL.*"):
+            left.unlink()
+        await self._run_server(binaries, choose_identity(self._data_dir, binaries))
+
+    def last_words(self) -> str:
+        """Return the last lines of the server's log."""
+        return _tail(self._log, 0)
 
     async def stop(self) -> None:
-        """End the server (fast: sessions are cut, a checkpoint is written) and let the folder go. Never raises."""
+        """End the server (fast: sessions are cut, a checkpoint is written) and release the folder. Never raises."""
         if self._process is not None:
             for number, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0)):
                 if self._process.poll() is None:
@@ -127,11 +152,11 @@ class EmbeddedPostgres:
             self._lock.close()
             self._lock = None
 
-    async def _run_server(self, binaries: Path, identity: str, socket_folder: Path) -> None:
+    async def _run_server(self, binaries: Path, identity: str) -> None:
         settings = _SERVER_SETTINGS | {
             "listen_addresses": "127.0.0.1" if self._tcp_port else "",
-            "port": str(self._tcp_port or 5432),
-            "unix_socket_directories": str(socket_folder),
+            "port": str(self._port),
+            "unix_socket_directories": str(self._socket),
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         if self._log.exists() and self._log.stat().st_size > _LOG_BYTES:
@@ -153,7 +178,7 @@ class EmbeddedPostgres:
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
     async def _create_cluster(self, binaries: Path, identity: str) -> None:
-        """Make the cluster with its database beside its final place, so that a kill leaves nothing half done."""
+        """Make the cluster and its database beside its final place, so that a kill leaves nothing half made."""
         new = Path(tempfile.mkdtemp(prefix="cluster.new-", dir=self._data_dir))
         give(new, identity)
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -209,6 +234,24 @@ class EmbeddedPostgres:
             note.write_text(str(folder))
         give(folder, identity)
         return folder
+
+
+def running_address(data_dir: Path) -> str | None:
+    """Return the address of the server that a platform runs on the folder; None if none answers."""
+    lines = pid_file(data_dir.absolute() / "cluster")
+    if len(lines) < 8 or lines[7].strip() != "ready":
+        return None
+    port, folder = lines[3].strip(), lines[4].strip()
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(f"{folder}/.s.PGSQL.{port}")
+        except OSError:  # the file was left behind by a server that was killed
+            return None
+    return _address(folder, port)
+
+
+def _address(socket_folder: str, port: str) -> str:
+    return f"postgresql://{USER}@/{DATABASE}?host={quote(socket_folder)}&port={port}"
 
 
 def _find_binaries() -> Path:

@@ -53,7 +53,7 @@ _GONE = (
 
 
 def classify(error: BaseException) -> StateError | None:
-    """Return what to raise instead (with the error as its cause); None where the error is a bug.
+    """Return what to raise instead (with the error as its cause); None if the error is a bug.
 
     Give it only what came out of a call to the database: an OSError of other code would be taken for a lost connection.
     """

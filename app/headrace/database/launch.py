@@ -8,7 +8,7 @@ IDENTITY says as whom the program runs, since PostgreSQL refuses to run as root:
 - `same`: as it is.
 - `namespace`: as root under another number (a user namespace of one id), so that files stay root's and no permission
   changes anywhere.
-- `nobody`: as the user with `NOBODY`'s id, where namespaces are refused (seccomp, sysctl).
+- `nobody`: as the user with `NOBODY`'s id, if namespaces are refused (seccomp, sysctl).
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """The schema `headrace`, brought up to date by files: `migrations/<phase>/NNNN_name.sql`, each applied once, in order.
 
-`pre` files run before new code starts and leave old code working; `post` files run when the old code is gone. What was
-applied is in `headrace.migration`. Every file is one transaction that first takes an advisory lock, so migrators that
-start together take turns, and a killed one leaves nothing half done. Where nothing is missing no lock is asked for.
+`pre` files run before new code starts and leave old code working; `post` files run when the old code is gone. So a
+database with newer `pre` files is fit for old code, and a rollback needs no change of the schema; one with newer `post`
+files is not. What was applied is in `headrace.migration`. Every file is one transaction that first takes an advisory
+lock, so migrators that start together take turns, and a killed one leaves nothing half done. If nothing is missing, no
+lock is asked for.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ import asyncpg
 from headrace.database.failures import classify
 from headrace.database.pool import Connection, connect
 from headrace.errors import ConfigurationError, StateUnavailableError
+from headrace.fault import Fault
 
 Phase = Literal["pre", "post"]
 PHASES: tuple[Phase, ...] = ("pre", "post")
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _ADVISORY_LOCK = int.from_bytes(b"migrate")  # any number that nobody else in the database takes; see embedded_session
-_LOCK_TIMEOUT = "5s"  # queued behind a long reader, a migration stops everybody who comes after it: let them pass
+_LOCK_TIMEOUT = "5s"  # a migration that waits for a long reader holds up everybody who comes after it
 _LOCK_ATTEMPTS = 60
 _PAUSE_SECONDS = 1.0
 # Read from the catalogue: to_regclass() may go by what this session knew before it waited for the lock
@@ -36,6 +39,10 @@ select exists (
     where n.nspname = 'headrace' and c.relname = 'migration'
 )
 """
+
+
+# Every applied file, oldest first within its phase.
+APPLIED = "select phase, number, name, checksum from headrace.migration order by phase, number"
 
 
 class Migration(NamedTuple):
@@ -64,10 +71,10 @@ async def migrate(
 ) -> list[str]:
     """Apply what is missing of the phase and return the files' names; `report` gets a line for each step.
 
-    `target` is an address or a connection that is in no transaction; `known` are the package's own files where None.
+    `target` is an address or a connection that is in no transaction; `known` are the package's own files unless given.
     Safe to run again and by several at once.
-    Raises: ConfigurationError (the database is newer than this code, a file was changed, the user may not create),
-    StateUnavailableError (locks are not to be had, connection lost: run it again).
+    Raises: ConfigurationError (a `post` file that this code does not know was applied, a file was changed, the user may
+    not create), StateUnavailableError (a lock could not be taken, connection lost: run it again).
     """
     if isinstance(target, str):
         connection = await connect(target)
@@ -83,13 +90,67 @@ async def migrate(
     return applied
 
 
-async def schema_version(connection: Connection) -> dict[Phase, int]:
-    """Return the number of the last applied file per phase; 0 where there is none."""
+class Schema(NamedTuple):
+    """The schema of a database beside the files that this code brings."""
+
+    versions: dict[Phase, int]
+    """The number of the last applied file per phase; 0 if there is none."""
+    missing: list[Migration]
+    """The files that the database lacks, in the order in which they are applied."""
+    changed: list[Migration]
+    """The files that have another text than when they were applied."""
+    unknown: list[str]
+    """What a newer release has applied, such as `post/0009_outbox`."""
+
+    def lacks(self, phase: Phase) -> bool:
+        """True if a file of the phase is missing."""
+        return any(migration.phase == phase for migration in self.missing)
+
+    @property
+    def newer(self) -> Fault | None:
+        """Set if a newer release has taken something away that this code may need."""
+        unfit = [name for name in self.unknown if name.startswith("post/")]
+        if not unfit:
+            return None
+        return Fault(
+            "the schema of HEADRACE_DATABASE",
+            f"is newer than this version of Headrace (it has {unfit[-1]}, which this version does not know)",
+            "run the newer release",
+        )
+
+    @property
+    def older(self) -> Fault | None:
+        """Set if something is missing that this code needs."""
+        if not self.lacks("pre"):
+            return None
+        return Fault(
+            "the schema of HEADRACE_DATABASE",
+            f"is older than this version of Headrace (it is at pre {self.versions['pre']:04}, "
+            f"needed is pre {expected_version('pre'):04})",
+            "run headrace migrate",
+        )
+
+
+async def read_schema(connection: Connection, known: Sequence[Migration] | None = None) -> Schema:
+    """Return what was applied, compared with the package's own files unless others are given."""
+    files = load_migrations() if known is None else known
+    rows = await connection.fetch(APPLIED) if await connection.fetchval(_HAS_TABLE) else []
     versions: dict[Phase, int] = dict.fromkeys(PHASES, 0)
-    if await connection.fetchval("select to_regclass('headrace.migration') is not null"):
-        for row in await connection.fetch("select phase, max(number) as number from headrace.migration group by phase"):
-            versions[row["phase"]] = row["number"]
-    return versions
+    applied: dict[tuple[Phase, int], str] = {}
+    for row in rows:
+        versions[row["phase"]] = row["number"]
+        applied[row["phase"], row["number"]] = row["checksum"]
+    numbers = {(file.phase, file.number) for file in files}
+    return Schema(
+        versions,
+        [file for file in files if (file.phase, file.number) not in applied],
+        [file for file in files if applied.get((file.phase, file.number), file.checksum) != file.checksum],
+        [
+            f"{row['phase']}/{row['number']:04}_{row['name']}"
+            for row in rows
+            if (row["phase"], row["number"]) not in numbers
+        ],
+    )
 
 
 def expected_version(phase: Phase) -> int:
@@ -114,7 +175,7 @@ def load_migrations() -> list[Migration]:
 async def _take_turn(
     connection: Connection, phase: Phase, known: Sequence[Migration], report: Callable[[str], None]
 ) -> Migration | None:
-    """Apply the next file and return it; None where nothing is left to do."""
+    """Apply the next file and return it; None if nothing is left to do."""
     for attempt in range(1, _LOCK_ATTEMPTS + 1):
         try:
             if await _next_step(connection, phase, known) is None:
@@ -126,7 +187,7 @@ async def _take_turn(
         except asyncpg.LockNotAvailableError as error:
             if attempt == _LOCK_ATTEMPTS:
                 raise StateUnavailableError(
-                    f"a lock for the migration was not to be had in {_LOCK_ATTEMPTS} attempts of {_LOCK_TIMEOUT}; "
+                    f"the migration could not lock its tables in {_LOCK_ATTEMPTS} attempts of {_LOCK_TIMEOUT}; "
                     "end the long transaction that pg_stat_activity shows, then run headrace migrate again."
                 ) from error
             report(f"waiting for a lock (attempt {attempt} of {_LOCK_ATTEMPTS})")
@@ -158,19 +219,21 @@ async def _apply_next(connection: Connection, phase: Phase, known: Sequence[Migr
 
 async def _next_step(connection: Connection, phase: Phase, known: Sequence[Migration]) -> Migration | None:
     """Return the first file of the phase that the database lacks. Raises: ConfigurationError."""
-    rows = []
-    if await connection.fetchval(_HAS_TABLE):
-        rows = await connection.fetch("select phase, number, name, checksum from headrace.migration")
-    applied = {(row["phase"], row["number"]): row for row in rows}
-    _check(known, applied)
-    missing = [migration for migration in known if (migration.phase, migration.number) not in applied]
-    if phase == "post" and any(migration.phase == "pre" for migration in missing):
+    schema = await read_schema(connection, known)
+    if schema.newer is not None:
+        raise ConfigurationError(schema.newer.sentence)
+    if schema.changed:
+        raise ConfigurationError(
+            f"the migration {schema.changed[0]} was changed after it was applied to this database: "
+            "put the released file back and bring the change as a new one."
+        )
+    if phase == "post" and schema.lacks("pre"):
         raise ConfigurationError("the `pre` migrations come first: run headrace migrate --phase pre.")
-    return next((migration for migration in missing if migration.phase == phase), None)
+    return next((migration for migration in schema.missing if migration.phase == phase), None)
 
 
 async def _create_table(connection: Connection) -> None:
-    # Asked first, since `if not exists` needs the right to create even where there is nothing to do.
+    # Asked first, since `if not exists` needs the right to create even if there is nothing to do.
     if not await connection.fetchval("select exists (select from pg_namespace where nspname = 'headrace')"):
         await connection.execute("create schema headrace")
     if not await connection.fetchval(_HAS_TABLE):
@@ -186,20 +249,3 @@ async def _create_table(connection: Connection) -> None:
             )
             """
         )
-
-
-def _check(known: Sequence[Migration], applied: dict[tuple[Phase, int], asyncpg.Record]) -> None:
-    """Raise where the database holds what this code does not know, or knows otherwise."""
-    files = {(migration.phase, migration.number): migration for migration in known}
-    for (phase, number), row in sorted(applied.items()):
-        file = files.get((phase, number))
-        if file is None:
-            raise ConfigurationError(
-                f"the database's schema is newer than this version of Headrace "
-                f"(it has {phase}/{number:04}_{row['name']}, which this version does not know): run the newer image."
-            )
-        if file.checksum != row["checksum"]:
-            raise ConfigurationError(
-                f"the migration {file} was changed after it was applied to this database: "
-                "put the released file back and bring the change as a new one."
-            )

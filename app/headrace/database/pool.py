@@ -1,4 +1,8 @@
-"""Connections to Postgres that behave the same whatever the role's, the database's or the server's defaults are."""
+"""Connections to Postgres that behave the same whatever the role's, the database's or the server's defaults are.
+
+Only the search path is the role's own: a handler's SQL finds the tables that psql or Alembic make with the same role.
+The platform's SQL always names its schema.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,12 @@ import asyncpg.pool
 
 from headrace.database.failures import classify
 from headrace.errors import ConfigurationError, HeadraceError, StateUnavailableError
+from headrace.fault import Fault
 from headrace.settings import DatabaseSettings, Settings
 
 OLDEST_SERVER = 14
+SCHEMA = "headrace"
+"""The schema that everything of the platform is in."""
 
 Connection: TypeAlias = "asyncpg.Connection | asyncpg.pool.PoolConnectionProxy"
 
@@ -36,7 +43,7 @@ async def open_pool(settings: Settings, url: str, *, size: int | None = None) ->
             min_size=1,
             max_size=size or options.pool_size,
             timeout=options.connect_timeout_seconds,
-            # Beyond the server's own limit: it speaks up only where the server has gone without a word.
+            # Longer than the server's own limit: it ends a call only if the server has gone without a word.
             command_timeout=options.statement_timeout_seconds + 5,
             max_inactive_connection_lifetime=_IDLE_CONNECTION_SECONDS,
             server_settings=session_settings(options),
@@ -52,7 +59,7 @@ async def open_pool(settings: Settings, url: str, *, size: int | None = None) ->
 
 async def connect(url: str, *, timeout_seconds: float = 10.0) -> asyncpg.Connection:
     """Return one connection without a statement timeout, for migrations and the doctor. Raises: as open_pool."""
-    settings = session_settings(DatabaseSettings()) | {"statement_timeout": "0"}
+    settings = session_settings(DatabaseSettings()) | {"statement_timeout": "0", "search_path": "public"}
     connection = None
     try:
         connection = await asyncpg.connect(url, timeout=timeout_seconds, server_settings=settings)
@@ -68,8 +75,6 @@ def session_settings(options: DatabaseSettings) -> dict[str, str]:
     """Return what every session sets for itself; `RESET ALL` goes back to these."""
     return {
         "application_name": "headrace",
-        # Ours is always named in full; a team's own SQL must not land in a schema that has its role's name.
-        "search_path": "public",
         "timezone": "UTC",
         "datestyle": "ISO",
         "statement_timeout": _milliseconds(options.statement_timeout_seconds),
@@ -82,12 +87,12 @@ def session_settings(options: DatabaseSettings) -> dict[str, str]:
         "tcp_keepalives_idle": "10",
         "tcp_keepalives_interval": "5",
         "tcp_keepalives_count": "3",
-        "jit": "off",  # compiling costs more than a batch's short statements ever win back
+        "jit": "off",  # compiling costs more than it saves in a batch's short statements
     }
 
 
 async def check_server(connection: Connection, url: str) -> None:
-    """Return where Headrace can work on this server. Raises: ConfigurationError, StateUnavailableError (standby)."""
+    """Return if Headrace can work on this server. Raises: ConfigurationError, StateUnavailableError (standby)."""
     version = connection.get_server_version()
     if version.major < OLDEST_SERVER:
         raise ConfigurationError(
@@ -98,7 +103,7 @@ async def check_server(connection: Connection, url: str) -> None:
     if encoding != "UTF8":
         raise ConfigurationError(
             f"HEADRACE_DATABASE: the database at {_place(url)} has the encoding {encoding}; "
-            "create it anew: create database ... encoding 'UTF8' template template0."
+            "create another: create database ... encoding 'UTF8' template template0."
         )
     kept = await connection.fetchval("select setting from pg_settings where name = 'lock_timeout'")
     if kept != _milliseconds(_LOCK_TIMEOUT_SECONDS):
@@ -107,13 +112,37 @@ async def check_server(connection: Connection, url: str) -> None:
         raise StateUnavailableError(f"HEADRACE_DATABASE: the server at {_place(url)} is a standby and takes no writes.")
 
 
+async def search_path_fault(url: str) -> Fault | None:
+    """Return why tables that psql or Alembic make without a schema would land in the platform's own; None if not.
+
+    PostgreSQL's default search path begins with the schema that has the role's name. Raises: as open_pool.
+    """
+    connection = None
+    try:
+        connection = await asyncpg.connect(url, timeout=DatabaseSettings().connect_timeout_seconds)
+        first = await connection.fetchval("select current_schema()")
+        role = await connection.fetchval("select quote_ident(current_user)")
+    except Exception as error:
+        _raise_explained(error, url)
+    finally:
+        if connection is not None:
+            connection.terminate()
+    if first != SCHEMA:
+        return None
+    return Fault(
+        f"the role {role}",
+        f"makes its tables in the platform's schema {SCHEMA}, unless a statement names another one",
+        f"connect as a role with another name, or run: alter role {role} set search_path = public",
+    )
+
+
 async def postgres_version(connection: Connection) -> str:
     """Return the server's version as it names it, such as `18.4`."""
     return str(await connection.fetchval("select current_setting('server_version')")).split(" ", 1)[0]
 
 
 def _raise_explained(error: BaseException, url: str) -> NoReturn:
-    """Raise the error as a sentence about HEADRACE_DATABASE, or as it is where it is none of ours to explain."""
+    """Raise the error as a sentence about HEADRACE_DATABASE, or unchanged if it says nothing about the address."""
     if isinstance(error, HeadraceError) or not isinstance(error, Exception):
         raise error
     if isinstance(error, ValueError) and not isinstance(error, asyncpg.PostgresError):

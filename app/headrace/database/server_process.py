@@ -23,12 +23,12 @@ _PROGRAMS = {"postgres", "initdb"}
 def choose_identity(data_dir: Path, binaries: Path) -> str:
     """Return as whom the server runs (see `launch`).
 
-    Raises: ConfigurationError where that one cannot enter a folder on the way; permissions are the user's to change.
+    Raises: ConfigurationError (that one may not enter a parent folder; only the user changes permissions).
     """
     if os.geteuid() != 0:
         return "same"
     identity = "namespace" if _may_enter_namespace(binaries) else "nobody"
-    # Root in a namespace, too, has lost the right to pass where permissions say no.
+    # In a namespace root has lost the right to ignore permissions, too.
     uid, name = (0, "an unprivileged root") if identity == "namespace" else (launch.NOBODY, "nobody")
     for folder in dict.fromkeys([data_dir, *data_dir.parents, binaries, *binaries.parents]):
         status = folder.stat()
@@ -87,7 +87,7 @@ async def clear(cluster: Path, seconds: float) -> None:
 
 
 def pid_file(cluster: Path) -> list[str]:
-    """Return the lines of the server's own pid file: 1 pid, 5 socket folder, 8 status; empty where there is none."""
+    """Return the lines of the server's own pid file: 1 pid, 5 socket folder, 8 status; empty if there is none."""
     try:
         return (cluster / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:

@@ -112,7 +112,7 @@ def _row(item: Item, attempts: int) -> tuple[Any, ...]:
         record.topic,
         record.offset,
         record.timestamp,
-        item.key.encode() if item.key is not None else None,
+        item.key.encode() if item.key is not None else record.key,
         record.key,
         record.value,
         pack_headers(record.headers),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-import asyncpg
-
+from headrace.database.pool import Connection
 from headrace.handlers.subscription import Subscription
 from headrace.telemetry.logging import get_logger
 
@@ -24,7 +22,7 @@ select state from stored where state is not null
 """The states of a subscription: one look into the primary key for each, however many keys there are."""
 
 
-async def warn_of_orphans(connection: asyncpg.Connection[Any], subscriptions: Iterable[Subscription]) -> None:
+async def warn_of_orphans(connection: Connection, subscriptions: Iterable[Subscription]) -> None:
     """Name in the log every stored state that no handler of its subscription asks for."""
     for subscription in subscriptions:
         for row in await connection.fetch(STORED, subscription.group):

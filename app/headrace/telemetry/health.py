@@ -49,7 +49,10 @@ class Health:
             self._obstacles.pop(reason, None)
 
     def fail(self, reason: str, detail: str = "") -> None:
-        """Declare the process beyond repair, for good."""
+        """Declare the process beyond repair, for good: it drains and ends with exit code 70 (see `supervisor`).
+
+        Any thread may call it. `detail` is a sentence without secrets; a second reason does not replace the first.
+        """
         with self._lock:
             self._failures.setdefault(reason, detail)
 
@@ -60,6 +63,10 @@ class Health:
     def loop_stopped(self) -> None:
         """Note that the event loop was asked to end: its silence means nothing from now on."""
         self._ticked_at = None
+
+    def failures(self) -> dict[str, str]:
+        """Return why the process is beyond repair, as reason and detail; empty while it is not."""
+        return self._failing()
 
     def liveness(self) -> tuple[bool, list[str]]:
         """Return whether the process can continue, and the reasons if it cannot."""

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
-from headrace.engine.topics import accept_topic
+from headrace.engine.accept import accept_topic
 from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for

@@ -1,0 +1,21 @@
+"""What is wrong with a set-up, as a value: `headrace run` refuses it, and `headrace doctor` shows it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """One thing that a person must change before the platform can start."""
+
+    what: str
+    """What it is about, such as `topic wallets`."""
+    found: str
+    """What is wrong with it; it completes the sentence that `what` begins."""
+    advice: str
+    """What to do about it."""
+
+    @property
+    def sentence(self) -> str:
+        """The fault as one sentence: what, what is wrong, what to do."""
+        return f"{self.what} {self.found}; {self.advice}."

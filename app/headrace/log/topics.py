@@ -1,0 +1,146 @@
+"""The topics that a service reads and writes: the missing ones are created, changed ones are refused.
+
+The rules are values (`topic_faults`), so that a start and `headrace doctor` judge alike. What is known of a topic from
+before stands in the claims of those who read it, and in `headrace.topic` as long as nobody does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from headrace.database.pool import Connection
+from headrace.errors import ConfigurationError
+from headrace.fault import Fault
+from headrace.log.ports import Log, TopicInfo
+from headrace.registry import Registry
+from headrace.settings import Settings
+
+DEFAULT_PARTITIONS = 6
+
+# What the topics were when they were last compared: a row per topic, or per group that reads it. A group has one claim
+# for each partition. `$1` null asks for all topics.
+KNOWN = """
+select topic, count(*)::integer as partitions, max(log_id) as log_id
+  from headrace.claim
+ where log_id is not null and ($1::text[] is null or topic = any($1::text[]))
+ group by subscription, topic
+union
+select topic, partitions, log_id
+  from headrace.topic t
+ where ($1::text[] is null or topic = any($1::text[]))
+   and not exists (select from headrace.claim c where c.topic = t.topic and c.log_id is not null)
+ order by topic, partitions, log_id
+"""
+# Notes what a topic is now, for the next start.
+REMEMBER = """
+insert into headrace.topic (topic, partitions, log_id) values ($1, $2, $3)
+on conflict (topic) do update set partitions = excluded.partitions, log_id = excluded.log_id, seen_at = now()
+"""
+
+
+class KnownTopic(NamedTuple):
+    """What a topic was when it was last compared."""
+
+    topic: str
+    partitions: int
+    log_id: str
+
+
+def topics_of(registry: Registry) -> list[str]:
+    """Return every topic that the service reads or writes, sorted."""
+    read = {topic for subscription in registry.subscriptions.values() for topic in subscription.topics}
+    return sorted(read | set(registry.topics) | set(registry.decoders))
+
+
+async def create_missing(log: Log, registry: Registry, settings: Settings) -> dict[str, TopicInfo]:
+    """Create the service's own topics that the log lacks, and return all that exist. Raises: TransportError."""
+    names = topics_of(registry)
+    found = await log.topics(names)
+    missing = [name for name in names if name not in found and name not in registry.decoders]
+    for name in missing:
+        await log.create(name, settings.partitions or DEFAULT_PARTITIONS)
+    return await log.topics(names) if missing else found
+
+
+async def known_topics(connection: Connection, names: Iterable[str] | None = None) -> list[KnownTopic]:
+    """Return what the database knows of the topics, or of all topics if none is named."""
+    rows = await connection.fetch(KNOWN, None if names is None else list(names))
+    return [KnownTopic(row["topic"], row["partitions"], row["log_id"]) for row in rows]
+
+
+def topic_faults(
+    infos: Mapping[str, TopicInfo], known: Iterable[KnownTopic], registry: Registry | None, settings: Settings
+) -> list[Fault]:
+    """Return what keeps the platform from working on the topics, the most fundamental fault of each topic first.
+
+    `infos` are the topics that exist; without a registry the rules about subscriptions and decoders are left out.
+    """
+    faults = list(_missing_faults(infos, registry)) if registry is not None else []
+    before: dict[str, list[KnownTopic]] = {}
+    for each in known:
+        before.setdefault(each.topic, []).append(each)
+    for name in sorted(infos):
+        faults += _faults_of(infos[name], before.get(name, []), settings)
+    if registry is not None:
+        faults += _partition_faults(infos, registry)
+    return faults
+
+
+def refuse_faults(faults: Iterable[Fault]) -> None:
+    """Raise the first fault. Raises: ConfigurationError."""
+    for fault in faults:
+        raise ConfigurationError(fault.sentence)
+
+
+async def remember_topics(connection: Connection, infos: Mapping[str, TopicInfo], known: Iterable[KnownTopic]) -> None:
+    """Note the topics that are not known yet, so that the next start notices if they change."""
+    names = {each.topic for each in known}
+    for info in infos.values():
+        if info.topic not in names:
+            await connection.execute(REMEMBER, info.topic, info.partitions, info.log_id)
+
+
+def _missing_faults(infos: Mapping[str, TopicInfo], registry: Registry) -> Iterator[Fault]:
+    for name in sorted(registry.decoders):
+        if name not in infos:
+            yield Fault(
+                f"topic {name}",
+                "does not exist, and Headrace creates no topic that has a decoder, since others write it",
+                "create it first",
+            )
+
+
+def _faults_of(info: TopicInfo, known: Iterable[KnownTopic], settings: Settings) -> Iterator[Fault]:
+    what, accept = f"topic {info.topic}", f"`headrace topics --accept {info.topic}`"
+    if settings.partitions is not None and settings.partitions != info.partitions:
+        yield Fault(
+            what,
+            f"has {info.partitions} partitions, but HEADRACE_PARTITIONS is {settings.partitions}",
+            f"set HEADRACE_PARTITIONS={info.partitions}, or unset it",
+        )
+    for before in known:
+        if before.log_id != info.log_id:
+            yield Fault(
+                what,
+                f"was applied from {before.log_id}, but HEADRACE_LOG names another log than before: {info.log_id}",
+                f"set HEADRACE_LOG back, or run {accept} to start at the topic's beginning",
+            )
+        elif before.partitions != info.partitions:
+            yield Fault(
+                what,
+                f"has {info.partitions} partitions and had {before.partitions} before, so keys have moved",
+                f"drain it first, then run {accept}",
+            )
+
+
+def _partition_faults(infos: Mapping[str, TopicInfo], registry: Registry) -> Iterator[Fault]:
+    for subscription in registry.subscriptions.values():
+        counts = {topic: infos[topic].partitions for topic in subscription.topics if topic in infos}
+        if len(set(counts.values())) > 1:
+            shown = ", ".join(f"{topic}: {count}" for topic, count in counts.items())
+            yield Fault(
+                f"subscription {subscription.name}",
+                f"reads topics that are not co-partitioned ({shown})",
+                "give them the same number of partitions, or handle them in two subscriptions",
+            )
