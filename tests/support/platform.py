@@ -25,9 +25,9 @@ from pydantic import BaseModel, SecretStr
 from headrace import Event, Headrace, State
 from headrace.engine.worker import Phase
 from headrace.handlers.subscription import Start
+from headrace.http.guard import install_guard
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.runtime import Runtime
-from headrace.security import install_guard
 from headrace.settings import DatabaseSettings, EngineSettings, KafkaSettings, Settings
 from tests.support.waiting import until
 

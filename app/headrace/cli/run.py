@@ -18,9 +18,9 @@ from rich.console import Console
 
 from headrace.cli.loading import Target, find_platform, load_app, running
 from headrace.cli.server import Server, cut_short, listen
+from headrace.http.access import refuse_exposure
 from headrace.platform import Headrace
 from headrace.runtime import HANDLER_THREADS
-from headrace.security import check_exposure
 from headrace.settings import Settings, load_settings
 from headrace.telemetry.logging import configure_logging, get_logger
 
@@ -46,7 +46,7 @@ def run(
     if settings.role == "worker":
         work = _work(app, platform)
     else:
-        check_exposure(settings, host)
+        refuse_exposure(settings, host)
         work = _serve(app, platform, host, port)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(work)

@@ -61,7 +61,7 @@ async def test_every_problem_that_the_routes_answer_is_documented(platform: Open
     async with shop.client() as client:
         document = (await client.get("/openapi.json")).json()
     assert set(document["paths"]["/events"]["post"]["responses"]) == {
-        "202", "400", "401", "403", "413", "415", "422", "429", "503",
+        "202", "400", "401", "403", "408", "413", "415", "422", "429", "503",
     }  # fmt: skip
     assert "HTTPValidationError" not in document["components"]["schemas"]
 

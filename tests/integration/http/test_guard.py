@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from headrace.errors import ConfigurationError
-from headrace.security import install_guard
+from headrace.http.guard import install_guard
 from headrace.settings import Settings
 from tests.integration.http.conftest import Opener
 

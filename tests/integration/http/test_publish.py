@@ -81,7 +81,12 @@ async def test_plain_data_become_an_event_named_by_the_idempotency_key(
         )
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
     ((envelope, _, key),) = await shop.records()
-    assert (envelope.id, envelope.source, envelope.type, key) == (event_id, "/shop", "wallet.credited", b"ada")
+    assert (envelope.id, envelope.source, envelope.type, key) == (
+        event_id,
+        "/shop/wallet.credited",
+        "wallet.credited",
+        b"ada",
+    )
 
 
 async def test_plain_data_without_a_key_get_an_id_each(platform: Opener) -> None:

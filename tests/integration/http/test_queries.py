@@ -20,12 +20,12 @@ from tests.integration.http.conftest import Opener
 
 CLAIM = """
 insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset)
-values ('wallets', 'wallets', $1, 4, gen_random_uuid(), 'pod-1', 0, $2)
+values ('shop.wallets', 'wallets', $1, 4, gen_random_uuid(), 'pod-1', 0, $2)
 """
 PARK = """
 insert into headrace.parked (subscription, partition, key, number, topic, "offset", "timestamp", value, headers, source,
                              event_id, type, reason)
-values ('wallets', 0, $1, $2, 'wallets', $2, 0, '', '', '/s', '1', 'wallet.credited', 'handler_error')
+values ('shop.wallets', 0, $1, $2, 'wallets', $2, 0, '', '', '/s', '1', 'wallet.credited', 'handler_error')
 """
 BURY = """
 insert into headrace.dead_letter (id, subscription, topic, partition, "offset", "timestamp", key, record_key, value,
@@ -41,7 +41,12 @@ def letter_id(number: int) -> UUID:
 
 
 async def bury(
-    pool: asyncpg.Pool[Any], number: int, *, subscription: str = "wallets", reason: str = "decode", value: bytes = b"{"
+    pool: asyncpg.Pool[Any],
+    number: int,
+    *,
+    subscription: str = "shop.wallets",
+    reason: str = "decode",
+    value: bytes = b"{",
 ) -> None:
     """Write a dead letter."""
     headers = msgspec.msgpack.encode([("ce_id", b"1"), ("odd", b"\xff")])
@@ -149,7 +154,7 @@ async def test_dead_letters_are_listed_newest_first_page_by_page_and_filtered(
 ) -> None:
     for number in range(1, 6):
         await bury(pool, number, reason="decode" if number % 2 else "schema")
-    await bury(pool, 6, subscription="other")
+    await bury(pool, 6, subscription="shop.other")
     shop = await platform(pool=pool)
     async with shop.client() as client:
         assert await numbers(client) == [6, 5, 4, 3, 2, 1]
