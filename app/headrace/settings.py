@@ -169,7 +169,7 @@ class IngestSettings(BaseSettings):
     max_streams: int = Field(50, ge=1, description="Open `GET /events/stream` connections; more are answered 429.")
     max_header_bytes: int = Field(
         65_536,
-        ge=4_096,
+        ge=16_384,
         description="A request whose line and headers have more bytes than this is answered 431 by `headrace run`.",
     )
     header_seconds: float = Field(

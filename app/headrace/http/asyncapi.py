@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from headrace.event import EventType
     from headrace.registry import Registry
 
+ASYNCAPI = "headrace_asyncapi"
+"""The name of the route, by which its address is found under any prefix."""
 HTTP = "http-ingest"
 """The channel of events that come in over HTTP. No topic clashes with it, since theirs carry the prefix `topic.`."""
 
@@ -25,7 +27,7 @@ HTTP = "http-ingest"
 def add_routes(router: APIRouter) -> None:
     """Add the route."""
 
-    @router.get("/asyncapi.json", summary="AsyncAPI document", dependencies=[Depends(require("read"))])
+    @router.get("/asyncapi.json", name=ASYNCAPI, summary="AsyncAPI document", dependencies=[Depends(require("read"))])
     async def get_asyncapi(request: Request) -> Response:
         """Return what the service takes in and which subscriptions handle it."""
         return json_response(build_asyncapi(runtime_of(request).registry, request.url_for(POST_EVENTS_ID).path))
