@@ -38,10 +38,8 @@ class Headrace:
     """
 
     def __init__(self, service: str, settings: Settings | None = None) -> None:
-        if not service or "/" in service or "." in service:  # `<service>.<subscription>` names one subscription
-            raise ConfigurationError(
-                f"Headrace({service!r}): a service has a name without '/' and '.', such as \"shop\"."
-            )
+        if not service or "/" in service:
+            raise ConfigurationError(f"Headrace({service!r}): a service has a name without '/', such as \"shop\".")
         self.registry = Registry(service)
         self.runtime: Runtime | None = None
         """The running platform; None before the application has started."""

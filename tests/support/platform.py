@@ -145,7 +145,7 @@ def client(platform: Headrace) -> httpx.AsyncClient:
     app.state.headrace = platform
     install_guard(app, platform.settings)
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 50_000))
-    return httpx.AsyncClient(transport=transport, base_url="http://headrace")
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
 
 
 async def publish(runtime: Runtime, *records: NewRecord) -> None:

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 
 from headrace import cloudevents
 from headrace.cloudevents import Mode, ParsedEvent, check_json
+from headrace.cloudevents.limits import check_lengths
 from headrace.envelope import Envelope
 from headrace.errors import DecodeError
 from headrace.http.problems import Problem, too_large
@@ -68,6 +69,7 @@ def parse_request(
 def _plain_event(plain: PlainEvent, headers: Headers, body: bytes) -> ParsedEvent:
     check_json(body)
     envelope = Envelope(id=_event_id(headers), source=plain.source, type=plain.type, datacontenttype=JSON)
+    check_lengths(envelope)
     return ParsedEvent(envelope, body)
 
 

@@ -45,7 +45,7 @@ with asked as (
     returning lane.subscription
 ), told as (
     insert into headrace.subscription (subscription, retry_requested_at)
-    select distinct subscription, clock_timestamp() from due
+    select subscription, clock_timestamp() from due group by subscription
     on conflict (subscription) do update set retry_requested_at = excluded.retry_requested_at
 )
 select count(*) from due

@@ -217,12 +217,52 @@ async def test_a_dead_letter_is_decided_once_and_the_log_says_by_whom(
     assert shop.sample("dead_letters_decided_total", subscription="wallets", decision="discarded") >= 1
 
 
+async def test_dead_letters_of_other_services_are_not_ours(platform: Opener, pool: asyncpg.Pool[Any]) -> None:
+    """One database may hold several services; over HTTP each shows and decides its own."""
+    await bury(pool, 1)
+    await bury(pool, 2, subscription="shopping.wallets")
+    shop = await platform(pool=pool)
+    async with shop.client() as client:
+        assert await numbers(client) == [1]
+        assert await numbers(client, subscription="wallets") == [1]
+        (letter,) = (await client.get("/dead-letters")).json()["dead_letters"]
+        assert letter["subscription"] == "wallets"
+        foreign = f"/dead-letters/{letter_id(2)}"
+        assert (await client.get(foreign)).status_code == 404
+        assert (await client.post(f"{foreign}/replay")).status_code == 404
+    assert await pool.fetchval("select count(*) from headrace.dead_letter where decision is not null") == 0
+
+
+@pytest.mark.parametrize("milliseconds", [1_700_000_000_000_000_000, 2**63 - 1, -(2**63), -1, 0, 253_402_300_800_000])
+async def test_a_dead_letter_of_any_time_is_shown(platform: Opener, pool: asyncpg.Pool[Any], milliseconds: int) -> None:
+    await bury(pool, 1)
+    await pool.execute('update headrace.dead_letter set "timestamp" = $1', milliseconds)
+    shop = await platform(pool=pool)
+    async with shop.client() as client:
+        listed = await client.get("/dead-letters")
+        read = await client.get(f"/dead-letters/{letter_id(1)}")
+    assert (listed.status_code, read.status_code) == (200, 200)
+    (letter,) = listed.json()["dead_letters"]
+    assert letter["timestamp_milliseconds"] == milliseconds
+    assert (letter["timestamp"] is None) == (not -62_135_596_800_000 <= milliseconds < 253_402_300_800_000)
+
+
+async def test_a_reason_that_this_release_does_not_know_is_shown(platform: Opener, pool: asyncpg.Pool[Any]) -> None:
+    await bury(pool, 1, reason="emit_refused")
+    shop = await platform(pool=pool)
+    async with shop.client() as client:
+        assert await numbers(client, reason="emit_refused") == [1]
+        assert (await client.post(f"/dead-letters/{letter_id(1)}/discard")).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
         ("GET", "/state/wallets/wallet/ada"),
         ("GET", "/subscriptions"),
         ("POST", "/subscriptions/wallets/pause"),
+        ("GET", "/subscriptions/wallets/lanes"),
+        ("POST", "/subscriptions/wallets/lanes/retry"),
         ("GET", "/dead-letters"),
         ("POST", f"/dead-letters/{NOBODY}/replay"),
     ],
