@@ -1,4 +1,4 @@
-"""Headrace: what a team declares, and what its FastAPI application includes."""
+"""Holds what a team declares, and what its FastAPI application includes: `Headrace`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Start, Subscription
+from headrace.http.guard import install_guard, require
+from headrace.http.openapi import extend_openapi
+from headrace.http.problems import ProblemRoute
 from headrace.ingest import build_router as ingest_router
-from headrace.ingest.documents import extend_openapi
 from headrace.queries import build_router as query_router
 from headrace.registry import Decoder, Registry
 from headrace.runtime import Runtime
-from headrace.security.guard import install_guard
 from headrace.settings import Settings, load_settings
 from headrace.supervisor import leave_when_failed
 from headrace.telemetry.logging import configure_logging
@@ -26,7 +27,7 @@ DecoderT = TypeVar("DecoderT", bound=Decoder)
 
 
 class Headrace:
-    """The event platform of one service.
+    """Runs the event platform of one service.
 
     ```python
     events = Headrace("shop")
@@ -34,7 +35,8 @@ class Headrace:
     app.include_router(events.router)
     wallets = events.subscription("wallets")
     ```
-    `service` names the service in emitted events' sources. Settings come from the environment unless given.
+    `service` names the service in the sources of events, in the consumer groups and in every table. Settings come from
+    the environment unless given.
     """
 
     def __init__(self, service: str, settings: Settings | None = None) -> None:
@@ -44,13 +46,11 @@ class Headrace:
         self.runtime: Runtime | None = None
         """The running platform; None before the application has started."""
         self.fatal: ConfigurationError | None = None
-        """Why the platform gave up, where only a person can help."""
+        """Why the platform gave up, if only a person can help."""
         self.is_supervised = False
         """True if whoever runs the application waits for `runtime.failed`; else the process sends itself SIGTERM."""
         self._settings = settings
-        self.router = APIRouter()
-        for router in (ingest_router(), query_router(), telemetry_routes()):
-            self.router.include_router(router)
+        self.router = build_router()
 
     @property
     def settings(self) -> Settings:
@@ -60,11 +60,11 @@ class Headrace:
         return self._settings
 
     def subscription(self, name: str, *, start: Start = "earliest") -> Subscription:
-        """Declare a subscription; `start` is where a partition begins that it never read."""
+        """Declare a subscription; `start` is where it begins a partition that it has never read."""
         return self.registry.add_subscription(name, start)
 
     def declare(self, *models: type[Any]) -> None:
-        """Make event types known that no handler here takes: those only published or emitted."""
+        """Declare event types that no handler of this service takes: those that are only published or emitted."""
         for model in models:
             self.registry.add_type(model)
 
@@ -107,3 +107,12 @@ class Headrace:
             runtime, self.runtime = self.runtime, None
             self.fatal = self.fatal or (runtime.fatal.result() if runtime.fatal.done() else None)
             await runtime.stop()
+
+
+def build_router() -> APIRouter:
+    """Return all routes of one platform, each guarded by itself, so that they are so under any prefix."""
+    whole = APIRouter()
+    telemetry = telemetry_routes([Depends(require("read"))], route_class=ProblemRoute)
+    for router in (ingest_router(), query_router(), telemetry):
+        whole.include_router(router)
+    return whole

@@ -272,6 +272,23 @@ class IngestSettings(BaseSettings):
     max_streams: int = Field(
         50, ge=1, description="The most open `GET /events/stream` connections; further ones are answered 429."
     )
+    max_header_bytes: int = Field(
+        65_536,
+        ge=16_384,
+        description="A request whose line and headers have more bytes than this is answered 431 by `headrace run`.",
+    )
+    header_seconds: float = Field(
+        10.0, gt=0, description="`headrace run` ends a connection whose request line and headers take longer than this."
+    )
+    body_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="An event's body that takes longer than this is answered 408; `headrace run` ends any connection "
+        "whose body brings less than 16 KiB in this time.",
+    )
+    max_connections: int = Field(
+        2_000, ge=1, description="The most open connections of `headrace run`; further ones are answered 503."
+    )
 
 
 class Settings(BaseSettings):
@@ -304,6 +321,12 @@ class Settings(BaseSettings):
         le=10_000,
         description="Partitions of every topic. A missing topic is created with this many (6 if unset); an existing "
         "one that has another number is refused.",
+    )
+    dead_letter_days: int = Field(
+        30,
+        ge=1,
+        le=36_500,
+        description="Days that a dead letter is kept after it was replayed or discarded; open ones are kept.",
     )
     api_keys_file: Path | None = Field(
         None,

@@ -28,9 +28,9 @@ from headrace.engine.batch import Holding
 from headrace.engine.pace import Pace
 from headrace.engine.worker import Phase
 from headrace.handlers.subscription import Start
+from headrace.http.guard import install_guard
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.runtime import Runtime
-from headrace.security import install_guard
 from headrace.settings import DatabaseSettings, EngineSettings, KafkaSettings, Settings
 from tests.support.waiting import until
 
@@ -157,7 +157,7 @@ def client(platform: Headrace) -> httpx.AsyncClient:
     app.state.headrace = platform
     install_guard(app, platform.settings)
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 50_000))
-    return httpx.AsyncClient(transport=transport, base_url="http://headrace")
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
 
 
 async def publish(runtime: Runtime, *records: NewRecord) -> None:

@@ -14,12 +14,13 @@ from headrace.engine.decode import BatchDecoder
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, SchemaError
 from headrace.event import event_type_of
-from headrace.ingest.entries import check_all
+from headrace.http.asyncapi import build_asyncapi
+from headrace.http.problems import Problem
+from headrace.ingest.checking import check_all
 from headrace.item import Item, Outcome
 from headrace.log.ports import Record, StoredRecord
-from headrace.problems import Problem
-from headrace.queries.asyncapi import build_asyncapi
 from headrace.registry import Registry
+from headrace.telemetry.tracing import Tracing
 
 
 class Opened(Event, type="door.opened", topic="doors", key="door"):
@@ -69,10 +70,12 @@ def test_version_is_written_as_the_dataschema() -> None:
 
 async def test_accepted_event_gets_the_version_that_it_was_checked_against() -> None:
     parsed = [ParsedEvent(envelope(), b'{"door": "a"}'), ParsedEvent(envelope("door.closed/v1"), b'{"door": "a"}')]
-    entries = await check_all(parsed, TYPES, lambda topic, envelope: (None, None))
+    entries = await check_all(parsed, TYPES, Tracing().ingest("/events", {}), "structured")
     assert [entry.envelope.dataschema for entry in entries] == ["door.closed/v2", "door.closed/v1"]
     with pytest.raises(Problem) as refused:
-        await check_all([ParsedEvent(envelope("door.closed/v3"), b"{}")], TYPES, lambda topic, envelope: (None, None))
+        await check_all(
+            [ParsedEvent(envelope("door.closed/v3"), b"{}")], TYPES, Tracing().ingest("/events", {}), "structured"
+        )
     assert refused.value.status_code == 422
 
 
@@ -107,7 +110,7 @@ def test_newer_version_is_a_dead_letter_with_a_sentence(dataschema: str) -> None
 
 
 def test_version_is_shown_in_the_asyncapi_document() -> None:
-    messages = build_asyncapi(registry())["components"]["messages"]
+    messages = build_asyncapi(registry(), "/events")["components"]["messages"]
     assert messages["door.closed"]["headers"]["properties"]["ce_dataschema"] == {"const": "door.closed/v2"}
     assert "ce_dataschema" not in messages["door.opened"]["headers"]["properties"]
 

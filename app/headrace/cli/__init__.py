@@ -19,8 +19,10 @@ import typer
 from headrace.cli.database import database
 from headrace.cli.dead_letters import dead_letters
 from headrace.cli.doctor import doctor
+from headrace.cli.lanes import lanes
 from headrace.cli.migrate import migrate_schema
 from headrace.cli.run import run
+from headrace.cli.subscriptions import subscriptions
 from headrace.cli.topics import topics
 from headrace.version import VERSION
 
@@ -53,4 +55,6 @@ cli.command("migrate")(migrate_schema)
 cli.command("topics")(topics)
 cli.add_typer(dead_letters, name="dead-letters")
 cli.add_typer(database, name="database")
+cli.add_typer(lanes, name="lanes")
+cli.add_typer(subscriptions, name="subscriptions")
 cli.command("doctor")(doctor)

@@ -13,8 +13,8 @@ from urllib.request import urlopen
 
 from headrace.cli.loading import find_platform, load_app
 from headrace.errors import ConfigurationError
+from headrace.http.api_keys import KeyFile
 from headrace.platform import Headrace
-from headrace.security.api_keys import KeyFile
 from headrace.settings import PREFIX, Settings
 from headrace.version import VERSION
 
@@ -59,8 +59,8 @@ def check_application(target: str) -> tuple[Check, Headrace | None]:
     return Check("ok", "application", found), platform
 
 
-def check_exposure(settings: Settings) -> Check:
-    """Tell who is served over HTTP."""
+def check_access(settings: Settings) -> Check:
+    """Tell who may come in over HTTP."""
     if settings.api_keys_file is not None:
         try:
             KeyFile(settings.api_keys_file)

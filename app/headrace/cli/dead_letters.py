@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import typer
 from rich.progress import track
 
+from headrace.cli.api import ADVICE, KeyFile, Url, api_of
 from headrace.cli.connections import current_database
 from headrace.cli.dead_letter_sources import DatabaseSource, DeadLetter, HttpSource, Source
-from headrace.cli.output import age, harmless, stderr, stdout, table
-from headrace.errors import ConfigurationError
-from headrace.queries.dead_letters import Decision
+from headrace.cli.output import age, harmless, record_text, stderr, stdout, table
+from headrace.dead_letters.decisions import Decision
 from headrace.settings import load_settings
-
-ADVICE = "ask it instead: pass --url http://127.0.0.1:8000"
 
 dead_letters = typer.Typer(
     help="What was given up on: list it, look at it, replay or discard it.", no_args_is_help=True
 )
 
-Url = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Ask a running deployment, such as http://127.0.0.1:8000, not the database."),
+Subscription = Annotated[
+    str | None, typer.Option(help="Those of one subscription: its name, or in a database SERVICE.NAME.")
 ]
-KeyFile = Annotated[Path | None, typer.Option(metavar="FILE", help="A file that holds the API key for --url.")]
-Subscription = Annotated[str | None, typer.Option(help="Those of one subscription.")]
 Reason = Annotated[str | None, typer.Option(help="Those of one reason, such as decode, schema or gave_up.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[ID]...", help="The dead letters to decide about.")]
-AllOpen = Annotated[
-    bool, typer.Option("--all-open", help="All open ones, as far as --subscription and --reason let through.")
-]
+AllOpen = Annotated[bool, typer.Option("--all-open", help="All open ones that --subscription and --reason allow.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -73,7 +65,7 @@ def list_dead_letters(
             _position(letter),
             letter["reason"],
             harmless(letter["type"] or "-"),
-            harmless(_text(letter, "key")),
+            harmless(record_text(letter, "key")),
             _age(letter),
             *([letter["decision"] or "open"] if every else []),
             harmless(letter["error"])[:200],
@@ -112,12 +104,12 @@ def show(
         ("attempts", letter["attempts"]),
         ("type", letter["type"] or "-"),
         ("event", f"{letter['event_id']} of {letter['source']}" if letter["event_id"] else "-"),
-        ("key", _text(letter, "key")),
+        ("key", record_text(letter, "key")),
         ("age", f"{_age(letter)} (since {letter['created_at']})"),
         ("decision", f"{letter['decision']} at {letter['decided_at']}" if letter["decision"] else "open"),
-        ("record key", _text(letter, "record_key")),
-        *((f"header {header['name']}", _text(header, "value")) for header in letter["headers"]),
-        ("value", _text(letter, "value")),
+        ("record key", record_text(letter, "record_key")),
+        *((f"header {header['name']}", record_text(header, "value")) for header in letter["headers"]),
+        ("value", record_text(letter, "value")),
     ):
         shown.add_row(harmless(name), harmless(value))
     stdout.print(shown)
@@ -133,7 +125,7 @@ def replay(
     url: Url = None,
     api_key_file: KeyFile = None,
 ) -> None:
-    """Run events again: each goes behind what its key holds now, with all its attempts."""
+    """Run events again: each joins its key's lane, behind what waits there, with all its attempts."""
     _decide("replay", ids, (subscription, reason), all_open=all_open, yes=yes, url=url, api_key_file=api_key_file)
 
 
@@ -147,7 +139,7 @@ def discard(
     url: Url = None,
     api_key_file: KeyFile = None,
 ) -> None:
-    """Let events go for good; they stay visible as decided."""
+    """Drop events for good; they stay visible as decided for HEADRACE_DEAD_LETTER_DAYS."""
     _decide("discard", ids, (subscription, reason), all_open=all_open, yes=yes, url=url, api_key_file=api_key_file)
 
 
@@ -194,25 +186,12 @@ async def _decide_all(source: Source, chosen: Sequence[UUID], decision: Decision
 
 @asynccontextmanager
 async def _source(url: str | None, api_key_file: Path | None) -> AsyncIterator[Source]:
-    if url is not None:
-        yield HttpSource(url, _read_key(api_key_file))
+    api = api_of(url, api_key_file)
+    if api is not None:
+        yield HttpSource(api)
         return
-    if api_key_file is not None:
-        raise typer.BadParameter("--api-key-file goes with --url.")
     async with current_database(load_settings(), advice=ADVICE) as pool:
         yield DatabaseSource(pool)
-
-
-def _read_key(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        key = file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"--api-key-file {file} cannot be read: {error}.") from error
-    if not key or not key.isascii() or not key.isprintable():
-        raise ConfigurationError(f"--api-key-file {file} holds no key: one line of plain characters.")
-    return key
 
 
 async def _take(letters: AsyncIterator[DeadLetter], limit: int) -> list[DeadLetter]:
@@ -230,15 +209,6 @@ def _position(letter: DeadLetter) -> str:
 
 def _age(letter: DeadLetter) -> str:
     return age(datetime.fromisoformat(letter["created_at"]))
-
-
-def _text(holder: dict[str, Any], name: str) -> str:
-    """Return bytes of a record as text; what is no UTF-8 as Python writes bytes."""
-    packed = holder.get(f"{name}_base64")
-    if packed is not None:
-        return repr(base64.b64decode(packed))
-    value = holder[name]
-    return "-" if value is None else str(value)
 
 
 def _count(number: int) -> str:

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from headrace.cli.checks import (
     Check,
+    check_access,
     check_application,
-    check_exposure,
     check_management_port,
     check_python,
     check_settings,
@@ -61,7 +61,7 @@ async def examine(target: str | None) -> list[Check]:
         application.append(checked)
         if platform is not None:
             settings, registry = platform.settings, platform.registry
-    checks += [check_settings(settings), *application, check_exposure(settings), check_management_port(settings)]
+    checks += [check_settings(settings), *application, check_access(settings), check_management_port(settings)]
     async with AsyncExitStack() as stack:
         pool = await _examine_database(settings, stack, checks)
         await _examine_log(settings, registry, pool, stack, checks)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +40,15 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 def harmless(text: object) -> str:
     """Return the text with every character that a terminal would act on written as an escape."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(text))
+
+
+def record_text(holder: dict[str, Any], name: str) -> str:
+    """Return bytes of a record, as the API shows them, as text; bytes that are not UTF-8 as Python writes them."""
+    packed = holder.get(f"{name}_base64")
+    if packed is not None:
+        return repr(base64.b64decode(packed))
+    value = holder[name]
+    return "-" if value is None else str(value)
 
 
 def age(since: datetime | None) -> str:

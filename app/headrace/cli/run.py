@@ -17,9 +17,10 @@ from rich.console import Console
 
 from headrace.cli.loading import Target, find_platform, load_app, running
 from headrace.cli.server import Server, cut_short, listen
+from headrace.http.access import refuse_exposure
+from headrace.http.addresses import announced
 from headrace.platform import Headrace
 from headrace.runtime import THREAD_PREFIX, Runtime
-from headrace.security import check_exposure
 from headrace.settings import Settings, load_settings
 from headrace.stopping import describe_task, end_tasks
 from headrace.supervisor import BEYOND_REPAIR, CUT_SHORT, end_process
@@ -52,7 +53,7 @@ def run(
     if settings.role == "worker":
         work = _work(app, platform)
     else:
-        check_exposure(settings, host)
+        refuse_exposure(settings, host)
         work = _serve(app, platform, host, port)
     platform.is_supervised = True
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -75,7 +76,7 @@ async def _serve(app: FastAPI, platform: Headrace, host: str, port: int) -> int:
     listeners = listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listeners[0].getsockname()[1]}"
-    server = Server(app, platform, lambda: _announce(platform, address))
+    server = Server(app, platform, lambda: _announce(platform, app, address))
     await server.serve(listeners)
     return _exit_code(platform, server.runtime if server.is_up else None)
 
@@ -95,7 +96,7 @@ async def _work(app: FastAPI, platform: Headrace) -> int:
         loop.add_signal_handler(number, stop)
     async with app.router.lifespan_context(app):
         runtime = running(platform)
-        _announce(platform, None)
+        _announce(platform, app, None)
         waiting = asyncio.create_task(stopping.wait())
         ends: set[asyncio.Future[Any]] = {waiting, runtime.fatal, runtime.failed}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -126,15 +127,14 @@ def _exit_code(platform: Headrace, runtime: Runtime | None) -> int:
     return 0 if runtime is not None and runtime.is_clean and platform.fatal is None else CUT_SHORT
 
 
-def _announce(platform: Headrace, address: str | None) -> None:
+def _announce(platform: Headrace, app: FastAPI, address: str | None) -> None:
     """Say where everything is: in a few lines on a terminal, as one entry of the log elsewhere."""
     runtime, settings = running(platform), platform.settings
     service, role = platform.registry.service, settings.role
     management = f"http://{settings.management_host}:{runtime.management_port}"
-    base = address or management
-    places = {"health": f"{base}/health/ready", "metrics": f"{base}/metrics"}
+    places = {"health": f"{management}/health/ready", "metrics": f"{management}/metrics"}
     if address is not None:
-        places = {"docs": f"{address}/docs", "events": f"{address}/asyncapi.json", **places, "probes": management}
+        places = announced(app, address) | {"probes": management}
     if not _is_terminal(settings):
         logger.info("serving", service=service, role=role, address=address, **places)
         return

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from headrace.cli.loading import running
 from headrace.errors import ConfigurationError
+from headrace.http.connection import bounded
 from headrace.platform import Headrace
 from headrace.runtime import Runtime
 from headrace.supervisor import CUT_SHORT, end_process
@@ -55,6 +56,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=bounded(platform.settings.ingest),
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=max(1, round(platform.settings.engine.drain_seconds)),

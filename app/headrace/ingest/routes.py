@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.cloudevents import (
-    MediaTypeError,
-    ParsedEvent,
-    check_json,
-    check_json_media_type,
-    check_lengths,
-    parse_request,
-    request_mode,
-)
-from headrace.envelope import Envelope
-from headrace.errors import DecodeError
-from headrace.ingest.dependencies import runtime_of
-from headrace.ingest.documents import POST_DATA, POST_EVENTS, RESPONSES
-from headrace.ingest.entries import JSON
-from headrace.ingest.intake import Intake
-from headrace.ingest.measure import count_refused
-from headrace.problems import Problem, ProblemRoute
-from headrace.security.guard import guard_of
+from headrace.cloudevents import MediaTypeError, check_json_media_type, request_mode
+from headrace.http.guard import guard_of
+from headrace.http.openapi import POST_DATA, POST_DATA_ID, POST_EVENTS, POST_EVENTS_ID, RESPONSES
+from headrace.http.problems import Problem, ProblemRoute
+from headrace.http.runtime_of import runtime_of
+from headrace.ingest.accept import accept
+from headrace.ingest.limiter import Limiter
+from headrace.ingest.measuring import count_refused
+from headrace.ingest.parsing import PlainEvent
 
 if TYPE_CHECKING:
     from headrace.runtime import Runtime
@@ -35,30 +25,33 @@ if TYPE_CHECKING:
 def build_router() -> APIRouter:
     """Return the router of the routes that take events in; one per platform."""
     router = APIRouter(tags=["events"], route_class=ProblemRoute)
-    intake = Intake()
+    limiter = Limiter()
 
     @router.post(
-        "/events", status_code=202, summary="Publish CloudEvents", responses=RESPONSES, openapi_extra=POST_EVENTS
+        "/events",
+        name=POST_EVENTS_ID,
+        operation_id=POST_EVENTS_ID,
+        status_code=202,
+        summary="Publish CloudEvents",
+        responses=RESPONSES,
+        openapi_extra=POST_EVENTS,
     )
     async def post_events(request: Request) -> Response:
         """Take one CloudEvent (structured or binary mode) or a batch of them; all are accepted, or none.
 
         The answer comes after the log has the events. After a 503 send the same ids again: duplicates are recognised.
         """
-        runtime = _admitted(request)
-        content_type = request.headers.get("content-type")
+        runtime = _runtime_for_publisher(request)
         try:
-            mode = request_mode(content_type)
+            mode = request_mode(request.headers.get("content-type"))
         except MediaTypeError as error:
             raise _media_type_refused(runtime, error) from error
-
-        def parse(body: bytes) -> list[ParsedEvent | DecodeError]:
-            return parse_request(content_type, request.headers.raw, body)
-
-        return await intake.take(runtime, request, "/events", mode, parse)
+        return await accept(runtime, limiter, request, "/events", mode)
 
     @router.post(
         "/events/{type:path}",
+        name=POST_DATA_ID,
+        operation_id=POST_DATA_ID,
         status_code=202,
         summary="Publish plain JSON",
         responses=RESPONSES,
@@ -69,26 +62,22 @@ def build_router() -> APIRouter:
 
         `Idempotency-Key` becomes the event's id, so that the request may be sent again without a second effect.
         """
-        runtime = _admitted(request)
+        runtime = _runtime_for_publisher(request)
         try:
             check_json_media_type(request.headers.get("content-type"))
         except MediaTypeError as error:
             raise _media_type_refused(runtime, error) from error
-
-        def parse(body: bytes) -> list[ParsedEvent | DecodeError]:
-            check_json(body)
-            source, event_id = f"/{runtime.registry.service}", _event_id(request)
-            envelope = Envelope(id=event_id, source=source, type=type, datacontenttype=JSON)
-            check_lengths(envelope)
-            return [ParsedEvent(envelope, body)]
-
-        return await intake.take(runtime, request, "/events/{type}", "plain", parse)
+        plain = PlainEvent(runtime.registry.service, type)
+        return await accept(runtime, limiter, request, "/events/{type}", "plain", plain)
 
     return router
 
 
-def _admitted(request: Request) -> Runtime:
-    """Return the platform for who may publish. Called by hand: as a dependency it costs a tenth of a small request."""
+def _runtime_for_publisher(request: Request) -> Runtime:
+    """Return the platform for a caller who may publish. Raises: Problem 401, 403, 503.
+
+    Called by hand: as a FastAPI dependency it costs a tenth of a small request.
+    """
     runtime = runtime_of(request)
     try:
         guard_of(request.app).admit(request, "publish")
@@ -102,19 +91,3 @@ def _media_type_refused(runtime: Runtime, error: MediaTypeError) -> Problem:
     problem = Problem(415, "media-type", "Unsupported media type", str(error))
     count_refused(runtime.metrics, problem, 1)
     return problem
-
-
-def _event_id(request: Request) -> str:
-    """Return the Idempotency-Key, quoted as a structured field or plain, else a new id. Raises: DecodeError."""
-    given = request.headers.get("idempotency-key")
-    if given is None:
-        return str(uuid.uuid4())
-    try:
-        event_id = given.encode("latin-1").decode().strip()
-    except UnicodeDecodeError:
-        raise DecodeError("the header Idempotency-Key is not UTF-8.") from None
-    if len(event_id) >= 2 and event_id[0] == event_id[-1] == '"':
-        event_id = event_id[1:-1]
-    if not event_id:
-        raise DecodeError("the header Idempotency-Key is empty; leave it out, or name the event.")
-    return event_id

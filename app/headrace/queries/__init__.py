@@ -3,19 +3,22 @@
 | route | file | answers from |
 | --- | --- | --- |
 | GET /state/{subscription}/{state}/{key} | states.py | Postgres |
-| GET /subscriptions, POST .../pause, .../resume | subscriptions.py | Postgres; the lag from the log |
-| GET /dead-letters, POST .../replay, .../discard | dead_letters.py | Postgres |
-| GET /events/stream | stream.py | the log, from now on |
-| GET /asyncapi.json | asyncapi.py | the declared types |
+| GET /subscriptions, POST .../pause, .../resume | subscriptions.py | Postgres; the lag from the log (progress.py) |
+| GET /subscriptions/{name}/lanes, POST .../retry | lanes.py | Postgres (lane_store.py) |
+| GET /dead-letters, POST .../replay, .../discard | dead_letters.py | Postgres (dead_letters/decisions.py) |
+| GET /events/stream | stream.py | the log (positions.py: from where) |
+| GET /asyncapi.json | http/asyncapi.py | the declared types |
 
-A pause or a decision is a row in Postgres; the owner of the partition acts on it. So any pod takes the request, and
-none needs to know who owns what.
+A pause, a retry or a decision is a row in Postgres; the owner of the partition acts on it. So any pod takes the
+request, and none needs to know who owns what. Rows name a subscription by its group (`shop.wallets`); these routes show
+and take its short name (`wallets`), and only what belongs to their own service.
 """
 
 from fastapi import APIRouter
 
-from headrace.problems import ProblemRoute
-from headrace.queries import asyncapi, dead_letters, states, stream, subscriptions
+from headrace.http import asyncapi
+from headrace.http.problems import ProblemRoute
+from headrace.queries import dead_letters, lanes, states, stream, subscriptions
 
 __all__ = ["build_router"]
 
@@ -23,6 +26,6 @@ __all__ = ["build_router"]
 def build_router() -> APIRouter:
     """Return the router of the routes that read and steer; one per platform."""
     router = APIRouter(tags=["queries"], route_class=ProblemRoute)
-    for module in (states, subscriptions, dead_letters, stream, asyncapi):
+    for module in (states, subscriptions, lanes, dead_letters, stream, asyncapi):
         module.add_routes(router)
     return router

@@ -1,4 +1,4 @@
-"""How far subscriptions are: claims and lanes from Postgres, the log's end from the log."""
+"""Tells how far subscriptions are: claims and lanes from Postgres, the log's end from the log."""
 
 from __future__ import annotations
 
@@ -6,40 +6,50 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from headrace.database.pool import Connection
 from headrace.errors import HeadraceError
+from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Bounds, TopicPartition
 
 if TYPE_CHECKING:
     from headrace.log.ports import Log
 
 LOG_SECONDS = 5.0
-"""How long an answer waits for the log; without it the lag is null, and the rest is told."""
+"""An answer waits at most this long for the log; without the log the lag is null, and the rest is told."""
 
 CLAIMS = """
 select subscription, topic, partition, owner, epoch, next_offset, committed_at from headrace.claim
 where subscription = any($1::text[])
 """
+"""Who owns the partitions, and how far each is."""
+
 PARKED = """
 select subscription, topic, partition, count(distinct key) as keys, count(*) as events from headrace.parked
 where subscription = any($1::text[]) group by subscription, topic, partition
 """
+"""How many keys and events wait in lanes."""
+
 PAUSED = "select subscription from headrace.subscription where paused and subscription = any($1::text[])"
+"""Which of the subscriptions are paused."""
 
 ResultT = TypeVar("ResultT")
 
 
-async def read_progress(postgres: Any, log: Log | None, topics: dict[str, tuple[str, ...]]) -> list[dict[str, Any]]:
-    """Return what is known of each subscription, given the topics by group. A log that is away costs the lag only."""
-    names = list(topics)
-    claims = {_place(row): row for row in await postgres.fetch(CLAIMS, names)}
-    parked = {_place(row): row for row in await postgres.fetch(PARKED, names)}
-    paused = {row["subscription"] for row in await postgres.fetch(PAUSED, names)}
-    every_topic = sorted({topic for of_one in topics.values() for topic in of_one})
+async def read_progress(
+    postgres: Connection, log: Log | None, subscriptions: Sequence[Subscription]
+) -> list[dict[str, Any]]:
+    """Return what is known of each subscription, in the order given. A log that is away costs the lag only."""
+    groups = [subscription.group for subscription in subscriptions]
+    claims = {_place(row): row for row in await postgres.fetch(CLAIMS, groups)}
+    parked = {_place(row): row for row in await postgres.fetch(PARKED, groups)}
+    paused = {row["subscription"] for row in await postgres.fetch(PAUSED, groups)}
+    every_topic = sorted({topic for subscription in subscriptions for topic in subscription.topics})
     bounds, reason = await _bounds(log, every_topic)
     answer = []
-    for name, of_one in topics.items():
-        known = {place for place in (*claims, *parked) if place[0] == name}
-        known |= {(name, partition.topic, partition.partition) for partition in bounds if partition.topic in of_one}
+    for subscription in subscriptions:
+        group, topics = subscription.group, subscription.topics
+        known = {place for place in (*claims, *parked) if place[0] == group}
+        known |= {(group, partition.topic, partition.partition) for partition in bounds if partition.topic in topics}
         partitions = [
             _partition(place, claims.get(place), parked.get(place), bounds.get(TopicPartition(*place[1:])))
             for place in sorted(known)
@@ -47,9 +57,9 @@ async def read_progress(postgres: Any, log: Log | None, topics: dict[str, tuple[
         lags = [partition["lag"] for partition in partitions]
         answer.append(
             {
-                "name": name.partition(".")[2],
-                "topics": of_one,
-                "paused": name in paused,
+                "name": subscription.name,
+                "topics": topics,
+                "paused": group in paused,
                 "lag": sum(lags) if None not in lags else None,
                 "lag_unknown": reason,
                 "parked_keys": sum(partition["parked_keys"] for partition in partitions),
@@ -99,15 +109,19 @@ async def _bounds(log: Log | None, topics: Sequence[str]) -> tuple[dict[TopicPar
 
 
 async def in_time(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Wait for the log's answer, but not for ever; the call goes on, since a log need not stand a cancellation."""
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(_forget)
-    done, _ = await asyncio.wait((task,), timeout=LOG_SECONDS)
+    """Return the log's answer. Raises: TimeoutError, while the call continues: a log may not stand a cancellation."""
+    return await answer_of(asyncio.ensure_future(work))
+
+
+async def answer_of(call: asyncio.Future[ResultT]) -> ResultT:
+    """Return the answer of a call that the caller keeps. Raises: TimeoutError, while the call continues."""
+    call.add_done_callback(_forget)
+    done, _ = await asyncio.wait((call,), timeout=LOG_SECONDS)
     if not done:
         raise TimeoutError
-    return task.result()
+    return call.result()
 
 
 def _forget(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
-        task.exception()  # asked for, so that a late failure is no "exception was never retrieved"
+        task.exception()  # asked for, so that asyncio does not report a late failure as one that nobody saw

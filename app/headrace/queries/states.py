@@ -6,13 +6,14 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.ingest.dependencies import runtime_of
-from headrace.ingest.documents import problem
-from headrace.problems import not_found
-from headrace.queries.database import connection, known_subscription
-from headrace.security.guard import require
+from headrace.http.database import connection, subscription_of
+from headrace.http.guard import require
+from headrace.http.openapi import problem
+from headrace.http.problems import not_found
+from headrace.http.runtime_of import runtime_of
 
 SELECT = "select version, data::text from headrace.state where subscription = $1 and state = $2 and key = $3"
+"""Read one state."""
 
 
 def add_routes(router: APIRouter) -> None:
@@ -26,9 +27,8 @@ def add_routes(router: APIRouter) -> None:
     )
     async def get_state(request: Request, subscription: str, state: str, key: str) -> Response:
         """Return the state as JSON. `{state}` is its class's name in lower case; `Headrace-Version` counts changes."""
-        runtime = runtime_of(request)
-        known_subscription(runtime, subscription)
-        states = runtime.registry.subscriptions[subscription].states
+        declared = subscription_of(runtime_of(request), subscription)
+        states = declared.states
         if state not in states:
             known = ", ".join(sorted(states)) or "none"
             raise not_found(f"the subscription {subscription!r} has no state {state!r}; it has: {known}.")
@@ -36,7 +36,7 @@ def add_routes(router: APIRouter) -> None:
         if "\x00" in key:
             raise unknown  # a text of Postgres holds no NUL, so no state has such a key
         async with connection(request) as postgres:
-            row = await postgres.fetchrow(SELECT, runtime.registry.subscriptions[subscription].group, state, key)
+            row = await postgres.fetchrow(SELECT, declared.group, state, key)
         if row is None:
             raise unknown
         headers = {"Headrace-Version": str(row["version"]), "Cache-Control": "no-store"}

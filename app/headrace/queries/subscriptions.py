@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.ingest.dependencies import runtime_of
-from headrace.ingest.documents import Responses, problem
-from headrace.queries.database import connection, json_response, known_subscription
+from headrace.handlers.subscription import Subscription
+from headrace.http.database import connection, json_response, subscription_of
+from headrace.http.guard import require
+from headrace.http.openapi import Responses, problem
+from headrace.http.runtime_of import runtime_of
 from headrace.queries.progress import read_progress
-from headrace.security.guard import require
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.subscriptions")
@@ -21,6 +23,7 @@ SET_PAUSED = """
 insert into headrace.subscription (subscription, paused) values ($1, $2)
 on conflict (subscription) do update set paused = excluded.paused, changed_at = now()
 """
+"""Pause or resume a subscription; its owners look at the row each second."""
 
 
 def add_routes(router: APIRouter) -> None:
@@ -32,18 +35,13 @@ def add_routes(router: APIRouter) -> None:
     async def get_subscriptions(request: Request) -> Response:
         """Return each subscription with its partitions: owner, epoch, next offset, lag, parked keys and events."""
         subscriptions = runtime_of(request).registry.subscriptions
-        answer = await _progress(
-            request, {subscriptions[n].group: subscriptions[n].topics for n in sorted(subscriptions)}
-        )
+        answer = await _progress(request, [subscriptions[name] for name in sorted(subscriptions)])
         return json_response({"subscriptions": answer})
 
     @router.get("/subscriptions/{name}", summary="Read a subscription", dependencies=read, responses=missing)
     async def get_subscription(request: Request, name: str) -> Response:
         """Return one subscription with its partitions."""
-        runtime = runtime_of(request)
-        known_subscription(runtime, name)
-        subscription = runtime.registry.subscriptions[name]
-        answer = await _progress(request, {subscription.group: subscription.topics})
+        answer = await _progress(request, [subscription_of(runtime_of(request), name)])
         return json_response(answer[0])
 
     @router.post("/subscriptions/{name}/{action}", summary="Pause or resume a subscription", responses=missing)
@@ -53,16 +51,15 @@ def add_routes(router: APIRouter) -> None:
         action: Literal["pause", "resume"],
         who: Annotated[str, Depends(require("operate"))],
     ) -> Response:
-        """Stop or go on applying events of the subscription, in every pod; what is in flight is finished first."""
-        runtime = runtime_of(request)
-        known_subscription(runtime, name)
+        """Pause or resume the subscription in every pod; a pause lets the transaction in flight finish."""
+        subscription = subscription_of(runtime_of(request), name)
         is_paused = action == "pause"
         async with connection(request) as postgres:
-            await postgres.execute(SET_PAUSED, runtime.registry.subscriptions[name].group, is_paused)
+            await postgres.execute(SET_PAUSED, subscription.group, is_paused)
         logger.info("subscription steered", subscription=name, action=action, by=who)
         return json_response({"name": name, "paused": is_paused})
 
 
-async def _progress(request: Request, topics: dict[str, tuple[str, ...]]) -> list[dict[str, object]]:
+async def _progress(request: Request, subscriptions: Sequence[Subscription]) -> list[dict[str, object]]:
     async with connection(request) as postgres:
-        return await read_progress(postgres, runtime_of(request).log, topics)
+        return await read_progress(postgres, runtime_of(request).log, subscriptions)

@@ -87,7 +87,7 @@ async def test_dead_letters_are_decided_in_the_database(folder: Path, database_u
     again = await headrace(folder, "dead-letters", "replay", first, second, "--yes", settings=settings)
     assert again.code == 1
     assert again.out == "1 dead letter to be replayed by the owner\n"
-    assert f"the dead letter {first} was decided at " in again.err
+    assert f"the dead letter {first} was discarded at " in again.err
 
     narrow = ["dead-letters", "replay", "--all-open", "--subscription", "things", "--yes"]
     rest = await headrace(folder, *narrow, settings=settings)

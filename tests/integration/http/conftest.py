@@ -19,16 +19,15 @@ from headrace.cloudevents import decode_record
 from headrace.envelope import Envelope
 from headrace.event import Event
 from headrace.handlers.inject import State
-from headrace.ingest import build_router as ingest_router
-from headrace.ingest.documents import extend_openapi
+from headrace.http.guard import install_guard
+from headrace.http.openapi import extend_openapi
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import Log, TopicPartition
-from headrace.queries import build_router as query_router
+from headrace.platform import build_router
 from headrace.registry import Registry
-from headrace.security import install_guard
 from headrace.settings import IngestSettings, Settings
+from headrace.telemetry.health import Health
 from headrace.telemetry.metrics import Metrics
-from headrace.telemetry.routes import telemetry_routes
 from headrace.telemetry.tracing import Tracing
 from tests.support.waiting import until
 
@@ -71,12 +70,13 @@ class Runtime:
         self.tracing = Tracing(service=registry.service)
         self.is_draining = False
         self.draining = asyncio.Event()
+        self.health = Health()
 
 
 class Platform:
     """One application. `app.state.headrace` is this object, as it is a `Headrace` in production."""
 
-    def __init__(self, settings: Settings, log: Log | None, pool: asyncpg.Pool[Any] | None) -> None:
+    def __init__(self, settings: Settings, log: Log | None, pool: asyncpg.Pool[Any] | None, prefix: str = "") -> None:
         registry = Registry("shop")
         registry.add_subscription("wallets", "earliest").on(WalletCredited)(credit)
         registry.add_type(WalletOverdrawn)
@@ -85,9 +85,7 @@ class Platform:
         self.runtime: Runtime | None = Runtime(settings, registry, log, pool)
         self.memory = log
         self.app = FastAPI()
-        self.app.include_router(ingest_router())
-        self.app.include_router(query_router())
-        self.app.include_router(telemetry_routes())
+        self.app.include_router(build_router(), prefix=prefix)
         self.app.state.headrace = self
         build_openapi = self.app.openapi
         self.app.openapi = lambda: extend_openapi(build_openapi(), registry)  # type: ignore[method-assign]
@@ -102,7 +100,7 @@ class Platform:
     def client(self, host: str = "127.0.0.1", **options: Any) -> httpx.AsyncClient:
         """A client that seems to call from the host."""
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=(host, 50_000))
-        return httpx.AsyncClient(transport=transport, base_url="http://shop", **options)
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", **options)
 
     def sample(self, name: str, **labels: str) -> float:
         """A metric's value; 0 where it was never counted."""
@@ -138,15 +136,20 @@ class Platform:
 
 @pytest_asyncio.fixture
 async def platform() -> Opener:
-    """Open platforms: `await platform(log=..., pool=..., keys=Path, **ingest settings)`."""
+    """Open platforms: `await platform(log=..., pool=..., keys=Path, prefix=..., **ingest settings)`."""
 
     async def open_platform(
-        *, log: Log | None = None, pool: asyncpg.Pool[Any] | None = None, keys: Path | None = None, **ingest: Any
+        *,
+        log: Log | None = None,
+        pool: asyncpg.Pool[Any] | None = None,
+        keys: Path | None = None,
+        prefix: str = "",
+        **ingest: Any,
     ) -> Platform:
         log = MemoryLog() if log is None else log
         await log.start()
         for topic in ("wallets", "alerts"):
             await log.create(topic, PARTITIONS)
-        return Platform(Settings(api_keys_file=keys, ingest=IngestSettings(**ingest)), log, pool)
+        return Platform(Settings(api_keys_file=keys, ingest=IngestSettings(**ingest)), log, pool, prefix)
 
     return open_platform

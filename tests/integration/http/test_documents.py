@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import jsonschema
+from fastapi import FastAPI
 
 from tests.integration.http.conftest import Opener
 
@@ -62,9 +64,37 @@ async def test_every_problem_that_the_routes_answer_is_documented(platform: Open
     async with shop.client() as client:
         document = (await client.get("/openapi.json")).json()
     assert set(document["paths"]["/events"]["post"]["responses"]) == {
-        "202", "400", "401", "403", "413", "415", "422", "429", "503",
+        "202", "400", "401", "403", "408", "413", "415", "422", "429", "503",
     }  # fmt: skip
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+async def test_documents_follow_a_prefix_and_leave_other_routes_alone(platform: Opener) -> None:
+    shop = await platform(prefix="/platform")
+
+    @shop.app.post("/other/events")
+    async def post_other() -> None: ...
+
+    async with shop.client() as client:
+        document = (await client.get("/openapi.json")).json()
+        assert "requestBody" not in document["paths"]["/other/events"]["post"]
+        events = document["paths"]["/platform/events"]["post"]["requestBody"]["content"]
+        example = events["application/cloudevents+json"]["examples"]["wallet.credited"]["value"]
+        announced = (await client.get("/platform/asyncapi.json")).json()["channels"]["http-ingest"]["address"]
+        assert announced == "/platform/events"
+        answer = await client.post(announced, headers=EXAMPLE_HEADERS, content=json.dumps(example))
+        assert answer.status_code == 202, answer.text
+
+
+async def test_documents_follow_a_mount(platform: Opener) -> None:
+    shop = await platform(prefix="/platform")
+    outer = FastAPI()
+    outer.mount("/api", shop.app)
+    transport = httpx.ASGITransport(outer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        document = (await client.get("/api/platform/asyncapi.json")).json()
+        assert document["channels"]["http-ingest"]["address"] == "/api/platform/events"
+        assert (await client.get("/api/docs")).status_code == 200
 
 
 ASYNCAPI = {

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from headrace.errors import ConfigurationError
-from headrace.security import install_guard
+from headrace.http.guard import install_guard
 from headrace.settings import Settings
 from tests.integration.http.conftest import Opener
 
@@ -21,6 +21,7 @@ NEEDS = {
         ("GET", "/state/wallets/wallet/ada"),
         ("GET", "/subscriptions"),
         ("GET", "/subscriptions/wallets"),
+        ("GET", "/subscriptions/wallets/lanes"),
         ("GET", "/dead-letters"),
         ("GET", "/dead-letters/0190a3c4-5d6e-7f80-9a1b-2c3d4e5f6071"),
         ("GET", "/asyncapi.json"),
@@ -31,6 +32,7 @@ NEEDS = {
     ],
     "operate": [
         ("POST", "/subscriptions/wallets/pause"),
+        ("POST", "/subscriptions/wallets/lanes/retry"),
         ("POST", "/dead-letters/0190a3c4-5d6e-7f80-9a1b-2c3d4e5f6071/replay"),
     ],
 }
@@ -99,6 +101,75 @@ async def test_without_keys_pages_of_other_sites_are_refused(platform: Opener) -
             assert answer.status_code == 403, origin
         own = await client.post("/events/wallet.credited", json=DATA, headers={"Origin": "http://127.0.0.1:8000"})
         assert own.status_code == 202
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil", "[::2]"]
+)
+async def test_without_keys_a_foreign_host_is_refused(platform: Opener, host: str) -> None:
+    """DNS rebinding: a page of evil.example asks this machine, and the browser sends evil.example as Host."""
+    shop = await platform()
+    async with shop.client() as client:
+        for method, path in (route for routes in NEEDS.values() for route in routes):
+            answer = await client.request(method, path, headers={"Host": host})
+            assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden"), path
+            assert "http://localhost" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "app.localhost:8000", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000"]
+)
+async def test_without_keys_names_of_this_machine_are_served(platform: Opener, host: str) -> None:
+    shop = await platform()
+    async with shop.client() as client:
+        assert (await client.get("/docs", headers={"Host": host})).status_code == 200
+        assert (await client.get("/metrics", headers={"Host": host})).status_code == 200
+
+
+async def test_with_keys_or_an_open_door_any_host_is_served(platform: Opener, keys: Path) -> None:
+    for shop in (await platform(keys=keys), await platform(allow_unauthenticated=True)):
+        async with shop.client(headers={"X-API-Key": "k-read"}) as client:
+            assert (await client.get("/docs", headers={"Host": "shop.example"})).status_code == 200
+
+
+async def test_a_foreign_host_is_refused_on_a_real_socket(platform: Opener) -> None:
+    shop = await platform()
+    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client:
+        assert (await client.get("/metrics", headers={"Host": "evil.example"})).status_code == 403
+        forged = {"X-Forwarded-For": "testclient", "Host": "testserver"}
+        assert (await client.get("/metrics", headers=forged)).status_code == 403
+        assert (await client.get("/metrics")).status_code == 200
+
+
+async def test_a_client_inside_the_process_is_served_under_any_name(platform: Opener) -> None:
+    """Starlette's TestClient and httpx's ASGITransport, as FastAPI's own pages on testing use them."""
+    shop = await platform()
+    transport = httpx.ASGITransport(shop.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.get("/metrics", headers={"Host": "evil.example"})).status_code == 403
+
+
+async def test_every_route_under_a_prefix_is_guarded(platform: Opener, keys: Path) -> None:
+    shop = await platform(keys=keys, prefix="/platform")
+    async with shop.client() as client:
+        document = (await client.get("/openapi.json", headers={"X-API-Key": "k-read"})).json()
+        paths = [(method, path) for path, operations in document["paths"].items() for method in operations]
+        assert len(paths) >= 12
+        for method, path in [*paths, ("GET", "/platform/metrics")]:
+            assert path.startswith("/platform/")
+            answer = await client.request(method, path)
+            assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json"), path
+        assert (await client.get("/platform/metrics", headers={"X-API-Key": "k-read"})).status_code == 200
+        assert (await client.get("/platform/health/live")).status_code != 401
+
+
+async def test_documents_at_the_root_are_guarded(keys: Path) -> None:
+    app = FastAPI(docs_url="/", redoc_url="/help/")
+    install_guard(app, Settings(api_keys_file=keys))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        for path in ("/", "/help/"):
+            assert (await client.get(path)).status_code == 401
 
 
 async def test_an_operator_may_open_the_door_to_everybody(platform: Opener) -> None:

@@ -9,7 +9,9 @@ from datetime import datetime
 import httpx
 import pytest
 
+from headrace import Event, Headrace
 from tests.integration.http.conftest import Opener
+from tests.support.platform import client, running, settings_for, until_settled
 
 STRUCTURED = {"content-type": "application/cloudevents+json"}
 BATCHED = {"content-type": "application/cloudevents-batch+json"}
@@ -81,7 +83,12 @@ async def test_plain_data_become_an_event_named_by_the_idempotency_key(
         )
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
     ((envelope, _, key),) = await shop.records()
-    assert (envelope.id, envelope.source, envelope.type, key) == (event_id, "/shop", "wallet.credited", b"ada")
+    assert (envelope.id, envelope.source, envelope.type, key) == (
+        event_id,
+        "/shop/wallet.credited",
+        "wallet.credited",
+        b"ada",
+    )
 
 
 async def test_plain_data_without_a_key_get_an_id_each(platform: Opener) -> None:
@@ -120,3 +127,27 @@ async def test_the_limit_holds_for_bodies_of_unknown_length(platform: Opener) ->
         again = await client.post("/events", headers=STRUCTURED, content=json.dumps(credited("1")))
         assert again.status_code == 202
     assert len(await shop.records()) == 1
+
+
+async def test_one_key_sent_to_two_types_is_two_events(database_url: str, topic_name: str) -> None:
+    """An Idempotency-Key names an event of its type: another type's event with the same key is not a duplicate."""
+    events = Headrace("keyed", settings_for(database_url))
+    seen: list[str] = []
+
+    class Placed(Event, type="order.placed", topic=topic_name, key="order"):
+        order: str
+
+    class Paid(Event, type="order.paid", topic=topic_name, key="order"):
+        order: str
+
+    @events.subscription("orders").on(Placed, Paid)
+    def note(event: Placed | Paid) -> None:
+        seen.append(type(event).__name__)
+
+    async with running(events) as runtime, client(events) as shop:
+        for type_ in ("order.placed", "order.paid", "order.paid"):
+            headers = {"Idempotency-Key": "7"}
+            answer = await shop.post(f"/events/{type_}", json={"order": "o"}, headers=headers)
+            assert answer.status_code == 202, answer.text
+        await until_settled(runtime, "orders")
+    assert seen == ["Placed", "Paid"]

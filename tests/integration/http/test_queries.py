@@ -20,12 +20,12 @@ from tests.integration.http.conftest import Opener
 
 CLAIM = """
 insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset)
-values ('wallets', 'wallets', $1, 4, gen_random_uuid(), 'pod-1', 0, $2)
+values ('shop.wallets', 'wallets', $1, 4, gen_random_uuid(), 'pod-1', 0, $2)
 """
 PARK = """
 insert into headrace.parked (subscription, partition, key, number, topic, "offset", "timestamp", value, headers, source,
                              event_id, type, reason)
-values ('wallets', 0, $1, $2, 'wallets', $2, 0, '', '', '/s', '1', 'wallet.credited', 'handler_error')
+values ('shop.wallets', 0, $1, $2, 'wallets', $2, 0, '', '', '/s', '1', 'wallet.credited', 'handler_error')
 """
 BURY = """
 insert into headrace.dead_letter (id, subscription, topic, partition, "offset", "timestamp", key, record_key, value,
@@ -41,7 +41,12 @@ def letter_id(number: int) -> UUID:
 
 
 async def bury(
-    pool: asyncpg.Pool[Any], number: int, *, subscription: str = "wallets", reason: str = "decode", value: bytes = b"{"
+    pool: asyncpg.Pool[Any],
+    number: int,
+    *,
+    subscription: str = "shop.wallets",
+    reason: str = "decode",
+    value: bytes = b"{",
 ) -> None:
     """Write a dead letter."""
     headers = msgspec.msgpack.encode([("ce_id", b"1"), ("odd", b"\xff")])
@@ -147,7 +152,7 @@ async def test_dead_letters_are_listed_in_pages_newest_first(platform: Opener, p
     """They can be filtered, too."""
     for number in range(1, 6):
         await bury(pool, number, reason="decode" if number % 2 else "schema")
-    await bury(pool, 6, subscription="other")
+    await bury(pool, 6, subscription="shop.other")
     shop = await platform(pool=pool)
     async with shop.client() as client:
         assert await numbers(client) == [6, 5, 4, 3, 2, 1]
@@ -210,12 +215,52 @@ async def test_a_dead_letter_is_decided_once_and_the_log_says_by_whom(
     assert shop.sample("dead_letters_decided_total", subscription="wallets", decision="discarded") >= 1
 
 
+async def test_dead_letters_of_other_services_are_not_ours(platform: Opener, pool: asyncpg.Pool[Any]) -> None:
+    """One database may hold several services; over HTTP each shows and decides its own."""
+    await bury(pool, 1)
+    await bury(pool, 2, subscription="shopping.wallets")
+    shop = await platform(pool=pool)
+    async with shop.client() as client:
+        assert await numbers(client) == [1]
+        assert await numbers(client, subscription="wallets") == [1]
+        (letter,) = (await client.get("/dead-letters")).json()["dead_letters"]
+        assert letter["subscription"] == "wallets"
+        foreign = f"/dead-letters/{letter_id(2)}"
+        assert (await client.get(foreign)).status_code == 404
+        assert (await client.post(f"{foreign}/replay")).status_code == 404
+    assert await pool.fetchval("select count(*) from headrace.dead_letter where decision is not null") == 0
+
+
+@pytest.mark.parametrize("milliseconds", [1_700_000_000_000_000_000, 2**63 - 1, -(2**63), -1, 0, 253_402_300_800_000])
+async def test_a_dead_letter_of_any_time_is_shown(platform: Opener, pool: asyncpg.Pool[Any], milliseconds: int) -> None:
+    await bury(pool, 1)
+    await pool.execute('update headrace.dead_letter set "timestamp" = $1', milliseconds)
+    shop = await platform(pool=pool)
+    async with shop.client() as client:
+        listed = await client.get("/dead-letters")
+        read = await client.get(f"/dead-letters/{letter_id(1)}")
+    assert (listed.status_code, read.status_code) == (200, 200)
+    (letter,) = listed.json()["dead_letters"]
+    assert letter["timestamp_milliseconds"] == milliseconds
+    assert (letter["timestamp"] is None) == (not -62_135_596_800_000 <= milliseconds < 253_402_300_800_000)
+
+
+async def test_a_reason_that_this_release_does_not_know_is_shown(platform: Opener, pool: asyncpg.Pool[Any]) -> None:
+    await bury(pool, 1, reason="emit_refused")
+    shop = await platform(pool=pool)
+    async with shop.client() as client:
+        assert await numbers(client, reason="emit_refused") == [1]
+        assert (await client.post(f"/dead-letters/{letter_id(1)}/discard")).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
         ("GET", "/state/wallets/wallet/ada"),
         ("GET", "/subscriptions"),
         ("POST", "/subscriptions/wallets/pause"),
+        ("GET", "/subscriptions/wallets/lanes"),
+        ("POST", "/subscriptions/wallets/lanes/retry"),
         ("GET", "/dead-letters"),
         ("POST", f"/dead-letters/{NOBODY}/replay"),
     ],

@@ -1,4 +1,4 @@
-"""`GET /asyncapi.json`: the declared types, topics and subscriptions as an AsyncAPI 3.0 document."""
+"""Describes the declared types, topics and subscriptions as an AsyncAPI 3.0 document: `GET /asyncapi.json`."""
 
 from __future__ import annotations
 
@@ -8,31 +8,36 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.ingest.dependencies import runtime_of
-from headrace.ingest.documents import BATCHED, PLAIN, STRUCTURED
-from headrace.ingest.schemas import add_schema, component_name, data_example, sorted_types
-from headrace.queries.database import json_response
-from headrace.security.guard import require
+from headrace.http.database import json_response
+from headrace.http.guard import require
+from headrace.http.openapi import BATCHED, PLAIN, POST_EVENTS_ID, STRUCTURED
+from headrace.http.runtime_of import runtime_of
+from headrace.http.schemas import add_schema, component_name, data_example, sorted_types
 
 if TYPE_CHECKING:
     from headrace.event import EventType
     from headrace.registry import Registry
 
+ASYNCAPI = "headrace_asyncapi"
+"""The name of the route, by which its address is found under any prefix."""
 HTTP = "http-ingest"
-"""The channel of the HTTP door. Topics cannot be named so in a clash: theirs carry the prefix `topic.`."""
+"""The channel of events that come in over HTTP. No topic clashes with it, since theirs carry the prefix `topic.`."""
 
 
 def add_routes(router: APIRouter) -> None:
     """Add the route."""
 
-    @router.get("/asyncapi.json", summary="AsyncAPI document", dependencies=[Depends(require("read"))])
+    @router.get("/asyncapi.json", name=ASYNCAPI, summary="AsyncAPI document", dependencies=[Depends(require("read"))])
     async def get_asyncapi(request: Request) -> Response:
         """Return what the service takes in and which subscriptions handle it."""
-        return json_response(build_asyncapi(runtime_of(request).registry))
+        return json_response(build_asyncapi(runtime_of(request).registry, request.url_for(POST_EVENTS_ID).path))
 
 
-def build_asyncapi(registry: Registry) -> dict[str, Any]:
-    """Return the document. Source: AsyncAPI 3.0.0; bindings http 0.3.0, kafka 0.5.0."""
+def build_asyncapi(registry: Registry, events_path: str) -> dict[str, Any]:
+    """Return the document; `events_path` is where the application serves `POST /events`.
+
+    Source: AsyncAPI 3.0.0; bindings http 0.3.0, kafka 0.5.0.
+    """
     types = list(sorted_types(registry.types))
     schemas: dict[str, Any] = {}
     messages = {component_name(event_type.type): _message(event_type, schemas) for event_type in types}
@@ -45,7 +50,7 @@ def build_asyncapi(registry: Registry) -> dict[str, Any]:
         for topic in registry.topics
     }
     ingest = {
-        "address": "/events",
+        "address": events_path,
         "description": "CloudEvents over HTTP: structured, batched or binary mode. 202 once the log has them.",
         "messages": _message_references(types),
     }
@@ -58,7 +63,7 @@ def build_asyncapi(registry: Registry) -> dict[str, Any]:
         },
         "defaultContentType": PLAIN,
         "channels": {HTTP: ingest, **topics},
-        "operations": {"accept": _accept(types), **_subscriptions(registry)},
+        "operations": {"accept": _accept(types, events_path), **_subscriptions(registry)},
         "components": {"messages": messages, "schemas": schemas},
     }
 
@@ -103,11 +108,11 @@ def _headers(event_type: EventType) -> dict[str, Any]:
     }
 
 
-def _accept(types: list[EventType]) -> dict[str, Any]:
+def _accept(types: list[EventType], events_path: str) -> dict[str, Any]:
     return {
         "action": "receive",
         "channel": {"$ref": f"#/channels/{HTTP}"},
-        "summary": f"POST /events takes {STRUCTURED}, {BATCHED}, or {PLAIN} with ce-* headers.",
+        "summary": f"POST {events_path} takes {STRUCTURED}, {BATCHED}, or {PLAIN} with ce-* headers.",
         "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
         "messages": [_in_channel(HTTP, event_type) for event_type in types],
     }
@@ -122,7 +127,7 @@ def _subscriptions(registry: Registry) -> dict[str, Any]:
                 "action": "receive",
                 "channel": {"$ref": f"#/channels/{_channel(topic)}"},
                 "summary": f"The subscription {name} applies these events, each once.",
-                "bindings": {"kafka": {"groupId": {"const": name}, "bindingVersion": "0.5.0"}},
+                "bindings": {"kafka": {"groupId": {"const": subscription.group}, "bindingVersion": "0.5.0"}},
                 "messages": [_in_channel(_channel(topic), event_type) for event_type in handled],
             }
     return operations

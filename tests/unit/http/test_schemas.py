@@ -12,7 +12,7 @@ import msgspec
 from pydantic import BaseModel, Field
 
 from headrace.event import Event, EventType, event, event_type_of
-from headrace.ingest.schemas import add_schema, data_example
+from headrace.http.schemas import add_schema, data_example
 
 
 class Size(Enum):

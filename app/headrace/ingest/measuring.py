@@ -1,4 +1,4 @@
-"""What metrics and the trace hear of one request."""
+"""Tells metrics and the trace about one request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 
 from headrace.cloudevents import Mode
-from headrace.problems import Problem
+from headrace.http.problems import Problem
 from headrace.telemetry.trace_context import exemplar
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ REASONS = {
     400: "malformed",
     401: "unauthorised",
     403: "unauthorised",
+    408: "timeout",
     413: "too_large",
     415: "media_type",
     422: "schema",
@@ -30,28 +31,28 @@ REASONS = {
 """Status -> the label `reason` of headrace_ingest_rejected_total."""
 
 
-class Tally:
-    """How many events the request holds, once that is known; a request that cannot be read counts as one."""
+class Measurement:
+    """Holds the number of events in the request once it is known; a request that cannot be read counts as one."""
 
     events = 1
 
 
 @contextmanager
-def measured(metrics: Metrics, mode: Mode, span: IngestSpan) -> Iterator[Tally]:
+def measure(metrics: Metrics, mode: Mode, span: IngestSpan) -> Iterator[Measurement]:
     """Measure the work inside: duration by outcome, events per request, and refusals by reason."""
-    tally = Tally()
+    measurement = Measurement()
     started = time.perf_counter()
     outcome = "failed"
     try:
-        yield tally
+        yield measurement
         outcome = "accepted"
-        metrics.ingest_batch_events.labels(mode=mode).observe(tally.events)
-        span.accepted(tally.events)
+        metrics.ingest_batch_events.labels(mode=mode).observe(measurement.events)
+        span.accepted(measurement.events)
     except ClientDisconnect:
         outcome = "refused"
         raise
     except Problem as problem:
-        count_refused(metrics, problem, tally.events)
+        count_refused(metrics, problem, measurement.events)
         if problem.status_code < 500:
             outcome = "refused"
         else:

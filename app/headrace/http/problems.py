@@ -1,4 +1,4 @@
-"""Answers for what went wrong over HTTP: `application/problem+json` (RFC 9457), on every route of the platform.
+"""Answers refused requests with `application/problem+json` (RFC 9457), on every route of the platform.
 
 `type` is a stable reference, `/problems/<slug>`: programs branch on it, people read `detail`.
 """
@@ -28,7 +28,7 @@ CLIENT_CLOSED_REQUEST = 499
 class Problem(HTTPException):
     """An answer that refuses a request. `members` are RFC 9457 extension members, JSON-ready.
 
-    On a route that is not ours FastAPI answers it like any HTTPException: the status and the detail.
+    If a route of the team's own raises it, FastAPI answers as for any HTTPException: with the status and the detail.
     """
 
     def __init__(
@@ -59,20 +59,25 @@ class Problem(HTTPException):
         return Response(msgspec.json.encode(body), self.status_code, self.headers, MEDIA_TYPE)
 
 
+def too_large(detail: str) -> Problem:
+    """Return the answer for more than is taken at once."""
+    return Problem(413, "too-large", "Too large", detail)
+
+
 def not_found(detail: str) -> Problem:
     """Return the answer for something that does not exist."""
     return Problem(404, "not-found", "Not found", detail)
 
 
 def unavailable(detail: str, retry_after_seconds: int = 2) -> Problem:
-    """Return the answer for an outage of ours: the same request may be sent again."""
+    """Return the answer for an outage of the platform: the same request may be sent again."""
     return Problem(503, "unavailable", "Unavailable", detail, headers={"Retry-After": str(retry_after_seconds)})
 
 
 class ProblemRoute(APIRoute):
-    """A route whose every refusal is a problem: its own, FastAPI's (405, 422), and what nobody expected (500).
+    """A route whose every refusal is a problem: its own, FastAPI's (405, 422), and an unexpected exception (500).
 
-    So the platform's router answers alike in any application, without handlers at the application.
+    The platform's router therefore answers alike in any application, and needs no exception handlers there.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -90,7 +95,7 @@ class ProblemRoute(APIRoute):
         return answer
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a wrong method with a problem, too."""
+        """Answer a wrong method with a problem as well."""
         try:
             await super().handle(scope, receive, send)
         except HTTPException as error:
@@ -105,7 +110,9 @@ def _problem_of(error: Exception, request: Request) -> Problem:
     if isinstance(error, HTTPException):
         return _from_http(error)
     logger.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-    return Problem(500, "internal", "Internal error", "the request failed by a fault of the server; its log says why.")
+    return Problem(
+        500, "internal", "Internal error", "the request failed by a fault of the server; see the server's log."
+    )
 
 
 def _from_http(error: HTTPException) -> Problem:

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from headrace.cloudevents import ParsedEvent, encode_record, event_key
+from headrace.cloudevents import Mode, ParsedEvent, encode_record, event_key
 from headrace.envelope import Envelope
 from headrace.errors import DecodeError, EventError, SchemaError, UnknownTypeError
 from headrace.event import EventType
+from headrace.http.problems import Problem
+from headrace.ingest.parsing import JSON
 from headrace.log.ports import NewRecord
-from headrace.problems import Problem
+from headrace.telemetry.trace_context import TraceContext
+
+if TYPE_CHECKING:
+    from headrace.telemetry.spans import IngestSpan
 
 MAX_LISTED = 100
 """Faults listed in one answer; the count is complete."""
 
-BREATH_EVENTS = 200
+YIELD_EVENTS = 200
 """Events checked before other requests get a turn, about 3 ms."""
 
-Trace = Callable[[str, Envelope], tuple[str | None, str | None]]
-"""(topic, envelope) -> the traceparent and tracestate of an event that brings none."""
 
-JSON = "application/json"
-
-
-class Entry(NamedTuple):
+class CheckedEvent(NamedTuple):
     """An event that may be published."""
 
     envelope: Envelope
@@ -37,28 +37,30 @@ class Entry(NamedTuple):
 
 
 async def check_all(
-    parsed: Sequence[ParsedEvent | DecodeError], types: Mapping[str, EventType], trace: Trace
-) -> list[Entry]:
-    """Return an entry per event. Raises: Problem 400 or 422 that lists every event at fault by its index."""
-    entries: list[Entry] = []
+    parsed: Sequence[ParsedEvent | DecodeError], types: Mapping[str, EventType], span: IngestSpan, mode: Mode
+) -> list[CheckedEvent]:
+    """Return every event, checked. Raises: Problem 400 or 422 that lists every event at fault by its index."""
+    checked: list[CheckedEvent] = []
     faults: list[tuple[int, EventError]] = []
     now = datetime.now(UTC)
     for index, outcome in enumerate(parsed):
-        if index % BREATH_EVENTS == BREATH_EVENTS - 1:
+        if index % YIELD_EVENTS == YIELD_EVENTS - 1:
             await asyncio.sleep(0)
         if isinstance(outcome, DecodeError):
             faults.append((index, outcome))
             continue
         try:
-            entries.append(_check(outcome, types, trace, now))
+            checked.append(_check(outcome, types, span, mode, now))
         except EventError as error:
             faults.append((index, error))
     if faults:
         raise _refusal(faults, len(parsed))
-    return entries
+    return checked
 
 
-def _check(parsed: ParsedEvent, types: Mapping[str, EventType], trace: Trace, now: datetime) -> Entry:
+def _check(
+    parsed: ParsedEvent, types: Mapping[str, EventType], span: IngestSpan, mode: Mode, now: datetime
+) -> CheckedEvent:
     envelope, data = parsed
     event_type = types.get(envelope.type)
     if event_type is None:
@@ -69,7 +71,7 @@ def _check(parsed: ParsedEvent, types: Mapping[str, EventType], trace: Trace, no
     key = event_key(envelope, event_type, event)
     traceparent, tracestate = envelope.traceparent, envelope.tracestate
     if traceparent is None:
-        traceparent, tracestate = trace(event_type.topic, envelope)
+        traceparent, tracestate = _trace_context(span, mode, event_type.topic, envelope)
     envelope = msgspec.structs.replace(
         envelope,
         time=envelope.time or now,
@@ -78,7 +80,14 @@ def _check(parsed: ParsedEvent, types: Mapping[str, EventType], trace: Trace, no
         traceparent=traceparent,
         tracestate=tracestate,
     )
-    return Entry(envelope, event_type, encode_record(envelope, data, topic=event_type.topic, key=key))
+    return CheckedEvent(envelope, event_type, encode_record(envelope, data, topic=event_type.topic, key=key))
+
+
+def _trace_context(span: IngestSpan, mode: Mode, topic: str, envelope: Envelope) -> TraceContext:
+    """Return the trace context of an event that brings none: the request's, or in a batch one of its own."""
+    if mode != "batched" or span.traceparent is None:
+        return TraceContext(span.traceparent, span.tracestate)
+    return span.create(topic, envelope)
 
 
 def _refusal(faults: Sequence[tuple[int, EventError]], events: int) -> Problem:

@@ -1,4 +1,4 @@
-"""What the routes ask FastAPI for."""
+"""Finds the running platform of a request."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from headrace.problems import unavailable
+from headrace.http.problems import unavailable
 
 if TYPE_CHECKING:
     from headrace.runtime import Runtime
 
 
 def runtime_of(request: Request) -> Runtime:
-    """Return the running platform of the request's application. Raises: Problem 503 where it does not run."""
+    """Return the running platform of the request's application. Raises: Problem 503 (it does not run)."""
     platform = getattr(request.app.state, "headrace", None)
     runtime: Runtime | None = platform.runtime if platform is not None else None
     if runtime is None:

@@ -1,4 +1,4 @@
-"""Postgres as the routes use it: rows, or a 503 problem."""
+"""Lends the routes a connection to Postgres: they get rows, or a 503 problem."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.ingest.dependencies import runtime_of
-from headrace.problems import Problem, unavailable
+from headrace.database.failures import classify
+from headrace.errors import StateUnavailableError
+from headrace.handlers.subscription import Subscription
+from headrace.http.problems import not_found, unavailable
+from headrace.http.runtime_of import runtime_of
 from headrace.telemetry.logging import get_logger
 
 if TYPE_CHECKING:
@@ -21,37 +24,34 @@ if TYPE_CHECKING:
 logger = get_logger("headrace.queries")
 
 ACQUIRE_SECONDS = 5.0
-"""How long a query waits for a connection; the pool belongs to the batches first."""
+"""A query waits at most this long for a connection, since the batches need the pool more."""
 
-AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-)
 Row = asyncpg.Record
 
 
 @asynccontextmanager
 async def connection(request: Request) -> AsyncIterator[Any]:
-    """Yield a connection. Raises: Problem 503 where the database is away, not connected yet, or too busy."""
+    """Yield a connection. Raises: Problem 503 (the database is away, not connected yet, or too busy)."""
     pool = runtime_of(request).pool
     if pool is None:
         raise unavailable("the database is not connected yet; ask again.")
     try:
         async with pool.acquire(timeout=ACQUIRE_SECONDS) as acquired:
             yield acquired
-    except (*AWAY, asyncpg.InsufficientResourcesError) as error:
+    except Exception as error:
+        if not isinstance(classify(error), StateUnavailableError):
+            raise
         logger.warning("query failed", path=request.url.path, error=str(error), kind=type(error).__name__)
         raise unavailable("the database is away or busy; ask again.") from error
 
 
-def known_subscription(runtime: Runtime, name: str) -> None:
-    """Raise Problem 404 where no subscription has the name."""
-    if name not in runtime.registry.subscriptions:
+def subscription_of(runtime: Runtime, name: str) -> Subscription:
+    """Return the declared subscription of the name. Raises: Problem 404."""
+    subscription = runtime.registry.subscriptions.get(name)
+    if subscription is None:
         known = ", ".join(sorted(runtime.registry.subscriptions)) or "none"
-        raise Problem(404, "not-found", "Not found", f"there is no subscription {name!r}; declared are: {known}.")
+        raise not_found(f"there is no subscription {name!r}; declared are: {known}.")
+    return subscription
 
 
 def json_response(content: object) -> Response:

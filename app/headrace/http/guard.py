@@ -1,18 +1,18 @@
-"""Lets a request in or refuses it: by its key, or by where it comes from."""
+"""Admits a request or refuses it: by its key, or by where it comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import cast
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette._utils import get_route_path
 from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headrace.problems import Problem, unavailable
-from headrace.security.api_keys import KeyFile, Permission, is_loopback
+from headrace.http.access import check_caller, forbidden
+from headrace.http.api_keys import KeyFile, Permission
+from headrace.http.problems import Problem, unavailable
 from headrace.settings import Settings
 
 ANONYMOUS = "anonymous"
@@ -27,10 +27,10 @@ class Guard:
         self._is_open = settings.ingest.allow_unauthenticated
 
     def admit(self, connection: HTTPConnection, permission: Permission) -> str:
-        """Return the name of who asks. Raises: Problem 401 (no or unknown key), 403 (scope missing, not loopback)."""
+        """Return the name of the caller. Raises: Problem 401 (no or unknown key), 403 (no scope, not this machine)."""
         if self._keys is None:
             if not self._is_open:
-                _check_loopback(connection)
+                check_caller(connection)
             return ANONYMOUS
         given = _given_key(connection)
         if given is None:
@@ -39,12 +39,12 @@ class Guard:
         if key is None:
             raise _unauthorised("the API key is not known.")
         if permission not in key.scopes:
-            raise _forbidden(f"the API key {key.name!r} lacks the scope {permission}.")
+            raise forbidden(f"the API key {key.name!r} lacks the scope {permission}.")
         return key.name
 
 
 def require(permission: Permission) -> Callable[[Request], Awaitable[str]]:
-    """Return a FastAPI dependency that lets in who has the scope, and gives their name."""
+    """Return a FastAPI dependency that admits callers with the scope and returns their name."""
 
     async def admit(request: Request) -> str:
         return guard_of(request.app).admit(request, permission)
@@ -53,15 +53,15 @@ def require(permission: Permission) -> Callable[[Request], Awaitable[str]]:
 
 
 def install_guard(app: FastAPI, settings: Settings) -> Guard:
-    """Guard the application: the platform's own routes, and FastAPI's documents and /metrics with the scope `read`.
+    """Guard the application: the platform's own routes, and FastAPI's documents with the scope `read`.
 
     Called while the application starts, before it serves. Raises: ConfigurationError (the file of keys).
     """
     guard = app.state.headrace_guard = Guard(settings)
-    documents = (app.docs_url, app.redoc_url, app.openapi_url, app.swagger_ui_oauth2_redirect_url, "/metrics")
-    permissions: dict[str, Permission] = {path: "read" for path in documents if path is not None}
-    # FastAPI adds its documents itself, so no dependency of ours can sit on them; and an application that has begun to
-    # start takes no middleware any more, hence the wrapping of the finished stack.
+    documents = (app.docs_url, app.redoc_url, app.openapi_url, app.swagger_ui_oauth2_redirect_url)
+    permissions: dict[str, Permission] = {path.rstrip("/"): "read" for path in documents if path is not None}
+    # FastAPI adds its documents itself, so that no dependency of ours can guard them; and an application that has begun
+    # to start accepts no middleware, so that its finished stack is wrapped instead.
     stack = app.middleware_stack or app.build_middleware_stack()
     inner = stack.app if isinstance(stack, GuardedPaths) else stack
     app.middleware_stack = GuardedPaths(inner, guard, permissions)
@@ -69,7 +69,7 @@ def install_guard(app: FastAPI, settings: Settings) -> Guard:
 
 
 def guard_of(app: FastAPI) -> Guard:
-    """Return the application's guard. Raises: Problem 503 where the application has not started."""
+    """Return the application's guard. Raises: Problem 503 (the application has not started)."""
     guard = cast("Guard | None", getattr(app.state, "headrace_guard", None))
     if guard is None:
         raise unavailable("the platform has not started; give FastAPI its lifespan: FastAPI(lifespan=events.lifespan).")
@@ -77,7 +77,7 @@ def guard_of(app: FastAPI) -> Guard:
 
 
 class GuardedPaths:
-    """ASGI middleware that guards single paths which no router of ours serves."""
+    """Guards single paths that no router of the platform serves; ASGI middleware."""
 
     def __init__(self, app: ASGIApp, guard: Guard, permissions: Mapping[str, Permission]) -> None:
         self.app = app
@@ -104,30 +104,6 @@ def _given_key(connection: HTTPConnection) -> str | None:
     return connection.headers.get("x-api-key")
 
 
-def _check_loopback(connection: HTTPConnection) -> None:
-    """Refuse other machines, and web pages of other sites that make this machine's browser ask (they send Origin)."""
-    host = connection.client.host if connection.client is not None else ""
-    if host and not is_loopback(host):
-        raise _forbidden(
-            f"without API keys only this machine is served, and the request comes from {host}; set "
-            "HEADRACE_API_KEYS_FILE, or HEADRACE_INGEST_ALLOW_UNAUTHENTICATED=true."
-        )
-    origin = connection.headers.get("origin")
-    if origin is not None and not is_loopback(_host_of(origin)):
-        raise _forbidden(f"without API keys pages of other sites are refused, and this one is of {origin[:200]}.")
-
-
-def _host_of(origin: str) -> str:
-    try:
-        return urlsplit(origin).hostname or ""
-    except ValueError:
-        return ""
-
-
 def _unauthorised(detail: str) -> Problem:
     headers = {"WWW-Authenticate": 'Bearer realm="headrace"'}
     return Problem(401, "unauthorised", "Unauthorised", detail, headers=headers)
-
-
-def _forbidden(detail: str) -> Problem:
-    return Problem(403, "forbidden", "Forbidden", detail)

@@ -1,18 +1,21 @@
-"""What OpenAPI says of the platform's routes: the generic part at the routes, the types once they are known."""
+"""Describes the platform's routes in OpenAPI: the generic part at the routes, the types once they are known."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.ingest.schemas import Schema, add_schema, component_name, data_example, sorted_types
-from headrace.problems import MEDIA_TYPE
+from headrace.http.problems import MEDIA_TYPE
+from headrace.http.schemas import Schema, add_schema, component_name, data_example, sorted_types
 
 if TYPE_CHECKING:
     from headrace.event import EventType
     from headrace.registry import Registry
 
-EVENTS = "/events"
-DATA = "/events/{type}"
+POST_EVENTS_ID = "headrace_post_events"
+"""The operation id of `POST /events`, by which the document finds it under any prefix."""
+POST_DATA_ID = "headrace_post_data"
+"""The operation id of `POST /events/{type}`."""
+PLATFORM_TAGS = {"events", "queries"}
 STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
 PLAIN = "application/json"
@@ -74,9 +77,10 @@ RESPONSES: Responses = {
     400: problem("Not a CloudEvent, not JSON, or an empty batch."),
     401: problem("No API key, or an unknown one."),
     403: problem("The API key lacks the scope `publish`."),
+    408: problem("The body did not come in time."),
     413: problem("The body, the batch or an event is too large."),
     415: problem("The content type is not accepted."),
-    422: problem("Data that do not fit the event type, each event by its index. None was accepted."),
+    422: problem("Data that do not fit the event type, or a key that is too long; each event by its index."),
     429: problem("Too many requests wait for the log.", retry_after=True),
     503: problem("The log is away. Sending the same event ids again is safe.", retry_after=True),
 }
@@ -90,7 +94,8 @@ POST_DATA: dict[str, Any] = {
             "name": "Idempotency-Key",
             "in": "header",
             "required": False,
-            "description": "Becomes the event's id; a second request with the same one has no second effect.",
+            "description": "Becomes the event's id: a second request with the same key to the same type has no second "
+            "effect.",
             "schema": {"type": "string"},
         }
     ],
@@ -109,14 +114,19 @@ def extend_openapi(app_openapi: dict[str, Any], registry: Registry) -> dict[str,
     )
     types = list(sorted_types(registry.types))
     data = {event_type.type: {"$ref": add_schema(event_type, schemas)} for event_type in types}
-    for path, operations in app_openapi.get("paths", {}).items():
-        for operation in operations.values():
-            if isinstance(operation, dict) and {"events", "queries"} & set(operation.get("tags", ())):
-                operation["security"] = [{}, {"bearer": []}, {"apiKey": []}]
-        if path.endswith(EVENTS) and "post" in operations and types:
-            _extend_events(operations["post"], types, data, schemas)
-        elif path.endswith(DATA) and "post" in operations and types:
-            _extend_data(operations["post"], types, data)
+    operations = [
+        operation
+        for path in app_openapi.get("paths", {}).values()
+        for operation in path.values()
+        if isinstance(operation, dict)
+    ]
+    for operation in operations:
+        if PLATFORM_TAGS & set(operation.get("tags", ())):
+            operation["security"] = [{}, {"bearer": []}, {"apiKey": []}]
+        if operation.get("operationId") == POST_EVENTS_ID and types:
+            _extend_events(operation, types, data, schemas)
+        elif operation.get("operationId") == POST_DATA_ID and types:
+            _extend_data(operation, types, data)
     return app_openapi
 
 
@@ -160,12 +170,15 @@ def _cloud_event(event_type: EventType, data: dict[str, Any]) -> Schema:
         "required": ["specversion", "id", "source", "type", "data"],
         "properties": {
             "specversion": {"const": "1.0"},
-            "id": {**text, "description": "With `source` the event's identity: a second one is a duplicate."},
+            "id": {
+                **text,
+                "description": "Names the event, together with `source` and `type`: a second one is a duplicate.",
+            },
             "source": {**text, "format": "uri-reference"},
             "type": {"const": event_type.type},
             "subject": text,
             "time": {"type": "string", "format": "date-time"},
-            "partitionkey": {**text, "description": "What order is kept by, where it is not the declared key."},
+            "partitionkey": {**text, "description": "The key that order is kept by, instead of the declared one."},
             "data": data,
         },
         "additionalProperties": True,

@@ -1,19 +1,16 @@
-"""The API keys of HEADRACE_API_KEYS_FILE, and the addresses that may be served without them."""
+"""Knows the API keys of HEADRACE_API_KEYS_FILE."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import os
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from headrace.errors import ConfigurationError
-from headrace.settings import Settings
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.security")
@@ -24,7 +21,7 @@ Signature = tuple[int, int, int]
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """One key: who it stands for and what it may do. The key itself is not kept."""
+    """Says of one key who it stands for and what it may do. The key itself is not kept."""
 
     name: str
     digest: bytes
@@ -63,36 +60,13 @@ class KeyFile:
             signature = (0, 0, 0)
         if signature == self._signature:
             return
-        self._signature = signature  # also where it is broken: one line in the log per change, not per request
+        self._signature = signature  # even if it is broken: one line in the log per change, not per request
         try:
             self._keys, self._signature = _read(self._path)
         except ConfigurationError as error:
             logger.error("api keys not changed", error=str(error))
         else:
             logger.info("api keys read again", keys=[key.name for key in self._keys])
-
-
-def check_exposure(settings: Settings, host: str) -> None:
-    """Raise ConfigurationError where the address would let anybody in: not loopback, no keys, not allowed."""
-    if settings.api_keys_file is not None or settings.ingest.allow_unauthenticated or is_loopback(host):
-        return
-    raise ConfigurationError(
-        f"serving on {host} without API keys would let anybody publish and operate; name a file of keys in "
-        "HEADRACE_API_KEYS_FILE, serve on 127.0.0.1, or set HEADRACE_INGEST_ALLOW_UNAUTHENTICATED=true."
-    )
-
-
-@lru_cache(maxsize=1_024)
-def is_loopback(host: str) -> bool:
-    """True for this machine's own address: localhost, 127.0.0.0/8, ::1."""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 def _read(path: Path) -> tuple[tuple[ApiKey, ...], Signature]:
@@ -109,7 +83,7 @@ def _read(path: Path) -> tuple[tuple[ApiKey, ...], Signature]:
             "are publish, read and operate."
         ) from None
     if not entries:
-        raise ConfigurationError(f"{setting} holds no key; nobody could come in.")
+        raise ConfigurationError(f"{setting} holds no key, so that nobody would be served; add one.")
     keys = tuple(_key(setting, number, entry) for number, entry in enumerate(entries, 1))
     if len({key.digest for key in keys}) < len(keys):
         raise ConfigurationError(f"{setting} holds one key twice; give each user a key of their own.")

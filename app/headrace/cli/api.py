@@ -1,0 +1,103 @@
+"""Asks a running deployment over HTTP, for the commands that take --url."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode, urlsplit
+from urllib.request import Request, urlopen
+
+import typer
+
+from headrace.errors import ConfigurationError
+
+ADVICE = "ask it instead: pass --url http://127.0.0.1:8000"
+"""What to do if a platform holds the embedded database."""
+PAGE = 500
+"""The most that the API returns at once."""
+TIMEOUT_SECONDS = 30.0
+
+Url = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Ask a running deployment, such as http://127.0.0.1:8000, not the database."),
+]
+KeyFile = Annotated[Path | None, typer.Option(metavar="FILE", help="A file that holds the API key for --url.")]
+
+
+class Api:
+    """Asks the HTTP API of a running deployment, with its API key if it wants one."""
+
+    def __init__(self, url: str, api_key: str | None) -> None:
+        """Raises: ConfigurationError (the address is not one of HTTP)."""
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise ConfigurationError(f"--url {url}: write the address of a deployment, such as http://127.0.0.1:8000.")
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+    async def ask(
+        self, method: str, path: str, query: dict[str, object] | None = None, refusals: tuple[int, ...] = ()
+    ) -> dict[str, Any]:
+        """Return the JSON of an answer, or of one of the named refusals.
+
+        Members of the query that are None are left out. Raises: ConfigurationError (any other answer, or none).
+        """
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        address = f"{self._url}{path}?{urlencode(given)}" if given else f"{self._url}{path}"
+        request = Request(address, method=method, headers=self._headers)  # noqa: S310 - http or https, checked
+        try:
+            return dict(json.loads(await asyncio.to_thread(_read, request)))
+        except HTTPError as error:
+            body = _problem(error)
+            if error.code in refusals:
+                return body
+            key = "; name a file with an API key: --api-key-file" if error.code == 401 else ""
+            raise ConfigurationError(
+                f"{self._url} answered {error.code}: {body['detail'].rstrip('.')}{key}."
+            ) from error
+        except (URLError, TimeoutError, ConnectionError) as error:
+            reason = getattr(error, "reason", error)
+            raise ConfigurationError(
+                f"--url {self._url} does not answer: {reason}; is the platform running?"
+            ) from error
+        except ValueError as error:
+            raise ConfigurationError(f"--url {self._url} is no Headrace: its answer is not JSON.") from error
+
+
+def api_of(url: str | None, api_key_file: Path | None) -> Api | None:
+    """Return the API that the options name; None if they mean the database.
+
+    Raises: ConfigurationError (the file of the key), BadParameter (the options do not go together).
+    """
+    if url is not None:
+        return Api(url, _read_key(api_key_file))
+    if api_key_file is not None:
+        raise typer.BadParameter("--api-key-file goes with --url.")
+    return None
+
+
+def _read_key(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        key = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--api-key-file {file} cannot be read: {error}.") from error
+    if not key or not key.isascii() or not key.isprintable():
+        raise ConfigurationError(f"--api-key-file {file} holds no key: one line of plain characters.")
+    return key
+
+
+def _read(request: Request) -> bytes:
+    with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+        return bytes(answer.read())
+
+
+def _problem(error: HTTPError) -> dict[str, Any]:
+    try:
+        body = json.loads(error.read())
+        return {**body, "detail": str(body.get("detail") or error.reason)}
+    except ValueError:
+        return {"detail": str(error.reason)}

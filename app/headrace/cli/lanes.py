@@ -1,0 +1,173 @@
+"""`headrace lanes`: the keys that wait for a retry, and a retry without waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+from urllib.parse import quote
+
+import asyncpg
+import msgspec
+import typer
+
+from headrace.cli.api import ADVICE, PAGE, Api, KeyFile, Url, api_of
+from headrace.cli.connections import current_database
+from headrace.cli.output import age, harmless, record_text, stderr, stdout, table
+from headrace.queries.lane_store import Filter, Place, find, place_of, retry, shown
+from headrace.settings import load_settings
+
+lanes = typer.Typer(help="Keys whose events wait for a retry: list them, retry them now.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="Its name, or in a database SERVICE.NAME.")]
+Key = Annotated[str | None, typer.Option(help="Only the lane of this key.")]
+Lane = dict[str, Any]
+"""A lane as `GET /subscriptions/{name}/lanes` shows it."""
+
+
+class Source(Protocol):
+    """Finds and retries lanes, wherever they are."""
+
+    def find(self, name: str, key: str | None) -> AsyncIterator[Lane]:
+        """Yield lanes by partition and key."""
+        ...
+
+    async def retry(self, name: str, key: str | None) -> int:
+        """Make the lanes due now; return how many they are."""
+        ...
+
+
+class DatabaseSource:
+    """Reads and changes lanes in Postgres; the owner of the partition acts on it."""
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+
+    async def find(self, name: str, key: str | None) -> AsyncIterator[Lane]:
+        """Yield them page by page."""
+        after: Place | None = None
+        while True:
+            async with self._pool.acquire() as connection:
+                rows = await find(connection, Filter(subscription=name, key=key), after, PAGE)
+            for row in rows:
+                yield dict(msgspec.to_builtins(shown(row, row["subscription"])))
+            if len(rows) < PAGE:
+                return
+            after = place_of(rows[-1])
+
+    async def retry(self, name: str, key: str | None) -> int:
+        """Make them due now."""
+        async with self._pool.acquire() as connection:
+            return await retry(connection, Filter(subscription=name, key=key))
+
+
+class HttpSource:
+    """Asks a running deployment."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def find(self, name: str, key: str | None) -> AsyncIterator[Lane]:
+        """Yield them page by page."""
+        asked: dict[str, object] = {"key": key, "limit": PAGE}
+        while True:
+            page = await self._api.ask("GET", f"/subscriptions/{quote(name, safe='')}/lanes", asked)
+            for each in page["lanes"]:
+                yield each
+            if page["next"] is None:
+                return
+            asked["cursor"] = page["next"]
+
+    async def retry(self, name: str, key: str | None) -> int:
+        """Make them due now."""
+        path = f"/subscriptions/{quote(name, safe='')}/lanes/retry"
+        return int((await self._api.ask("POST", path, {"key": key}))["lanes"])
+
+
+@lanes.command("list")
+def list_lanes(
+    subscription: Name,
+    key: Key = None,
+    limit: Annotated[int, typer.Option(min=1, help="The most to print.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    url: Url = None,
+    api_key_file: KeyFile = None,
+) -> None:
+    """Print the parked keys: when each runs next, and why its first event failed."""
+
+    async def work() -> list[Lane]:
+        found: list[Lane] = []
+        async with _source(url, api_key_file) as source:
+            async for lane in source.find(subscription, key):
+                found.append(lane)
+                if len(found) > limit:
+                    break
+        return found
+
+    found = asyncio.run(work())
+    if as_json:
+        typer.echo(json.dumps(found[:limit], indent=2))
+        return
+    printed = table("SUBSCRIPTION", "KEY", "EVENTS", "ATTEMPTS", "NEXT ATTEMPT", "PARKED", "TYPE", "POSITION", "ERROR")
+    for lane in found[:limit]:
+        printed.add_row(
+            harmless(lane["subscription"]),
+            harmless(record_text(lane, "key")),
+            str(lane["events"]),
+            str(lane["attempts"]),
+            _next(lane),
+            age(datetime.fromisoformat(lane["parked_at"])),
+            harmless(lane["head"]["type"] or "-"),
+            _position(lane["head"]),
+            harmless(lane["error"])[:200],
+        )
+    stdout.print(printed if found else "no key is parked")
+    if len(found) > limit:
+        stderr.print(f"there are more than {limit}: raise --limit, or name one with --key")
+
+
+@lanes.command("retry")
+def retry_lanes(
+    subscription: Name,
+    key: Key = None,
+    every: Annotated[bool, typer.Option("--all", help="Every lane of the subscription.")] = False,
+    url: Url = None,
+    api_key_file: KeyFile = None,
+) -> None:
+    """Run the parked events of one key, or of all, without waiting any longer."""
+    if (key is None) != every:
+        raise typer.BadParameter("name one key with --key, or pass --all.")
+
+    async def work() -> int:
+        async with _source(url, api_key_file) as source:
+            return await source.retry(subscription, key)
+
+    count = asyncio.run(work())
+    stdout.print(
+        f"{count} lane to be retried by the owner" if count == 1 else f"{count} lanes to be retried by the owner"
+    )
+    if not count and key is not None:
+        raise typer.Exit(1)
+
+
+@asynccontextmanager
+async def _source(url: str | None, api_key_file: Path | None) -> AsyncIterator[Source]:
+    api = api_of(url, api_key_file)
+    if api is not None:
+        yield HttpSource(api)
+        return
+    async with current_database(load_settings(), advice=ADVICE) as pool:
+        yield DatabaseSource(pool)
+
+
+def _next(lane: Lane) -> str:
+    seconds = (datetime.fromisoformat(lane["next_attempt_at"]) - datetime.now(UTC)).total_seconds()
+    return "now" if seconds <= 0 else f"in {seconds:.0f} s"
+
+
+def _position(head: dict[str, Any]) -> str:
+    return f"{head['topic']}/{head['partition']}/{head['offset']}"

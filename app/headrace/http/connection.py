@@ -1,0 +1,170 @@
+"""Bounds what one connection may take before the application sees a request: bytes and seconds of headers and bodies.
+
+uvicorn reads headers of any size from a client of any slowness, before any key is looked at. This protocol counts while
+it parses:
+```
+connected ──▶ head: HEADER_SECONDS, MAX_HEADER_BYTES ──▶ body: 16 KiB each BODY_SECONDS ──▶ answered ──▶ head again
+     └─▶ 503 beyond MAX_CONNECTIONS         └─▶ 408, 431               └─▶ 408, 400
+```
+The size of a body is the route's to bound (`http/body.py`), since an application may take uploads of any size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from headrace.http.problems import MEDIA_TYPE, Problem
+from headrace.settings import IngestSettings
+from headrace.telemetry.logging import get_logger
+
+logger = get_logger("headrace.http")
+
+SLICE_BYTES = 16_384
+"""Bytes that are parsed at once; a limit is exceeded by less than this."""
+BODY_STEP_BYTES = 16_384
+"""What a body brings at least in `body_seconds`: 550 bytes a second by default, slower than any modem."""
+ROUTE_FIRST_SECONDS = 1.0
+"""A route that bounds the time of its body itself (`http/body.py`) answers before the connection is closed."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Reads HTTP/1.1 with limits; a connection that exceeds one is answered, if that is still possible, and closed."""
+
+    limits: IngestSettings
+    """Set by `bounded`, since uvicorn makes the protocols itself."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._is_in_head = True
+        self._unparsed_bytes = 0
+        self._body_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, and expect a request; beyond the limit of connections answer 503 at once."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self._refuse(503, "unavailable", "too many connections are open (HEADRACE_INGEST_MAX_CONNECTIONS).")
+            return
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline."""
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse in slices, so that no more than a slice beyond the limit is ever kept."""
+        if self._deadline is None and self._is_in_head:
+            self._expect_head()
+        for start in range(0, len(data), SLICE_BYTES):
+            if self.transport.is_closing():
+                return
+            part = data[start : start + SLICE_BYTES]
+            self._unparsed_bytes += len(part)
+            super().data_received(part)
+            if self._unparsed_bytes > self.limits.max_header_bytes:
+                self._refuse_size()
+                return
+
+    def on_headers_complete(self) -> None:
+        """Expect the body."""
+        self._is_in_head = False
+        self._unparsed_bytes = 0
+        self._expect_body()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count the body, and what stands between its chunks from here."""
+        self._unparsed_bytes = 0
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Wait for the next request without a deadline of ours: uvicorn closes an idle connection."""
+        self._cancel_deadline()
+        self._is_in_head = True
+        self._unparsed_bytes = 0
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to the protocol of WebSockets."""
+        self._cancel_deadline()
+        super().handle_websocket_upgrade()
+
+    def _expect_head(self) -> None:
+        self._set_deadline(self.limits.header_seconds, self._head_is_late)
+
+    def _expect_body(self) -> None:
+        self._body_bytes = 0
+        self._set_deadline(self.limits.body_seconds + ROUTE_FIRST_SECONDS, self._body_is_late)
+
+    def _head_is_late(self) -> None:
+        if not self._unparsed_bytes:  # a connection that a browser opened in advance
+            self.transport.close()
+            return
+        seconds = self.limits.header_seconds
+        self._refuse(408, "request-timeout", f"no request within {seconds:g} s (HEADRACE_INGEST_HEADER_SECONDS).")
+
+    def _body_is_late(self) -> None:
+        waits_for_us = self.flow.read_paused or self.cycle.waiting_for_100_continue
+        if waits_for_us or self._body_bytes >= BODY_STEP_BYTES:
+            self._expect_body()
+            return
+        seconds = self.limits.body_seconds
+        self._refuse(408, "request-timeout", f"the body stalled for {seconds:g} s (HEADRACE_INGEST_BODY_SECONDS).")
+
+    def _refuse_size(self) -> None:
+        most = self.limits.max_header_bytes
+        if self._is_in_head:
+            detail = f"the headers have over {most} bytes (HEADRACE_INGEST_MAX_HEADER_BYTES)."
+            self._refuse(431, "headers-too-large", detail)
+        else:
+            self._refuse(400, "malformed", f"there are over {most} bytes between two parts of the body.")
+
+    def _refuse(self, status: int, slug: str, detail: str) -> None:
+        """Answer and close. While another answer is on its way, or was given, the connection is only closed."""
+        self._cancel_deadline()
+        if self.transport.is_closing():
+            return
+        if self._may_answer():
+            if not self._is_in_head:
+                self.cycle.disconnected = True
+            title = STATUS_LINE[status].decode().split(" ", 2)[2].strip()
+            answer = Problem(status, slug, title, detail).response("")
+            head = [STATUS_LINE[status], b"content-type: ", MEDIA_TYPE.encode(), b"\r\nconnection: close\r\n"]
+            head += [b"retry-after: 1\r\n"] if status == 503 else []
+            head += [b"content-length: %d\r\n\r\n" % len(answer.body), bytes(answer.body)]
+            self.transport.write(b"".join(head))
+        self.transport.close()
+
+    def _may_answer(self) -> bool:
+        last: RequestResponseCycle | None = self.cycle  # None before the first request, whatever its annotation says
+        if self._is_in_head:
+            return last is None or last.response_complete
+        return not self.cycle.response_started and not self.pipeline
+
+    def _set_deadline(self, seconds: float, late: Any) -> None:
+        self._cancel_deadline()
+        self._deadline = self.loop.call_later(seconds, late)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def bounded(limits: IngestSettings) -> type[asyncio.Protocol]:
+    """Return the protocol with these limits, for `uvicorn.Config(http=...)`."""
+    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})

@@ -1,0 +1,139 @@
+"""What a person does with lanes, over HTTP and on the command line alike: list them, and have them retried now."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, NamedTuple
+
+import asyncpg
+import msgspec
+
+from headrace.database.pool import Connection
+from headrace.dead_letters.shown import shown_bytes
+
+FIND = """
+select lane.subscription, lane.partition, lane.key, lane.attempts, lane.due_at, lane.parked_at, lane.error,
+       waiting.events, head.topic, head."offset", head.source, head.event_id, head.type, head.reason
+from headrace.lane
+cross join lateral (
+    select count(*) as events from headrace.parked
+    where subscription = lane.subscription and partition = lane.partition and key = lane.key
+) as waiting
+left join lateral (
+    select topic, "offset", source, event_id, type, reason from headrace.parked
+    where subscription = lane.subscription and partition = lane.partition and key = lane.key order by number limit 1
+) as head on true
+where ($1::text is null or lane.subscription = $1)
+  and ($2::text is null or $2 in (lane.subscription, substr(lane.subscription, strpos(lane.subscription, '.') + 1)))
+  and ($3::bytea is null or lane.key = $3)
+  and ($4::text is null or (lane.subscription, lane.partition, lane.key) > ($4, $5::int, $6::bytea))
+order by lane.subscription, lane.partition, lane.key limit $7
+"""
+"""List lanes with their head, from a place on."""
+
+RETRY = """
+with asked as (
+    select subscription, partition, key from headrace.lane
+    where ($1::text is null or subscription = $1)
+      and ($2::text is null or $2 in (subscription, substr(subscription, strpos(subscription, '.') + 1)))
+      and ($3::bytea is null or key = $3)
+    order by subscription, partition, key for update
+), due as (
+    update headrace.lane set due_at = now() from asked
+    where lane.subscription = asked.subscription and lane.partition = asked.partition and lane.key = asked.key
+    returning lane.subscription
+), told as (
+    insert into headrace.subscription (subscription, retry_requested_at)
+    select subscription, clock_timestamp() from due group by subscription
+    on conflict (subscription) do update set retry_requested_at = excluded.retry_requested_at
+)
+select count(*) from due
+"""
+"""Make lanes due now, and tell their owners that due times have changed."""
+
+Row = asyncpg.Record
+
+
+class Filter(NamedTuple):
+    """Which lanes are meant; None means all."""
+
+    group: str | None = None
+    """Those of this group, such as `shop.wallets`."""
+    subscription: str | None = None
+    """Those of the subscriptions of this name or group, whatever their service is."""
+    key: str | None = None
+
+    @property
+    def arguments(self) -> tuple[str | None, str | None, bytes | None]:
+        """The filter as the queries take it: keys are bytes, since text of Postgres cannot hold every key."""
+        name = self.subscription.replace("\x00", "\N{REPLACEMENT CHARACTER}") if self.subscription else None
+        return self.group, name, self.key.encode() if self.key is not None else None
+
+
+class Place(NamedTuple):
+    """Where a page ended: the last lane that it showed."""
+
+    group: str
+    partition: int
+    key: bytes
+
+    @property
+    def cursor(self) -> str:
+        """The place as text for a URL."""
+        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).decode()
+
+
+def place_of(row: Row) -> Place:
+    """Return the place behind a row."""
+    return Place(row["subscription"], row["partition"], row["key"])
+
+
+_decode_place = msgspec.msgpack.Decoder(tuple[str, int, bytes]).decode
+
+
+def parse_place(cursor: str) -> Place:
+    """Return the place of a cursor. Raises: ValueError (it is not one of `Place.cursor`)."""
+    try:
+        place = Place(*_decode_place(base64.urlsafe_b64decode(cursor)))
+    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
+        raise ValueError(cursor) from error
+    if "\x00" in place.group or not 0 <= place.partition < 2**31:
+        raise ValueError(cursor)
+    return place
+
+
+async def find(connection: Connection, wanted: Filter, after: Place | None, limit: int) -> list[Row]:
+    """Return lanes by group, partition and key, from behind the place. Raises: asyncpg's errors."""
+    return list(await connection.fetch(FIND, *wanted.arguments, *(after or (None, None, None)), limit))
+
+
+async def retry(connection: Connection, wanted: Filter) -> int:
+    """Make the lanes due now, and return how many they are.
+
+    Their owners hear of it by `headrace.subscription.retry_requested_at`, and then read the due times again.
+    """
+    return int(await connection.fetchval(RETRY, *wanted.arguments))
+
+
+def shown(row: Row, subscription: str) -> dict[str, Any]:
+    """Return what a list shows of a lane; `subscription` is the name that the caller knows it by."""
+    return {
+        "subscription": subscription,
+        "partition": row["partition"],
+        **shown_bytes("key", row["key"]),
+        "attempts": row["attempts"],
+        "next_attempt_at": row["due_at"],
+        "parked_at": row["parked_at"],
+        "events": row["events"],
+        "error": row["error"],
+        "head": {
+            "type": row["type"],
+            "source": row["source"],
+            "event_id": row["event_id"],
+            "topic": row["topic"],
+            "partition": row["partition"],
+            "offset": row["offset"],
+            "reason": row["reason"],
+        },
+    }
