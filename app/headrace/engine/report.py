@@ -145,7 +145,7 @@ class Reporter:
         """An event has the identity of an earlier one of its partition and another payload."""
         self._child("events_conflict_total", subscription=self._name, topic=topic).inc()
         self._warn_once_a_minute(
-            "two events have the same source and id but different data; the second is skipped",
+            "two events have the same identity but different data; the second is skipped",
             topic,
             topic=topic,
             first_offset=first_offset,
