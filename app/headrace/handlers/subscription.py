@@ -34,7 +34,7 @@ class Handler:
 
 
 class Subscription:
-    """A named set of handlers: the unit of scaling, pausing, rewinding and ownership.
+    """A named set of handlers: the unit of scaling, pausing and ownership.
 
     The name is its identity: claims, ledger and state hang on it. A renamed subscription starts anew, from `start`,
     and the old one's rows stay behind.

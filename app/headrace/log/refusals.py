@@ -42,5 +42,6 @@ def out_of_range(partition: TopicPartition, offset: int, bounds: Bounds) -> LogM
         cause = "the topic was created anew or truncated"
     return LogMismatchError(
         f"{partition.topic}[{partition.partition}] begins at offset {bounds.begin} and ends before {bounds.end}, "
-        f"so reading cannot go on at {offset}: {cause}; `headrace rewind` sets a new position."
+        f"so reading cannot go on at {offset}: {cause}; "
+        f"`headrace topics --accept {partition.topic}` takes the topic as it is now."
     )
