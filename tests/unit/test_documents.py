@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +41,6 @@ PROGRAMS = {
 """What pages may use in a shell beside `headrace` and `make`."""
 
 pages = pytest.mark.parametrize("page", PAGES)
-modules = pytest.mark.parametrize("module", MODULES)
 
 
 @pages
@@ -86,18 +85,17 @@ def test_every_file_that_is_named_in_code_exists(page: str) -> None:
 
 @pages
 def test_every_setting_that_is_named_exists(page: str) -> None:
-    check_settings(read(page))
+    assert unknown_settings(read(page)) == []
 
 
 @pages
 def test_every_metric_that_is_named_exists(page: str) -> None:
-    check_metrics(read(page))
+    assert unknown_metrics(read(page)) == []
 
 
 @pages
 def test_every_command_that_is_shown_exists(page: str) -> None:
-    for words in headrace_commands(read(page)):
-        check_command(words)
+    assert wrong_commands(headrace_commands(read(page))) == []
 
 
 @pages
@@ -135,7 +133,7 @@ def test_every_route_that_is_named_exists(page: str) -> None:
     shown = re.findall(r"localhost:[89]000((/[^\s'\"?/]*)[^\s'\"?]*)", text)
     named += [(None, path) for path, first in shown if first not in own]
     named += [(method, path) for span in spans(text) for method, path in routes(span)]
-    check_routes(named)
+    assert unknown_routes(named) == []
 
 
 @pages
@@ -175,71 +173,72 @@ def test_a_reference_page_is_what_the_code_says(name: str) -> None:
     assert read(f"docs/reference/{name}") == reference_pages(app)[name], "write it again: make docs"
 
 
-@modules
-def test_every_setting_in_a_string_exists(module: str) -> None:
-    for text in strings(module):
-        check_settings(text)
+def test_every_setting_in_a_string_exists() -> None:
+    assert faults(unknown_settings) == {}
 
 
-@modules
-def test_every_metric_in_a_string_exists(module: str) -> None:
-    for text in strings(module):
-        check_metrics(text)
+def test_every_metric_in_a_string_exists() -> None:
+    assert faults(unknown_metrics) == {}
 
 
-@modules
-def test_every_command_in_a_string_exists(module: str) -> None:
-    for text in strings(module):
-        for words in re.findall(r"\bheadrace ((?:[a-z-]+ ?)+)", text):
-            check_verb(words.split())
-        for span in spans(text):
-            if span.startswith("headrace "):
-                check_command(span.split()[1:])
+def test_every_command_in_a_string_exists() -> None:
+    assert faults(lambda text: wrong_commands(commands_in_prose(text))) == {}
 
 
-@modules
-def test_every_route_in_a_string_exists(module: str) -> None:
-    for text in strings(module):
-        check_routes(routes(text))
+def test_every_route_in_a_string_exists() -> None:
+    assert faults(lambda text: unknown_routes(routes(text))) == {}
 
 
-def check_settings(text: str) -> None:
-    """Fail at the first setting that does not exist."""
+def faults(find: Callable[[str], list[str]]) -> dict[str, list[str]]:
+    """Return what is wrong with the strings of the code, by module."""
+    found = {module: [name for text in strings(module) for name in find(text)] for module in MODULES}
+    return {module: names for module, names in found.items() if names}
+
+
+def unknown_settings(text: str) -> list[str]:
+    """Return the settings that are named and do not exist; `HEADRACE_KAFKA_` stands for a group."""
     known = {name for name, _ in variables()}
-    for name in re.findall(r"HEADRACE_[A-Z0-9_]*", text):
-        is_group = name.endswith("_") and any(other.startswith(name) for other in known)
-        assert name in known or is_group or name.startswith("HEADRACE_TEST_"), name
+    groups = {name[: end + 1] for name in known for end, letter in enumerate(name) if letter == "_"}
+    return [name for name in re.findall(r"HEADRACE_(?!TEST_)[A-Z0-9_]*", text) if name not in known | groups]
 
 
-def check_metrics(text: str) -> None:
-    """Fail at the first metric that does not exist; the beginning of a name stands for a group."""
-    known = {f"headrace_{metric.name}" for metric in catalogue()}
-    for name in re.findall(r"\bheadrace_[a-z0-9_]+", text):
-        assert any(other.startswith(name) for other in known), name
+def unknown_metrics(text: str) -> list[str]:
+    """Return the metrics that are named and do not exist; the beginning of a name stands for a group."""
+    known = [f"headrace_{metric.name}" for metric in catalogue()]
+    named = re.findall(r"\bheadrace_[a-z0-9_]+", text)
+    return [name for name in named if not any(other.startswith(name) for other in known)]
 
 
-def check_verb(words: list[str]) -> None:
-    """Fail if `headrace` has no such verb."""
-    verbs = get_command(cli).commands  # type: ignore[attr-defined]  # typer types a group as a command
-    assert words[0] in verbs, f"headrace {words[0]} does not exist"
+def wrong_commands(commands: Iterable[list[str]]) -> list[str]:
+    """Return the commands that do not exist, or have no such option; each is the words behind `headrace`."""
+    return [f"headrace {' '.join(words)}" for words in commands if not is_command(words)]
 
 
-def check_command(words: list[str]) -> None:
-    """Fail if the words behind `headrace` name no command, or one without such an option."""
+def is_command(words: list[str]) -> bool:
+    """True if the words name a command, and its options are ones that it has."""
     command = get_command(cli)
-    while isinstance(command, typer.core.TyperGroup) and words and words[0] in command.commands:
+    while isinstance(command, typer.core.TyperGroup):
+        if not words:
+            return command.name != "headrace"
+        if words[0] not in command.commands:
+            return False
         command, words = command.commands[words[0]], words[1:]
-    if isinstance(command, typer.core.TyperGroup):
-        assert not words and command.name != "headrace", f"{command.name} has no such verb: {words}"
-    options = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
-    for word in words:
-        assert not word.startswith("--") or word in options, f"{command.name} has no {word}"
+    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return all(word in options for word in words if word.startswith("--"))
 
 
-def check_routes(named: list[tuple[str | None, str]]) -> None:
-    """Fail at the first route that the platform does not serve."""
-    for method, path in named:
-        assert is_served(method, path.partition("?")[0]), f"{method or ''} {path}"
+def commands_in_prose(text: str) -> Iterator[list[str]]:
+    """Yield the words of every command that a string names: the whole span, or the verb outside of a span."""
+    for span in spans(text):
+        if span.startswith("headrace "):
+            yield span.split()[1:]
+    for verb in re.findall(r"\bheadrace ([a-z][a-z-]*)", re.sub(r"`[^`]*`", "", text)):
+        yield [verb]
+
+
+def unknown_routes(named: Iterable[tuple[str | None, str]]) -> list[str]:
+    """Return the routes that the platform does not serve."""
+    return [f"{method or ''} {path}" for method, path in named if not is_served(method, path.partition("?")[0])]
 
 
 def read(page: str) -> str:

@@ -43,10 +43,12 @@ def _parts(route: dict[str, Any]) -> Iterator[str]:
     if body := route.get("requestBody"):
         yield f"The body is {' or '.join(f'`{media_type}`' for media_type in body['content'])}.\n"
     if parameters := route.get("parameters"):
-        rows = [(f"`{p['name']}`", p["in"], _schema(p["schema"]), p.get("description", "")) for p in parameters]
-        yield table(["parameter", "in", "value", "meaning"], rows)
-    rows = [(status, _meaning(answer)) for status, answer in sorted(route["responses"].items())]
-    yield table(["status", "meaning"], [(status, meaning) for status, meaning in rows])
+        yield table(
+            ["parameter", "in", "value", "meaning"],
+            [(f"`{p['name']}`", p["in"], _schema(p["schema"]), p.get("description", "")) for p in parameters],
+        )
+    answers = sorted(route["responses"].items())
+    yield table(["status", "meaning"], [(status, _meaning(answer)) for status, answer in answers])
 
 
 def _meaning(answer: dict[str, Any]) -> str:
