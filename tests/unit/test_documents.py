@@ -29,8 +29,8 @@ from headrace.reference import pages as reference_pages
 from headrace.settings import variables
 from headrace.telemetry.metrics import catalogue
 from shop.service import app
+from tests.support.pages import ROOT, blocks, python_files, read
 
-ROOT = Path(__file__).parents[2]
 DOCS = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs").rglob("*.md"))
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]
 MODULES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "app" / "headrace").rglob("*.py"))
@@ -146,16 +146,14 @@ def test_every_table_in_a_query_exists(page: str) -> None:
 @pages
 @pytest.mark.filterwarnings("ignore:Using `httpx`")  # Starlette's test client asks for its successor
 def test_the_python_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block that begins with `# name.py` is a file of its own; the following blocks continue it."""
+    """Every file of the page is imported, in their order, and what it declares is complete."""
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    module = ModuleType("page")
-    for block in blocks(read(page), "python"):
-        if file := re.match(r"# (?:\w+/)*(\w+)\.py\b", block):
-            module = ModuleType(file[1])
-            monkeypatch.setitem(sys.modules, file[1], module)
-        code = compile(block, page, "exec")
-        if not is_importable(block):
+    for name, text in python_files(page).items():
+        code = compile(text, f"{page}: {name}.py", "exec")
+        if not is_importable(text):
             continue
+        module = ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, module)
         exec(code, module.__dict__)  # noqa: S102 - our own page
         for value in list(vars(module).values()):
             if isinstance(value, Headrace):
@@ -241,10 +239,6 @@ def unknown_routes(named: Iterable[tuple[str | None, str]]) -> list[str]:
     return [f"{method or ''} {path}" for method, path in named if not is_served(method, path.partition("?")[0])]
 
 
-def read(page: str) -> str:
-    return (ROOT / page).read_text()
-
-
 @cache
 def strings(module: str) -> list[str]:
     """Return the string constants of a module that hold prose; `…` stands for what an f-string fills in."""
@@ -259,11 +253,6 @@ def strings(module: str) -> list[str]:
         else:
             waiting += ast.iter_child_nodes(node)
     return [text for text in found if " " in text]
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def spans(text: str) -> list[str]:
@@ -315,10 +304,10 @@ def headrace_commands(text: str) -> Iterator[list[str]]:
             yield shlex.split(found[1])
 
 
-def is_importable(block: str) -> bool:
-    """True if everything that the block imports is installed or was shown before."""
+def is_importable(text: str) -> bool:
+    """True if everything that the text imports is installed or was shown before."""
     roots = set()
-    for node in ast.walk(ast.parse(block)):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             roots |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
