@@ -203,8 +203,8 @@ def unknown_settings(text: str) -> list[str]:
 def unknown_metrics(text: str) -> list[str]:
     """Return the metrics that are named and do not exist; the beginning of a name stands for a group."""
     known = [f"headrace_{metric.name}" for metric in catalogue()]
-    named = re.findall(r"\bheadrace_[a-z0-9_]+", text)
-    return [name for name in named if not any(other.startswith(name) for other in known)]
+    named = set(re.findall(r"\bheadrace_[a-z0-9_]+", text)) - attributes()
+    return [name for name in sorted(named) if not any(other.startswith(name) for other in known)]
 
 
 def wrong_commands(commands: Iterable[list[str]]) -> list[str]:
@@ -219,16 +219,20 @@ def is_command(words: list[str]) -> bool:
         if not words:
             return command.name != "headrace"
         if words[0] not in command.commands:
-            return False
+            return words[0] in own_options(command)
         command, words = command.commands[words[0]], words[1:]
-    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    return all(word in options for word in words if word.startswith("--"))
+    return all(word in own_options(command) for word in words if word.startswith("--"))
+
+
+def own_options(command: object) -> set[str]:
+    """Return the options of a command itself."""
+    return {option for each in getattr(command, "params", ()) for option in (*each.opts, *each.secondary_opts)}
 
 
 def commands_in_prose(text: str) -> Iterator[list[str]]:
     """Yield the words of every command that a string names: the whole span, or the verb outside of a span."""
     for span in spans(text):
-        if span.startswith("headrace "):
+        if span.startswith("headrace ") and not span.startswith("headrace …"):
             yield span.split()[1:]
     for verb in re.findall(r"\bheadrace ([a-z][a-z-]*)", re.sub(r"`[^`]*`", "", text)):
         yield [verb]
@@ -239,9 +243,21 @@ def unknown_routes(named: Iterable[tuple[str | None, str]]) -> list[str]:
     return [f"{method or ''} {path}" for method, path in named if not is_served(method, path.partition("?")[0])]
 
 
-@cache
 def strings(module: str) -> list[str]:
-    """Return the string constants of a module that hold prose; `…` stands for what an f-string fills in."""
+    """Return the string constants of a module that hold prose."""
+    return [text for text in constants(module) if " " in text]
+
+
+@cache
+def attributes() -> set[str]:
+    """Return the names of attributes that the code gives to objects of others, such as log records."""
+    found = {text for module in MODULES for text in constants(module)}
+    return {text for text in found if re.fullmatch(r"headrace_\w+", text)}
+
+
+@cache
+def constants(module: str) -> list[str]:
+    """Return the string constants of a module; `…` stands for what an f-string fills in."""
     found: list[str] = []
     waiting: list[ast.AST] = [ast.parse(read(module))]
     while waiting:
@@ -252,7 +268,7 @@ def strings(module: str) -> list[str]:
             found.append(node.value)
         else:
             waiting += ast.iter_child_nodes(node)
-    return [text for text in found if " " in text]
+    return found
 
 
 def spans(text: str) -> list[str]:
@@ -317,8 +333,7 @@ def is_importable(text: str) -> bool:
 
 def options_of(command: object) -> Iterator[str]:
     """Yield every option of a command and of those under it."""
-    for parameter in getattr(command, "params", ()):
-        yield from (*parameter.opts, *parameter.secondary_opts)
+    yield from own_options(command)
     for under in getattr(command, "commands", {}).values():
         yield from options_of(under)
 

@@ -30,7 +30,10 @@ This page lists every command of `headrace` with its options. The commands read 
 def render() -> str:
     """Return the page."""
     commands = list(_commands("headrace", get_command(cli)))
-    listed = table(["command", "what it does"], [(_link(name), _summary(command)) for name, command in commands])
+    rows = [(_link(name), _summary(command)) for name, command in commands]
+    options: list[Any] = get_command(cli).params
+    rows += [(f"`headrace {option.opts[0]}`", option.help) for option in options]
+    listed = table(["command", "what it does"], rows)
     return "\n".join([INTRODUCTION, listed, *(_section(name, command) for name, command in commands)])
 
 
