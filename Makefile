@@ -12,7 +12,7 @@ FIND_PYTHON = for name in $(PYTHON) python3.14 python3.13 python3.12 python3.11 
 APP ?= shop.service:app
 ARGS ?=
 
-.PHONY: help run test lint format bench lock clean
+.PHONY: help run test lint format docs bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lint: $(VENV)/.development ## check style, layout and types
 format: $(VENV)/.development ## lay the code out as lint wants it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/.runtime ## write the pages of docs/reference from the code
+	@$(BIN)/python -m headrace.reference docs/reference shop.service:app
 
 bench: $(VENV)/.development ## measure, beside a bare client in the same run
 	@$(BIN)/python -m tests.support.kafka

@@ -34,7 +34,7 @@ class Handler:
 
 
 class Subscription:
-    """A named set of handlers: the unit of scaling, pausing, rewinding and ownership.
+    """A named set of handlers: the unit of scaling, pausing and ownership.
 
     The name is its identity: claims, ledger and state belong to it. A renamed subscription begins at `start` with empty
     states, and the rows of the old name stay in the database.

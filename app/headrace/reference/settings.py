@@ -1,8 +1,7 @@
-"""`docs/settings.md`, made from the settings: `python -m headrace.settings_reference > docs/settings.md`."""
+"""The page of the settings, made from their fields."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
@@ -12,25 +11,27 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from headrace.reference.tables import table
 from headrace.settings import COMPONENTS, Settings, variables
 
 INTRODUCTION = """\
 # Settings
 
-Every setting is an environment variable that is read once, at the start; none has to be set. If some are wrong, the
-process names all of them at once, each with its value and what is valid, and ends with exit code 1. A `HEADRACE_`
-variable that is not on this page is refused too, so that a misspelt one is noticed.
+Every setting is an environment variable that is read once, when the process starts. All of them have a default, so
+nothing has to be set. If something is wrong, the process names every fault at once, each with its variable, its value
+and what is valid, and ends with exit code 1. A `HEADRACE_` variable that is not on this page is a fault as well, so
+that a misspelt one is noticed.
 
-This page is made from the code: `python -m headrace.settings_reference > docs/settings.md`.
+`make docs` writes this page from the code.
 """
 
 OPENTELEMETRY = """\
 ## OpenTelemetry's own
 
-Traces are sent by `http/protobuf` to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` (or
-`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) names; without it nothing is traced. `OTEL_SERVICE_NAME`,
-`OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_SDK_DISABLED` and the rest mean what
-OpenTelemetry says. If the application has installed a tracer provider itself, that one is used.
+If `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) names a collector, traces are sent to it by
+`http/protobuf`; if not, nothing is traced. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`,
+`OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_SDK_DISABLED` and the rest mean what OpenTelemetry says. If the application has
+installed a tracer provider of its own, that one is used instead.
 """
 
 KINDS: dict[Any, str] = {
@@ -52,12 +53,12 @@ def render() -> str:
 
 def _section(component: type[BaseSettings]) -> str:
     what, _, meaning = (component.__doc__ or "").strip().partition(": ")
-    lines = [f"## {what}", "", meaning[:1].upper() + meaning[1:], ""]
-    lines += ["| variable | type | default | bounds | meaning |", "| --- | --- | --- | --- | --- |"]
-    for name, field in _variables_of(component):
-        cells = (f"`{name}`", _kind(field.annotation), _default(field), _bounds(field), field.description or "")
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        (f"`{name}`", _kind(field.annotation), _default(field), _bounds(field), field.description or "")
+        for name, field in _variables_of(component)
+    ]
+    title = f"## {what}\n\n{meaning[:1].upper()}{meaning[1:]}\n"
+    return "\n".join([title, table(["variable", "type", "default", "bounds", "meaning"], rows)])
 
 
 def _variables_of(component: type[BaseSettings]) -> Iterator[tuple[str, FieldInfo]]:
@@ -87,7 +88,3 @@ def _default(field: FieldInfo) -> str:
 def _bounds(field: FieldInfo) -> str:
     found = {sign: getattr(mark, sign) for mark in field.metadata for sign in LIMITS if hasattr(mark, sign)}
     return ", ".join(f"{LIMITS[sign]} {limit}" for sign, limit in found.items())
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())
