@@ -197,7 +197,7 @@ class MeasuredStruct(msgspec.Struct):
         (MeasuredStruct(points=[{"x": math.nan}]), r"struct\.measured: points\.0\.x is inf or nan"),
     ],
 )
-def test_number_that_json_cannot_hold_is_refused_when_it_is_emitted(value: Any, part: str) -> None:
+def test_number_that_json_cannot_hold_is_refused_at_emit(value: Any, part: str) -> None:
     declared = event_type_of(value)
     assert declared is not None
     with pytest.raises(SchemaError, match=part):

@@ -68,7 +68,7 @@ def test_version_is_written_as_the_dataschema() -> None:
     assert headers["ce_dataschema"] == b"door.closed/v2"
 
 
-async def test_accepted_event_gets_the_version_that_it_was_checked_against() -> None:
+async def test_accepted_event_gets_the_version_it_was_checked_by() -> None:
     parsed = [ParsedEvent(envelope(), b'{"door": "a"}'), ParsedEvent(envelope("door.closed/v1"), b'{"door": "a"}')]
     entries = await check_all(parsed, TYPES, Tracing().ingest("/events", {}), "structured")
     assert [entry.envelope.dataschema for entry in entries] == ["door.closed/v2", "door.closed/v1"]

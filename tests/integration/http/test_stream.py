@@ -93,7 +93,7 @@ async def test_a_stream_shows_only_what_was_asked_for(platform: Opener, query: s
     assert sorted(found) == ids
 
 
-async def test_a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice(platform: Opener) -> None:
+async def test_reader_that_comes_back_sees_every_event_once(platform: Opener) -> None:
     """It leaves after any of the events, of whichever partition, while others are published."""
     log = MemoryLog()
     shop = await platform(log=log)

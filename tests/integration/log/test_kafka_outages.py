@@ -34,9 +34,8 @@ async def own_kafka() -> AsyncIterator[KafkaServer]:
         await server.stop()
 
 
-async def test_nothing_acknowledged_is_lost_when_the_broker_is_killed_and_comes_back(
-    own_kafka: KafkaServer, topic_name: str
-) -> None:
+async def test_nothing_acknowledged_is_lost_when_a_broker_is_killed(own_kafka: KafkaServer, topic_name: str) -> None:
+    """It is started again, and publishing goes on."""
     async with kafka_log(own_kafka.url, **IMPATIENT) as log:
         await log.create(topic_name, 3)
         partitions = [TopicPartition(topic_name, number) for number in range(3)]
@@ -225,6 +224,7 @@ async def test_a_listener_that_always_fails_gets_a_new_seat(
 
 
 async def test_a_broker_that_hangs_fails_a_publish_in_time(own_kafka: KafkaServer, topic_name: str) -> None:
+    """Publishing works again afterwards."""
     async with kafka_log(own_kafka.url, **IMPATIENT) as log:
         await log.create(topic_name, 2)
         await log.publish(records(topic_name, [1]))

@@ -64,5 +64,5 @@ def test_what_the_log_no_longer_has_is_named() -> None:
     assert start_at({A0: Bounds(5, 9, 9)}, {A0: 2}) == ({A0: 5}, [Gap(A0, 2, 5)])
 
 
-def test_a_log_that_is_shorter_than_the_id_is_followed_from_its_end() -> None:
+def test_log_shorter_than_the_id_is_followed_from_its_end() -> None:
     assert start_at({A0: Bounds(0, 3, 3)}, {A0: 8}) == ({A0: 3}, [])
