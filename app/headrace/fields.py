@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 import typing
+from collections import deque
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -78,7 +79,7 @@ def parts_of(value: Any) -> dict[Any, Any]:
         return {name: getattr(value, name) for name in value.__struct_fields__}
     if isinstance(value, dict):
         return value
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
         return dict(enumerate(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from headrace.errors import ConfigurationError
 from headrace.fields import INFINITE, infinite_part, models_within, secret_in
-from headrace.state.difference import faults_of, first_difference
+from headrace.state.difference import faults_of, first_difference, lost_bound
 
 
 class StateType:
@@ -77,6 +77,10 @@ class StateType:
             read = self.decode(self.encode(value))
         except Exception as error:
             raise ConfigurationError(f"{error} A new key starts from {name}().") from error
+        if (bound := lost_bound(value, read)) is not None:
+            raise ConfigurationError(
+                f"State[{name}]: the deque {bound!r} comes back without its maxlen; keep a list, and cut it yourself."
+            )
         if isinstance(read, BaseModel):
             missing = set(type(read).model_fields) - read.model_fields_set
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,6 +33,19 @@ def first_difference(value: Any, read: Any, path: str = "") -> str | None:
     if missing:
         return f"{f'{path}.' if path else ''}{missing[0]} is not stored; make it a field without exclude"
     return f"{where} comes back as another {type(value).__name__}; let the class compare by value (no eq=False)"
+
+
+def lost_bound(value: Any, read: Any, path: str = "") -> str | None:
+    """Name the first deque that came back without its maxlen, which == does not see; None if there is none."""
+    if isinstance(value, deque) and isinstance(read, deque) and value.maxlen != read.maxlen:
+        return path
+    if isinstance(value, (set, frozenset)):
+        return None
+    others = parts_of(read)
+    for name, part in parts_of(value).items():
+        if (found := lost_bound(part, others.get(name), f"{path}.{name}" if path else str(name))) is not None:
+            return found
+    return None
 
 
 def faults_of(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -183,6 +184,10 @@ class Uncomparable(msgspec.Struct, eq=False):
     number: int = 0
 
 
+class Latest(BaseModel):
+    numbers: dict[str, deque[int]] = {"all": deque(maxlen=3)}
+
+
 class WrongDefault(BaseModel):
     number: int = "many"  # type: ignore[assignment]
 
@@ -202,6 +207,7 @@ class WrongDefault(BaseModel):
         (Hidden, "the field 'number' of Hidden() is not stored; remove exclude"),
         (Omitting, "the field 'number' of Omitting() is not stored; remove exclude, exclude_if or omit_defaults"),
         (Uncomparable, "let the class compare by value (no eq=False)"),
+        (Latest, "the deque 'numbers.all' comes back without its maxlen; keep a list"),
         (WrongDefault, "number: Input should be a valid integer"),
     ],
 )
