@@ -213,6 +213,18 @@ async def test_doctor_fails_where_something_would_not_work(
     assert f"{topic_name}/0 stands at 7, the log holds 0 to 0" in found["claims of things"]["found"]
 
 
+async def test_doctor_shows_each_wrong_setting_on_a_line(folder: Path) -> None:
+    settings = {"HEADRACE_LGO": "x", "HEADRACE_PARTITION": "3"}
+    said = await headrace(folder, "doctor", settings=settings)
+    assert said.code == 1
+    assert "\\n" not in said.out
+    lines = [line.strip() for line in said.out.splitlines()]
+    assert lines[-2:] == [
+        "HEADRACE_LGO: no such setting; did you mean HEADRACE_LOG?",
+        "HEADRACE_PARTITION: no such setting; did you mean HEADRACE_PARTITIONS?",
+    ]
+
+
 async def test_doctor_tells_a_pending_migration(folder: Path, kafka: KafkaServer, postgres: PostgresServer) -> None:
     async with postgres.database(migrated=False) as address:
         code, found = await doctor(folder, HEADRACE_LOG=kafka.url, HEADRACE_DATABASE=address)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from headrace.version import VERSION
 from tests.support.command import headrace
 from tests.support.kafka import KafkaServer
 from tests.support.service import Service
@@ -218,3 +219,8 @@ async def test_help_names_every_verb(folder: Path) -> None:
     assert said.code == 0
     for verb in ("run", "migrate", "topics", "doctor", "dead-letters", "database"):
         assert verb in said.out
+
+
+async def test_version_is_told(folder: Path) -> None:
+    said = await headrace(folder, "--version")
+    assert (said.code, said.out) == (0, f"headrace {VERSION}\n")
