@@ -59,7 +59,7 @@ async def test_added_partition_begins_at_its_beginning_for_every_group(pool: asy
     assert await accept(pool, log) == []
 
 
-async def test_claim_of_another_log_moves_to_the_beginning_and_is_fenced(pool: asyncpg.Pool) -> None:
+async def test_claim_of_another_log_moves_to_the_beginning(pool: asyncpg.Pool) -> None:
     log, log_id = await log_of(1, 5)
     await pool.execute(CLAIM, "shop.wallets", 0, 3, "memory:another")
     assert await accept(pool, log) == ["shop.wallets: things/0 continues at offset 0"]
