@@ -23,8 +23,9 @@ DEFAULT_PARTITIONS = 6
 KNOWN = """
 select topic, count(*)::integer as partitions, max(log_id) as log_id
   from headrace.claim
- where log_id is not null and ($1::text[] is null or topic = any($1::text[]))
+ where $1::text[] is null or topic = any($1::text[])
  group by subscription, topic
+having max(log_id) is not null
 union
 select topic, partitions, log_id
   from headrace.topic t

@@ -106,7 +106,7 @@ async def test_claims_tell_what_a_topic_was_before_the_table_does(pool: asyncpg.
         "insert into headrace.topic (topic, partitions, log_id) values ('things', 9, 'old'), ('b', 1, 'b')"
     )
     for partition in (0, 1):
-        await pool.execute(CLAIM, "shop.wallets", partition, 0, "new")
+        await pool.execute(CLAIM, "shop.wallets", partition, 0, "new" if partition else None)
     async with pool.acquire() as connection:
         assert await known_topics(connection) == [KnownTopic("b", 1, "b"), KnownTopic("things", 2, "new")]
         assert await known_topics(connection, ["things"]) == [KnownTopic("things", 2, "new")]
