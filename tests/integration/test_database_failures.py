@@ -103,7 +103,7 @@ async def test_a_serialisation_failure_is_tried_again(pool: asyncpg.Pool) -> Non
     assert isinstance(classify(raised.value), StateUnavailableError)
 
 
-async def test_cut_sessions_and_closed_connections_are_unavailable(pool: asyncpg.Pool) -> None:
+async def test_a_session_that_is_cut_and_a_closed_connection_are_unavailable(pool: asyncpg.Pool) -> None:
     async with pool.acquire() as connection:
         pid = await connection.fetchval("select pg_backend_pid()")
         running = asyncio.ensure_future(connection.fetch("select pg_sleep(60)"))

@@ -84,7 +84,7 @@ async def test_a_password_that_needs_quoting_logs_in(postgres: PostgresServer) -
         ({"port": "abc"}, ConfigurationError, "not an address"),
     ],
 )
-async def test_fault_is_one_sentence_without_the_password(
+async def test_what_is_wrong_is_said_in_one_sentence_without_the_password(
     database_url: str, change: dict[str, str], kind: type[HeadraceError], sentence: str
 ) -> None:
     parts = urlsplit(database_url)
@@ -99,7 +99,7 @@ async def test_fault_is_one_sentence_without_the_password(
     assert str(parts.password) not in told
 
 
-async def test_server_that_is_shut_down_is_unavailable_meanwhile() -> None:
+async def test_a_server_that_is_shut_down_is_unavailable_and_comes_back() -> None:
     server = PostgresServer()
     await server.start()
     try:

@@ -70,7 +70,7 @@ async def _answers(url: str) -> int:
         await connection.close()
 
 
-async def test_commits_survive_kill_9_of_platform_and_server(tmp_path: Path) -> None:
+async def test_what_was_committed_survives_kill_9_of_platform_and_server_at_once(tmp_path: Path) -> None:
     acknowledged = 0
     for _ in range(3):
         with _writer(tmp_path) as process:
@@ -114,7 +114,7 @@ async def test_a_leftover_of_a_killed_platform_is_ended_first(tmp_path: Path, st
             await server.stop()
 
 
-async def test_program_with_the_pid_of_a_dead_server_is_left_alone(tmp_path: Path) -> None:
+async def test_another_program_with_the_pid_of_a_dead_server_is_left_alone(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path)
     await server.start()
     pid_file = tmp_path / "cluster" / "postmaster.pid"
@@ -127,7 +127,7 @@ async def test_program_with_the_pid_of_a_dead_server_is_left_alone(tmp_path: Pat
         await server.stop()
 
 
-async def test_second_platform_on_a_folder_is_told_the_first_ones_pid(tmp_path: Path) -> None:
+async def test_a_second_platform_on_the_same_folder_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
     first = EmbeddedPostgres(tmp_path)
     url = await first.start()
     try:
@@ -138,7 +138,7 @@ async def test_second_platform_on_a_folder_is_told_the_first_ones_pid(tmp_path: 
         await first.stop()
 
 
-async def test_kill_9_during_initdb_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_kill_9_while_the_cluster_is_made_leaves_nothing_half_done(tmp_path: Path) -> None:
     with _writer(tmp_path) as process:
         await until(lambda: list(tmp_path.glob("cluster.new-*/PG_VERSION")), "initdb has begun")
         process.kill()
@@ -151,7 +151,7 @@ async def test_kill_9_during_initdb_leaves_nothing_behind(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["deep" * 50, "a, b: ü'@"])
-async def test_folder_with_a_long_or_odd_name_works(tmp_path: Path, name: str) -> None:
+async def test_a_folder_with_a_long_or_odd_name_works_and_its_socket_folder_goes(tmp_path: Path, name: str) -> None:
     server = EmbeddedPostgres(tmp_path / name)
     before = set(Path(tempfile.gettempdir()).glob("headrace-socket-*"))
     try:
@@ -162,7 +162,7 @@ async def test_folder_with_a_long_or_odd_name_works(tmp_path: Path, name: str) -
     assert not (tmp_path / name / "cluster" / "postmaster.pid").exists()
 
 
-async def test_server_that_exits_is_reported_with_its_last_lines(tmp_path: Path) -> None:
+async def test_a_server_that_exits_is_reported_with_the_last_lines_of_its_log(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path)
     await server.start()
     await server.stop()
@@ -215,7 +215,9 @@ async def test_root_runs_it_without_changing_a_permission_on_the_way(tmp_path: P
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root only: others run the server as themselves")
-async def test_root_without_namespaces_runs_it_as_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_root_without_namespaces_runs_it_as_nobody_or_says_which_folder_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server_process, "_may_enter_namespace", lambda binaries: False)
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)

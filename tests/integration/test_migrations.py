@@ -124,7 +124,7 @@ async def test_the_schema_is_ours_whatever_the_search_path(connection: asyncpg.C
     assert strays == []
 
 
-async def test_migration_lets_others_pass_while_it_waits_for_a_lock(empty_url: str) -> None:
+async def test_a_migration_waits_for_a_lock_and_lets_others_pass_meanwhile(empty_url: str) -> None:
     await migrate(empty_url)
     holder, other = await connect(empty_url), await connect(empty_url)
     waiting = asyncio.Event()
@@ -162,7 +162,7 @@ async def test_a_migration_does_not_wait_for_the_embedded_log(empty_url: str) ->
         pool.terminate()
 
 
-async def test_migrator_with_nothing_to_do_waits_for_no_other(empty_url: str) -> None:
+async def test_where_nothing_is_missing_a_migrator_at_work_is_not_waited_for(empty_url: str) -> None:
     await migrate(empty_url)
     holder = await connect(empty_url)
     waits: list[str] = []

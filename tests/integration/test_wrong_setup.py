@@ -127,13 +127,13 @@ async def check_that_it_waits(service: Service, *, names: str) -> None:
     sentence(service, names=names)
 
 
-async def test_requests_are_told_to_come_again_without_a_broker(start: Start, database_url: str) -> None:
+async def test_without_a_broker_the_door_is_open_and_asks_to_come_again(start: Start, database_url: str) -> None:
     (port,) = free_ports(1)
     service = await start({"HEADRACE_LOG": f"kafka://127.0.0.1:{port}", "HEADRACE_DATABASE": database_url})
     await check_that_it_waits(service, names="HEADRACE_LOG")
 
 
-async def test_requests_are_told_to_come_again_without_a_database(start: Start, kafka: KafkaServer) -> None:
+async def test_without_a_database_the_door_is_open_and_asks_to_come_again(start: Start, kafka: KafkaServer) -> None:
     (port,) = free_ports(1)
     address = f"postgresql://shop:{SECRET}@127.0.0.1:{port}/shop"
     service = await start({"HEADRACE_LOG": kafka.url, "HEADRACE_DATABASE": address})
@@ -187,7 +187,7 @@ async def test_password_file_that_is_missing_is_named(start: Start, kafka: Kafka
     assert "/nowhere/password" in await refused(service, names="HEADRACE_DATABASE_PASSWORD_FILE")
 
 
-async def test_topic_with_another_partition_count_is_refused(
+async def test_topic_with_another_partition_count_than_asked_for_is_refused(
     start: Start, kafka: KafkaServer, database_url: str, topic_name: str, tmp_path: Path
 ) -> None:
     await kafka.create_topic(topic_name, partitions=3)
@@ -198,7 +198,7 @@ async def test_topic_with_another_partition_count_is_refused(
     assert "set HEADRACE_PARTITIONS=3" in line
 
 
-async def test_setting_does_not_change_an_embedded_topics_partitions(start: Start, tmp_path: Path) -> None:
+async def test_partitions_of_the_embedded_log_are_not_changed_by_the_setting(start: Start, tmp_path: Path) -> None:
     app = write_app(tmp_path, "things")
     service = await start({"HEADRACE_PARTITIONS": "3"}, app)
     await until(service.is_ready, "the service is ready", 60)
@@ -224,7 +224,7 @@ async def test_topic_that_grew_since_the_last_run_is_refused(
     assert f"headrace topics --accept {topic_name}" in line
 
 
-async def test_topics_that_are_not_co_partitioned_are_refused(
+async def test_topics_of_one_subscription_that_are_not_co_partitioned_are_refused(
     start: Start, kafka: KafkaServer, database_url: str, topic_name: str, tmp_path: Path
 ) -> None:
     first, second = f"{topic_name}-a", f"{topic_name}-b"

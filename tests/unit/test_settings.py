@@ -188,7 +188,7 @@ def test_unknown_variable_is_refused_with_the_closest_name(
     assert said == f"a setting is wrong: {name}: no such setting; did you mean {suggestion}?"
 
 
-def test_unknown_variable_without_a_close_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_variable_without_a_close_name_is_refused_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal(monkeypatch, HEADRACE_XYZZYPLUGH="1") == "a setting is wrong: HEADRACE_XYZZYPLUGH: no such setting"
 
 

@@ -19,7 +19,9 @@ from tests.support.small_app import publish
 Start = Callable[..., Awaitable[Service]]
 
 
-async def test_migrate_prints_its_steps_once(folder: Path, postgres: PostgresServer) -> None:
+async def test_migrate_prints_its_steps_and_has_nothing_to_do_the_second_time(
+    folder: Path, postgres: PostgresServer
+) -> None:
     async with postgres.database(migrated=False) as address:
         first = await headrace(folder, "migrate", settings={"HEADRACE_DATABASE": address})
         second = await headrace(folder, "migrate", "--phase", "pre", settings={"HEADRACE_DATABASE": address})
@@ -63,7 +65,7 @@ async def test_migrate_and_doctor_accept_newer_pre_migrations(folder: Path, data
     assert "a newer release has applied pre/9999_future" in found["database"]["found"]
 
 
-async def test_migrate_makes_the_embedded_database_and_stops_it(folder: Path) -> None:
+async def test_migrate_makes_the_embedded_database_and_leaves_nothing_running(folder: Path) -> None:
     said = await headrace(folder, "migrate")
     assert said.code == 0, said.err
     assert "applied pre/0001_engine" in said.out
@@ -71,7 +73,7 @@ async def test_migrate_makes_the_embedded_database_and_stops_it(folder: Path) ->
     assert not (folder / ".headrace/postgres/cluster/postmaster.pid").exists()
 
 
-async def test_commands_say_that_a_platform_has_the_database_open(start: Start, folder: Path) -> None:
+async def test_commands_say_that_a_platform_holds_the_embedded_database(start: Start, folder: Path) -> None:
     service = await start({})
     settings = {"HEADRACE_DATA_DIR": str(folder / "data"), "HEADRACE_MANAGEMENT_PORT": str(service.management_port)}
     held = (

@@ -49,7 +49,7 @@ async def test_second_signal_cuts_the_drain_short(start: Start, folder: Path) ->
     assert "drained" not in service.output
 
 
-async def test_handler_that_hangs_does_not_keep_the_process(start: Start, folder: Path) -> None:
+async def test_handler_that_hangs_does_not_keep_the_process_after_the_drain(start: Start, folder: Path) -> None:
     service = await start({"HEADRACE_ENGINE_DRAIN_SECONDS": "1"})
     await publish(service, "endless")
     await until((folder / "began").exists, "the handler has begun")
@@ -194,7 +194,7 @@ async def test_team_that_fails_to_start_keeps_its_traceback(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("role", ["all", "worker"])
-async def test_lifespan_that_does_not_enter_the_platform_is_refused(folder: Path, role: str) -> None:
+async def test_lifespan_that_names_the_platform_but_does_not_enter_it_is_told(folder: Path, role: str) -> None:
     (folder / "forgetful.py").write_text(
         "from contextlib import asynccontextmanager\n"
         "from fastapi import FastAPI\n"

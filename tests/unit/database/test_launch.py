@@ -12,7 +12,7 @@ import pytest
 from headrace.database import launch
 
 
-def test_launched_program_keeps_its_exit_code() -> None:
+def test_the_program_replaces_the_launcher_and_keeps_its_exit_code() -> None:
     program = launch.command("same", [sys.executable, "-c", "raise SystemExit(7)"])
     assert subprocess.run(program, check=False).returncode == 7
 
