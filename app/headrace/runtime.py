@@ -70,8 +70,8 @@ START_SECONDS = 60.0
 """How long start() waits for the first connection before it lets the application serve, unready."""
 DECODING_THREADS = 4
 """Large states and batches are decoded on these; more would only wait for the interpreter's lock."""
-THREAD_NAMES = ("headrace-", "handlers")
-"""How the names of the platform's threads begin: its own, and those of synchronous handlers."""
+THREAD_PREFIX = "headrace-"
+"""How the names of the platform's own threads begin."""
 GROUP_SECONDS = 10.0
 """How long it may take to leave the consumer groups after the workers have stopped."""
 POSTGRES_SECONDS = 90.0
@@ -117,7 +117,7 @@ class Runtime:
         self._instruments = Stops()
         self._connections = Stops()
         self._opened: set[str] = set()
-        self._executor = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="headrace-decode")
+        self._executor = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix=f"{THREAD_PREFIX}decode")
         self._address: str | None = None
         self._connecting: asyncio.Task[None] | None = None
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from headrace.cli.loading import Target, find_platform, load_app, running
 from headrace.cli.server import Server, cut_short, listen
 from headrace.platform import Headrace
-from headrace.runtime import THREAD_NAMES, Runtime
+from headrace.runtime import THREAD_PREFIX, Runtime
 from headrace.security import check_exposure
 from headrace.settings import Settings, load_settings
 from headrace.stopping import describe_task, end_tasks
@@ -106,7 +106,7 @@ async def _work(app: FastAPI, platform: Headrace) -> int:
 def _end_with_hung_threads(code: int) -> None:
     """End the process if a handler still runs after the drain: Python would wait for its thread at the exit."""
     deadline = time.monotonic() + THREADS_SECONDS
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_NAMES)]
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith((THREAD_PREFIX, "handlers"))]
     waited_for = [thread for thread in threads if not thread.daemon]
     for thread in waited_for:
         thread.join(max(0.0, deadline - time.monotonic()))
