@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# The newest that runs: a shim of a version that is not installed is found, too, and fails.
+# The newest Python that runs: a shim of a version that is not installed is found as well, but fails.
 FIND_PYTHON = for name in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done
 APP ?= shop.service:app
@@ -42,7 +42,7 @@ bench: $(VENV)/.development ## measure, beside a bare client in the same run
 	@$(BIN)/python -m tests.support.kafka
 	@$(BIN)/python -m bench $(ARGS)
 
-lock: ## resolve the dependencies anew into both locks
+lock: ## resolve the dependencies again and write both locks
 	@python=$$($(FIND_PYTHON)); $${python:?needs Python 3.11 or newer} -m venv build/lock
 	@build/lock/bin/python -m pip --disable-pip-version-check install --quiet uv
 	@for name in requirements requirements-dev; do \
@@ -52,7 +52,7 @@ lock: ## resolve the dependencies anew into both locks
 	        --output-file $$name.lock || exit 1; \
 	done
 
-clean: ## remove all that was built, installed and stored (also .headrace, the embedded database)
+clean: ## remove everything that was built, installed or stored (also .headrace, the embedded database)
 	rm -rf $(VENV) .headrace build dist app/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -9,7 +9,7 @@ from headrace.errors import HeadraceError
 
 
 def main() -> None:
-    """Run the command line; what a person can mend is one sentence, not a traceback."""
+    """Run the command line; a fault that a person can correct is one sentence, not a traceback."""
     try:
         cli(prog_name="headrace")
     except HeadraceError as error:

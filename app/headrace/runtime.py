@@ -74,7 +74,7 @@ START_SECONDS = 60.0
 DECODING_THREADS = 4
 """Large states and batches are decoded on these; more would only wait for the interpreter's lock."""
 THREAD_PREFIX = "headrace-"
-"""How the names of all the platform's threads begin."""
+"""How the names of the platform's own threads begin."""
 GROUP_SECONDS = 10.0
 """How long it may take to leave the consumer groups after the workers have stopped."""
 POSTGRES_SECONDS = 90.0

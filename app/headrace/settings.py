@@ -337,8 +337,8 @@ class Settings(BaseSettings):
         9000,
         ge=0,
         le=65_535,
-        description="Port of /metrics and /health for probes; 0 takes a free one. If it is unset, 9000 is taken and "
-        "HEADRACE_MANAGEMENT_HOST is a loopback address, a free port is used and announced.",
+        description="Port of /metrics and /health for probes; 0 takes a free one. If it is unset and another process "
+        "has port 9000, a free one is used and announced, unless HEADRACE_MANAGEMENT_HOST serves other machines.",
     )
     management_host: str = Field("127.0.0.1", description="Address of the management port. Set 0.0.0.0 in a pod.")
     role: Role = Field(

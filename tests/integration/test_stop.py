@@ -56,3 +56,13 @@ async def test_nothing_of_the_platform_starts_while_its_consumers_stop(
 
     (names,) = alive
     assert not names & {"ledger", "connect"}
+
+
+async def test_failure_is_told_to_whoever_waits_for_it(database_url: str, topic_name: str) -> None:
+    """Without `ends_process` it is the waiting program that decides what to do."""
+    async with running(notebook(settings_for(database_url), topic_name), MemoryLog()) as runtime:
+        assert not runtime.failed.done()
+        runtime.health.fail("tank", "the tank is empty.")
+        assert await asyncio.wait_for(runtime.failed, 30) == "the tank is empty"
+        assert runtime.health.readiness() == (False, ["beyond_repair"])
+        assert runtime.health.liveness() == (False, ["tank"])

@@ -197,7 +197,7 @@ async def test_topic_with_another_partition_count_is_refused(
     settings = {"HEADRACE_LOG": kafka.url, "HEADRACE_DATABASE": database_url, "HEADRACE_PARTITIONS": "4"}
     service = await start(settings, write_app(tmp_path, topic_name))
     line = await refused(service, names="HEADRACE_PARTITIONS")
-    assert f"topic '{topic_name}' has 3 partitions" in line
+    assert f"topic {topic_name} has 3 partitions" in line
     assert "set HEADRACE_PARTITIONS=3" in line
 
 
@@ -208,7 +208,7 @@ async def test_setting_does_not_change_the_embedded_partitions(start: Start, tmp
     await until(service.is_ready, "the service is ready", 60)
     assert await service.leave() == 0
     again = await start({"HEADRACE_PARTITIONS": "4"}, app)
-    assert "topic 'things' has 3 partitions" in await refused(again, names="HEADRACE_PARTITIONS")
+    assert "topic things has 3 partitions" in await refused(again, names="HEADRACE_PARTITIONS")
 
 
 async def test_topic_that_grew_since_the_last_run_is_refused(
@@ -238,7 +238,7 @@ async def test_topics_that_are_not_co_partitioned_are_refused(
     settings = {"HEADRACE_LOG": kafka.url, "HEADRACE_DATABASE": database_url}
     service = await start(settings, write_app(tmp_path, first, second))
     line = await refused(service, names="co-partitioned")
-    assert f"subscription 'both' are not co-partitioned ({first}: 3, {second}: 4)" in line
+    assert f"subscription both reads topics that are not co-partitioned ({first}: 3, {second}: 4)" in line
 
 
 async def test_unknown_setting_is_refused_with_the_name_that_was_meant(start: Start) -> None:
@@ -254,14 +254,38 @@ async def test_data_directory_of_a_running_platform_is_refused(start: Start) -> 
     assert await first.is_ready()
 
 
-async def test_newer_schema_is_refused(start: Start, kafka: KafkaServer, database_url: str) -> None:
+async def test_schema_with_newer_post_migrations_is_refused(
+    start: Start, kafka: KafkaServer, database_url: str
+) -> None:
+    await note_migration(database_url, "post")
+    service = await start({"HEADRACE_LOG": kafka.url, "HEADRACE_DATABASE": database_url})
+    line = await refused(service, names="schema")
+    assert "is newer than this version of Headrace (it has post/9999_future" in line
+    assert line.endswith("run the newer release.")
+
+
+@pytest.mark.parametrize("migrates", ["true", "false"])
+async def test_rollback_runs_on_newer_pre_migrations(
+    start: Start, kafka: KafkaServer, database_url: str, migrates: str
+) -> None:
+    await note_migration(database_url, "pre")
+    settings = {
+        "HEADRACE_LOG": kafka.url,
+        "HEADRACE_DATABASE": database_url,
+        "HEADRACE_DATABASE_MIGRATE_ON_START": migrates,
+    }
+    service = await start(settings)
+    await until(service.is_ready, "the service is ready", 60)
+    assert await service.leave() == 0
+
+
+async def note_migration(database_url: str, phase: str) -> None:
+    """Note a migration of a newer release as applied."""
     connection = await asyncpg.connect(database_url)
     await connection.execute(
-        "insert into headrace.migration (phase, number, name, checksum) values ('pre', 9999, 'future', '')"
+        "insert into headrace.migration (phase, number, name, checksum) values ($1, 9999, 'future', '')", phase
     )
     await connection.close()
-    service = await start({"HEADRACE_LOG": kafka.url, "HEADRACE_DATABASE": database_url})
-    assert "newer" in await refused(service, names="schema")
 
 
 async def test_service_waits_for_the_migration_where_a_job_does_it(

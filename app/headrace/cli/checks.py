@@ -1,4 +1,4 @@
-"""The checks of `headrace doctor` that need nobody else: settings, Python, the application, keys, ports."""
+"""The checks of `headrace doctor` that need no server: settings, Python, the application, keys, ports."""
 
 from __future__ import annotations
 

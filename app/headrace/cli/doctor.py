@@ -71,7 +71,9 @@ async def examine(target: str | None) -> list[Check]:
 async def _examine_database(settings: Settings, stack: AsyncExitStack, checks: list[Check]) -> asyncpg.Pool[Any] | None:
     """Return connections if the further checks can read the schema."""
     if settings.is_database_embedded and settings.log == MEMORY:
-        checks.append(Check("skip", "database", "embedded, thrown away with the process (HEADRACE_LOG=memory)"))
+        checks.append(
+            Check("skip", "database", "embedded; with HEADRACE_LOG=memory it is deleted when the process ends")
+        )
         return None
     if settings.is_database_embedded and not has_embedded_database(settings):
         checks.append(Check("ok", "database", f"the first headrace run makes it in {settings.data_dir}"))

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDE = 400
-"""Columns where nobody looks at a terminal: a pipe is to be grepped, not folded."""
+"""Columns of output that does not go to a terminal: grep needs whole lines."""
 
 
 class _Output(Console):

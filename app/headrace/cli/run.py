@@ -107,7 +107,7 @@ async def _work(app: FastAPI, platform: Headrace) -> int:
 def _end_with_hung_threads(code: int) -> None:
     """End the process if a handler still runs after the drain: Python would wait for its thread at the exit."""
     deadline = time.monotonic() + THREADS_SECONDS
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_PREFIX)]
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith((THREAD_PREFIX, "handlers"))]
     waited_for = [thread for thread in threads if not thread.daemon]
     for thread in waited_for:
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -18,12 +18,16 @@ from headrace.log.topics import known_topics, topic_faults, topics_of
 from headrace.registry import Registry
 from headrace.settings import Settings
 
+# Every claim of the database.
 CLAIMS = """
 select subscription, topic, partition, owner, next_offset, crashes, committed_at from headrace.claim
 order by subscription, topic, partition
 """
+# The groups that an operator has paused.
 PAUSED = "select subscription from headrace.subscription where paused"
+# How many dead letters of each group wait for a decision.
 LETTERS = "select subscription, count(*) as open from headrace.dead_letter where decision is null group by subscription"
+# How many keys of each group wait for a retry, and since when.
 PARKED = """
 select subscription, count(distinct (partition, key)) as keys, min(parked_at) as since from headrace.parked
 group by subscription order by subscription

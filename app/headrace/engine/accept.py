@@ -29,7 +29,7 @@ update headrace.claim
        last_offset = null, last_timestamp = null, last_crc = null, crashes = 0, log_id = $5
  where topic = $1 and partition = $2 and subscription = $3
 """
-# Notes on which log a claim that goes on was made.
+# Notes the log of a claim that stays where it is.
 STAMP = "update headrace.claim set log_id = $4 where topic = $1 and partition = $2 and subscription = $3"
 # A claim on a partition that was added: from its beginning, whatever the subscription's `start` is.
 ADD = """

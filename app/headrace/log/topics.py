@@ -1,7 +1,7 @@
 """The topics that a service reads and writes: the missing ones are created, changed ones are refused.
 
-The rules are values (`topic_faults`), so that a start and `headrace doctor` judge alike. What is known of a topic from
-before stands in the claims of those who read it, and in `headrace.topic` as long as nobody does.
+The rules are values (`topic_faults`), so that a start and `headrace doctor` judge alike. What a topic was before is
+known from the claims of its readers, or from `headrace.topic` if it has none.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ DEFAULT_PARTITIONS = 6
 KNOWN = """
 select topic, count(*)::integer as partitions, max(log_id) as log_id
   from headrace.claim
- where log_id is not null and ($1::text[] is null or topic = any($1::text[]))
+ where $1::text[] is null or topic = any($1::text[])
  group by subscription, topic
+having max(log_id) is not null
 union
 select topic, partitions, log_id
   from headrace.topic t

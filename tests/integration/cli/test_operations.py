@@ -32,16 +32,36 @@ async def test_migrate_prints_its_steps_and_then_has_nothing_to_do(folder: Path,
     assert "nothing to do for post" in post.out
 
 
-async def test_migrate_refuses_a_newer_schema(folder: Path, database_url: str) -> None:
+async def note_migration(database_url: str, phase: str) -> None:
+    """Note a migration of a newer release as applied."""
     connection = await asyncpg.connect(database_url)
     await connection.execute(
-        "insert into headrace.migration (phase, number, name, checksum) values ('pre', 9999, 'future', '')"
+        "insert into headrace.migration (phase, number, name, checksum) values ($1, 9999, 'future', '')", phase
     )
     await connection.close()
+
+
+async def test_migrate_refuses_newer_post_migrations(folder: Path, database_url: str) -> None:
+    await note_migration(database_url, "post")
     said = await headrace(folder, "migrate", settings={"HEADRACE_DATABASE": database_url})
     assert said.code == 1
     assert "is newer than this version of Headrace" in said.err
     assert said.err.count("\n") == 1
+    code, found = await doctor(folder, HEADRACE_LOG="memory", HEADRACE_DATABASE=database_url)
+    assert code == 1
+    assert found["database"]["state"] == "FAIL"
+    assert found["database"]["advice"] == "run the newer release"
+
+
+async def test_migrate_and_doctor_accept_newer_pre_migrations(folder: Path, database_url: str) -> None:
+    await note_migration(database_url, "pre")
+    said = await headrace(folder, "migrate", settings={"HEADRACE_DATABASE": database_url})
+    assert said.code == 0, said.err
+    assert "a newer release has applied pre/9999_future; this one works with it" in said.out
+    code, found = await doctor(folder, HEADRACE_LOG="memory", HEADRACE_DATABASE=database_url)
+    assert code == 0, found
+    assert found["database"]["state"] == "ok"
+    assert "a newer release has applied pre/9999_future" in found["database"]["found"]
 
 
 async def test_migrate_makes_the_embedded_database_and_stops_it(folder: Path) -> None:
@@ -109,10 +129,11 @@ async def test_accept_asks_first_and_takes_the_topic_as_it_is(
     assert f"headrace topics --accept {topic_name}" in refused.err
     doubted = await headrace(folder, "topics", "--accept", topic_name, settings=settings, answer="n\n")
     assert doubted.code == 1
-    assert "that do not continue are applied from the log's beginning. Go on?" in doubted.err
+    assert "that are new, or do not continue, are applied from their beginning. Continue?" in doubted.err
     accepted = await headrace(folder, "topics", "--accept", topic_name, settings=settings, answer="y\n")
     assert accepted.code == 0, accepted.err
-    assert f"{topic_name}/0 goes on at offset 0" in accepted.out
+    assert f"small.things: {topic_name}/0 continues at offset 0" in accepted.out
+    assert f"small.things: {topic_name}/1 is new and begins at offset 0" in accepted.out
     shown = await headrace(folder, "topics", "small:app", settings=settings)
     assert shown.code == 0, shown.err
 
@@ -183,14 +204,26 @@ async def test_doctor_fails_where_something_would_not_work(
     )
     await connection.execute(
         "insert into headrace.claim (subscription, topic, partition, epoch, token, claimed_offset, next_offset) "
-        "values ('things', $1, 0, 1, gen_random_uuid(), 7, 7)",
+        "values ('small.things', $1, 0, 1, gen_random_uuid(), 7, 7)",
         topic_name,
     )
     await connection.close()
     code, found = await doctor(folder, "small:app", HEADRACE_LOG=kafka.url, HEADRACE_DATABASE=database_url)
     assert code == 1
-    assert "it was applied from kafka:another" in found[f"topic {topic_name}"]["found"]
+    assert "was applied from kafka:another" in found[f"topic {topic_name}"]["found"]
     assert f"{topic_name}/0 stands at 7, the log holds 0 to 0" in found["claims of things"]["found"]
+
+
+async def test_doctor_shows_each_wrong_setting_on_a_line(folder: Path) -> None:
+    settings = {"HEADRACE_LGO": "x", "HEADRACE_PARTITION": "3"}
+    said = await headrace(folder, "doctor", settings=settings)
+    assert said.code == 1
+    assert "\\n" not in said.out
+    lines = [line.strip() for line in said.out.splitlines()]
+    assert lines[-2:] == [
+        "HEADRACE_LGO: no such setting; did you mean HEADRACE_LOG?",
+        "HEADRACE_PARTITION: no such setting; did you mean HEADRACE_PARTITIONS?",
+    ]
 
 
 async def test_doctor_tells_a_pending_migration(folder: Path, kafka: KafkaServer, postgres: PostgresServer) -> None:
