@@ -20,9 +20,9 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 FAIRLY_DEEP = b"[" * 900 + b"]" * 900
 
 
-def event(data: bytes = DATA, type: str = "wallet.credited", **attributes: str) -> bytes:
+def event(data: bytes = DATA, /, **attributes: str) -> bytes:
     """A structured event."""
-    members = {"specversion": "1.0", "id": "1", "source": "/s", "type": type, **attributes}
+    members = {"specversion": "1.0", "id": "1", "source": "/s", "type": "wallet.credited", **attributes}
     return json.dumps(members)[:-1].encode() + b',"data":' + data + b"}"
 
 

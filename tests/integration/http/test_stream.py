@@ -13,8 +13,8 @@ import pytest
 
 from headrace.cloudevents import encode_record
 from headrace.envelope import Envelope
-from headrace.log.memory import MemoryLog
-from headrace.log.ports import Bounds, NewRecord, Position, Reader, TopicInfo, TopicPartition
+from headrace.log.memory import MemoryLog, MemoryReader
+from headrace.log.ports import Bounds, NewRecord, Position, TopicInfo, TopicPartition
 from headrace.queries import progress, stream
 from tests.integration.http.conftest import Opener
 from tests.support.waiting import until
@@ -146,8 +146,8 @@ async def test_what_a_slow_log_opens_late_is_closed(
     """Nobody waits for the reader any more when it comes; until then it counts as an open stream."""
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.05)
     released = asyncio.Event()
-    opened: list[Reader] = []
-    closed: list[Reader] = []
+    opened: list[MemoryReader] = []
+    closed: list[MemoryReader] = []
 
     class SlowLog(MemoryLog):
         async def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
@@ -158,7 +158,7 @@ async def test_what_a_slow_log_opens_late_is_closed(
             await self._wait("bounds")
             return await super().bounds(partitions)
 
-        async def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
+        async def reader(self, positions: Mapping[TopicPartition, int]) -> MemoryReader:
             await self._wait("reader")
             reader = await super().reader(positions)
             close = reader.close
