@@ -94,7 +94,7 @@ async def test_a_stream_shows_only_what_was_asked_for(platform: Opener, query: s
 
 
 async def test_a_reader_that_comes_back_misses_nothing(platform: Opener) -> None:
-    """Nor does it see anything twice. It leaves after any of the events, of whichever partition, while others are published."""
+    """It leaves after any event, of whichever partition, while others are published, and sees nothing twice."""
     log = MemoryLog()
     shop = await platform(log=log)
     expected = {str(number) for number in range(20)}
