@@ -54,7 +54,8 @@ async def decisions(address: str) -> dict[str, str | None]:
     return {row["id"]: row["decision"] for row in rows}
 
 
-async def test_dead_letters_are_listed_shown_and_decided_in_the_database(folder: Path, database_url: str) -> None:
+async def test_dead_letters_are_decided_in_the_database(folder: Path, database_url: str) -> None:
+    """They are listed, shown, replayed and skipped with no platform running."""
     settings = {"HEADRACE_DATABASE": database_url}
     first, second, third = await bury(database_url, 3)
     (other,) = await bury(database_url, 1, subscription="others", reason="decode")
@@ -137,7 +138,8 @@ async def test_dead_letter_that_does_not_exist_is_named(folder: Path, database_u
     assert (said.code, said.err) == (1, f"headrace: there is no dead letter {unknown}.\n")
 
 
-async def test_dead_letters_of_a_running_platform_are_replayed_over_http(start: Start, folder: Path) -> None:
+async def test_dead_letters_of_a_running_platform_go_over_http(start: Start, folder: Path) -> None:
+    """A dead letter of a running platform is replayed over HTTP."""
     keys = folder / "keys.json"
     keys.write_text(json.dumps([{"name": "ops", "key": "oar", "scopes": ["publish", "read", "operate"]}]))
     (folder / "key").write_text("oar\n")

@@ -107,6 +107,68 @@ async def test_bad_input_gets_its_problem(
     assert shop.sample("ingest_rejected_total", reason=reason) >= 1
 
 
+async def test_one_bad_event_refuses_its_batch(platform: Opener) -> None:
+    """The answer lists each bad event."""
+    shop = await platform()
+    negative, unknown = event(b'{"customer":"a","amount":-5}'), event(type="wallet.closed")
+    batch = b"[" + b",".join([event(), negative, event(), unknown]) + b"]"
+    answer = await refused(shop, "/events", BATCHED, batch, 422, "schema")
+    errors = answer.json()["errors"]
+    assert [(error["index"], error["location"]) for error in errors] == [(1, "amount"), (3, "")]
+    assert "greater than 0" in errors[0]["message"]
+    assert "declared are: wallet.credited, wallet.overdrawn" in errors[1]["message"]
+    assert answer.json()["detail"].startswith("2 of 4 events are refused, so none is accepted")
+    assert shop.sample("ingest_rejected_total", reason="schema") == 4
+
+
+async def test_a_batch_lists_each_item_that_is_no_event(platform: Opener) -> None:
+    """The batch is malformed."""
+    shop = await platform()
+    answer = await refused(shop, "/events", BATCHED, b"[" + event() + b',{"hello":"world"},7]', 400, "malformed")
+    assert [error["index"] for error in answer.json()["errors"]] == [1, 2]
+
+
+async def test_a_batch_of_too_many_events_is_refused(platform: Opener) -> None:
+    shop = await platform(max_batch_events=2)
+    await refused(shop, "/events", BATCHED, b"[" + b",".join([event()] * 3) + b"]", 413, "too-large")
+
+
+async def test_the_accepted_content_types_are_named(platform: Opener) -> None:
+    shop = await platform()
+    detail = (await refused(shop, "/events", {}, event(), 415, "media-type")).json()["detail"]
+    assert "application/cloudevents+json" in detail
+    assert "application/cloudevents-batch+json" in detail
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/events"), ("DELETE", "/events/wallet.credited"), ("PUT", "/subscriptions")]
+)
+async def test_a_wrong_method_is_a_problem_that_names_the_right_one(platform: Opener, method: str, path: str) -> None:
+    shop = await platform()
+    async with shop.client() as client:
+        answer = await client.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "/problems/method-not-allowed"
+    assert answer.headers["allow"]
+
+
+async def test_a_fault_of_ours_is_a_problem_without_a_traceback(
+    platform: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(MemoryLog):
+        async def publish(self, records: object) -> list[object]:  # type: ignore[override]
+            raise RuntimeError("a secret of the inside")
+
+    shop = await platform(log=Broken())
+    async with shop.client() as client:
+        answer = await client.post("/events", headers=STRUCTURED, content=event())
+    assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal")
+    assert "inside" not in answer.text
+    assert "a secret of the inside" in caplog.text
+    assert shop.sample("ingest_duration_seconds_count", mode="structured", outcome="failed") == 1
+
+
 LONG = {
     "id": "i" * 1_025,
     "source": "s" * 2_049,
@@ -159,63 +221,3 @@ async def test_too_long_idempotency_keys_and_types_are_refused(platform: Opener)
 async def test_keys_that_no_record_can_carry_are_refused(platform: Opener, body: bytes, status: int, slug: str) -> None:
     shop = await platform()
     await refused(shop, "/events", STRUCTURED, body, status, slug)
-
-
-async def test_one_bad_event_refuses_its_batch_and_each_bad_one_is_listed(platform: Opener) -> None:
-    shop = await platform()
-    negative, unknown = event(b'{"customer":"a","amount":-5}'), event(type="wallet.closed")
-    batch = b"[" + b",".join([event(), negative, event(), unknown]) + b"]"
-    answer = await refused(shop, "/events", BATCHED, batch, 422, "schema")
-    errors = answer.json()["errors"]
-    assert [(error["index"], error["location"]) for error in errors] == [(1, "amount"), (3, "")]
-    assert "greater than 0" in errors[0]["message"]
-    assert "declared are: wallet.credited, wallet.overdrawn" in errors[1]["message"]
-    assert answer.json()["detail"].startswith("2 of 4 events are refused, so none is accepted")
-    assert shop.sample("ingest_rejected_total", reason="schema") == 4
-
-
-async def test_a_batch_with_something_that_is_no_event_is_malformed_and_lists_it(platform: Opener) -> None:
-    shop = await platform()
-    answer = await refused(shop, "/events", BATCHED, b"[" + event() + b',{"hello":"world"},7]', 400, "malformed")
-    assert [error["index"] for error in answer.json()["errors"]] == [1, 2]
-
-
-async def test_a_batch_of_too_many_events_is_refused(platform: Opener) -> None:
-    shop = await platform(max_batch_events=2)
-    await refused(shop, "/events", BATCHED, b"[" + b",".join([event()] * 3) + b"]", 413, "too-large")
-
-
-async def test_the_accepted_content_types_are_named(platform: Opener) -> None:
-    shop = await platform()
-    detail = (await refused(shop, "/events", {}, event(), 415, "media-type")).json()["detail"]
-    assert "application/cloudevents+json" in detail
-    assert "application/cloudevents-batch+json" in detail
-
-
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/events"), ("DELETE", "/events/wallet.credited"), ("PUT", "/subscriptions")]
-)
-async def test_a_wrong_method_is_a_problem_that_names_the_right_one(platform: Opener, method: str, path: str) -> None:
-    shop = await platform()
-    async with shop.client() as client:
-        answer = await client.request(method, path)
-    assert answer.status_code == 405
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == "/problems/method-not-allowed"
-    assert answer.headers["allow"]
-
-
-async def test_a_fault_of_ours_is_a_problem_without_a_traceback(
-    platform: Opener, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Broken(MemoryLog):
-        async def publish(self, records: object) -> list[object]:  # type: ignore[override]
-            raise RuntimeError("a secret of the inside")
-
-    shop = await platform(log=Broken())
-    async with shop.client() as client:
-        answer = await client.post("/events", headers=STRUCTURED, content=event())
-    assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal")
-    assert "inside" not in answer.text
-    assert "a secret of the inside" in caplog.text
-    assert shop.sample("ingest_duration_seconds_count", mode="structured", outcome="failed") == 1

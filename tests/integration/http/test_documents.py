@@ -35,7 +35,8 @@ def resolve(document: Any, reference: str) -> Any:
     return node
 
 
-async def test_openapi_shows_the_declared_types_and_its_examples_are_accepted(platform: Opener) -> None:
+async def test_openapi_shows_declared_types_and_accepted_examples(platform: Opener) -> None:
+    """Its examples are accepted by the routes that show them."""
     shop = await platform()
     async with shop.client() as client:
         document = (await client.get("/openapi.json")).json()
@@ -154,7 +155,8 @@ ASYNCAPI = {
 """The part of the AsyncAPI 3.0.0 schema that the document uses, as narrow."""
 
 
-async def test_asyncapi_has_the_shape_of_version_3_and_the_declared_names(platform: Opener) -> None:
+async def test_asyncapi_has_version_3_and_the_declared_names(platform: Opener) -> None:
+    """The document has the shape of AsyncAPI 3."""
     shop = await platform()
     async with shop.client() as client:
         document = (await client.get("/asyncapi.json")).json()

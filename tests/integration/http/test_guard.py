@@ -183,7 +183,8 @@ def test_a_broken_file_of_keys_refuses_the_start(tmp_path: Path) -> None:
         install_guard(FastAPI(), Settings(api_keys_file=tmp_path / "absent"))
 
 
-async def test_an_application_that_starts_again_has_the_keys_of_its_second_start(keys: Path, tmp_path: Path) -> None:
+async def test_an_application_that_starts_again_has_its_new_keys(keys: Path, tmp_path: Path) -> None:
+    """The API keys are those of the second start."""
     app = FastAPI()
     install_guard(app, Settings(api_keys_file=keys))
     other = tmp_path / "other.json"

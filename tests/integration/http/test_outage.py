@@ -59,7 +59,8 @@ def assert_unavailable(answer: httpx.Response) -> None:
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_a_log_that_is_away_is_503_and_says_that_the_same_ids_are_safe(platform: Opener) -> None:
+async def test_a_log_that_is_away_is_503(platform: Opener) -> None:
+    """The answer says that sending again with the same ids is safe."""
     shop = await platform(log=FailingLog(TransportError("broker:9092 is away")))
     answer = await post(shop)
     assert_unavailable(answer)
@@ -107,7 +108,8 @@ async def test_a_process_that_cannot_take_events_is_503(platform: Opener, state:
     assert_unavailable(await post(shop))
 
 
-async def test_an_answer_that_comes_too_late_is_503_and_the_publish_goes_on(platform: Opener) -> None:
+async def test_an_answer_that_comes_too_late_is_503(platform: Opener) -> None:
+    """The publish itself is not cancelled."""
     log = HeldLog()
     shop = await platform(log=log, timeout_seconds=0.05)
     answer = await post(shop)
@@ -118,7 +120,8 @@ async def test_an_answer_that_comes_too_late_is_503_and_the_publish_goes_on(plat
     await until(lambda: shop.sample("log_produce_in_flight", topic="wallets") == 0, "nothing is in flight")
 
 
-async def test_too_many_requests_in_flight_are_429_and_those_before_are_accepted(platform: Opener) -> None:
+async def test_too_many_requests_in_flight_are_429(platform: Opener) -> None:
+    """The requests before the limit are accepted."""
     log = HeldLog()
     shop = await platform(log=log, max_in_flight=2)
     held = [asyncio.create_task(post(shop)) for _ in range(2)]

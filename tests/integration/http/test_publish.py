@@ -111,7 +111,8 @@ async def test_the_requests_trace_goes_on_in_events_that_bring_none(platform: Op
     assert found == {"1": (PARENT, "shop=1"), "2": (own, "own=1"), "3": (PARENT, "shop=1")}
 
 
-async def test_the_limit_holds_for_bodies_of_unknown_length_on_a_real_socket(platform: Opener) -> None:
+async def test_the_limit_holds_for_bodies_of_unknown_length(platform: Opener) -> None:
+    """Over a real socket, with a chunked body."""
     shop = await platform(max_body_bytes=2_048)
 
     async def chunks() -> AsyncIterator[bytes]:

@@ -85,9 +85,8 @@ async def test_a_state_that_is_not_there_is_404(platform: Opener, pool: asyncpg.
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
 
 
-async def test_subscriptions_tell_owner_lag_and_parked_keys_of_each_partition(
-    platform: Opener, pool: asyncpg.Pool[Any]
-) -> None:
+async def test_subscriptions_tell_what_each_partition_does(platform: Opener, pool: asyncpg.Pool[Any]) -> None:
+    """Its owner, its lag and its parked keys."""
     log = MemoryLog()
     shop = await platform(pool=pool, log=log)
     records = [NewRecord("wallets", f"c{number}".encode(), b"{}", []) for number in range(30)]
@@ -150,9 +149,8 @@ async def test_a_subscription_is_paused_and_resumed(platform: Opener, pool: asyn
         assert (await client.get("/subscriptions/purses")).status_code == 404
 
 
-async def test_dead_letters_are_listed_newest_first_page_by_page_and_filtered(
-    platform: Opener, pool: asyncpg.Pool[Any]
-) -> None:
+async def test_dead_letters_are_listed_in_pages_newest_first(platform: Opener, pool: asyncpg.Pool[Any]) -> None:
+    """They can be filtered, too."""
     for number in range(1, 6):
         await bury(pool, number, reason="decode" if number % 2 else "schema")
     await bury(pool, 6, subscription="shop.other")

@@ -218,7 +218,8 @@ async def test_silence_is_broken_by_heartbeats(platform: Opener, monkeypatch: py
     raise AssertionError("no heartbeat")
 
 
-async def test_open_streams_are_bounded_and_a_reader_who_leaves_makes_room(platform: Opener) -> None:
+async def test_open_streams_are_bounded(platform: Opener) -> None:
+    """A reader who leaves makes room for the next one."""
     shop = await platform(max_streams=1)
     async with shop.served() as address, httpx.AsyncClient(base_url=address) as client:
         async with tail(client):
@@ -233,7 +234,8 @@ async def test_open_streams_are_bounded_and_a_reader_who_leaves_makes_room(platf
         await until(there_is_room, "the first stream is closed")
 
 
-async def test_an_unknown_topic_is_404_and_a_log_that_is_away_503_and_neither_takes_a_place(platform: Opener) -> None:
+async def test_a_stream_that_cannot_be_opened_takes_no_place(platform: Opener) -> None:
+    """An unknown topic is answered with 404 and a log that is away with 503."""
     shop = await platform(max_streams=1)
     async with shop.client() as client:
         for _ in range(3):

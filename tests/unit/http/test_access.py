@@ -18,7 +18,8 @@ def test_loopback_may_be_served_without_keys(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.7", "example.com", "::ffff:10.0.0.7"])  # noqa: S104
-def test_other_addresses_need_keys_or_a_setting_that_names_the_risk(host: str, tmp_path: Path) -> None:
+def test_other_addresses_need_keys_or_an_explicit_setting(host: str, tmp_path: Path) -> None:
+    """The setting's name says what is risked."""
     with pytest.raises(ConfigurationError, match="HEADRACE_API_KEYS_FILE"):
         refuse_exposure(Settings(), host)
     refuse_exposure(Settings(api_keys_file=tmp_path / "keys"), host)
