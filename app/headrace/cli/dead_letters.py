@@ -17,7 +17,7 @@ from rich.progress import track
 from headrace.cli.api import ADVICE, KeyFile, Url, api_of
 from headrace.cli.connections import current_database
 from headrace.cli.dead_letter_sources import DatabaseSource, DeadLetter, HttpSource, Source
-from headrace.cli.output import age, harmless, record_text, stderr, stdout, table
+from headrace.cli.output import age, count_of, harmless, record_text, stderr, stdout, table
 from headrace.dead_letters.decisions import Decision
 from headrace.settings import load_settings
 
@@ -167,7 +167,7 @@ def _decide(
                 stdout.print("there is no open dead letter")
                 return
             if not yes:
-                typer.confirm(f"{decision.capitalize()} {_count(len(chosen))}?", abort=True, err=True)
+                typer.confirm(f"{decision.capitalize()} {count_of(len(chosen), 'dead letter')}?", abort=True, err=True)
             await _decide_all(source, chosen, decision)
 
     asyncio.run(work())
@@ -179,7 +179,11 @@ async def _decide_all(source: Source, chosen: Sequence[UUID], decision: Decision
     for why in refused:
         stderr.print(harmless(why))
     done = len(chosen) - len(refused)
-    stdout.print(f"{_count(done)} to be replayed by the owner" if decision == "replay" else f"{_count(done)} discarded")
+    stdout.print(
+        f"{count_of(done, 'dead letter')} to be replayed by the owner"
+        if decision == "replay"
+        else f"{count_of(done, 'dead letter')} discarded"
+    )
     if refused:
         raise typer.Exit(1)
 
@@ -209,7 +213,3 @@ def _position(letter: DeadLetter) -> str:
 
 def _age(letter: DeadLetter) -> str:
     return age(datetime.fromisoformat(letter["created_at"]))
-
-
-def _count(number: int) -> str:
-    return f"{number} dead letter" if number == 1 else f"{number} dead letters"

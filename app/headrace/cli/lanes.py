@@ -17,7 +17,7 @@ import typer
 
 from headrace.cli.api import ADVICE, PAGE, Api, KeyFile, Url, api_of
 from headrace.cli.connections import current_database
-from headrace.cli.output import age, harmless, record_text, stderr, stdout, table
+from headrace.cli.output import age, count_of, harmless, record_text, stderr, stdout, table
 from headrace.queries.lane_store import Filter, Place, find, place_of, retry, shown
 from headrace.settings import load_settings
 
@@ -147,9 +147,7 @@ def retry_lanes(
             return await source.retry(subscription, key)
 
     count = asyncio.run(work())
-    stdout.print(
-        f"{count} lane to be retried by the owner" if count == 1 else f"{count} lanes to be retried by the owner"
-    )
+    stdout.print(f"{count_of(count, 'lane')} to be retried by the owner")
     if not count and key is not None:
         raise typer.Exit(1)
 

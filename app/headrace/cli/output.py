@@ -51,6 +51,11 @@ def record_text(holder: dict[str, Any], name: str) -> str:
     return "-" if value is None else str(value)
 
 
+def count_of(number: int, name: str) -> str:
+    """Return a number of things: `1 lane`, `2 lanes`."""
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
 def age(since: datetime | None) -> str:
     """Return how long ago it was, in the largest unit that fits: `12 s`, `3 min`, `5 h`, `2 d`."""
     if since is None:

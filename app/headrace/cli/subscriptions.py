@@ -11,7 +11,7 @@ import typer
 
 from headrace.cli.connections import current_database
 from headrace.cli.loading import find_platform, load_app
-from headrace.cli.output import age, harmless, stdout, table
+from headrace.cli.output import age, count_of, harmless, stdout, table
 from headrace.errors import ConfigurationError
 from headrace.queries.groups import Owned, Row, find, remove
 from headrace.settings import load_settings
@@ -97,7 +97,8 @@ def _refuse_declared(app: str, group: str) -> None:
 
 
 def _question(row: Row) -> str:
-    held = f"{row['states']} states, {row['lanes']} lanes and {row['dead_letters']} open dead letters"
+    states, lanes = count_of(row["states"], "state"), count_of(row["lanes"], "lane")
+    held = f"{states}, {lanes} and {count_of(row['dead_letters'], 'open dead letter')}"
     lost = (
         f" {row['unpublished']} batches have emitted events that may not be in the log yet."
         if row["unpublished"]

@@ -47,6 +47,8 @@ class BoundedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._is_in_head = True
+        self._has_begun = False
+        self._is_upgraded = False
         self._unparsed_bytes = 0
         self._body_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
@@ -65,11 +67,12 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse in slices, so that no more than a slice beyond the limit is ever kept."""
-        if self._deadline is None and self._is_in_head:
-            self._expect_head()
+        """Parse in slices, so that no more than a slice beyond the limit is ever kept.
+
+        What has begun and is not complete gets a deadline; a request that comes in one piece needs none.
+        """
         for start in range(0, len(data), SLICE_BYTES):
-            if self.transport.is_closing():
+            if self.transport.is_closing() or self._is_upgraded:
                 return
             part = data[start : start + SLICE_BYTES]
             self._unparsed_bytes += len(part)
@@ -77,12 +80,23 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._unparsed_bytes > self.limits.max_header_bytes:
                 self._refuse_size()
                 return
+        if self._deadline is None and not self.transport.is_closing() and not self._is_upgraded:
+            if not self._is_in_head:
+                self._expect_body()
+            elif self._has_begun:
+                self._expect_head()
+
+    def on_message_begin(self) -> None:
+        """Note that a request has begun."""
+        self._has_begun = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Expect the body."""
-        self._is_in_head = False
+        """The body comes next."""
+        self._cancel_deadline()
+        self._is_in_head = self._has_begun = False
         self._unparsed_bytes = 0
-        self._expect_body()
+        self._body_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -92,7 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Wait for the next request without a deadline of ours: uvicorn closes an idle connection."""
+        """Wait for the next request without a deadline: uvicorn closes an idle connection."""
         self._cancel_deadline()
         self._is_in_head = True
         self._unparsed_bytes = 0
@@ -101,13 +115,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Leave the connection to the protocol of WebSockets."""
         self._cancel_deadline()
+        self._is_upgraded = True
         super().handle_websocket_upgrade()
 
     def _expect_head(self) -> None:
         self._set_deadline(self.limits.header_seconds, self._head_is_late)
 
     def _expect_body(self) -> None:
-        self._body_bytes = 0
         self._set_deadline(self.limits.body_seconds + ROUTE_FIRST_SECONDS, self._body_is_late)
 
     def _head_is_late(self) -> None:
@@ -120,6 +134,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _body_is_late(self) -> None:
         waits_for_us = self.flow.read_paused or self.cycle.waiting_for_100_continue
         if waits_for_us or self._body_bytes >= BODY_STEP_BYTES:
+            self._body_bytes = 0
             self._expect_body()
             return
         seconds = self.limits.body_seconds

@@ -43,7 +43,7 @@ def add_schema(event_type: EventType, schemas: dict[str, Any]) -> str:
 
 
 def data_example(event_type: EventType) -> Any:
-    """Return data that the type accepts: its schema's own example, else one made up; None where none was found."""
+    """Return data that the type accepts: its schema's own example, else one made up; None if it accepts neither."""
     schema = event_type.schema()
     for example in [*schema.get("examples", []), _example(schema, schema.get("$defs", {}), "value", 0)]:
         if _is_accepted(event_type, example):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -109,13 +109,7 @@ def _parse_cursor(cursor: str | None) -> Place | None:
         return None
     try:
         created_at, _, last_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        return Place(_aware(datetime.fromisoformat(created_at)), UUID(last_id))
-    except (ValueError, binascii.Error):
+        return Place(datetime.fromisoformat(created_at).astimezone(UTC), UUID(last_id))
+    except (ValueError, OverflowError, binascii.Error):
         detail = "the cursor is not one of this list; take `next` of the page before."
         raise Problem(422, "parameters", "The request's parameters are wrong", detail) from None
-
-
-def _aware(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("a cursor's time has a zone")
-    return moment

@@ -82,11 +82,11 @@ def start_at(bounds: Mapping[TopicPartition, Bounds], seen: Mapping[TopicPartiti
     """
     seen_topics = {partition.topic for partition in seen} if len(seen) > 1 else set()
     start = Start({}, [])
-    for partition, (begin, end, _) in bounds.items():
-        wanted = seen.get(partition, begin if partition.topic in seen_topics else end)
-        start.positions[partition] = max(begin, min(wanted, end))
-        if wanted < begin:
-            start.gaps.append(Gap(partition, wanted, begin))
+    for partition, held in bounds.items():
+        wanted = seen.get(partition, held.begin if partition.topic in seen_topics else held.end)
+        start.positions[partition] = max(held.begin, min(wanted, held.end))
+        if wanted < held.begin:
+            start.gaps.append(Gap(partition, wanted, held.begin))
     return start
 
 

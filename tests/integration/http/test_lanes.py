@@ -17,8 +17,8 @@ values ($1, $2, $3, 4, now() + interval '1 hour', 'no ink')
 PARKED = """
 insert into headrace.parked (subscription, partition, key, number, topic, "offset", "timestamp", value, headers, source,
                              event_id, type, reason)
-values ($1, $2, $3, $4::bigint, 'wallets', 10 * $4::bigint, 0, '', '', '/s', $4::bigint::text, 'wallet.credited',
-        'handler_error')
+values ($1, $2, $3, $4::bigint, 'wallets', 10 * $4::bigint, 0, '', '', '/s', $4::bigint::text,
+        'wallet.credited', 'handler_error')
 """
 
 

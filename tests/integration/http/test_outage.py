@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
@@ -131,6 +132,46 @@ async def test_too_many_requests_in_flight_are_429(platform: Opener) -> None:
     log.released.set()
     assert [(await task).status_code for task in held] == [202, 202]
     assert (await post(shop)).status_code == 202
+
+
+async def test_bodies_on_their_way_are_bounded_too(platform: Opener) -> None:
+    """A slow body takes memory as a slow log does; it frees its place when it ends."""
+    shop = await platform(max_in_flight=2)
+    ends = asyncio.Event()
+    begun: list[int] = []
+
+    async def slowly() -> AsyncIterator[bytes]:
+        begun.append(1)
+        yield b"{"
+        await ends.wait()
+        yield json.dumps(EVENT)[1:].encode()
+
+    async with shop.served() as address, httpx.AsyncClient(base_url=address, timeout=30) as client:
+        held = [asyncio.create_task(client.post("/events", headers=STRUCTURED, content=slowly())) for _ in range(2)]
+
+        async def none_is_left() -> bool:
+            return (await post(shop)).status_code == 429
+
+        await until(lambda: len(begun) == 2, "both have begun")
+        await until(none_is_left, "both have a place")
+        ends.set()
+        assert [(await task).status_code for task in held] == [202, 202]
+    assert (await post(shop)).status_code == 202
+
+
+async def test_a_body_that_does_not_come_is_408(platform: Opener) -> None:
+    shop = await platform(body_seconds=0.05)
+
+    head = b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/cloudevents+json\r\n"
+    async with shop.served() as address:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+        writer.write(head + b"Content-Length: 100\r\n\r\n{")
+        async with asyncio.timeout(20):
+            said = await reader.read()
+        writer.close()
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["type"] == "/problems/request-timeout"
+    assert shop.sample("ingest_rejected_total", reason="timeout") == 1
 
 
 async def test_a_caller_who_leaves_does_not_cancel_the_publish(platform: Opener) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -173,6 +174,7 @@ async def test_dead_letters_are_listed_in_pages_newest_first(platform: Opener, p
             {"state": "lost"},
             {"cursor": "%%%"},
             {"cursor": "bm9uc2Vuc2U="},
+            {"cursor": base64.urlsafe_b64encode(f"0001-01-01T00:00:00+23:59 {NOBODY}".encode()).decode()},
         ):
             answer = await client.get("/dead-letters", params=wrong)
             assert (answer.status_code, answer.json()["type"]) == (422, "/problems/parameters"), wrong

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import ConfigurationError
-from headrace.http.access import is_loopback, refuse_exposure
 from headrace.http.api_keys import KeyFile
-from headrace.settings import IngestSettings, Settings
 
 
 def write(path: Path, *entries: object) -> Path:
@@ -103,18 +101,3 @@ def test_a_broken_file_refuses_the_start_and_names_the_setting(tmp_path: Path, c
 def test_a_missing_file_refuses_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         KeyFile(tmp_path / "keys")
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "::ffff:127.0.0.1"])
-def test_loopback_may_be_served_without_keys(host: str) -> None:
-    assert is_loopback(host)
-    refuse_exposure(Settings(), host)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.7", "example.com", "::ffff:10.0.0.7"])  # noqa: S104
-def test_other_addresses_need_keys_or_an_explicit_setting(host: str, tmp_path: Path) -> None:
-    """The setting's name says what is risked."""
-    with pytest.raises(ConfigurationError, match="HEADRACE_API_KEYS_FILE"):
-        refuse_exposure(Settings(), host)
-    refuse_exposure(Settings(api_keys_file=tmp_path / "keys"), host)
-    refuse_exposure(Settings(ingest=IngestSettings(allow_unauthenticated=True)), host)

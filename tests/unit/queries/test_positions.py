@@ -12,6 +12,11 @@ from headrace.queries.positions import Gap, Positions, parse_id, start_at
 A0, A1, B0 = TopicPartition("alerts", 0), TopicPartition("alerts", 1), TopicPartition("b;:,/ü", 0)
 
 
+def held(begin: int, end: int) -> Bounds:
+    """What a partition holds."""
+    return Bounds(begin, end, end)
+
+
 def record(partition: TopicPartition, offset: int) -> StoredRecord:
     """A record at a place."""
     return StoredRecord(*partition, offset, 0, None, None, ())
@@ -39,30 +44,28 @@ def test_what_is_not_an_id_is_refused(text: str) -> None:
 
 
 def test_a_new_reader_begins_at_the_end() -> None:
-    assert start_at({A0: Bounds(2, 9, 9)}, {}) == ({A0: 9}, [])
+    assert start_at({A0: held(2, 9)}, {}) == ({A0: 9}, [])
 
 
 def test_a_reader_continues_after_what_it_saw() -> None:
     seen = {A0: 4, A1: 9}
-    assert start_at({A0: Bounds(2, 9, 9), A1: Bounds(2, 9, 9)}, seen) == ({A0: 4, A1: 9}, [])
+    assert start_at({A0: held(2, 9), A1: held(2, 9)}, seen) == ({A0: 4, A1: 9}, [])
 
 
 def test_a_partition_that_is_newer_than_the_id_is_read_whole() -> None:
-    assert start_at(
-        {A0: Bounds(0, 9, 9), A1: Bounds(0, 5, 5), B0: Bounds(0, 7, 7)}, {A0: 4, TopicPartition("c", 0): 1}
-    ) == (
+    assert start_at({A0: held(0, 9), A1: held(0, 5), B0: held(0, 7)}, {A0: 4, TopicPartition("c", 0): 1}) == (
         {A0: 4, A1: 0, B0: 7},
         [],
     )
 
 
 def test_a_single_position_says_nothing_of_the_others() -> None:
-    assert start_at({A0: Bounds(0, 9, 9), A1: Bounds(0, 5, 5)}, {A0: 4}) == ({A0: 4, A1: 5}, [])
+    assert start_at({A0: held(0, 9), A1: held(0, 5)}, {A0: 4}) == ({A0: 4, A1: 5}, [])
 
 
 def test_what_the_log_no_longer_has_is_named() -> None:
-    assert start_at({A0: Bounds(5, 9, 9)}, {A0: 2}) == ({A0: 5}, [Gap(A0, 2, 5)])
+    assert start_at({A0: held(5, 9)}, {A0: 2}) == ({A0: 5}, [Gap(A0, 2, 5)])
 
 
-def test_log_shorter_than_the_id_is_followed_from_its_end() -> None:
-    assert start_at({A0: Bounds(0, 3, 3)}, {A0: 8}) == ({A0: 3}, [])
+def test_a_log_shorter_than_the_id_is_followed_from_its_end() -> None:
+    assert start_at({A0: held(0, 3)}, {A0: 8}) == ({A0: 3}, [])

@@ -5,3 +5,6 @@ alter table headrace.subscription add column retry_requested_at timestamptz;
 
 -- Decided dead letters expire.
 create index dead_letter_decided on headrace.dead_letter (decided_at) where decision is not null;
+
+-- A list of dead letters begins with the newest, of every service.
+create index dead_letter_newest on headrace.dead_letter (created_at desc, id desc);
