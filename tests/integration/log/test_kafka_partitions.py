@@ -40,7 +40,7 @@ def _record(topic: str, partition: int) -> NewRecord:
 async def test_a_leaderless_partition_stops_only_itself(brokers: list[KafkaServer], topic_name: str) -> None:
     first, second = brokers
     alive, dead = TopicPartition(topic_name, 0), TopicPartition(topic_name, 1)
-    await first.create_topic_on(topic_name, [first.node_id, second.node_id])
+    await first.create_topic_on(topic_name, [[first.node_id], [second.node_id]])
     async with kafka_log(first.url, request_timeout_seconds=8) as log:
         assert len(await log.publish([_record(topic_name, 0), _record(topic_name, 1)])) == 2
 
@@ -71,6 +71,26 @@ async def test_a_leaderless_partition_stops_only_itself(brokers: list[KafkaServe
         await second.start()
         await until(lambda: _is_published(log, topic_name), "the second partition takes records again")
         assert (await log.bounds([alive, dead]))[dead].end >= 2
+
+
+async def test_a_slow_replica_delays_only_its_partition(brokers: list[KafkaServer], topic_name: str) -> None:
+    """Both partitions have one leader; the replica of the second one hangs, until the cluster gives it up."""
+    first, second = brokers
+    await first.create_topic_on(topic_name, [[first.node_id], [first.node_id, second.node_id]])
+    async with kafka_log(first.url, request_timeout_seconds=20) as log:
+        assert len(await log.publish([_record(topic_name, 0), _record(topic_name, 1)])) == 2
+
+        second.pause()
+        try:
+            slow = [asyncio.ensure_future(log.publish([_record(topic_name, 1)])) for _ in range(3)]
+            await log.topics([topic_name])  # a round trip later they have been sent
+            for offset in range(1, 21):
+                ((_, _, found),) = await log.publish([_record(topic_name, 0)])
+                assert found == offset
+            assert not any(publishing.done() for publishing in slow)
+            assert len(await asyncio.gather(*slow)) == 3
+        finally:
+            second.resume()
 
 
 async def _is_published(log: Any, topic: str) -> bool:
