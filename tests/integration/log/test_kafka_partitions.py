@@ -84,7 +84,7 @@ async def test_a_slow_replica_delays_only_its_partition(brokers: list[KafkaServe
         try:
             slow = [asyncio.ensure_future(log.publish([_record(topic_name, 1)])) for _ in range(3)]
             await log.topics([topic_name])  # a round trip later they have been sent
-            for offset in range(1, 21):
+            for offset in range(1, 6):
                 ((_, _, found),) = await log.publish([_record(topic_name, 0)])
                 assert found == offset
             assert not any(publishing.done() for publishing in slow)
