@@ -15,7 +15,7 @@ from headrace.database.pool import connect, open_pool
 from headrace.errors import ConfigurationError
 from headrace.log.embedded import EmbeddedLog
 from headrace.settings import Settings
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import GUEST, PostgresServer
 
 
 @pytest_asyncio.fixture
@@ -180,12 +180,8 @@ async def test_a_user_who_may_not_create_is_told_what_to_grant(
 ) -> None:
     if postgres.is_external:
         pytest.skip("a role is the whole server's; only on a server of our own")
-    await connection.execute("create role guest")
-    try:
-        await connection.execute("set role guest")
-        with pytest.raises(ConfigurationError, match="grant create on database"):
-            await migrate(connection)
-        await connection.execute("reset role")
+    await connection.execute(f"set role {GUEST}")
+    with pytest.raises(ConfigurationError, match="grant create on database"):
         await migrate(connection)
-    finally:
-        await connection.execute("reset role; drop role guest")
+    await connection.execute("reset role")
+    await migrate(connection)

@@ -35,6 +35,7 @@ from tests.support.waiting import until
 PASSWORD = "mill:wheel/%"  # of a server that lives for a test run; it needs quoting in an address
 _QUOTED_PASSWORD = "mill%3Awheel%2F%25"
 _TENANT = "tenant"
+GUEST = "guest"  # a role that a tenant may set, and that has no rights of its own
 _TIMEZONE = "America/St_Johns"  # half an hour off, so that a time that loses its zone shows
 
 
@@ -77,6 +78,8 @@ class PostgresServer:
             await connection.execute(f"alter role {USER} password '{PASSWORD}'")
             await connection.execute(f"create role {_TENANT} login password '{PASSWORD}'")
             await connection.execute(f"alter role {_TENANT} set timezone = '{_TIMEZONE}'")
+            await connection.execute(f"create role {GUEST}; grant {GUEST} to {_TENANT}")
+            await connection.execute(f"grant set on parameter deadlock_timeout to {_TENANT}")  # tests wait for it
             await connection.close()
 
     async def stop(self) -> None:

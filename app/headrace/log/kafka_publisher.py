@@ -1,7 +1,7 @@
 """Publishes to Kafka: idempotent, on `acks=all`, in whole batches, each partition for itself.
 
 ```
-publish() ──records──▶ send queue of the partition: open batch ──one at a time──▶ leader of the partition
+publish() ──records──▶ send queue of the partition: open batch ──one at a time──▶ leader ──requests──▶ broker
                                       ▲                                              │ refuses, or does not answer
                                       └──── fails with it: what waits behind it ◀────┘
 ```
@@ -24,6 +24,7 @@ from headrace.errors import HeadraceError, RecordTooLargeError, TransportError
 from headrace.log.kafka_client import KafkaClient
 from headrace.log.kafka_connection import Options, log_in, translate
 from headrace.log.kafka_control import KafkaControl
+from headrace.log.kafka_leader import Leader
 from headrace.log.kafka_send_queue import ProducerId, SendQueue
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, Position, TopicPartition
@@ -46,6 +47,8 @@ class KafkaPublisher:
         self._queues: dict[TopicPartition, SendQueue] = {}
         self._spread = count()
         self._client: KafkaClient | None = None
+        self._leaders: dict[int, Leader] = {}
+        self._leaders_of: KafkaClient | None = None
         self._connecting: asyncio.Task[KafkaClient] | None = None
 
     async def start(self) -> None:
@@ -96,6 +99,14 @@ class KafkaPublisher:
             self._client = None
             with contextlib.suppress(Exception):
                 await client.close()
+
+    def leader(self, client: KafkaClient, node: int) -> Leader:
+        """Return what sends batches to the broker."""
+        if self._leaders_of is not client:
+            self._leaders_of, self._leaders = client, {}
+        if node not in self._leaders:
+            self._leaders[node] = Leader(client, node, self._settings.request_timeout_seconds)
+        return self._leaders[node]
 
     async def refresh(self, client: KafkaClient) -> None:
         """Ask who leads which partition; drop the client if no broker that it knows answers. Never raises."""

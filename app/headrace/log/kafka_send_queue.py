@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -24,14 +25,13 @@ from aiokafka.errors import (
     LeaderNotAvailableError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
-    for_code,
 )
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from headrace.errors import HeadraceError, RecordTooLargeError, TransportError
 from headrace.log.kafka_client import KafkaClient
+from headrace.log.kafka_leader import Leader
 from headrace.log.ports import NewRecord, Position, TopicPartition
 from headrace.settings import KafkaSettings
 
@@ -39,7 +39,7 @@ ProducerId = tuple[int, int]
 """The id and its epoch."""
 
 RETRY_SECONDS = 0.1
-ALL_IN_SYNC = -1
+SLOW_SECONDS = 1.0
 SEQUENCE_NUMBERS = 2**31
 SMALLEST_BATCH_BYTES = 1_024
 CODECS = {
@@ -53,6 +53,7 @@ CODECS = {
 
 class _Publisher(Protocol):
     async def connected(self) -> KafkaClient: ...
+    def leader(self, client: KafkaClient, node: int) -> Leader: ...
     async def refresh(self, client: KafkaClient) -> None: ...
     async def producer_id(self, client: KafkaClient) -> ProducerId: ...
     async def check_exists(self, topic: str) -> None: ...
@@ -108,6 +109,7 @@ class SendQueue:
         self._timeout_seconds = settings.request_timeout_seconds
         self._producer: ProducerId | None = None
         self._sequence = 0
+        self._is_slow = False
         self._waiting: deque[Batch] = deque()
         self._is_full: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -210,13 +212,10 @@ class SendQueue:
         leader = client.cluster.leader_for_partition(KafkaPartition(topic, partition))
         if leader is None or leader < 0:
             raise LeaderNotAvailableError(f"{topic}[{partition}]")
-        timeout_ms = round(self._timeout_seconds * 1000)
-        request = ProduceRequest(None, ALL_IN_SYNC, timeout_ms, [(topic, [(partition, data)])])
-        response = await client.send(leader, request)
-        ((_, ((_, code, offset, *_),)),) = response.topics
-        if code:
-            raise for_code(code)(f"{topic}[{partition}]")
-        return int(offset)
+        started, was_slow, self._is_slow = time.monotonic(), self._is_slow, True
+        offset = await self._publisher.leader(client, leader).send(self._partition, data, alone=was_slow)
+        self._is_slow = time.monotonic() - started > SLOW_SECONDS
+        return offset
 
     async def _look_again(self, client: KafkaClient | None) -> None:
         """Ask who leads the partition now. Raises: LogMismatchError (topic gone), TransportError (partition gone)."""

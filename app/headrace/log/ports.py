@@ -213,8 +213,9 @@ class Log(Protocol):
         """Append the records and return their positions, in the order given, once they are kept.
 
         Shape: one position for each record. Records of one partition keep their order. Concurrent calls share batches
-        or commits, and a call that fails does not fail the others. A partition in trouble delays or fails only the
-        calls that have records for it. All or nothing only if the log has one commit (embedded, memory).
+        or commits, and a call that fails does not fail the others. A partition in trouble fails only the calls that
+        have records for it; others are delayed by it at most once. All or nothing only if the log has one commit
+        (embedded, memory).
         Kept means: by all in-sync replicas, `acks=all` (Kafka); after the commit is on disk (embedded).
         Cancel: safe for the others; the outcome of the cancelled call is unknown, as after a TransportError.
         Raises: TransportError if a record was not acknowledged. The outcome is unknown; publish the same events again:

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from headrace.errors import TransportError
 from headrace.log.partitioner import partition_for
-from headrace.log.ports import Bounds, NewRecord, TopicPartition
+from headrace.log.ports import Bounds, NewRecord, Position, TopicPartition
 from tests.integration.log.support import fetch_some, kafka_log
 from tests.support.kafka import KafkaServer
 from tests.support.waiting import until
@@ -40,7 +40,7 @@ def _record(topic: str, partition: int) -> NewRecord:
 async def test_a_leaderless_partition_stops_only_itself(brokers: list[KafkaServer], topic_name: str) -> None:
     first, second = brokers
     alive, dead = TopicPartition(topic_name, 0), TopicPartition(topic_name, 1)
-    await first.create_topic_on(topic_name, [first.node_id, second.node_id])
+    await first.create_topic_on(topic_name, [[first.node_id], [second.node_id]])
     async with kafka_log(first.url, request_timeout_seconds=8) as log:
         assert len(await log.publish([_record(topic_name, 0), _record(topic_name, 1)])) == 2
 
@@ -71,6 +71,27 @@ async def test_a_leaderless_partition_stops_only_itself(brokers: list[KafkaServe
         await second.start()
         await until(lambda: _is_published(log, topic_name), "the second partition takes records again")
         assert (await log.bounds([alive, dead]))[dead].end >= 2
+
+
+async def test_a_slow_replica_delays_only_its_partition(brokers: list[KafkaServer], topic_name: str) -> None:
+    """Both partitions have one leader; the replica of one of them hangs, until the cluster gives it up."""
+    first, second = brokers
+    quick, slow = NewRecord(f"{topic_name}-quick", b"k", b"v", []), NewRecord(f"{topic_name}-slow", b"k", b"v", [])
+    await first.create_topic_on(quick.topic, [[first.node_id]])
+    await first.create_topic_on(slow.topic, [[first.node_id, second.node_id]])
+    async with kafka_log(first.url, request_timeout_seconds=20) as log:
+        assert len(await log.publish([quick, slow])) == 2
+
+        second.pause()
+        try:
+            waiting = [asyncio.ensure_future(log.publish([slow])) for _ in range(3)]
+            await log.topics([slow.topic])  # a round trip later they have been sent
+            for offset in range(1, 6):
+                assert await log.publish([quick]) == [Position(quick.topic, 0, offset)]
+            assert not any(publishing.done() for publishing in waiting)
+            assert [position.offset for (position,) in await asyncio.gather(*waiting)] == [1, 2, 3]
+        finally:
+            second.resume()
 
 
 async def _is_published(log: Any, topic: str) -> bool:

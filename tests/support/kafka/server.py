@@ -133,11 +133,9 @@ class KafkaServer:
         options = {name.replace("_", "."): value for name, value in configuration.items()}
         await self._create(NewTopic(topic, partitions, 1, config=options), topic, partitions)
 
-    async def create_topic_on(self, topic: str, nodes: list[int]) -> None:
-        """Create the topic with a partition on each of the nodes. Returns when it is there."""
-        await self._create(
-            NewTopic(topic, len(nodes), replica_assignment=[[node] for node in nodes]), topic, len(nodes)
-        )
+    async def create_topic_on(self, topic: str, replicas: list[list[int]]) -> None:
+        """Create the topic with these nodes as each partition's replicas; the first leads. Returns when it is there."""
+        await self._create(NewTopic(topic, len(replicas), replica_assignment=replicas), topic, len(replicas))
 
     async def has_leaders(self, topic: str) -> list[bool]:
         """Return for each partition whether a broker leads it."""
