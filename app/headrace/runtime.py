@@ -40,6 +40,7 @@ from headrace.database.installation import read_installation
 from headrace.database.migrate import PHASES, Schema, expected_version
 from headrace.database.opening import SchemaTooOldError, embedded_folder, open_database
 from headrace.database.survival import keep_running
+from headrace.dead_letters.retention import keep_days
 from headrace.engine.consumer import Consumer
 from headrace.engine.context import EngineContext
 from headrace.engine.pace import Pace
@@ -276,6 +277,7 @@ class Runtime:
                 self.consumers[subscription.name] = consumer
                 await consumer.start()
         self._keep("ledger", maintain_ledger(context.connection, self.settings.engine))
+        self._keep("dead letters", keep_days(context.connection, self.settings.dead_letter_days))
         if self.settings.log == EMBEDDED:
             self._keep("embedded log retention", keep_short(pool, served, self.settings.embedded_log_days))
 

@@ -30,6 +30,11 @@ group by lane.key, lane.attempts, lane.is_running, lane.due_at, lane.error, lane
 """
 """Reads which keys are parked."""
 
+DUE = """
+select key, extract(epoch from due_at)::float8 as due from headrace.lane where subscription = $1 and partition = $2
+"""
+"""Reads when lanes are due."""
+
 OPEN = """
 insert into headrace.lane (subscription, partition, key, attempts, due_at, error)
 select $1, $2, new.key, new.attempts, to_timestamp(new.due), new.error
@@ -122,6 +127,12 @@ class Lanes:
                 is_counted=row["is_running"] and not (is_orphaned or key in hung),
             )
         self.next_number = max((row["number"] for row in rows), default=0) + 1
+
+    async def read_due_times(self, connection: Connection, group: str, partition: int) -> None:
+        """Read when the lanes are due, since an operator asked for a retry. Raises: StateError."""
+        for row in await connection.fetch(DUE, group, partition):
+            if (lane := self.by_key.get(row["key"].decode())) is not None:
+                lane.due = row["due"]
 
     def follow(self, lanes: Mapping[str, Lane], closed: Iterable[str], parked: Sequence[Item]) -> None:
         """Follow what was committed: lanes as they are now, keys without one, events that joined."""

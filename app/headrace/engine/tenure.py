@@ -53,6 +53,8 @@ class Orders:
     is_paused: bool
     replays: list[Replay] = field(default_factory=list)
     """Dead letters to be taken up; the owner takes the whole list."""
+    reads_due_times: bool = False
+    """True if an operator asked for a retry of lanes: their due times in Postgres have changed."""
     claim_again: bool = False
     """True if the claim went back in the database: end the tenure and begin another."""
     excluded: dict[tuple[str, int], Exclusion] = field(default_factory=dict)
@@ -256,6 +258,10 @@ class Tenure:
             await self._retries.replay(holding, replays)
             self._orders.replays = [replay for replay in self._orders.replays if replay.record.topic != topic]
             self._touch()
+        if self._orders.reads_due_times:
+            self._orders.reads_due_times = False
+            async with self._context.connection() as connection:
+                await self.memory.lanes.read_due_times(connection, self._subscription.group, self._partition)
         is_cautious = time.monotonic() < self._cautious_until
         if await self._retries.retry_due(next(iter(self.holdings.values())), is_cautious=is_cautious):
             self._touch()

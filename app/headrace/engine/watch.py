@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from headrace.dead_letters.owner import read_replays
 from headrace.engine.claim import NEXT_OFFSETS
@@ -15,7 +16,7 @@ from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
 
-PAUSED = "select paused from headrace.subscription where subscription = $1"
+ASKED = "select paused, retry_requested_at from headrace.subscription where subscription = $1"
 """Tells what an operator asked of a subscription."""
 
 
@@ -28,6 +29,7 @@ class Watch:
         self._workers = workers
         self.is_paused = True
         """Until Postgres was asked."""
+        self._retry_requested_at: datetime | None = None
 
     async def look(self) -> None:
         """Ask Postgres, and pass on what it says. Raises: StateError."""
@@ -35,12 +37,17 @@ class Watch:
         idle = {number: dict(worker.next_offsets()) for number, worker in self._workers.items() if _is_idle(worker)}
         ready = [number for number, worker in self._workers.items() if _takes_replays(worker)]
         async with self._context.connection() as connection:
-            self.is_paused = bool(await connection.fetchval(PAUSED, group))
+            asked = await connection.fetchrow(ASKED, group)
+            self.is_paused = asked is not None and asked["paused"]
             replays = await read_replays(connection, group, ready) if ready and not self.is_paused else {}
             claims = await connection.fetch(NEXT_OFFSETS, group, list(idle))
+        retry_requested_at = asked["retry_requested_at"] if asked is not None else None
+        is_retry_new = retry_requested_at != self._retry_requested_at
+        self._retry_requested_at = retry_requested_at
         self._context.metrics.subscription_paused.labels(subscription=self._subscription.name).set(self.is_paused)
         for number, worker in self._workers.items():
             worker.orders.is_paused = self.is_paused
+            worker.orders.reads_due_times |= is_retry_new
             if number in replays and _takes_replays(worker):
                 worker.orders.replays = [Replay(*each) for each in replays[number]]
         for topic, partition, next_offset in claims:

@@ -1,0 +1,26 @@
+"""Dead letters leave some days after they were settled; open ones stay."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NoReturn
+
+from headrace.dead_letters.decisions import expire
+from headrace.ledger.window import ConnectionFactory
+from headrace.telemetry.logging import get_logger
+
+logger = get_logger("headrace.dead_letters")
+
+EVERY_SECONDS = 3600.0
+
+
+async def keep_days(lend: ConnectionFactory, days: int) -> NoReturn:
+    """Delete what was settled more than `days` days ago, every hour, until cancelled. A failure waits for the next."""
+    while True:
+        try:
+            async with lend() as connection:
+                if deleted := await expire(connection, days):
+                    logger.info("settled dead letters have expired", letters=deleted)
+        except Exception as error:
+            logger.warning("settled dead letters are kept", error=f"{type(error).__name__}: {error}")
+        await asyncio.sleep(EVERY_SECONDS)

@@ -1,0 +1,47 @@
+"""An operator asks for a retry, and settled dead letters expire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.log.memory import MemoryLog
+from tests.support.platform import client, has_pages, notebook, noted, publish, settings_for, value, watched
+from tests.support.waiting import until
+
+
+async def test_lane_is_retried_at_once_when_an_operator_asks(database_url: str, topic_name: str) -> None:
+    """Its next attempt would come after an hour."""
+    is_broken = True
+
+    def fail(event: Any) -> None:
+        if is_broken:
+            raise ValueError("not yet")
+
+    waits: dict[str, Any] = {"retry_first_seconds": 3_600.0, "retry_max_seconds": 3_600.0}
+    platform = notebook(settings_for(database_url, partitions=1, **waits), topic_name, fail)
+    async with watched(platform, MemoryLog()) as runtime, client(platform) as http:
+        await publish(runtime, noted(topic_name, "a", 1))
+        await until(lambda: value(runtime, "select count(*) from headrace.lane"), "the event is parked")
+        is_broken = False
+        answer = await http.post("/subscriptions/notes/lanes/retry?key=a")
+        assert answer.status_code == 200, answer.text
+        await until(lambda: has_pages(runtime, {"a": [1]}), "it is applied")
+
+
+async def test_settled_dead_letters_expire_and_open_ones_stay(database_url: str, topic_name: str) -> None:
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=1), topic_name)
+    log = MemoryLog()
+    async with watched(platform, log) as runtime:
+        assert runtime.pool is not None
+        insert = (
+            'insert into headrace.dead_letter (subscription, topic, partition, "offset", "timestamp", headers, reason, '
+            "error, decision, decided_at, settled_at) values ('notebook.notes', $1, 0, $2, 0, '\\x90', 'decode', 'odd', "
+            "$3, now() - interval '40 days', now() - interval '40 days')"
+        )
+        for offset, decision in enumerate(("discard", "replay", None)):
+            await runtime.pool.execute(insert, topic_name, offset, decision)
+    async with watched(platform, log) as runtime:
+        await until(
+            lambda: value(runtime, "select count(*) = 1 from headrace.dead_letter"), "the settled ones are gone"
+        )
+        assert await value(runtime, "select decision is null from headrace.dead_letter")
