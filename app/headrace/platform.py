@@ -110,9 +110,10 @@ class Headrace:
 
 
 def build_router() -> APIRouter:
-    """Return all routes of one platform, each guarded by itself, so that they are so under any prefix."""
-    whole = APIRouter()
+    """Return all routes of one platform, each guarded by itself, so that they are so under any prefix.
+
+    They stand in one list, since a search through routers within routers costs each request some microseconds.
+    """
     telemetry = telemetry_routes([Depends(require("read"))], route_class=ProblemRoute)
-    for router in (ingest_router(), query_router(), telemetry):
-        whole.include_router(router)
-    return whole
+    routes = [route for router in (ingest_router(), query_router(), telemetry) for route in router.routes]
+    return APIRouter(routes=routes)

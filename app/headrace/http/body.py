@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from headrace.http.problems import Problem, too_large
 from headrace.settings import IngestSettings
@@ -36,9 +36,14 @@ async def read_body(request: Request, limits: IngestSettings) -> bytes:
 async def _read(request: Request, most: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         size += len(chunk)
         if size > most:
             raise too_large(f"the body has over {most} bytes, the most that is taken (HEADRACE_INGEST_MAX_BODY_BYTES).")
         chunks.append(chunk)
-    return b"".join(chunks)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
