@@ -147,7 +147,8 @@ class Crowd:
     def enter(self, event: Any) -> None:
         if len(self.alive) >= self.most:
             raise MemoryError
-        self.alive[id(event)] = weakref.ref(event, lambda _, key=id(event): self.alive.pop(key, None))  # type: ignore[misc]
+        key = id(event)
+        self.alive[key] = weakref.ref(event, lambda _: self.alive.pop(key, None))
 
 
 @pytest.mark.parametrize(("kind", "most"), [("sync", 20), ("async", 20), ("sync", 1)])
