@@ -117,6 +117,8 @@ class Event(BaseModel):
                 return validator.validate_json(data, strict=True)
             except ValidationError as error:
                 raise _schema_error(names[0], error) from error
+            except MemoryError:
+                raise
             except Exception as error:
                 raise _check_failed(names[0], error) from error
 
@@ -159,6 +161,8 @@ def event(
                 return decoder.decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise SchemaError(f"{names[0]}: {error}", [{"message": str(error)}]) from error
+            except MemoryError:
+                raise
             except Exception as error:
                 raise _check_failed(names[0], error) from error
 

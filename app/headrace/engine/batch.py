@@ -37,7 +37,7 @@ from headrace.state.store import read
 
 T = TypeVar("T")
 
-INLINE_RECORDS = 64
+INLINE_RECORDS, INLINE_BYTES = 64, 65_536
 """A smaller batch is decoded and encoded on the event loop: a hop to a thread costs more."""
 
 IDLE_MARGIN_SECONDS = 5.0
@@ -60,6 +60,8 @@ class Batch:
     holding: Holding
     records: int
     """How many it is about; `decode` returns an item for each."""
+    bytes: int
+    """How many they have, of the values."""
     decode: Callable[[], list[Item]]
     next_offset: int
     last: Fingerprint | None
@@ -130,7 +132,7 @@ class BatchProcessor:
             self.memory.forget({item.key for item in run.items if item.key is not None})
 
     async def _decode(self, batch: Batch) -> list[Item]:
-        return await self.off_loop(batch.decode, large=batch.kind is not Kind.BATCH or batch.records > INLINE_RECORDS)
+        return await self.off_loop(batch.decode, large=is_large(batch.records, batch.bytes))
 
     async def _load_states(self, items: Sequence[Item]) -> None:
         keys = keys_by_state(items, Outcome.READY, self.memory.caches)
@@ -144,7 +146,7 @@ class BatchProcessor:
                     rows[name] = await read(connection, self.subscription.group, name, wanted)
         for name, stored in rows.items():
             fill = partial(self.memory.caches[name].fill, stored)
-            await self.off_loop(fill, large=len(stored) > INLINE_RECORDS)
+            await self.off_loop(fill, large=is_large(len(stored), sum([len(row.raw) for row in stored])))
 
     async def _run(self, batch: Batch, items: Sequence[Item], connection: Connection | None) -> Run:
         context = self.context
@@ -166,15 +168,16 @@ class BatchProcessor:
             tracing=context.tracing,
             target_seconds=context.pace.target,
         )
-        await run.execute(self._threads.executor, connection)
+        await run.execute(self._threads, connection)
         self.running = None
         return run
 
     async def _settle(self, batch: Batch, run: Run) -> Effects:
         effects = Effects(batch.kind, run.items, batch.next_offset, batch.last, emits=run.emitter.emitted)
         try:
+            known = sum([len(entry.raw) for entry in run.entries()]) if len(run.items) <= INLINE_RECORDS else 0
             effects.states = await self.off_loop(
-                lambda: changed_states(self.memory.caches, run), large=len(run.items) > INLINE_RECORDS
+                lambda: changed_states(self.memory.caches, run), large=is_large(len(run.items), batch.bytes + known)
             )
         except Exception as error:
             if self.is_careful:
@@ -207,6 +210,11 @@ class BatchProcessor:
         if not large:
             return function()
         return await asyncio.get_running_loop().run_in_executor(self.context.executor, function)
+
+
+def is_large(records: int, size_bytes: int) -> bool:
+    """Tell whether so much is decoded and encoded in a thread."""
+    return records > INLINE_RECORDS or size_bytes > INLINE_BYTES
 
 
 class BatchTransaction:

@@ -89,6 +89,8 @@ class BatchDecoder:
 def _decode_foreign(record: Record, decoder: Decoder) -> object:
     try:
         return decoder(record)
+    except MemoryError:
+        raise
     except Exception as error:
         raise DecodeError(f"the decoder of topic {record.topic!r} raised {type(error).__name__}: {error}") from error
 

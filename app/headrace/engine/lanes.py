@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,7 +23,8 @@ from headrace.log.stored import pack_headers, plain, stored_record
 
 LOAD = """
 select lane.key, lane.attempts, lane.is_running, extract(epoch from lane.due_at)::float8 as due, lane.error,
-       extract(epoch from lane.parked_at)::float8 as since, count(*) as events, max(parked.number) as number
+       extract(epoch from lane.parked_at)::float8 as since, count(*) as events,
+       min(parked.number) as head, max(parked.number) as number
 from headrace.lane join headrace.parked using (subscription, partition, key)
 where subscription = $1 and partition = $2
 group by lane.key, lane.attempts, lane.is_running, lane.due_at, lane.error, lane.parked_at
@@ -97,6 +98,8 @@ class Lane(msgspec.Struct):
     error: str = ""
     is_counted: bool = False
     """True if the head's next run was counted already, and an outage ended it."""
+    head: int = 0
+    """The number of the first event when the lane was loaded."""
 
 
 class Lanes:
@@ -108,11 +111,12 @@ class Lanes:
         self.next_number = 1
 
     async def load(
-        self, connection: Connection, group: str, partition: int, *, is_orphaned: bool, hung: Collection[str] = ()
+        self, connection: Connection, group: str, partition: int, *, is_orphaned: bool, hung: Mapping[str, int]
     ) -> None:
         """Read which keys are parked.
 
-        A run that had begun counts if its owner died (`is_orphaned`), or if the key is `hung`.
+        A run that had begun counts if its owner died (`is_orphaned`), or if the head did not return: `hung` are the
+        numbers of such events by key.
         """
         rows = await connection.fetch(LOAD, group, partition)
         self.by_key = {}
@@ -124,7 +128,8 @@ class Lanes:
                 attempts=row["attempts"],
                 events=row["events"],
                 error=row["error"],
-                is_counted=row["is_running"] and not (is_orphaned or key in hung),
+                is_counted=row["is_running"] and not (is_orphaned or hung.get(key) == row["head"]),
+                head=row["head"],
             )
         self.next_number = max((row["number"] for row in rows), default=0) + 1
 

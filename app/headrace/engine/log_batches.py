@@ -10,9 +10,10 @@ from headrace.engine.claim import Fingerprint
 from headrace.engine.report import ShrinkReason
 from headrace.engine.sizing import BatchSize
 from headrace.engine.transact import PATIENCE, transact
-from headrace.errors import BatchTooLargeError, DataRefusedError, HandlerError
+from headrace.errors import BatchTooLargeError, DataRefusedError, DecodeError, HandlerError
 from headrace.item import PARKED, Item, Outcome
 from headrace.ledger.rows import Kind
+from headrace.log.ports import Record
 
 Exclusion = tuple[Outcome, BaseException]
 """How an event ends that is not run, and why."""
@@ -33,7 +34,10 @@ class LogBatches:
         self._refusals = 0
 
     async def apply(self, holding: Holding) -> None:
-        """Apply the next of `holding.pending` in one transaction. Raises: StateUnavailableError, FencedError."""
+        """Apply the next of `holding.pending` in one transaction.
+
+        Raises: StateUnavailableError (nothing was applied; wait, then apply again), FencedError.
+        """
         claim, topic = holding.claim, holding.claim.partition.topic
         records = holding.pending[: 1 if claim.is_suspect else self._size.records]
         first, last = records[0], records[-1]
@@ -43,12 +47,18 @@ class LogBatches:
 
         def decode() -> list[Item]:
             processor = self._processor
-            items = processor.decoder.decode(records, processor.memory.windows[topic].marks)
+            try:
+                items = processor.decoder.decode(records, processor.memory.windows[topic].marks)
+            except MemoryError as error:
+                if len(records) > 1 or first.offset not in excluded:
+                    raise
+                return [_unreadable(first, error)]
             if excluded:
                 _exclude(items, excluded)
             return items
 
-        batch = Batch(Kind.BATCH, holding, len(records), decode, last.offset + 1, Fingerprint.of(last))
+        size = sum([len(record.value or b"") for record in records])
+        batch = Batch(Kind.BATCH, holding, len(records), size, decode, last.offset + 1, Fingerprint.of(last))
         started = time.perf_counter()
         try:
             effects = await transact(self._processor, batch)
@@ -57,9 +67,11 @@ class LogBatches:
             self._shrink("data", len(records), topic, first.offset, error.__cause__ or error)
         except BatchTooLargeError as error:
             self._processor.reporter.rerun("infrastructure", error)
-            self._refusals += 1
+            self._refusals = self._refusals + 1 if len(records) == 1 else 0
             if len(records) > 1 or self._refusals >= PATIENCE:
                 self._shrink(error.reason, len(records), topic, first.offset, error)
+            if len(records) == 1:
+                raise  # the limit may be somebody else's fault: the caller waits before it tries again
         else:
             self._refusals = 0
             for record in records[: len(effects.items)] if excluded else ():
@@ -69,7 +81,7 @@ class LogBatches:
 
     async def skip_to(self, holding: Holding, offset: int) -> None:
         """Move the claim over offsets that hold no record (commit markers, aborted or compacted records)."""
-        await transact(self._processor, Batch(Kind.BATCH, holding, 0, list, offset, holding.claim.last))
+        await transact(self._processor, Batch(Kind.BATCH, holding, 0, 0, list, offset, holding.claim.last))
 
     def _shrink(self, reason: ShrinkReason, records: int, topic: str, offset: int, error: BaseException) -> None:
         """Take half as many; a single event that is at fault is not run again."""
@@ -78,6 +90,12 @@ class LogBatches:
         if records == 1:  # refused once more, not even its lane can hold it
             is_again = (topic, offset) in self._excluded
             self._excluded[topic, offset] = (Outcome.GAVE_UP if is_again else Outcome.DATA_REFUSED, error)
+
+
+def _unreadable(record: Record, error: MemoryError) -> Item:
+    item = Item(record)
+    item.failed(Outcome.DECODE, DecodeError(f"the process has no memory to read the record: {error}"))
+    return item
 
 
 def _exclude(items: Sequence[Item], excluded: Mapping[int, Exclusion]) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from headrace.dead_letters.owner import REOPEN, SETTLE
-from headrace.engine.batch import Batch, BatchProcessor, Holding
+from headrace.engine.batch import Batch, BatchProcessor, Holding, is_large
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lane, count_runs, read_heads
 from headrace.engine.log_batches import KILLED
@@ -35,10 +37,17 @@ class Replay(NamedTuple):
     record: StoredRecord
 
 
-class Retries:
-    """The lanes and replays of one partition number. `hung` are keys whose head did not return, with the error."""
+class Hung(NamedTuple):
+    """An event of a lane whose handler did not return: its number, and the error that says so."""
 
-    def __init__(self, processor: BatchProcessor, hung: dict[str, str]) -> None:
+    number: int
+    error: str
+
+
+class Retries:
+    """The lanes and replays of one partition number. `hung` are the events, by key, that did not return."""
+
+    def __init__(self, processor: BatchProcessor, hung: dict[str, Hung]) -> None:
         self._processor = processor
         self._hung = hung
         self._refused: dict[str, str] = {}
@@ -67,7 +76,10 @@ class Retries:
         keys = list(dict.fromkeys(key for key, _, _ in parked))
         await self._count(holding, keys)
         claim = holding.claim
-        batch = Batch(Kind.RETRY, holding, len(parked), lambda: self._decode(parked), claim.next_offset, claim.last)
+        size = sum([len(record.value or b"") for _, _, record in parked])
+        batch = Batch(
+            Kind.RETRY, holding, len(parked), size, lambda: self._decode(parked), claim.next_offset, claim.last
+        )
         processor.is_careful = True
         try:
             await transact(processor, batch)
@@ -84,7 +96,8 @@ class Retries:
     async def _count(self, holding: Holding, keys: Sequence[str]) -> None:
         """Count a run of the heads before it starts, so that an event that ends its process comes to an end as well."""
         processor, lanes = self._processor, self._processor.memory.lanes.by_key
-        fresh = {key: lanes[key].attempts + 1 for key in keys if not lanes[key].is_counted and key not in self._hung}
+        counted = {key for key in keys if lanes[key].is_counted or self._has_hung(key)}
+        fresh = {key: lanes[key].attempts + 1 for key in keys if key not in counted}
         if not fresh:
             return
         async with processor.context.transaction() as connection:
@@ -97,24 +110,35 @@ class Retries:
         lanes = self._processor.memory.lanes
         items = self._processor.decoder.decode([record for _, _, record in parked], {})
         heads: set[str] = set()
+        failed: set[str] = set()
         for item, (key, number, _) in zip(items, parked, strict=True):
             item.number, item.key, item.attempt = number, key, lanes.by_key[key].attempts
             if item.outcome in SKIPPED:
                 continue
-            is_head = key not in heads
+            reason = self._failure(key, number, is_head=key not in heads)
             heads.add(key)
-            if (reason := self._failure(key)) is not None:
-                item.failed(Outcome.HANDLER_ERROR if is_head else Outcome.BEHIND_KEY, HandlerError(reason, ""))
+            if key in failed:
+                item.outcome = Outcome.BEHIND_KEY
+            elif reason is not None:
+                failed.add(key)
+                item.failed(Outcome.HANDLER_ERROR, HandlerError(reason, ""))
         return items
 
-    def _failure(self, key: str) -> str | None:
-        """Return why the head of a lane is not run, or None."""
-        lanes = self._processor.memory.lanes
-        if key in self._hung:
-            return self._hung[key]
+    def _failure(self, key: str, number: int, *, is_head: bool) -> str | None:
+        """Return why an event of a lane is not run, or None."""
+        if (hung := self._hung.get(key)) is not None and hung.number == number:
+            return hung.error
+        if not is_head:
+            return None
         if key in self._refused:
             return self._refused[key]
+        lanes = self._processor.memory.lanes
         return KILLED if lanes.by_key[key].attempts > lanes.policy.attempts else None
+
+    def _has_hung(self, key: str) -> bool:
+        """Return whether the head of the lane did not return."""
+        hung, lane = self._hung.get(key), self._processor.memory.lanes.by_key[key]
+        return hung is not None and hung.number == lane.head
 
     def _shrink(self, keys: Sequence[str], events: int, reason: str) -> None:
         """Take fewer lanes, then fewer events, until the one event is found that is at fault."""
@@ -124,29 +148,46 @@ class Retries:
             self._events_limit = events // 2
         else:
             self._refused[keys[0]] = reason
+            lanes = self._processor.memory.lanes
+            lane = lanes.by_key[keys[0]]
+            lane.due = lanes.due_after(lanes.policy.delay(max(1, lane.attempts)))
 
     async def replay(self, holding: Holding, replays: Sequence[Replay]) -> None:
         """Park the replays' events, due at once, in one transaction.
 
-        An event that still cannot be read, and one that was applied or parked from another offset meanwhile, stays a
-        dead letter with the new reason. Only letters that are still to be replayed are taken
-        (test_replay_that_is_seen_twice_is_applied_once). Raises: StateError, FencedError.
+        An event that still cannot be read, one that Postgres refuses, and one that was applied or parked from another
+        offset meanwhile, stays a dead letter with the new reason. Only letters that are still to be replayed are taken
+        (test_replay_that_is_seen_twice_is_applied_once). Raises: StateUnavailableError, FencedError.
         """
+        try:
+            await self._replay(holding, replays, "")
+        except (DataRefusedError, BatchTooLargeError) as error:
+            if len(replays) == 1:
+                await self._replay(holding, replays, plain(str(error.__cause__ or error)))
+                return
+            half = len(replays) // 2
+            await self.replay(holding, replays[:half])
+            await self.replay(holding, replays[half:])
+
+    async def _replay(self, holding: Holding, replays: Sequence[Replay], refusal: str) -> None:
+        """Park the replays' events; if there is a `refusal`, all of them stay dead letters for that reason."""
         claim = holding.claim
-        batch = Batch(Kind.REPLAY, holding, len(replays), list, claim.next_offset, claim.last)
+        size = sum([len(replay.record.value or b"") for replay in replays])
+        batch = Batch(Kind.REPLAY, holding, len(replays), size, list, claim.next_offset, claim.last)
 
         async def attempt(batch: Batch) -> Effects:
-            return await self._attempt_replay(batch, replays)
+            return await self._attempt_replay(batch, replays, refusal)
 
         await transact(self._processor, batch, attempt)
 
-    async def _attempt_replay(self, batch: Batch, replays: Sequence[Replay]) -> Effects:
+    async def _attempt_replay(self, batch: Batch, replays: Sequence[Replay], refusal: str) -> Effects:
         processor, holding = self._processor, batch.holding
         window = processor.memory.windows[holding.claim.partition.topic].marks
         readable: dict[UUID, Item] = {}
-        refused: list[tuple[UUID, str]] = []
-        for replay in replays:
-            item = processor.decoder.decode([replay.record], {})[0]
+        refused: list[tuple[UUID, str]] = [(replay.id, refusal) for replay in replays if refusal]
+        for replay, item in (
+            zip(replays, await self._decode_replays(batch, replays), strict=True) if not refusal else ()
+        ):
             reason = None if replay.reason == EMIT_REFUSED else _refusal(item, window.get(item.identity))
             if reason is not None:
                 refused.append((replay.id, plain(reason)))
@@ -169,6 +210,14 @@ class Retries:
         processor.remember(batch, effects)
         return effects
 
+    async def _decode_replays(self, batch: Batch, replays: Sequence[Replay]) -> list[Item]:
+        decoder = self._processor.decoder
+
+        def decode() -> list[Item]:
+            return [decoder.decode([replay.record], {})[0] for replay in replays]
+
+        return await self._processor.off_loop(decode, large=is_large(batch.records, batch.bytes))
+
     def _due_lanes(self, items: Sequence[Item]) -> dict[str, Lane]:
         """Return the items' lanes, due at once."""
         now, known = time.time(), self._processor.memory.lanes.by_key
@@ -179,7 +228,7 @@ class Retries:
             if kept is None:
                 opened[item.key] = Lane(due=now, since=now, error="replayed")
             else:
-                opened[item.key] = Lane(now, kept.since, kept.attempts, kept.events, kept.error, kept.is_counted)
+                opened[item.key] = msgspec.structs.replace(kept, due=now)
         return opened
 
 

@@ -17,13 +17,14 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
+from headrace.engine.threads import HandlerThreads
 from headrace.engine.trace import link_of
 from headrace.errors import HandlerError
 from headrace.handlers.inject import Transaction
@@ -82,6 +83,8 @@ class Run:
         self._timeout = timeout_seconds
         self._target = target_seconds
         self._ends_at: float | None = None
+        self._is_abandoned = False
+        self._connection: Connection | None = None
         self.current: Item | None = None
         """The item whose handler runs; None before and after."""
         self.began = 0.0
@@ -94,27 +97,39 @@ class Run:
         self.calls: list[HandlerCall] = []
         """Handler calls that deserve a span."""
 
-    async def execute(self, executor: Executor, connection: Connection | None) -> None:
+    async def execute(self, threads: HandlerThreads, connection: Connection | None) -> None:
         """Run READY items for about `target_seconds`, in order and one at least.
 
         Each that it came to is APPLIED, HANDLER_ERROR or BEHIND_KEY afterwards; the others are READY still.
 
         Raises: HandlerFailedError (quick run only); StateUnavailableError when Postgres failed under a handler.
         """
+        self._connection = connection
         ready = self._refuse_unreadable([item for item in self.items if item.outcome is Outcome.READY])
         for handler in {item.handler for item in ready}:
             assert handler is not None
             self._entries_of[handler] = [self._caches[name].entries for name in handler.state_names]
-        for is_async, group in groupby(ready, key=_is_async):
-            if is_async:
-                await self._run_async(list(group), connection)
-            else:
-                await asyncio.get_running_loop().run_in_executor(executor, self._run_sync, list(group))
-        self.current = self.emitter.cause = None
+        try:
+            for is_async, group in groupby(ready, key=_is_async):
+                if is_async:
+                    await self._run_async(list(group), connection)
+                else:
+                    await threads.run(partial(self._run_sync, list(group)))
+                self.current = None  # what waits for a thread is not the last handler's fault
+        except asyncio.CancelledError:
+            self._is_abandoned = True
+            raise
+        self.emitter.cause = None
 
     def abandon(self) -> None:
-        """End the run after the handler that it is in. For a thread that nobody waits for any more."""
-        self._ends_at = -math.inf
+        """Run no handler after the one that runs, and end the transaction, which holds a connection and the claim."""
+        self._is_abandoned = True
+        if self._connection is not None:
+            self._connection.terminate()
+
+    def entries(self) -> Iterator[Entry]:
+        """Return the states that a handler was given."""
+        return (self._caches[name].entries[key] for name, keys in self.touched().items() for key in keys)
 
     def touched(self) -> dict[str, set[str]]:
         """Return the keys whose state a handler was given, by state."""
@@ -169,8 +184,8 @@ class Run:
         """True if the run is to end; its time begins with the first item, however long that waited for a thread."""
         if self._ends_at is None:
             self._ends_at = now + self._target
-            return False
-        return now > self._ends_at
+            return self._is_abandoned
+        return self._is_abandoned or now > self._ends_at
 
     async def _run_async(self, items: Sequence[Item], connection: Connection | None) -> None:
         task = asyncio.current_task()
@@ -197,12 +212,12 @@ class Run:
                     await self._await_handler(item, handler, states, transaction)
                 if self._careful:
                     self._write(handler, key, states)
-                if task.cancelling():
+                if task.cancelling() or self._is_abandoned:
                     raise asyncio.CancelledError  # the handler swallowed it
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
-                if task.cancelling():
+                if task.cancelling() or self._is_abandoned:
                     raise asyncio.CancelledError from error
                 if transaction is not None and transaction.unavailable is not None:
                     raise transaction.unavailable from error
@@ -215,13 +230,15 @@ class Run:
         self, item: Item, handler: Handler, states: Sequence[Any], transaction: Transaction | None
     ) -> None:
         is_done = False
-        async with asyncio.timeout(self._timeout), AsyncExitStack() as stack:
+        async with asyncio.timeout(self._timeout) as limit, AsyncExitStack() as stack:
             values = [await _aenter(stack, each, item, self.emitter) for each in handler.dependencies]
             returned = await handler.call(item.event, item.envelope, states, self.emitter, transaction, values)
             self._emit_returned(returned)
             if transaction is not None:
                 transaction.check()
             is_done = True
+        if limit.expired():
+            raise TimeoutError(CUT_OFF)  # the handler swallowed it
         if not is_done:
             raise RuntimeError(SWALLOWED)
 
@@ -293,6 +310,8 @@ def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]
                 keys[name].add(key)
     return keys
 
+
+CUT_OFF = "the handler was cancelled at its time limit and swallowed that; let CancelledError through."
 
 SWALLOWED = "a dependency swallowed the handler's error; let it through, or do not catch around its yield."
 

@@ -5,7 +5,7 @@
 | a handler runs beyond its limit | abandons the run: the event is parked, or its lane's run has failed |
 | records wait, and the worker has done nothing for `stuck_seconds` | abandons the tenure, with its client |
 | the same, four times in a row without progress | declares the process beyond repair |
-| too many threads of handlers that never returned | declares the process beyond repair |
+| too many threads of handlers that have not returned | declares the process beyond repair |
 
 A process that is beyond repair exits with a code that says so (`runtime.py`): its supervisor starts a new one.
 """
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from headrace.engine.context import EngineContext
-from headrace.engine.threads import HandlerThreads
+from headrace.engine.threads import ABANDONED_THREADS, HandlerThreads
 from headrace.engine.worker import Phase, Status, Worker
 from headrace.telemetry.logging import get_logger
 
@@ -26,9 +26,6 @@ logger = get_logger("headrace.engine")
 
 STUCK_RESTARTS = 3
 """Tenures in a row that were abandoned without progress before the process is beyond repair."""
-
-ABANDONED_THREADS = 32
-"""Threads of handlers that never returned, at which the process is beyond repair."""
 
 ASYNC_GRACE_SECONDS = 1.0
 """An async handler is cancelled at its limit; one that ends soon afterwards needs no abandoning."""
@@ -81,13 +78,21 @@ class Supervisor:
         """Judge every worker once."""
         engine, longest = self.context.settings.engine, 0.0
         for number, worker in list(self.workers.items()):
-            status = worker.status()
-            longest = max(longest, status.running.seconds if status.running is not None else 0.0)
-            if overdue_handler(status, engine.handler_seconds):
-                self._abandon_handler(number, worker, status)
-            elif is_stuck(status, self._waiting_seconds(number, status), engine.stuck_seconds):
-                self._abandon_tenure(number, worker, status)
-        self.context.metrics.handler_running_seconds.labels(subscription=self.subscription).set(longest)
+            try:
+                status = worker.status()
+                longest = max(longest, status.running.seconds if status.running is not None else 0.0)
+                if overdue_handler(status, engine.handler_seconds):
+                    self._abandon_handler(number, worker, status)
+                elif is_stuck(status, self._waiting_seconds(number, status), engine.stuck_seconds):
+                    self._abandon_tenure(number, worker, status)
+            except Exception:  # whatever it is, the other workers are looked after
+                logger.exception("a worker cannot be judged", subscription=self.subscription, partition=number)
+        metrics, hanging = self.context.metrics, self.threads.abandoned
+        metrics.handler_running_seconds.labels(subscription=self.subscription).set(longest)
+        metrics.handler_threads_abandoned.labels(subscription=self.subscription).set(hanging)
+        if hanging >= ABANDONED_THREADS:
+            detail = f"{hanging} handlers of {self.subscription} hang in threads that nothing can end."
+            self.context.health.fail(f"hung_handlers:{self.subscription}", detail)
 
     def _waiting_seconds(self, number: int, status: Status) -> float:
         """Return for how long records have been waiting behind the same position."""
@@ -112,12 +117,6 @@ class Supervisor:
             seconds=round(seconds, 1),
         )
         worker.abandon()
-        gauge = self.context.metrics.handler_threads_abandoned.labels(subscription=self.subscription)
-        gauge.set(self.threads.abandoned)
-        if self.threads.abandoned >= ABANDONED_THREADS:
-            self.context.health.fail(
-                f"hung_handlers:{self.subscription}", f"{self.threads.abandoned} handlers did not return."
-            )
 
     def _abandon_tenure(self, number: int, worker: Worker, status: Status) -> None:
         position, times = self._abandoned.get(number, (status.position, 0))

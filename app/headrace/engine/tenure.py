@@ -29,10 +29,10 @@ from headrace.engine.continuity import check_bounds, check_fingerprint, check_lo
 from headrace.engine.log_batches import Exclusion, LogBatches
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.report import Reporter
-from headrace.engine.retry import Replay, Retries
+from headrace.engine.retry import Hung, Replay, Retries
 from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
-from headrace.errors import FencedError, StateError, StateUnavailableError
+from headrace.errors import FencedError, StateError, StateUnavailableError, TransportError
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.window import PackedRows, read_window, window_of
 from headrace.log.ports import Bounds, Reader, Record, TopicInfo, TopicPartition
@@ -41,6 +41,8 @@ from headrace.telemetry.logging import get_logger
 logger = get_logger("headrace.engine")
 
 FLUSH_SECONDS = 5.0
+CANCEL_SECONDS = 1.0
+"""How long a cancelled fetch is waited for."""
 CAUTIOUS_SECONDS = 60.0
 """For this long after the previous owner died, retry one parked event at a time, so that an event that ends the
 process costs only its own lane an attempt."""
@@ -59,8 +61,8 @@ class Orders:
     """True if the claim went back in the database: end the tenure and begin another."""
     excluded: dict[tuple[str, int], Exclusion] = field(default_factory=dict)
     """Events of the log, by topic and offset, that are not run again."""
-    hung: dict[str, str] = field(default_factory=dict)
-    """Keys whose lane's head did not return, with the error: the run counts as failed."""
+    hung: dict[str, Hung] = field(default_factory=dict)
+    """By key, the event of its lane that did not return: its run counts as failed."""
 
 
 class Tenure:
@@ -90,6 +92,7 @@ class Tenure:
         self._retries = Retries(processor, orders.hung)
         self._reader: Reader | None = None
         self._cautious_until = 0.0
+        self._is_abandoned = False
         self._logger = logger.bind(subscription=subscription.name, partition=partition)
 
     @property
@@ -130,14 +133,19 @@ class Tenure:
                 self._touch()
             is_orphaned = any(holding.claim.is_orphaned for holding in self.holdings.values())
             await self.memory.lanes.load(
-                connection, group, self._partition, is_orphaned=is_orphaned, hung=self._orders.hung.keys()
+                connection,
+                group,
+                self._partition,
+                is_orphaned=is_orphaned,
+                hung={key: hung.number for key, hung in self._orders.hung.items()},
             )
         for topic, rows in packed.items():
             fill = partial(window_of, rows, context.settings.engine.dedupe_window_ids)
             self.memory.windows[topic] = await self.processor.off_loop(fill, large=True)
         if is_orphaned:
             self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
-        for key in self._orders.hung.keys() & self.memory.lanes.by_key.keys():
+        self._forget_what_is_over()
+        for key in self._orders.hung:
             self.memory.lanes.by_key[key].due = time.time()
         bounds = await self._check_bounds(bounds)
         for holding in self.holdings.values():
@@ -153,6 +161,16 @@ class Tenure:
             epoch={topic: held.epoch for topic, held in claims.items()},
             next_offset={topic: held.next_offset for topic, held in claims.items()},
         )
+
+    def _forget_what_is_over(self) -> None:
+        """Drop what was told of events that another owner has brought to an end meanwhile."""
+        excluded, hung, lanes = self._orders.excluded, self._orders.hung, self.memory.lanes.by_key
+        for topic, offset in list(excluded):
+            if topic not in self.holdings or offset < self.holdings[topic].claim.next_offset:
+                del excluded[topic, offset]
+        for key, event in list(hung.items()):
+            if key not in lanes or event.number < lanes[key].head:
+                del hung[key]
 
     async def _claim(
         self, connection: Connection, partition: TopicPartition, info: TopicInfo, bounds: Bounds
@@ -214,7 +232,7 @@ class Tenure:
         )
         marked_at, backoff = time.monotonic(), Backoff(0.05, 5.0)
         try:
-            while not stopping.is_set() and not self._orders.claim_again:
+            while not (stopping.is_set() or self._orders.claim_again or self._is_abandoned):
                 if self._orders.is_paused:
                     self._touch()
                     await asyncio.wait({stopped}, timeout=self._context.pace.fetch)
@@ -328,6 +346,7 @@ class Tenure:
 
     def abandon(self) -> None:
         """Stop what this tenure still does by itself, without waiting; its claims are fenced by the next tenure."""
+        self._is_abandoned = True
         for holding in self.holdings.values():
             holding.relay.abandon()
         if self.running is not None:
@@ -352,10 +371,16 @@ class Fetches:
         if not self._task.done():
             return None
         task, self._task = self._task, None
+        if task.cancelled():
+            raise TransportError("the log's client cancelled its own fetch; a new client reads on.")
         return task.result()
 
     async def stop(self) -> None:
-        """Cancel the fetch under way; the reader is of no use afterwards."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        """Cancel the fetch under way; the reader is of no use afterwards. A fetch that does not end is left behind."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+        if task.done() and not task.cancelled():
+            task.exception()  # it was of no interest any more

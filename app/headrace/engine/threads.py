@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
-THREAD_NAME = "handlers"
+THREAD_NAME = "headrace-handlers"
 """How the names of these threads begin."""
+
+ABANDONED_THREADS = 32
+"""Threads of handlers that have not returned, at which the process is beyond repair."""
 
 
 class HandlerThreads:
-    """A pool that is replaced when one of its threads is abandoned, so that a handler that hangs holds one thread."""
+    """Runs functions in threads, a limited number at a time. A call that is given up on holds no place any more."""
 
     def __init__(self, subscription: str, threads: int) -> None:
-        self._name = f"{THREAD_NAME}-{subscription}"
-        self._threads = threads
-        self.executor = self._new()
-        self.abandoned = 0
-        """Threads that were given up on, since the start."""
+        self._places = asyncio.Semaphore(threads)
+        self._executor = ThreadPoolExecutor(
+            threads + ABANDONED_THREADS, thread_name_prefix=f"{THREAD_NAME}-{subscription}"
+        )
+        self._abandoned: set[Future[None]] = set()
 
-    def abandon_one(self) -> None:
-        """Take a new pool: the old one ends what it was given, and its hanging thread is waited for by nobody."""
-        self.abandoned += 1
-        old, self.executor = self.executor, self._new()
-        old.shutdown(wait=False)
+    @property
+    def abandoned(self) -> int:
+        """Threads that nobody waits for any more, and whose function has not returned."""
+        return len(self._abandoned)
+
+    async def run(self, function: Callable[[], None]) -> None:
+        """Wait for a place, run the function in a thread, and raise what it raises.
+
+        Cancel: a function that runs already continues in its thread, which counts as abandoned until it returns.
+        """
+        async with self._places:
+            running = self._executor.submit(function)
+            try:
+                await asyncio.wrap_future(running)
+            except asyncio.CancelledError:
+                if running.running():
+                    self._abandoned.add(running)
+                    running.add_done_callback(self._abandoned.discard)
+                raise
 
     def stop(self) -> None:
         """Take no more work. A thread that hangs is left behind."""
-        self.executor.shutdown(wait=False, cancel_futures=True)
-
-    def _new(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
+        self._executor.shutdown(wait=False, cancel_futures=True)

@@ -21,6 +21,7 @@ from headrace.backoff import Backoff
 from headrace.engine.claim import release
 from headrace.engine.context import EngineContext
 from headrace.engine.log_batches import Exclusion
+from headrace.engine.retry import Hung
 from headrace.engine.tenure import Orders, Tenure
 from headrace.engine.threads import HandlerThreads
 from headrace.errors import FencedError, HandlerError, LogMismatchError, StateError, TransportError
@@ -130,12 +131,15 @@ class Worker:
         task = self._task
         if task is None:
             return True
+        if self.phase is Phase.CLAIMING:
+            task.cancel()  # nothing is in flight yet that could be finished
         done, _ = await asyncio.wait({task}, timeout=deadline_seconds)
         if not done:
             task.cancel()
             if not (await asyncio.wait({task}, timeout=CANCEL_SECONDS))[0]:
                 self._logger.error("a handler does not end, its task is abandoned")
                 self._abandon_tenure()
+                self._task = None
         if not task.done() or task.cancelled() or task.exception() is not None:
             await self._release()
         return bool(done)
@@ -150,8 +154,6 @@ class Worker:
             return
         if (running := self.status().running) is not None:
             self._blame(running)
-            if not running.is_async:
-                self._threads.abandon_one()
         self._abandon_tenure()
         task.cancel()
         self.start()
@@ -167,7 +169,7 @@ class Worker:
         item, error = running.item, f"the handler did not return for {running.seconds:.3g} seconds."
         if item.number:
             assert item.key is not None
-            self.orders.hung[item.key] = error
+            self.orders.hung[item.key] = Hung(item.number, error)
         else:
             exclusion: Exclusion = (Outcome.HANDLER_ERROR, HandlerError(error, ""))
             self.orders.excluded[item.record.topic, item.record.offset] = exclusion
@@ -197,6 +199,11 @@ class Worker:
             except (TransportError, StateError) as error:
                 self._enter(Phase.WAITING)
                 self._logger.warning("waiting", error=str(error))
+            except asyncio.CancelledError:  # a client of the log may let one of its own through
+                if _is_being_cancelled() or not self._is_current:
+                    raise
+                self._enter(Phase.WAITING)
+                self._logger.warning("a part of the worker was cancelled, it starts again")
             except Exception:
                 self._enter(Phase.WAITING)
                 self._logger.exception("the worker failed and starts again")
@@ -227,7 +234,7 @@ class Worker:
             self._enter(Phase.RUNNING)
             await tenure.serve(self._stopping)
         finally:
-            await tenure.close(is_polite=self._stopping.is_set())
+            await tenure.close(is_polite=self._stopping.is_set() and self._is_current)
             if self._is_current:
                 self.next_offsets()
                 self.tenure = None
@@ -257,3 +264,8 @@ class Worker:
                 await release(connection, subscription.group, self._partition, subscription.topics, context.owner)
         except StateError as error:
             self._logger.warning("the claims could not be released", error=str(error))
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

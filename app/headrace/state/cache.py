@@ -58,11 +58,13 @@ class StateCache:
     def put(self, key: str, raw: bytes, version: int) -> None:
         """Take in what Postgres holds for a key; version 0 for a key that it does not know.
 
-        A row that cannot be read (the class has changed since) makes the key `unreadable`.
+        A row that cannot be read (the class has changed since) makes the key `unreadable`. Raises: MemoryError.
         """
         self.unreadable.pop(key, None)
         try:
             value, written = self.state.load(raw) if version else (self.state.create(), b"")
+        except MemoryError:
+            raise
         except Exception as error:
             self.unreadable[key] = error
         else:

@@ -53,10 +53,12 @@ class StateType:
     def load(self, stored: bytes) -> tuple[Any, bytes]:
         """Return the value of stored JSON, and the bytes that `write` makes of it as long as nobody changes it.
 
-        Raises: ValueError if the class does not fit what is stored, in one sentence.
+        Raises: ValueError if the class does not fit what is stored, in one sentence; MemoryError.
         """
         try:
             value = self.decode(stored)
+        except MemoryError:
+            raise
         except Exception as error:
             raise ValueError(_unreadable(self.model, error)) from error
         written = self.write(value)

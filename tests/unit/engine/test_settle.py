@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic import BaseModel
@@ -14,6 +13,7 @@ from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lane, Lanes
 from headrace.engine.run import Run
 from headrace.engine.settle import changed_states, settle
+from headrace.engine.threads import HandlerThreads
 from headrace.engine.verdict import RetryPolicy
 from headrace.envelope import Envelope
 from headrace.errors import HandlerError
@@ -169,8 +169,11 @@ async def _run(numbers: dict[str, int], *, careful: bool) -> tuple[StateCache, R
         failed=lambda item, error: None,
         tracing=Tracing(service="notebook"),
     )
-    with ThreadPoolExecutor(1) as executor:
-        await run.execute(executor, None)
+    threads = HandlerThreads("notes", 1)
+    try:
+        await run.execute(threads, None)
+    finally:
+        threads.stop()
     return cache, run
 
 

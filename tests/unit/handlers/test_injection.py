@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import pytest
@@ -14,6 +13,7 @@ from pydantic import BaseModel
 from headrace import Emit, Envelope, Event, State, Subscription, Transaction
 from headrace.emits.emitter import Emitter
 from headrace.engine.run import Run
+from headrace.engine.threads import HandlerThreads
 from headrace.errors import ConfigurationError
 from headrace.item import Item, Outcome
 from headrace.log.ports import StoredRecord
@@ -66,8 +66,11 @@ class Bench:
             failed=lambda item, error: None,
             tracing=Tracing(),
         )
-        with ThreadPoolExecutor(1) as executor:
-            await run.execute(executor, None)
+        threads = HandlerThreads("wallets", 1)
+        try:
+            await run.execute(threads, None)
+        finally:
+            threads.stop()
         self.emitted = [record.value for _, record in emitter.emitted]
         if "wallet" in caches:
             self.wallet = caches["wallet"].entries["ada"].value
