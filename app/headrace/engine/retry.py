@@ -129,8 +129,8 @@ class Retries:
         """Park the replays' events, due at once, in one transaction.
 
         An event that still cannot be read, and one that was applied or parked from another offset meanwhile, stays a
-        dead letter with the new reason. Only letters that are still to be replayed are taken
-        (test_replay_that_is_seen_twice_is_applied_once). Raises: StateError, FencedError.
+        dead letter with the new reason; so does the second copy of an event among the replays. Only letters that are
+        still to be replayed are taken (test_replay_that_is_seen_twice_is_applied_once). Raises: StateError, FencedError.
         """
         claim = holding.claim
         batch = Batch(Kind.REPLAY, holding, len(replays), list, claim.next_offset, claim.last)
@@ -143,15 +143,20 @@ class Retries:
     async def _attempt_replay(self, batch: Batch, replays: Sequence[Replay]) -> Effects:
         processor, holding = self._processor, batch.holding
         window = processor.memory.windows[holding.claim.partition.topic].marks
+        fresh: dict[bytes, int] = {}
         readable: dict[UUID, Item] = {}
         refused: list[tuple[UUID, str]] = []
         for replay in replays:
             item = processor.decoder.decode([replay.record], {})[0]
-            reason = None if replay.reason == EMIT_REFUSED else _refusal(item, window.get(item.identity))
+            if replay.reason == EMIT_REFUSED:
+                readable[replay.id] = item
+                continue
+            reason = _refusal(item, window.get(item.identity, fresh.get(item.identity)))
             if reason is not None:
                 refused.append((replay.id, plain(reason)))
             else:
                 readable[replay.id] = item
+                fresh.setdefault(item.identity, item.mark)
         effects = Effects(Kind.REPLAY, [], batch.next_offset, batch.last)
         async with processor.context.transaction() as connection:
             if refused:
@@ -184,7 +189,7 @@ class Retries:
 
 
 def _refusal(item: Item, mark: int | None) -> str | None:
-    """Return why the event cannot be replayed, or None. `mark` is what the dedupe window knows of its identity."""
+    """Return why the event cannot be replayed, or None. `mark` is what is known of its identity."""
     if item.outcome in DEAD or item.key is None:
         return str(item.error or "no handler of this subscription takes the event")
     if mark is not None and mark >> 32 != item.record.offset:
