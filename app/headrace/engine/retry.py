@@ -130,7 +130,8 @@ class Retries:
 
         An event that still cannot be read, and one that was applied or parked from another offset meanwhile, stays a
         dead letter with the new reason; so does the second copy of an event among the replays. Only letters that are
-        still to be replayed are taken (test_replay_that_is_seen_twice_is_applied_once). Raises: StateError, FencedError.
+        still to be replayed are taken (test_replay_that_is_seen_twice_is_applied_once).
+        Raises: StateError, FencedError.
         """
         claim = holding.claim
         batch = Batch(Kind.REPLAY, holding, len(replays), list, claim.next_offset, claim.last)

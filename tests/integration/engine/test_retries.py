@@ -287,7 +287,7 @@ async def _is_lane(runtime: Runtime, expected: tuple[int, bool]) -> bool:
 async def _is_parked(runtime: Runtime, count: int) -> bool:
     """True when so many events wait, and the owner knows of them."""
     waiting = sum(lane.events for lane in _lanes_of(runtime).values())
-    return waiting == count == await value(runtime, "select count(*) from headrace.parked")
+    return waiting == count and bool(await value(runtime, "select count(*) = $1 from headrace.parked", count))
 
 
 async def _retried(runtime: Runtime) -> list[int]:

@@ -73,7 +73,7 @@ async def test_window_is_loaded_over_many_rows(pool: asyncpg.Pool) -> None:
     async with pool.acquire() as connection:
         await fill(connection, {number: identities(number) for number in range(1, many + 1)})
         for limit in (1, FEW_ROWS - 1, FEW_ROWS, FEW_ROWS + 1, 4 * FEW_ROWS, many, many + 1):
-            packed = await read_window(connection, GROUP, PAGES, many, limit)  # type: ignore[arg-type]
+            packed = await read_window(connection, GROUP, PAGES, many, limit)
             window = window_of(packed, limit)
             newest = range(max(1, many + 1 - limit), many + 1)
             assert set(identities(*newest)) <= window.marks.keys(), f"limit {limit}"
@@ -87,9 +87,9 @@ async def test_window_holds_the_last_batch_and_no_row_of_others(pool: asyncpg.Po
     async with pool.acquire() as connection:
         await fill(connection, {1: identities(1, 2), 2: [], 3: identities(3), 4: [], 5: identities(5)})
         await fill(connection, {1: identities(91), 3: identities(93)}, partition=other)
-        window = window_of(await read_window(connection, GROUP, PAGES, 3, 100), 100)  # type: ignore[arg-type]
+        window = window_of(await read_window(connection, GROUP, PAGES, 3, 100), 100)
         assert list(window.marks) == identities(1, 2, 3)
-        assert await read_window(connection, "notebook.others", PAGES, 3, 100) == []  # type: ignore[arg-type]
+        assert await read_window(connection, "notebook.others", PAGES, 3, 100) == []
 
 
 async def test_every_unmarked_emit_is_published(pool: asyncpg.Pool) -> None:
@@ -102,8 +102,8 @@ async def test_every_unmarked_emit_is_published(pool: asyncpg.Pool) -> None:
         emits = {number: [echo(number)] for number in rows if number % 25}  # every 25th batch emitted nothing
         await fill(connection, {number: identities(number) for number in rows}, emits=emits)
         await fill(connection, {20: identities(9)}, emits={20: [echo(999)]}, partition=TopicPartition("pages", 1))
-        assert [found[0] for found in await read_unmarked(connection, GROUP, PAGES, 247)] == [248, 249]  # type: ignore[arg-type]
-    relay = Relay(log, metrics, Tracing(), subscription, PAGES, 7, pool.acquire)  # type: ignore[arg-type]
+        assert [found[0] for found in await read_unmarked(connection, GROUP, PAGES, 247)] == [248, 249]
+    relay = Relay(log, metrics, Tracing(), subscription, PAGES, 7, pool.acquire)
     await relay.publish_unmarked()
     values = [record.value for record in log._topics["echoes"][0]]
     assert values == [b"%d" % number for number in emits if number > 7]
@@ -117,7 +117,7 @@ async def test_outcome_of_a_commit_is_asked_behind_its_session(pool: asyncpg.Poo
     async with pool.acquire() as working, pool.acquire() as asking, pool.acquire() as watching:
         held = await _take(working, "me")
         async with working.transaction():
-            await held.advance(working, 1, 1, 1, None)  # type: ignore[arg-type]
+            await held.advance(working, 1, 1, 1, None)
             asked = asyncio.create_task(_was_committed(held, asking))
             pid = asking.get_server_pid()
             await until(lambda: _waits_or_is_done(watching, pid, asked), "the question waits, or is answered")
@@ -130,7 +130,7 @@ async def test_second_claimer_waits_for_the_batch_that_commits(pool: asyncpg.Poo
     async with pool.acquire() as working, pool.acquire() as claiming, pool.acquire() as watching:
         held = await _take(working, "me")
         async with working.transaction():
-            await held.advance(working, 4, 1, 1, None)  # type: ignore[arg-type]
+            await held.advance(working, 4, 1, 1, None)
             taken = asyncio.create_task(_take(claiming, "you"))
             pid = claiming.get_server_pid()
             await until(lambda: _waits_or_is_done(watching, pid, taken), "the claim waits, or is taken")
