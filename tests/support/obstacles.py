@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -56,3 +57,13 @@ async def let_pass(seconds: float) -> None:
     """Let time pass, which must make no difference."""
     began = time.monotonic()
     await until(lambda: time.monotonic() - began > seconds, "time passes")
+
+
+async def die(runtime: Runtime) -> None:
+    """End every worker as a kill of its process does: at once, with nothing written and nothing released."""
+    for consumer in runtime.consumers.values():
+        for worker in consumer.workers.values():
+            assert worker._task is not None
+            worker._task.cancel()
+            await asyncio.wait({worker._task})
+        consumer.workers.clear()

@@ -156,8 +156,9 @@ class Retries:
         """Park the replays' events, due at once, in one transaction.
 
         An event that still cannot be read, one that Postgres refuses, and one that was applied or parked from another
-        offset meanwhile, stays a dead letter with the new reason. Only letters that are still to be replayed are taken
-        (test_replay_that_is_seen_twice_is_applied_once). Raises: StateUnavailableError, FencedError.
+        offset meanwhile, stays a dead letter with the new reason; so does the second copy of an event among the
+        replays. Only letters that are still to be replayed are taken (test_replay_that_is_seen_twice_is_applied_once).
+        Raises: StateUnavailableError, FencedError.
         """
         try:
             await self._replay(holding, replays, "")
@@ -183,16 +184,7 @@ class Retries:
     async def _attempt_replay(self, batch: Batch, replays: Sequence[Replay], refusal: str) -> Effects:
         processor, holding = self._processor, batch.holding
         window = processor.memory.windows[holding.claim.partition.topic].marks
-        readable: dict[UUID, Item] = {}
-        refused: list[tuple[UUID, str]] = [(replay.id, refusal) for replay in replays if refusal]
-        for replay, item in (
-            zip(replays, await self._decode_replays(batch, replays), strict=True) if not refusal else ()
-        ):
-            reason = None if replay.reason == EMIT_REFUSED else _refusal(item, window.get(item.identity))
-            if reason is not None:
-                refused.append((replay.id, plain(reason)))
-            else:
-                readable[replay.id] = item
+        readable, refused = await self._judge(batch, replays, refusal)
         effects = Effects(Kind.REPLAY, [], batch.next_offset, batch.last)
         async with processor.context.transaction() as connection:
             if refused:
@@ -209,6 +201,28 @@ class Retries:
             await processor.write(connection, batch, effects)
         processor.remember(batch, effects)
         return effects
+
+    async def _judge(
+        self, batch: Batch, replays: Sequence[Replay], refusal: str
+    ) -> tuple[dict[UUID, Item], list[tuple[UUID, str]]]:
+        """Return the items that can be replayed, and why the others cannot."""
+        if refusal:
+            return {}, [(replay.id, refusal) for replay in replays]
+        known = dict[bytes, int]()
+        window = self._processor.memory.windows[batch.holding.claim.partition.topic].marks
+        readable: dict[UUID, Item] = {}
+        refused: list[tuple[UUID, str]] = []
+        for replay, item in zip(replays, await self._decode_replays(batch, replays), strict=True):
+            if replay.reason == EMIT_REFUSED:
+                readable[replay.id] = item
+                continue
+            reason = _refusal(item, window.get(item.identity, known.get(item.identity)))
+            if reason is not None:
+                refused.append((replay.id, plain(reason)))
+            else:
+                readable[replay.id] = item
+                known.setdefault(item.identity, item.mark)
+        return readable, refused
 
     async def _decode_replays(self, batch: Batch, replays: Sequence[Replay]) -> list[Item]:
         decoder = self._processor.decoder
@@ -233,7 +247,7 @@ class Retries:
 
 
 def _refusal(item: Item, mark: int | None) -> str | None:
-    """Return why the event cannot be replayed, or None. `mark` is what the dedupe window knows of its identity."""
+    """Return why the event cannot be replayed, or None. `mark` is what is known of its identity."""
     if item.outcome in DEAD or item.key is None:
         return str(item.error or "no handler of this subscription takes the event")
     if mark is not None and mark >> 32 != item.record.offset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import asyncpg
@@ -12,7 +11,7 @@ from headrace.engine.claim import BLAMED_CRASHES, claim, enroll, release
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import TopicPartition
 from headrace.runtime import Runtime
-from tests.support.obstacles import Gate
+from tests.support.obstacles import Gate, die
 from tests.support.platform import (
     fetch,
     has_pages,
@@ -37,7 +36,7 @@ async def test_owners_that_die_while_nothing_is_to_do_are_not_counted(database_u
         for _ in range(BLAMED_CRASHES + 1):
             async with running(platform, log) as runtime:
                 await until_settled(runtime, "notes")
-                await _die(runtime)
+                await die(runtime)
                 assert (await _claim(runtime))[1] is not None
         async with running(platform, log) as runtime:
             (holding,) = holdings(runtime, "notes")
@@ -45,7 +44,7 @@ async def test_owners_that_die_while_nothing_is_to_do_are_not_counted(database_u
             await publish(runtime, *(noted(topic_name, "a", events + number) for number in range(3)))
             await until_settled(runtime, "notes")
             assert sample(runtime, "events_parked_total") == 0
-            await _die(runtime)
+            await die(runtime)
     async with running(platform, log) as runtime:
         assert await pages(runtime) == {"a": [0, 1, 2, 3, 4, 5]}
 
@@ -122,7 +121,7 @@ async def test_event_that_kills_its_owners_is_given_up(database_url: str, topic_
             await until(lambda: is_over(runtime), "the event runs, or was given up")
             if not gates[-1].entered.is_set():
                 break
-            await _die(runtime)
+            await die(runtime)
         gates[-1].open()
         gates.append(Gate())
     assert runs == len(gates) - 1 <= 8
@@ -168,16 +167,6 @@ async def test_owners_that_die_are_counted_and_progress_clears_them(pool: asyncp
         await release(connection, "notes", 0, ["pages"], "sixth")
     assert await crashes_seen_by("seventh") == 0, "the sixth let go politely"
     assert await crashes_seen_by("eighth", log_end=5) == 0, "nothing was left to apply: no event killed it"
-
-
-async def _die(runtime: Runtime) -> None:
-    """End every worker as a kill of its process does: at once, with nothing written and nothing let go."""
-    for consumer in runtime.consumers.values():
-        for worker in consumer.workers.values():
-            assert worker._task is not None
-            worker._task.cancel()
-            await asyncio.wait({worker._task})
-        consumer.workers.clear()
 
 
 async def _take(connection: Any, owner: str) -> Any:

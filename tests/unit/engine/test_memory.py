@@ -68,6 +68,16 @@ def test_forgotten_keys_are_read_again(memory: PartitionMemory) -> None:
     assert (cache.entries, cache.unreadable) == ({}, {})
 
 
+def test_key_that_another_owner_may_hold_is_read_again(memory: PartitionMemory) -> None:
+    """It stays cached no longer than its batch; the keys beside it do."""
+    cache = memory.caches["kept"]
+    for key in "ab":
+        cache.put(key, b'{"number":1}', 1)
+    states = {"kept": [("a", 2, '{"number":2}'), ("b", 2, '{"number":2}')]}
+    memory.follow("pages", Effects(Kind.BATCH, [], 1, None, states=states, strays={"a"}))
+    assert cache.missing(["a", "b"]) == ["a"]
+
+
 def test_ids_enter_the_window_of_their_topic(memory: PartitionMemory) -> None:
     """Whole batches leave it."""
     memory.windows["others"] = DedupeWindow(4)

@@ -13,10 +13,14 @@ from prometheus_client.samples import Sample
 
 from headrace import Headrace
 from headrace.engine.context import EngineContext
+from headrace.engine.effects import Effects
 from headrace.engine.report import AbandonReason, Reporter, ShrinkReason, observe_ages
 from headrace.errors import DataRefusedError, RecordTooLargeError
+from headrace.item import Item, Outcome
+from headrace.ledger.rows import Kind
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import NewRecord
+from headrace.log.partitioner import partition_for
+from headrace.log.ports import NewRecord, StoredRecord
 from headrace.settings import Settings
 from headrace.telemetry.health import Health
 from headrace.telemetry.logging import FIELDS
@@ -86,6 +90,19 @@ class Told:
 def told(caplog: pytest.LogCaptureFixture) -> Told:
     caplog.set_level(logging.INFO, "headrace")
     return Told(caplog, Settings())
+
+
+def test_stray_is_told_each_time_and_counted(told: Told) -> None:
+    """A key is a stray where murmur2 would have put it on another partition than this one, which is number 3."""
+    told.reporter.partition_count = 6
+    keys = [f"page-{number}" for number in range(30)]
+    strays = {key for key in keys if partition_for(key.encode(), 6) != 3}
+    assert 0 < len(strays) < 30
+    items = [Item(StoredRecord("pages", 3, 0, 0, b"", b"", ()), Outcome.APPLIED, key=key) for key in keys]
+    for times in (1, 2):
+        assert told.reporter.strays(Effects(Kind.BATCH, items, 1, None)) == strays
+        assert told.count("events_stray_total", topic="pages") == times * len(strays)
+    assert told.reporter.strays(Effects(Kind.RETRY, items, 1, None)) == set()
 
 
 def test_conflict_is_counted_and_logged_with_both_positions(told: Told) -> None:
