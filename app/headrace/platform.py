@@ -40,8 +40,6 @@ class Headrace:
     """
 
     def __init__(self, service: str, settings: Settings | None = None) -> None:
-        if not service or "/" in service:
-            raise ConfigurationError(f"Headrace({service!r}): a service has a name without '/', such as \"shop\".")
         self.registry = Registry(service)
         self.runtime: Runtime | None = None
         """The running platform; None before the application has started."""

@@ -41,7 +41,8 @@ returning subscription, topic, partition, "offset", reason, event_id, source
 EXPIRE = """
 delete from headrace.dead_letter where id in (
     select id from headrace.dead_letter
-    where decision is not null and decided_at < now() - $1 * interval '1 day' and (decision = 'discard' or settled_at is not null)
+    where decision is not null and decided_at < now() - $1 * interval '1 day'
+      and (decision = 'discard' or settled_at is not null)
     limit $2
 )
 """

@@ -76,18 +76,20 @@ def _place(row: Any) -> tuple[str, str, int]:
 
 def _partition(place: tuple[str, str, int], claim: Any, parked: Any, bounds: Bounds | None) -> dict[str, Any]:
     next_offset = claim["next_offset"] if claim is not None else None
-    lag = None
+    lag = held_back = None
     if bounds is not None:
         # What retention took away is lost, not pending; a partition never claimed has all of its records before it.
-        lag = max(0, bounds.end - max(bounds.begin, next_offset if next_offset is not None else 0))
+        first = max(bounds.begin, next_offset if next_offset is not None else 0)
+        lag, held_back = max(0, bounds.high - first), max(0, bounds.high - max(bounds.end, first))
     return {
         "topic": place[1],
         "partition": place[2],
         "owner": claim["owner"] if claim is not None else None,
         "epoch": claim["epoch"] if claim is not None else None,
         "next_offset": next_offset,
-        "end_offset": bounds.end if bounds is not None else None,
+        "end_offset": bounds.high if bounds is not None else None,
         "lag": lag,
+        "held_back": held_back,
         "parked_keys": parked["keys"] if parked is not None else 0,
         "parked_events": parked["events"] if parked is not None else 0,
         "committed_at": claim["committed_at"] if claim is not None else None,

@@ -35,8 +35,9 @@ async def test_settled_dead_letters_expire_and_open_ones_stay(database_url: str,
         assert runtime.pool is not None
         insert = (
             'insert into headrace.dead_letter (subscription, topic, partition, "offset", "timestamp", headers, reason, '
-            "error, decision, decided_at, settled_at) values ('notebook.notes', $1, 0, $2, 0, '\\x90', 'decode', 'odd', "
-            "$3, now() - interval '40 days', now() - interval '40 days')"
+            "error, decision, decided_at, settled_at) "
+            "values ('notebook.notes', $1, 0, $2, 0, '\\x90', 'decode', 'odd', $3, "
+            "now() - interval '40 days', now() - interval '40 days')"
         )
         for offset, decision in enumerate(("discard", "replay", None)):
             await runtime.pool.execute(insert, topic_name, offset, decision)
