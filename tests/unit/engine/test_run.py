@@ -213,7 +213,6 @@ async def test_abandoned_run_ends_with_the_handler_that_it_is_in(bench: Bench) -
         await run.execute(bench.threads, None)
     assert bench.called == [("a", 1), ("b", 1)]
     assert outcomes(items)[2] is READY
-    assert run.current is None
 
 
 async def test_states_are_written_in_the_order_of_their_keys(bench: Bench) -> None:
