@@ -40,6 +40,8 @@ T = TypeVar("T")
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 EARLIEST, LATEST = -2, -1
 RETRY_SECONDS = 0.1
+ANSWER_SECONDS = 3.0
+"""A broker that does not answer in this time may hang, so the next one is asked."""
 ELECTION_SECONDS = 3.0
 """A partition without a leader is waited for this long if others have answered; an election takes less."""
 REFUSALS = (
@@ -182,7 +184,8 @@ class KafkaControl:
         random.shuffle(nodes)
         for node in nodes:
             try:
-                response = await client.send(node, request)
+                async with asyncio.timeout(None if node == nodes[-1] else ANSWER_SECONDS):
+                    response = await client.send(node, request)
             except (KafkaError, OSError, TimeoutError):
                 if node == nodes[-1]:
                     raise

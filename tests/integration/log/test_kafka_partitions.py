@@ -85,7 +85,8 @@ async def test_a_slow_replica_delays_only_its_partition(brokers: list[KafkaServe
         second.pause()
         try:
             waiting = [asyncio.ensure_future(log.publish([slow])) for _ in range(3)]
-            await log.topics([slow.topic])  # a round trip later they have been sent
+            queue = log._publisher._queues[TopicPartition(slow.topic, 0)]
+            await until(lambda: queue._is_slow, "the first of them is under way")
             for offset in range(1, 6):
                 assert await log.publish([quick]) == [Position(quick.topic, 0, offset)]
             assert not any(publishing.done() for publishing in waiting)
