@@ -145,13 +145,19 @@ class Retries:
         window = processor.memory.windows[holding.claim.partition.topic].marks
         readable: dict[UUID, Item] = {}
         refused: list[tuple[UUID, str]] = []
+        fresh: dict[bytes, int] = {}
+        """Marks of what is replayed together: of two copies one is taken."""
         for replay in replays:
             item = processor.decoder.decode([replay.record], {})[0]
-            reason = None if replay.reason == EMIT_REFUSED else _refusal(item, window.get(item.identity))
+            if replay.reason == EMIT_REFUSED:
+                readable[replay.id] = item
+                continue
+            reason = _refusal(item, window.get(item.identity, fresh.get(item.identity)), replay.reason)
             if reason is not None:
                 refused.append((replay.id, plain(reason)))
             else:
                 readable[replay.id] = item
+                fresh[item.identity] = item.mark
         effects = Effects(Kind.REPLAY, [], batch.next_offset, batch.last)
         async with processor.context.transaction() as connection:
             if refused:
@@ -183,10 +189,12 @@ class Retries:
         return opened
 
 
-def _refusal(item: Item, mark: int | None) -> str | None:
+def _refusal(item: Item, mark: int | None, reason: str) -> str | None:
     """Return why the event cannot be replayed, or None. `mark` is what the dedupe window knows of its identity."""
     if item.outcome in DEAD or item.key is None:
         return str(item.error or "no handler of this subscription takes the event")
+    if mark is not None and mark < 0 and reason == Outcome.GAVE_UP.value:
+        return None  # known from before there were marks: the event itself, which entered the window when it was parked
     if mark is not None and mark >> 32 != item.record.offset:
         return (
             f"an event with the same source, type and id was taken at offset {mark >> 32} of {item.record.topic}/"

@@ -1,11 +1,12 @@
-"""What a consumer asks Postgres once a second: is it paused, are there replays, did a claim go back?"""
+"""What a consumer asks Postgres once a second: is it paused, are there replays, did claims change?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from headrace.dead_letters.owner import read_replays
-from headrace.engine.claim import NEXT_OFFSETS
+from headrace.engine.claim import NEXT_OFFSETS, PLACES
 from headrace.engine.context import EngineContext
 from headrace.engine.retry import Replay
 from headrace.engine.worker import Phase, Worker
@@ -28,6 +29,8 @@ class Watch:
         self._workers = workers
         self.is_paused = True
         """Until Postgres was asked."""
+        self._places: dict[tuple[str, int], tuple[str | None, int]] = {}
+        """The claims of the group as they were at the last look: (log, next offset) by (topic, partition)."""
 
     async def look(self) -> None:
         """Ask Postgres, and pass on what it says. Raises: StateError."""
@@ -38,6 +41,7 @@ class Watch:
             self.is_paused = bool(await connection.fetchval(PAUSED, group))
             replays = await read_replays(connection, group, ready) if ready and not self.is_paused else {}
             claims = await connection.fetch(NEXT_OFFSETS, group, list(idle))
+            self._note_places(await connection.fetch(PLACES, group))
         self._context.metrics.subscription_paused.labels(subscription=self._subscription.name).set(self.is_paused)
         for number, worker in self._workers.items():
             worker.orders.is_paused = self.is_paused
@@ -47,6 +51,13 @@ class Watch:
             known = idle[partition].get(TopicPartition(topic, partition), 0)
             if next_offset < known:
                 self._claim_again(partition)
+
+    def _note_places(self, rows: Iterable[Any]) -> None:
+        """Let refused partitions be claimed at once if the claims have changed: an operator has accepted a topic."""
+        before, self._places = self._places, {(topic, number): (log_id, at) for topic, number, log_id, at in rows}
+        for number, worker in self._workers.items():
+            if worker.phase is Phase.REFUSED and _seen_by(number, before) != _seen_by(number, self._places):
+                worker.try_again()
 
     def _claim_again(self, number: int) -> None:
         """The database went back (a backup, a topic that was accepted): found here even if no event comes."""
@@ -60,6 +71,11 @@ def _is_idle(worker: Worker) -> bool:
     """True if the worker has nothing in flight: then its claim in the database is the one that it knows."""
     tenure = worker.tenure
     return worker.phase is Phase.RUNNING and tenure is not None and tenure.pending_since_ms is None
+
+
+def _seen_by(number: int, places: Mapping[tuple[str, int], tuple[str | None, int]]) -> set[object]:
+    """Return what a worker may be refused for: the known partitions, their logs, and where its own claims stand."""
+    return {(place, log_id, offset if place[1] == number else 0) for place, (log_id, offset) in places.items()}
 
 
 def _takes_replays(worker: Worker) -> bool:

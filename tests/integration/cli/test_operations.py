@@ -109,10 +109,10 @@ async def test_accept_asks_first_and_takes_the_topic_as_it_is(
     assert f"headrace topics --accept {topic_name}" in refused.err
     doubted = await headrace(folder, "topics", "--accept", topic_name, settings=settings, answer="n\n")
     assert doubted.code == 1
-    assert "that do not continue are applied from the log's beginning. Go on?" in doubted.err
+    assert "that are new, or do not continue, are applied from their beginning. Continue?" in doubted.err
     accepted = await headrace(folder, "topics", "--accept", topic_name, settings=settings, answer="y\n")
     assert accepted.code == 0, accepted.err
-    assert f"{topic_name}/0 goes on at offset 0" in accepted.out
+    assert f"{topic_name}/0 continues at offset 0" in accepted.out
     shown = await headrace(folder, "topics", "small:app", settings=settings)
     assert shown.code == 0, shown.err
 
