@@ -14,6 +14,7 @@ import pytest_asyncio
 from headrace import Event, Headrace, State
 from headrace.engine.worker import Phase
 from headrace.log.partitioner import partition_for
+from headrace.log.ports import TopicPartition
 from headrace.runtime import Runtime
 from tests.support.kafka import KafkaServer
 from tests.support.platform import (
