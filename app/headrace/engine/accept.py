@@ -100,8 +100,8 @@ async def accept_topic(
                     return await _take(connection, log, info, claims, window_ids)
         if time.monotonic() >= deadline:
             raise ConfigurationError(
-                f"topic {topic!r} has new partitions, but its old ones are not applied yet ({waiting}); let the worker "
-                f"apply them, and decide its dead letters and lanes, then run `headrace topics --accept {topic}` again."
+                f"topic {topic!r} has new partitions, but its old ones are not applied yet ({waiting}); let its "
+                f"workers apply them until no event is parked, then run `headrace topics --accept {topic}` again."
             )
         if waiting != said:
             report(f"waiting for the old partitions of {topic}: {waiting}")

@@ -107,6 +107,8 @@ async def test_accept_asks_first_and_takes_the_topic_as_it_is(
     refused = await headrace(folder, "topics", "small:app", settings=settings)
     assert refused.code == 1
     assert f"headrace topics --accept {topic_name}" in refused.err
+    code, found = await doctor(folder, "small:app", **settings)
+    assert code == 1 and "had 1 before, so keys have moved" in found[f"topic {topic_name}"]["found"]
     doubted = await headrace(folder, "topics", "--accept", topic_name, settings=settings, answer="n\n")
     assert doubted.code == 1
     assert "that are new, or do not continue, are applied from their beginning. Continue?" in doubted.err

@@ -145,7 +145,7 @@ async def test_accepting_waits_for_records_and_lanes_of_old_ones(
         assert await value(runtime, "select count(*) from headrace.claim") == 1
         gate.open()
         await until(lambda: _is_drained(runtime), "the old partition is applied, but for its lane")
-        with pytest.raises(ConfigurationError, match=r"/0 has 0 records and 1 parked events left\); let the worker"):
+        with pytest.raises(ConfigurationError, match=r"/0 has 0 records and 1 parked events left\); let its workers"):
             await _accept(runtime, topic_name, patience_seconds=0.0)
         accepting = asyncio.create_task(_accept(runtime, topic_name, report=said.append))
         await until(lambda: said, "it says what it waits for")
