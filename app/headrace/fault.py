@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Fault(NamedTuple):
-    """One thing that a person must change before the platform can start."""
+    """One thing that a person must change."""
 
     what: str
     """What it is about, such as `topic wallets`."""
@@ -14,6 +14,8 @@ class Fault(NamedTuple):
     """What is wrong with it; it completes the sentence that `what` begins."""
     advice: str
     """What to do about it."""
+    stops_start: bool = True
+    """False if a start goes ahead: only what is at fault does not work, and readiness says so."""
 
     @property
     def sentence(self) -> str:

@@ -324,11 +324,17 @@ class Runtime:
             self.metrics.schema_version_expected.labels(phase=phase).set(expected_version(phase))
 
     async def _check_topics(self, context: EngineContext) -> dict[str, TopicInfo]:
-        """Create the topics that are missing, and refuse those that have changed. Raises: HeadraceError."""
+        """Create the topics that are missing, and refuse those that have changed. Raises: HeadraceError.
+
+        Partitions that were added are left to their claims, which refuse them, so that the old ones can be drained.
+        """
         infos = await create_missing(context.log, self.registry, self.settings)
         async with context.connection() as connection:
             known = await known_topics(connection, infos)
-            refuse_faults(topic_faults(infos, known, self.registry, self.settings))
+            faults = topic_faults(infos, known, self.registry, self.settings)
+            refuse_faults(fault for fault in faults if fault.stops_start)
+            for fault in faults:
+                logger.error("a topic is not read as it is now", fault=fault.sentence)
             await remember_topics(connection, infos, known)
         for info in infos.values():
             self.metrics.topic_partitions.labels(topic=info.topic).set(info.partitions)

@@ -10,7 +10,7 @@ import typer
 
 from headrace.cli.connections import current_database, started_log
 from headrace.cli.loading import find_platform, load_app
-from headrace.cli.output import stdout, table
+from headrace.cli.output import stderr, stdout, table
 from headrace.database.pool import Connection
 from headrace.engine.accept import accept_topic
 from headrace.errors import ConfigurationError
@@ -37,13 +37,13 @@ def topics(
         typer.Option(
             metavar="TOPIC",
             help="Take the topic as it is now: claims that it does not continue move to its beginning, and partitions "
-            "that were added are read from theirs.",
+            "that were added are read from theirs, once the old ones are applied.",
         ),
     ] = None,
     create: Annotated[bool, typer.Option(help="Create what is missing.")] = True,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --accept.")] = False,
 ) -> None:
-    """Show the topics of the service, and create missing ones; exit code 1 if a start would refuse one."""
+    """Show the topics of the service, and create missing ones; exit code 1 if one is not as it was."""
     if target is None and not accept:
         raise typer.BadParameter("name the application: headrace topics MODULE:APP.")
     if accept and not yes:
@@ -64,7 +64,8 @@ def topics(
 async def _topics(settings: Settings, registry: Registry | None, accepted: Sequence[str], *, create: bool) -> None:
     async with current_database(settings) as pool, started_log(settings, pool) as log, pool.acquire() as connection:
         for topic in accepted:
-            for line in await accept_topic(connection, log, topic):
+            window_ids = settings.engine.dedupe_window_ids
+            for line in await accept_topic(connection, log, topic, window_ids=window_ids, report=stderr.print):
                 stdout.print(line)
         if registry is not None:
             await _show(settings, registry, log, connection, create=create)

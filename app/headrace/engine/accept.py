@@ -1,72 +1,162 @@
-"""`headrace topics --accept`: a person takes a topic as it is now, and the claims follow it."""
+"""`headrace topics --accept`: a person takes a topic as it is now, and the claims follow it.
+
+```
+the topic's ends ─▶ is every old partition applied up to them? ─▶ lock the claims ─▶ move, stamp, add ─▶ commit
+                        └── no: wait, and refuse after a minute (only if partitions were added)
+```
+A key that moves to an added partition is applied there in order only after everything of it that stands in its old
+partition: therefore the old partitions are waited for, with their lanes. What its old partition has seen, the added
+one has to recognise as well: therefore it inherits the old one's ids.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headrace.database.pool import Connection
 from headrace.engine.claim import Fingerprint
 from headrace.errors import ConfigurationError
+from headrace.ledger.inheritance import inherit_ids
 from headrace.log.ports import Bounds, Log, TopicInfo, TopicPartition
 from headrace.log.topics import REMEMBER
 
 FETCH_SECONDS = 5.0
+DRAIN_SECONDS = 60.0
+"""How long the old partitions are waited for."""
+POLL_SECONDS = 1.0
 
-# The claims of a topic, locked: no batch commits while they are compared with the log. The log of a claim that was
-# made before claims knew theirs is the one that the topic was last seen in.
 CLAIMS = """
 select subscription, partition, next_offset, last_offset, last_timestamp, last_crc,
        coalesce(c.log_id, t.log_id) as log_id
   from headrace.claim c left join headrace.topic t using (topic)
- where topic = $1
+ where topic = $1 and partition < $2
  order by partition, subscription
-   for update of c
 """
-# Moves a claim to an offset of another log; whoever owns it is fenced.
+"""Reads the claims of a topic. The log of a claim that was made before claims knew theirs is the one that the topic was
+last seen in."""
+LOCKED = f"{CLAIMS} for update of c"
+"""Locks them as well: no batch commits while they are compared with the log."""
+PARKED = """
+select subscription, partition, count(*) as events from headrace.parked
+ where topic = $1 and subscription = any($2::text[]) group by subscription, partition
+"""
+"""Counts the events in lanes by group and partition."""
 RESET = """
 update headrace.claim
    set epoch = epoch + 1, token = gen_random_uuid(), owner = null, next_offset = $4, claimed_offset = $4,
        last_offset = null, last_timestamp = null, last_crc = null, crashes = 0, log_id = $5
  where topic = $1 and partition = $2 and subscription = $3
 """
-# Notes the log of a claim that stays where it is.
+"""Moves a claim to an offset of another log; whoever owns it is fenced."""
 STAMP = "update headrace.claim set log_id = $4 where topic = $1 and partition = $2 and subscription = $3"
-# A claim on a partition that was added: from its beginning, whatever the subscription's `start` is.
+"""Notes which log a claim belongs to that stays where it is."""
 ADD = """
-insert into headrace.claim (subscription, topic, partition, epoch, token, claimed_offset, next_offset, log_id)
-values ($3, $1, $2, 0, gen_random_uuid(), $4, $4, $5)
+insert into headrace.claim (subscription, topic, partition, epoch, token, claimed_offset, next_offset, log_id,
+                            sequence, emitted_through)
+values ($3, $1, $2, 0, gen_random_uuid(), $4, $4, $5, $6, $6)
 """
-# Removes the claims on partitions that the topic no longer has.
+"""Makes the claim on a partition that was added: at its beginning, whatever the subscription's `start` is."""
 FORGET = "delete from headrace.claim where topic = $1 and partition >= $2"
+"""Removes the claims on partitions that the topic no longer has."""
+
+Report = Callable[[str], None]
+"""Called with a line about what is waited for, for the person who waits as well."""
 
 
-async def accept_topic(connection: Connection, log: Log, topic: str) -> list[str]:
+async def accept_topic(
+    connection: Connection,
+    log: Log,
+    topic: str,
+    *,
+    window_ids: int,
+    patience_seconds: float = DRAIN_SECONDS,
+    report: Report = lambda line: None,
+) -> list[str]:
     """Take the topic as it is now, for every group that reads it, in one transaction.
 
     A claim that the log continues stays where it is; one that it does not continue moves to the partition's beginning.
     A partition that was added gets a claim at its beginning, also if the subscription starts at `latest`: its events
-    came after the subscription did. Returns a line for each claim that was moved or added.
-    Raises: ConfigurationError (the topic does not exist), TransportError, StateError.
+    came after the subscription did. Its dedupe window holds the newest `window_ids` ids of the partition that its keys
+    were on. Returns a line for each claim that was moved or added.
+    Raises: ConfigurationError (the topic does not exist; an old partition is not applied up to the end that it had
+    when this was called), TransportError, StateError.
     """
     infos = await log.topics([topic])
     if topic not in infos:
         raise ConfigurationError(f"topic {topic!r} does not exist in HEADRACE_LOG; create it with `headrace topics`.")
     info = infos[topic]
-    bounds = await log.bounds([TopicPartition(topic, number) for number in range(info.partitions)])
-    async with connection.transaction():
-        await connection.execute(FORGET, topic, info.partitions)
-        claims = await connection.fetch(CLAIMS, topic)
-        await connection.execute(REMEMBER, topic, info.partitions, info.log_id)
-        moved = [line for claim in claims if (line := await _follow(connection, log, info, bounds, claim))]
-        return moved + await _add_missing(connection, info, bounds, claims)
+    ends = await _applied_ends(connection, log, info)
+    deadline, said = time.monotonic() + patience_seconds, ""
+    while True:
+        waiting = await _waiting(connection, topic, ends)
+        if not waiting:
+            async with connection.transaction():
+                claims = await connection.fetch(LOCKED, topic, info.partitions)
+                waiting = await _waiting(connection, topic, ends)
+                if not waiting:
+                    return await _take(connection, log, info, claims, window_ids)
+        if time.monotonic() >= deadline:
+            raise ConfigurationError(
+                f"topic {topic!r} has new partitions, but its old ones are not applied yet ({waiting}); let its "
+                f"workers apply them until no event is parked, then run `headrace topics --accept {topic}` again."
+            )
+        if waiting != said:
+            report(f"waiting for the old partitions of {topic}: {waiting}")
+            said = waiting
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _applied_ends(connection: Connection, log: Log, info: TopicInfo) -> dict[tuple[str, int], int]:
+    """Return up to which offset each (group, partition) has to be applied first: those of groups that get partitions.
+
+    A partition that does not continue at its claim is refused: nobody can apply it, and nothing of it is waited for.
+    """
+    claims = await connection.fetch(CLAIMS, info.topic, info.partitions)
+    bounds = await _bounds(log, info)
+    known = _known(claims)
+    return {
+        (claim["subscription"], claim["partition"]): bounds[TopicPartition(info.topic, claim["partition"])].high
+        for claim in claims
+        if known[claim["subscription"]] < info.partitions and await _continues(log, info, bounds, claim)
+    }
+
+
+async def _waiting(connection: Connection, topic: str, ends: Mapping[tuple[str, int], int]) -> str:
+    """Return what stands between the claims and the ends, for a person; "" if nothing does."""
+    if not ends:
+        return ""
+    rows = await connection.fetch(CLAIMS, topic, max(number for _, number in ends) + 1)
+    offsets = {(row["subscription"], row["partition"]): row["next_offset"] for row in rows}
+    parked = {
+        (row["subscription"], row["partition"]): row["events"]
+        for row in await connection.fetch(PARKED, topic, sorted({group for group, _ in ends}))
+    }
+    found = []
+    for place, end in ends.items():
+        records, events = max(0, end - offsets.get(place, end)), parked.get(place, 0)
+        if records or events:
+            found.append(f"{place[0]}: {topic}/{place[1]} has {records} records and {events} parked events left")
+    return ", ".join(found)
+
+
+async def _take(connection: Connection, log: Log, info: TopicInfo, claims: Sequence[Any], window_ids: int) -> list[str]:
+    """Move, stamp and add claims, which are locked. The bounds are read anew: the claims may have moved on."""
+    bounds = await _bounds(log, info)
+    await connection.execute(FORGET, info.topic, info.partitions)
+    await connection.execute(REMEMBER, info.topic, info.partitions, info.log_id)
+    moved = [line for claim in claims if (line := await _follow(connection, log, info, bounds, claim))]
+    return moved + await _add_missing(connection, info, bounds, claims, window_ids)
 
 
 async def _follow(
-    connection: Connection, log: Log, info: TopicInfo, bounds: dict[TopicPartition, Bounds], claim: Any
+    connection: Connection, log: Log, info: TopicInfo, bounds: Mapping[TopicPartition, Bounds], claim: Any
 ) -> str | None:
     """Stamp the claim with the log, or move it to the partition's beginning and return a line that says so."""
     place = TopicPartition(info.topic, claim["partition"])
-    if claim["log_id"] == info.log_id and await _continues(log, place, bounds[place], claim):
+    if await _continues(log, info, bounds, claim):
         await connection.execute(STAMP, *place, claim["subscription"], info.log_id)
         return None
     begin = bounds[place].begin
@@ -75,25 +165,50 @@ async def _follow(
 
 
 async def _add_missing(
-    connection: Connection, info: TopicInfo, bounds: dict[TopicPartition, Bounds], claims: list[Any]
+    connection: Connection,
+    info: TopicInfo,
+    bounds: Mapping[TopicPartition, Bounds],
+    claims: Sequence[Any],
+    window_ids: int,
 ) -> list[str]:
+    """Add the claims of new partitions, each with the ids of the old partition that its keys come from."""
     lines = []
     claimed = {(claim["subscription"], claim["partition"]) for claim in claims}
-    for group in sorted({group for group, _ in claimed}):
+    for group, known in sorted(_known(claims).items()):
         for number in range(info.partitions):
-            if (group, number) not in claimed:
-                begin = bounds[TopicPartition(info.topic, number)].begin
-                await connection.execute(ADD, info.topic, number, group, begin, info.log_id)
-                lines.append(f"{group}: {info.topic}/{number} is new and begins at offset {begin}")
+            if (group, number) in claimed:
+                continue
+            begin = bounds[TopicPartition(info.topic, number)].begin
+            source = TopicPartition(info.topic, number % known)
+            sequence, ids = await inherit_ids(connection, group, source, number, begin, window_ids)
+            await connection.execute(ADD, info.topic, number, group, begin, info.log_id, sequence)
+            lines.append(
+                f"{group}: {info.topic}/{number} is new, begins at offset {begin} and knows {ids} event ids of "
+                f"partition {source.partition}"
+            )
     return lines
 
 
-async def _continues(log: Log, place: TopicPartition, bounds: Bounds, claim: Any) -> bool:
+def _known(claims: Sequence[Any]) -> dict[str, int]:
+    """Return how many partitions each group knows."""
+    known: dict[str, int] = {}
+    for claim in claims:
+        known[claim["subscription"]] = max(known.get(claim["subscription"], 0), claim["partition"] + 1)
+    return known
+
+
+async def _bounds(log: Log, info: TopicInfo) -> dict[TopicPartition, Bounds]:
+    return await log.bounds([TopicPartition(info.topic, number) for number in range(info.partitions)])
+
+
+async def _continues(log: Log, info: TopicInfo, bounds: Mapping[TopicPartition, Bounds], claim: Any) -> bool:
     """True if the log continues at the claim's next offset, right behind the record that was read last."""
-    if not bounds.begin <= claim["next_offset"] <= bounds.end:
+    place = TopicPartition(info.topic, claim["partition"])
+    held = bounds[place]
+    if claim["log_id"] != info.log_id or not held.begin <= claim["next_offset"] <= held.end:
         return False
     last_offset = claim["last_offset"]
-    if last_offset is None or last_offset < bounds.begin:
+    if last_offset is None or last_offset < held.begin:
         return True
     reader = await log.reader({place: last_offset})
     try:

@@ -94,6 +94,9 @@ select topic, partition, next_offset from headrace.claim where subscription = $1
 """
 """Reads where the claims of some partition numbers stand."""
 
+PLACES = "select topic, partition, log_id, next_offset from headrace.claim where subscription = $1"
+"""Reads which partitions a subscription knows, of which logs, and where its claims stand."""
+
 
 class Fingerprint:
     """What tells one record from another at the same offset: its time and the CRC-32 of key and value."""

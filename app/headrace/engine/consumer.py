@@ -38,6 +38,9 @@ class Consumer:
         self._is_stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._revoked_at: float | None = None
+        self._incomplete: set[int] = set()
+        """Numbers that are ours in some of the topics only."""
+        self._imbalance = ""
 
     async def start(self) -> None:
         """Join the group."""
@@ -83,6 +86,7 @@ class Consumer:
         ours = set(partitions)
         topics = self._subscription.topics
         numbers = {n for _, n in ours if all(TopicPartition(topic, n) in ours for topic in topics)}
+        self._incomplete = {n for _, n in ours} - numbers
         logger.info("partitions assigned", subscription=self._subscription.name, partitions=sorted(numbers))
         self._context.metrics.rebalances_total.labels(subscription=self._subscription.name, cause="joined").inc()
         if lost := sorted(self.workers.keys() - numbers):
@@ -127,6 +131,7 @@ class Consumer:
                 now = time.monotonic()
                 if now - gauged_at >= self._context.pace.gauge:
                     gauged_at = now
+                    await self._compare_topics()
                     self._supervisor.lag.update(await self._gauges.show())
                 await self._membership.commit(_offsets(self.workers.values()))
                 self._note_standstill()
@@ -135,6 +140,26 @@ class Consumer:
             except Exception:
                 logger.exception("the watch of a subscription failed", subscription=self._subscription.name)
             await asyncio.sleep(self._context.pace.watch)
+
+    async def _compare_topics(self) -> None:
+        """Say so if partitions belong to nobody, since only some of the topics have that many."""
+        condition, sentence = f"not_co_partitioned:{self._subscription.name}", ""
+        if self._incomplete:
+            infos = await self._context.log.topics(self._subscription.topics)
+            if max(self._incomplete) >= min(info.partitions for info in infos.values()):
+                shown = ", ".join(f"{topic}: {info.partitions}" for topic, info in infos.items())
+                sentence = (
+                    f"subscription {self._subscription.name} reads topics that are not co-partitioned ({shown}), so "
+                    "partitions that some of them lack are not read; give them the same number, then run `headrace "
+                    "topics --accept` for each."
+                )
+        if sentence and sentence != self._imbalance:
+            logger.error("partitions are not read", subscription=self._subscription.name, error=sentence)
+        self._imbalance = sentence
+        if sentence:
+            self._context.health.not_ready(condition, sentence)
+        else:
+            self._context.health.ready(condition)
 
     def _note_standstill(self) -> None:
         if self._revoked_at is None or not any(worker.phase is Phase.RUNNING for worker in self.workers.values()):

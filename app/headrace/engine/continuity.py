@@ -5,6 +5,7 @@ from __future__ import annotations
 from headrace.engine.claim import Claim, Fingerprint
 from headrace.errors import LogMismatchError
 from headrace.log.ports import Bounds, Record, TopicInfo
+from headrace.log.topics import growth_advice
 
 
 def check_partitions(group: str, partition: int, info: TopicInfo, known: int) -> None:
@@ -16,8 +17,14 @@ def check_partitions(group: str, partition: int, info: TopicInfo, known: int) ->
     if partition >= known or info.partitions < known:
         raise LogMismatchError(
             f"{group}: topic {info.topic!r} has {info.partitions} partitions and had {known} when it was last "
-            f"accepted, so keys have moved; run `headrace topics --accept {info.topic}` to take the topic as it is now."
+            f"accepted, so keys have moved; {_advice(info, known)}."
         )
+
+
+def _advice(info: TopicInfo, known: int) -> str:
+    if info.partitions < known:
+        return f"run `headrace topics --accept {info.topic}` to take the topic as it is now"
+    return growth_advice(info.topic, known, info.partitions)
 
 
 def check_log(claim: Claim, info: TopicInfo) -> None:

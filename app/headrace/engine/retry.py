@@ -216,7 +216,7 @@ class Retries:
             if replay.reason == EMIT_REFUSED:
                 readable[replay.id] = item
                 continue
-            reason = _refusal(item, window.get(item.identity, known.get(item.identity)))
+            reason = _refusal(item, window.get(item.identity, known.get(item.identity)), replay.reason)
             if reason is not None:
                 refused.append((replay.id, plain(reason)))
             else:
@@ -246,10 +246,12 @@ class Retries:
         return opened
 
 
-def _refusal(item: Item, mark: int | None) -> str | None:
+def _refusal(item: Item, mark: int | None, reason: str) -> str | None:
     """Return why the event cannot be replayed, or None. `mark` is what is known of its identity."""
     if item.outcome in DEAD or item.key is None:
         return str(item.error or "no handler of this subscription takes the event")
+    if mark is not None and mark < 0 and reason == Outcome.GAVE_UP.value:
+        return None  # known from before there were marks: the event itself, which entered the window when it was parked
     if mark is not None and mark >> 32 != item.record.offset:
         return (
             f"an event with the same source, type and id was taken at offset {mark >> 32} of {item.record.topic}/"

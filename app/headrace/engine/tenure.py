@@ -203,10 +203,15 @@ class Tenure:
         return Holding(held, relay)
 
     async def _first_offsets(self, info: TopicInfo) -> dict[int, int]:
-        """Return where each partition of a topic begins that the subscription never read."""
-        bounds = await self._context.log.bounds([TopicPartition(info.topic, n) for n in range(info.partitions)])
+        """Return where each partition of a topic begins that the subscription never read.
+
+        All of them have to answer: one without a row would be taken for one that was added later.
+        Raises: TransportError.
+        """
+        partitions = [TopicPartition(info.topic, number) for number in range(info.partitions)]
+        bounds = await self._context.log.bounds(partitions)
         is_latest = self._subscription.start == "latest"
-        return {p.partition: found.end if is_latest else found.begin for p, found in bounds.items()}
+        return {p.partition: bounds[p].end if is_latest else bounds[p].begin for p in partitions}
 
     async def _check_bounds(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, Bounds]:
         """Compare the claims with the log; ask again first, since the previous owner may have read on meanwhile."""

@@ -1,12 +1,13 @@
-"""What a consumer asks Postgres once a second: is it paused, are there replays, did a claim go back?"""
+"""What a consumer asks Postgres once a second: is it paused, are there replays, did claims change?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from headrace.dead_letters.owner import read_replays
-from headrace.engine.claim import NEXT_OFFSETS
+from headrace.engine.claim import NEXT_OFFSETS, PLACES
 from headrace.engine.context import EngineContext
 from headrace.engine.retry import Replay
 from headrace.engine.worker import Phase, Worker
@@ -30,6 +31,8 @@ class Watch:
         self.is_paused = True
         """Until Postgres was asked."""
         self._retry_requested_at: datetime | None = None
+        self._places: dict[tuple[str, int], tuple[str | None, int]] = {}
+        """The claims of the group as they were at the last look: (log, next offset) by (topic, partition)."""
 
     async def look(self) -> None:
         """Ask Postgres, and pass on what it says. Raises: StateError."""
@@ -41,6 +44,7 @@ class Watch:
             self.is_paused = asked is not None and asked["paused"]
             replays = await read_replays(connection, group, ready) if ready and not self.is_paused else {}
             claims = await connection.fetch(NEXT_OFFSETS, group, list(idle))
+            self._note_places(await connection.fetch(PLACES, group))
         retry_requested_at = asked["retry_requested_at"] if asked is not None else None
         is_retry_new = retry_requested_at != self._retry_requested_at
         self._retry_requested_at = retry_requested_at
@@ -55,6 +59,13 @@ class Watch:
             if next_offset < known:
                 self._claim_again(partition)
 
+    def _note_places(self, rows: Iterable[Any]) -> None:
+        """Let refused partitions be claimed at once if the claims have changed: an operator has accepted a topic."""
+        before, self._places = self._places, {(topic, number): (log_id, at) for topic, number, log_id, at in rows}
+        for number, worker in self._workers.items():
+            if worker.phase is Phase.REFUSED and _seen_by(number, before) != _seen_by(number, self._places):
+                worker.try_again()
+
     def _claim_again(self, number: int) -> None:
         """The database went back (a backup, a topic that was accepted): found here even if no event comes."""
         worker = self._workers.get(number)
@@ -67,6 +78,11 @@ def _is_idle(worker: Worker) -> bool:
     """True if the worker has nothing in flight: then its claim in the database is the one that it knows."""
     tenure = worker.tenure
     return worker.phase is Phase.RUNNING and tenure is not None and tenure.pending_since_ms is None
+
+
+def _seen_by(number: int, places: Mapping[tuple[str, int], tuple[str | None, int]]) -> set[object]:
+    """Return what a worker may be refused for: the known partitions, their logs, and where its own claims stand."""
+    return {(place, log_id, offset if place[1] == number else 0) for place, (log_id, offset) in places.items()}
 
 
 def _takes_replays(worker: Worker) -> bool:

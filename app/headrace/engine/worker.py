@@ -4,7 +4,7 @@
 claiming ─▶ running ─▶ released (a stop)
    ▲           ├─▶ waiting  (the log or Postgres is away): again after a growing delay
    │           ├─▶ fenced   (another owner has claimed): again after one and a half heartbeats, if still assigned
-   └───────────┴─▶ refused  (the log does not continue at the claim): again after half a minute
+   └───────────┴─▶ refused  (the log does not continue at the claim): again after half a minute, or when claims change
 ```
 A task that does not end is abandoned: nobody waits for it, its claims are fenced by the next tenure's.
 """
@@ -86,6 +86,8 @@ class Worker:
         self._touched_at = time.monotonic()
         self._offsets: dict[TopicPartition, int] = {}
         self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """Ends the delay before the next tenure."""
         self._task: asyncio.Task[None] | None = None
         self._logger = logger.bind(subscription=subscription.name, partition=partition)
         self.phase = Phase.CLAIMING
@@ -128,6 +130,7 @@ class Worker:
         it is cancelled is abandoned.
         """
         self._stopping.set()
+        self._hurry.set()
         task = self._task
         if task is None:
             return True
@@ -143,6 +146,10 @@ class Worker:
         if not task.done() or task.cancelled() or task.exception() is not None:
             await self._release()
         return bool(done)
+
+    def try_again(self) -> None:
+        """Begin the next tenure without waiting any longer."""
+        self._hurry.set()
 
     def abandon(self) -> None:
         """Begin another tenure at once, whatever the worker waits for. Waits for nothing.
@@ -214,9 +221,11 @@ class Worker:
                     backoff.reset()
                 delay = backoff.next_seconds()
             self.touch()
+            if not self._stopping.is_set():
+                self._hurry.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
-                    await self._stopping.wait()
+                    await self._hurry.wait()
         self._enter(Phase.RELEASED)
         self._context.health.ready(self._refusal)
         await self._release()

@@ -6,7 +6,7 @@ known from the claims of its readers, or from `headrace.topic` if it has none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from headrace.database.pool import Connection
@@ -78,13 +78,13 @@ def topic_faults(
     `infos` are the topics that exist; without a registry the rules about subscriptions and decoders are left out.
     """
     faults = list(_missing_faults(infos, registry)) if registry is not None else []
-    before: dict[str, list[KnownTopic]] = {}
+    before: dict[str, list[KnownTopic]] = {name: [] for name in infos}
     for each in known:
         before.setdefault(each.topic, []).append(each)
     for name in sorted(infos):
-        faults += _faults_of(infos[name], before.get(name, []), settings)
+        faults += _faults_of(infos[name], before[name], settings)
     if registry is not None:
-        faults += _partition_faults(infos, registry)
+        faults += _partition_faults(infos, before, registry)
     return faults
 
 
@@ -92,6 +92,15 @@ def refuse_faults(faults: Iterable[Fault]) -> None:
     """Raise the first fault. Raises: ConfigurationError."""
     for fault in faults:
         raise ConfigurationError(fault.sentence)
+
+
+def growth_advice(topic: str, before: int, now: int) -> str:
+    """Return what to do about a topic that has more partitions than before, as a part of a sentence."""
+    accept = f"run `headrace topics --accept {topic}` once the old ones are applied to their ends"
+    if now % before == 0:
+        return accept
+    moves = f"{now} is no multiple of {before}, so keys also move between old partitions"
+    return f"stop its producers first ({moves}), then {accept}"
 
 
 async def remember_topics(connection: Connection, infos: Mapping[str, TopicInfo], known: Iterable[KnownTopic]) -> None:
@@ -114,7 +123,9 @@ def _missing_faults(infos: Mapping[str, TopicInfo], registry: Registry) -> Itera
 
 def _faults_of(info: TopicInfo, known: Iterable[KnownTopic], settings: Settings) -> Iterator[Fault]:
     what, accept = f"topic {info.topic}", f"`headrace topics --accept {info.topic}`"
-    if settings.partitions is not None and settings.partitions != info.partitions:
+    known = list(known)
+    were = {info.partitions} | {each.partitions for each in known if _has_grown(info, each)}
+    if settings.partitions is not None and settings.partitions not in were:
         yield Fault(
             what,
             f"has {info.partitions} partitions, but HEADRACE_PARTITIONS is {settings.partitions}",
@@ -127,18 +138,35 @@ def _faults_of(info: TopicInfo, known: Iterable[KnownTopic], settings: Settings)
                 f"was applied from {before.log_id}, but HEADRACE_LOG names another log than before: {info.log_id}",
                 f"set HEADRACE_LOG back, or run {accept} to start at the topic's beginning",
             )
+        elif _has_grown(info, before):
+            yield Fault(
+                what,
+                f"has {info.partitions} partitions and had {before.partitions} before, so keys have moved and the new "
+                "ones are not read",
+                growth_advice(info.topic, before.partitions, info.partitions),
+                stops_start=False,
+            )
         elif before.partitions != info.partitions:
             yield Fault(
                 what,
-                f"has {info.partitions} partitions and had {before.partitions} before, so keys have moved",
-                f"drain it first, then run {accept}",
+                f"has {info.partitions} partitions and had {before.partitions} before, so it was created again",
+                f"run {accept} to start at its beginning",
             )
 
 
-def _partition_faults(infos: Mapping[str, TopicInfo], registry: Registry) -> Iterator[Fault]:
+def _has_grown(info: TopicInfo, before: KnownTopic) -> bool:
+    return before.log_id == info.log_id and before.partitions < info.partitions
+
+
+def _partition_faults(
+    infos: Mapping[str, TopicInfo], before: Mapping[str, Sequence[KnownTopic]], registry: Registry
+) -> Iterator[Fault]:
+    """Compare the topics of each subscription. One that has grown first is refused by its claims, until all have."""
     for subscription in registry.subscriptions.values():
-        counts = {topic: infos[topic].partitions for topic in subscription.topics if topic in infos}
-        if len(set(counts.values())) > 1:
+        topics = [topic for topic in subscription.topics if topic in infos]
+        counts = {topic: infos[topic].partitions for topic in topics}
+        accepted = {min([counts[t], *(each.partitions for each in before[t])]) for t in topics}
+        if len(set(counts.values())) > 1 and len(accepted) > 1:
             shown = ", ".join(f"{topic}: {count}" for topic, count in counts.items())
             yield Fault(
                 f"subscription {subscription.name}",

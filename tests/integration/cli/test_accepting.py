@@ -37,7 +37,7 @@ async def rows(pool: asyncpg.Pool, columns: str) -> list[tuple[Any, ...]]:
 async def accept(pool: asyncpg.Pool, log: MemoryLog) -> list[str]:
     """Accept the topic."""
     async with pool.acquire() as connection:
-        return await accept_topic(connection, log, "things")
+        return await accept_topic(connection, log, "things", window_ids=1_000)
 
 
 async def test_added_partition_begins_at_its_beginning_for_every_group(pool: asyncpg.Pool) -> None:

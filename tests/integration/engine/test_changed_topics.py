@@ -1,4 +1,4 @@
-"""A log that does not go on where the claims stand is refused, in a sentence that says what to do."""
+"""A log that does not continue where the claims stand is refused, in a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import re
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 
 from headrace.engine.accept import accept_topic
 from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
 from headrace.runtime import Runtime
-from headrace.settings import Settings
 from tests.support.kafka import KafkaServer
 from tests.support.platform import (
     fetch,
@@ -23,7 +22,6 @@ from tests.support.platform import (
     pages,
     publish,
     running,
-    sample,
     settings_for,
     spread,
     until_settled,
@@ -60,7 +58,7 @@ async def test_topic_created_again_is_refused_until_it_is_accepted(
         assert "created again" in detail
         assert await pages(runtime) == {"a": list(range(10))}
         lines = await _accept(runtime, topic_name)
-        assert lines == [f"notebook.notes: {topic_name}/0 goes on at offset 0"]
+        assert lines == [f"notebook.notes: {topic_name}/0 continues at offset 0"]
     async with running(platform) as runtime:
         await until_settled(runtime, "notes")
         assert runtime.health.readiness() == (True, [])
@@ -89,39 +87,13 @@ async def test_records_that_retention_took_are_reported_as_missing(
         flowing = [page for page in PAGES if partition_of(page) == 1]
         await until(lambda: _hold(runtime, flowing, [1, 2, 3, 4, 5, 6]), "the other partition flows on")
         lines = await _accept(runtime, topic_name)
-        assert lines == [f"notebook.notes: {topic_name}/0 goes on at offset {before[0] + 2}"]
+        assert lines == [f"notebook.notes: {topic_name}/0 continues at offset {before[0] + 2}"]
     async with running(platform) as runtime:
         await until_settled(runtime, "notes")
         found = await pages(runtime)
         held = [page for page in PAGES if partition_of(page) == 0]
         assert all(found[page] in ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5]) for page in held), "an event was applied again"
         assert sum(found[page] == [1, 2, 3, 4, 5] for page in held) == 2, "the two that are gone"
-
-
-async def test_added_partitions_are_accepted_without_a_second_effect(
-    database_url: str, topic_name: str, kafka: KafkaServer
-) -> None:
-    """They are refused at the start until a person accepts them; no event is applied again then."""
-
-    def settings(partitions: int) -> Settings:
-        return settings_for(database_url, kafka.url, partitions=partitions, dedupe_window_ids=0)
-
-    async with running(notebook(settings(2), topic_name)) as runtime:
-        await publish(runtime, *spread(topic_name, PAGES, 3))
-        await until_settled(runtime, "notes")
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-        await asyncio.to_thread(lambda: admin.create_partitions([NewPartitions(topic_name, 5)])[topic_name].result(30))
-        await until(lambda: _has_partitions(runtime, topic_name, 5), "the partitions are there")
-    with pytest.raises(ConfigurationError, match=r"has 5 partitions and had 2 before, so keys have moved; drain it"):
-        async with running(notebook(settings(5), topic_name)):
-            pass
-    async with running(notebook(settings(5), f"{topic_name}-2")) as other:
-        assert await _accept(other, topic_name) == []
-    async with running(notebook(settings(5), topic_name)) as runtime:
-        await publish(runtime, *(noted(topic_name, page, 4) for page in PAGES))
-        await until_settled(runtime, "notes")
-        assert await pages(runtime) == {page: [1, 2, 3, 4] for page in PAGES}
-        assert sample(runtime, "events_stray_total") == 0
 
 
 async def test_another_log_is_refused_until_it_is_accepted(database_url: str, topic_name: str) -> None:
@@ -136,7 +108,7 @@ async def test_another_log_is_refused_until_it_is_accepted(database_url: str, to
             pass
     async with running(notebook(settings_for(database_url), f"{topic_name}-2"), log) as other:
         await log.publish([noted(topic_name, "a", 3)])
-        assert await _accept(other, topic_name) == [f"notebook.notes: {topic_name}/0 goes on at offset 0"]
+        assert await _accept(other, topic_name) == [f"notebook.notes: {topic_name}/0 continues at offset 0"]
     async with running(platform, log) as runtime:
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"a": [1, 2, 3]}
@@ -163,7 +135,7 @@ def partition_of(page: str) -> int:
 async def _accept(runtime: Runtime, topic: str) -> list[str]:
     assert runtime.pool is not None and runtime.log is not None
     async with runtime.pool.acquire() as connection:
-        return await accept_topic(connection, runtime.log, topic)
+        return await accept_topic(connection, runtime.log, topic, window_ids=runtime.settings.engine.dedupe_window_ids)
 
 
 async def _next_offsets(runtime: Runtime) -> dict[int, int]:
@@ -176,11 +148,6 @@ async def _next_offsets(runtime: Runtime) -> dict[int, int]:
 async def _hold(runtime: Runtime, names: list[str], numbers: list[int]) -> bool:
     found = await pages(runtime)
     return all(found.get(name) == numbers for name in names)
-
-
-async def _has_partitions(runtime: Runtime, topic: str, count: int) -> bool:
-    assert runtime.log is not None
-    return (await runtime.log.topics([topic]))[topic].partitions == count
 
 
 async def _delete_records(kafka: KafkaServer, topic: str, partition: int, before: int) -> None:
