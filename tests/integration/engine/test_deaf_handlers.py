@@ -235,15 +235,7 @@ async def test_event_ahead_of_a_hung_one_is_not_blamed(
 
 async def test_hung_handlers_hold_no_connection(database_url: str, topic_name: str, trap: Trap) -> None:
     """Each has a transaction; together they are more than the connections that there are."""
-    settings = settings_for(
-        database_url,
-        drain_seconds=1.0,
-        partitions=1,
-        pool_size=3,
-        drain_seconds=1.0,
-        handler_seconds=0.2,
-        retry_attempts=1,
-    )
+    settings = settings_for(database_url, partitions=1, pool_size=3, handler_seconds=0.2, retry_attempts=1)
     async with watched(_service(settings, topic_name, trap, "transaction"), MemoryLog()) as runtime:
         records: list[NewRecord] = []
         for number in range(5):
