@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -49,15 +51,35 @@ async def test_second_signal_cuts_the_drain_short(start: Start, folder: Path) ->
     assert "drained" not in service.output
 
 
-async def test_handler_that_hangs_does_not_outlast_the_drain(start: Start, folder: Path) -> None:
-    """The process ends after the drain although the handler's thread still hangs."""
+DEAF = """
+    if event.name == "endless":
+        Path("began").touch()
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_handler_that_hangs_does_not_outlast_the_drain(start: Start, folder: Path, kind: str) -> None:
+    """A thread that never returns, or a coroutine that swallows every cancellation: one line names it."""
+    if kind == "async":
+        source = (folder / "small.py").read_text().replace("def take", "async def take")
+        begin, end = source.index("    if event.name == "), source.index('    if event.name == "picky"')
+        source = source[:begin] + DEAF.lstrip("\n") + source[end:]
+        (folder / "small.py").write_text("import asyncio\nfrom contextlib import suppress\n" + source)
     service = await start({"HEADRACE_ENGINE_DRAIN_SECONDS": "1"})
     await publish(service, "endless")
     await until((folder / "began").exists, "the handler has begun")
     os.kill(service.pid, signal.SIGTERM)
-    assert await service.ended() == 1, service.output
+    assert await service.ended(1 + 15) == 1, service.output
     assert '"event": "drained", "outcome": "cut_short"' in service.output
-    assert '"event": "handlers that hang end with the process"' in service.output
+    (line,) = [json.loads(line) for line in service.output.splitlines() if "end with the process" in line]
+    if kind == "sync":
+        assert line["threads"] == ["headrace-handlers-things_0"]
+    else:
+        (task,) = line["tasks"]
+        assert re.fullmatch("worker things/[0-9] in take", task)
     assert "Traceback" not in service.output
 
 
