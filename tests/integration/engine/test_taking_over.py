@@ -13,7 +13,7 @@ import pytest
 
 from headrace import Emit, Event, Headrace
 from headrace.emits.relay import Relay
-from headrace.engine.claim import claim, enroll
+from headrace.engine.claim import claim, enroll, known_partitions
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.rows import Kind, Row, insert_row, pack_emits, pack_marks, read_unmarked
 from headrace.ledger.window import FEW_ROWS, read_window, window_of
@@ -125,18 +125,49 @@ async def test_outcome_of_a_commit_is_asked_behind_its_session(pool: asyncpg.Poo
         assert await asked
 
 
-async def test_second_claimer_waits_for_the_batch_that_commits(pool: asyncpg.Pool) -> None:
-    """It begins where that batch has ended."""
+@pytest.mark.parametrize("is_guarded", [False, True], ids=["a batch that commits", "a batch with its own SQL"])
+async def test_second_claimer_waits_for_the_batch_in_flight(pool: asyncpg.Pool, is_guarded: bool) -> None:
+    """It begins where that batch has ended, with a token of its own."""
     async with pool.acquire() as working, pool.acquire() as claiming, pool.acquire() as watching:
         held = await _take(working, "me")
         async with working.transaction():
-            await held.advance(working, 4, 1, 1, None)
+            if is_guarded:
+                await held.guard(working)
+            else:
+                await held.advance(working, 4, 1, 1, None)
             taken = asyncio.create_task(_take(claiming, "you"))
             pid = claiming.get_server_pid()
             await until(lambda: _waits_or_is_done(watching, pid, taken), "the claim waits, or is taken")
-            assert not taken.done()
+            assert not taken.done(), "the claim was taken while its owner's SQL ran"
+            if is_guarded:
+                await held.advance(working, 4, 1, 1, None)
         late = await taken
         assert (late.next_offset, late.epoch, late.sequence, late.is_orphaned) == (4, held.epoch + 1, 1, True)
+        assert late.token == await watching.fetchval("select token from headrace.claim") != held.token
+
+
+async def test_claim_keeps_the_log_that_its_offsets_belong_to(pool: asyncpg.Pool) -> None:
+    """One that was made before claims knew their log takes the log that it is claimed with."""
+    async with pool.acquire() as connection:
+        await _take(connection, "me")
+        held = await claim(connection, GROUP, PAGES, "you", log_id="other", log_end=10, suspect_records=1)
+        assert held.log_id == await connection.fetchval("select log_id from headrace.claim") == "log"
+        await connection.execute("update headrace.claim set log_id = null")
+        held = await claim(connection, GROUP, PAGES, "you", log_id="other", log_end=10, suspect_records=1)
+        assert held.log_id == await connection.fetchval("select log_id from headrace.claim") == "other"
+
+
+async def test_known_partitions_are_those_of_the_topic(pool: asyncpg.Pool) -> None:
+    """Those of other topics and groups do not count, and a second enrolment moves nothing."""
+    async with pool.acquire() as connection:
+        await enroll(connection, GROUP, "pages", "log", {0: 5, 1: 6, 2: 7})
+        await enroll(connection, GROUP, "others", "log", {0: 0})
+        await enroll(connection, "shop.wallets", "pages", "log", dict.fromkeys(range(9), 0))
+        assert await known_partitions(connection, GROUP, "pages") == (3, "log")
+        assert await known_partitions(connection, GROUP, "unknown") == (0, None)
+        await enroll(connection, GROUP, "pages", "log", {0: 0, 1: 0, 2: 0})
+        sql = "select next_offset from headrace.claim where subscription = $1 and topic = 'pages' order by partition"
+        assert [row["next_offset"] for row in await connection.fetch(sql, GROUP)] == [5, 6, 7]
 
 
 class Barrier(MemoryLog):
