@@ -14,6 +14,7 @@ import pytest
 from headrace import Emit, Event, Headrace
 from headrace.emits.relay import Relay
 from headrace.engine.claim import claim, enroll, known_partitions
+from headrace.engine.worker import Phase
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.rows import Kind, Row, insert_row, pack_emits, pack_marks, read_unmarked
 from headrace.ledger.window import FEW_ROWS, read_window, window_of
@@ -25,6 +26,7 @@ from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.tracing import Tracing
 from tests.support.obstacles import die
 from tests.support.platform import (
+    execute,
     fetch,
     notebook,
     noted,
@@ -296,17 +298,56 @@ async def test_claim_passes_over_holes_and_keeps_its_fingerprint(database_url: s
         await until_settled(runtime, "notes")
         (after,) = await fetch(runtime, "select last_offset, last_timestamp, last_crc from headrace.claim")
         assert after == before
-        await publish(runtime, hole, noted(topic_name, "a", 4), hole)
+        await publish(runtime, hole, noted(topic_name, "a", 4), hole, noted(topic_name, "a", 5), hole)
         await until_settled(runtime, "notes")
-        assert await pages(runtime) == {"a": [1, 2, 4]}
+        assert await pages(runtime) == {"a": [1, 2, 4, 5]}
         rows = await fetch(runtime, "select first_offset, next_offset from headrace.ledger order by sequence")
-        ranges = [tuple(row) for row in rows]
-        assert [begin for begin, _ in ranges] == [0, *(end for _, end in ranges[:-1])], "ranges follow one another"
-        assert ranges[-1][1] == 7
+        assert [tuple(row) for row in rows] == [(0, 2), (2, 4), (4, 8), (8, 9)]
     records = log._topics[topic_name][0]
-    records[5] = msgspec.structs.replace(records[5], value=b"another")
+    records[7] = msgspec.structs.replace(records[7], value=b"another")
     async with running(platform, log, is_refused=True) as runtime:
         assert "created again" in runtime.health.ready_report().body.decode()
+
+
+async def test_restart_reads_nothing_twice_without_a_window(database_url: str, topic_name: str) -> None:
+    """The record before the next offset is read to be compared, and not applied."""
+    log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1, dedupe_window_ids=0), topic_name)
+    for number in (1, 2, 3):
+        async with running(platform, log) as runtime:
+            await publish(runtime, noted(topic_name, "a", number))
+            await until_settled(runtime, "notes")
+            assert await pages(runtime) == {"a": list(range(1, number + 1))}
+            assert sample(runtime, "log_fetched_records_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("update headrace.claim set log_id = 'elsewhere'", "was applied from elsewhere"),
+        ("delete from headrace.claim where partition = 1", "has 2 partitions and had 1"),
+        ("update headrace.claim set next_offset = 99 where partition = 1", "the claim's next offset is 99"),
+    ],
+    ids=["another log", "an added partition", "a log that lost its tail"],
+)
+async def test_log_that_does_not_continue_is_refused_at_the_claim(
+    database_url: str, topic_name: str, damage: str, reason: str
+) -> None:
+    """Whatever was compared when the process started: the topic may have changed since."""
+    platform, places = (
+        notebook(settings_for(database_url, partitions=2), topic_name),
+        [(topic_name, 0), (topic_name, 1)],
+    )
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, *(noted(topic_name, f"page-{number}", 1) for number in range(10)))
+        await until_settled(runtime, "notes")
+        consumer, partitions = runtime.consumers["notes"], [TopicPartition(*place) for place in places]
+        await consumer.revoked(partitions[1:])
+        await execute(database_url, damage)
+        await consumer.assigned(partitions)
+        settled = (Phase.REFUSED, Phase.RUNNING)
+        await until(lambda: consumer.workers[1].phase in settled, "the partition is refused, or read")
+        assert runtime.health.readiness() == (False, ["partition_refused:notes/1"])
+        assert reason in runtime.health.ready_report().body.decode()
 
 
 @pytest.mark.parametrize(("start", "expected"), [("earliest", [1, 2, 3]), ("latest", [3])])
