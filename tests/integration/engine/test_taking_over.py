@@ -333,10 +333,7 @@ async def test_log_that_does_not_continue_is_refused_at_the_claim(
     database_url: str, topic_name: str, damage: str, reason: str
 ) -> None:
     """Whatever was compared when the process started: the topic may have changed since."""
-    platform, places = (
-        notebook(settings_for(database_url, partitions=2), topic_name),
-        [(topic_name, 0), (topic_name, 1)],
-    )
+    platform = notebook(settings_for(database_url, partitions=2), topic_name)
     async with running(platform, MemoryLog()) as runtime:
         await publish(runtime, *(noted(topic_name, f"page-{number}", 1) for number in range(10)))
         await until_settled(runtime, "notes")
