@@ -70,6 +70,37 @@ async def test_duplicate_of_a_parked_event_is_skipped(database_url: str, topic_n
         assert await pages(runtime) == {"a": [1]}
 
 
+async def test_duplicate_of_an_event_that_was_given_up_is_skipped(database_url: str, topic_name: str) -> None:
+    """A person decides about it, not a producer that sends it again."""
+
+    def fail(event: Any) -> None:
+        raise ValueError("always")
+
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=1), topic_name, fail)
+    async with running(platform, MemoryLog()) as runtime:
+        for _ in range(2):
+            await publish(runtime, noted(topic_name, "a", 1, id="one"))
+            await until_settled(runtime, "notes")
+        letters = await fetch(runtime, "select reason, attempts, handler from headrace.dead_letter")
+        assert [tuple(row) for row in letters] == [("gave_up", 1, "note")]
+        assert sample(runtime, "events_skipped_total", reason="duplicate_id") == 1
+
+
+async def test_state_that_was_changed_elsewhere_is_read_again(database_url: str, topic_name: str) -> None:
+    """Nobody's change is lost, although the owner had kept the state in memory."""
+    async with running(notebook(settings_for(database_url, partitions=1), topic_name), MemoryLog()) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1), noted(topic_name, "b", 1))
+        await until_settled(runtime, "notes")
+        await fetch(
+            runtime,
+            """update headrace.state set version = version + 1, data = '{"numbers": [1, 99]}' where key = 'a'""",
+        )
+        await publish(runtime, noted(topic_name, "a", 2), noted(topic_name, "b", 2))
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": [1, 99, 2], "b": [1, 2]}
+        assert sample(runtime, "batch_reruns_total", cause="conflict") == 1
+
+
 async def test_same_id_of_another_source_is_another_event(database_url: str, topic_name: str) -> None:
     platform = notebook(settings_for(database_url, partitions=1), topic_name)
     one = noted(topic_name, "a", 1, id="one")
@@ -169,6 +200,7 @@ async def test_statements_per_batch_do_not_grow_with_the_batch(
         assert await value(runtime, "select count(*) from headrace.ledger") == 3
     assert counts[1] == counts[100] == counts[1_500]
     assert len(counts[1]) == statements, counts[1]
+    assert "update headrace.claim" in counts[1][-2], "the claim is compared last, right before the COMMIT"
 
 
 async def test_two_topics_of_one_subscription_share_the_state_of_a_key(database_url: str, topic_name: str) -> None:

@@ -85,6 +85,7 @@ async def test_replayed_event_runs_behind_what_waits_in_its_lane(
         await until(lambda: _is_parked(runtime, 3), "all wait in the lane")
         _make_due(runtime, "a")
         await until(lambda: value(runtime, "select count(*) from headrace.dead_letter"), "the first one is given up")
+        await until(lambda: _is_lane(runtime, (1, False)), "the second one has failed as well")
         turnstile.is_broken = False
         (letter,) = (await http.get("/dead-letters")).json()["dead_letters"]
         assert (await http.post(f"/dead-letters/{letter['id']}/replay")).status_code == 200

@@ -13,7 +13,8 @@ import pytest
 
 from headrace import Emit, Event, Headrace
 from headrace.emits.relay import Relay
-from headrace.engine.claim import claim, enroll
+from headrace.engine.claim import claim, enroll, known_partitions
+from headrace.engine.worker import Phase
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.rows import Kind, Row, insert_row, pack_emits, pack_marks, read_unmarked
 from headrace.ledger.window import FEW_ROWS, read_window, window_of
@@ -25,6 +26,7 @@ from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.tracing import Tracing
 from tests.support.obstacles import die
 from tests.support.platform import (
+    execute,
     fetch,
     notebook,
     noted,
@@ -125,18 +127,49 @@ async def test_outcome_of_a_commit_is_asked_behind_its_session(pool: asyncpg.Poo
         assert await asked
 
 
-async def test_second_claimer_waits_for_the_batch_that_commits(pool: asyncpg.Pool) -> None:
-    """It begins where that batch has ended."""
+@pytest.mark.parametrize("is_guarded", [False, True], ids=["a batch that commits", "a batch with its own SQL"])
+async def test_second_claimer_waits_for_the_batch_in_flight(pool: asyncpg.Pool, is_guarded: bool) -> None:
+    """It begins where that batch has ended, with a token of its own."""
     async with pool.acquire() as working, pool.acquire() as claiming, pool.acquire() as watching:
         held = await _take(working, "me")
         async with working.transaction():
-            await held.advance(working, 4, 1, 1, None)
+            if is_guarded:
+                await held.guard(working)
+            else:
+                await held.advance(working, 4, 1, 1, None)
             taken = asyncio.create_task(_take(claiming, "you"))
             pid = claiming.get_server_pid()
             await until(lambda: _waits_or_is_done(watching, pid, taken), "the claim waits, or is taken")
-            assert not taken.done()
+            assert not taken.done(), "the claim was taken while its owner's SQL ran"
+            if is_guarded:
+                await held.advance(working, 4, 1, 1, None)
         late = await taken
         assert (late.next_offset, late.epoch, late.sequence, late.is_orphaned) == (4, held.epoch + 1, 1, True)
+        assert late.token == await watching.fetchval("select token from headrace.claim") != held.token
+
+
+async def test_claim_keeps_the_log_that_its_offsets_belong_to(pool: asyncpg.Pool) -> None:
+    """One that was made before claims knew their log takes the log that it is claimed with."""
+    async with pool.acquire() as connection:
+        await _take(connection, "me")
+        held = await claim(connection, GROUP, PAGES, "you", log_id="other", log_end=10, suspect_records=1)
+        assert held.log_id == await connection.fetchval("select log_id from headrace.claim") == "log"
+        await connection.execute("update headrace.claim set log_id = null")
+        held = await claim(connection, GROUP, PAGES, "you", log_id="other", log_end=10, suspect_records=1)
+        assert held.log_id == await connection.fetchval("select log_id from headrace.claim") == "other"
+
+
+async def test_known_partitions_are_those_of_the_topic(pool: asyncpg.Pool) -> None:
+    """Those of other topics and groups do not count, and a second enrolment moves nothing."""
+    async with pool.acquire() as connection:
+        await enroll(connection, GROUP, "pages", "log", {0: 5, 1: 6, 2: 7})
+        await enroll(connection, GROUP, "others", "log", {0: 0})
+        await enroll(connection, "shop.wallets", "pages", "log", dict.fromkeys(range(9), 0))
+        assert await known_partitions(connection, GROUP, "pages") == (3, "log")
+        assert await known_partitions(connection, GROUP, "unknown") == (0, None)
+        await enroll(connection, GROUP, "pages", "log", {0: 0, 1: 0, 2: 0})
+        sql = "select next_offset from headrace.claim where subscription = $1 and topic = 'pages' order by partition"
+        assert [row["next_offset"] for row in await connection.fetch(sql, GROUP)] == [5, 6, 7]
 
 
 class Barrier(MemoryLog):
@@ -265,17 +298,53 @@ async def test_claim_passes_over_holes_and_keeps_its_fingerprint(database_url: s
         await until_settled(runtime, "notes")
         (after,) = await fetch(runtime, "select last_offset, last_timestamp, last_crc from headrace.claim")
         assert after == before
-        await publish(runtime, hole, noted(topic_name, "a", 4), hole)
+        await publish(runtime, hole, noted(topic_name, "a", 4), hole, noted(topic_name, "a", 5), hole)
         await until_settled(runtime, "notes")
-        assert await pages(runtime) == {"a": [1, 2, 4]}
+        assert await pages(runtime) == {"a": [1, 2, 4, 5]}
         rows = await fetch(runtime, "select first_offset, next_offset from headrace.ledger order by sequence")
-        ranges = [tuple(row) for row in rows]
-        assert [begin for begin, _ in ranges] == [0, *(end for _, end in ranges[:-1])], "ranges follow one another"
-        assert ranges[-1][1] == 7
+        assert [tuple(row) for row in rows] == [(0, 2), (2, 4), (4, 8), (8, 9)]
     records = log._topics[topic_name][0]
-    records[5] = msgspec.structs.replace(records[5], value=b"another")
+    records[7] = msgspec.structs.replace(records[7], value=b"another")
     async with running(platform, log, is_refused=True) as runtime:
         assert "created again" in runtime.health.ready_report().body.decode()
+
+
+async def test_restart_reads_nothing_twice_without_a_window(database_url: str, topic_name: str) -> None:
+    """The record before the next offset is read to be compared, and not applied."""
+    log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1, dedupe_window_ids=0), topic_name)
+    for number in (1, 2, 3):
+        async with running(platform, log) as runtime:
+            await publish(runtime, noted(topic_name, "a", number))
+            await until_settled(runtime, "notes")
+            assert await pages(runtime) == {"a": list(range(1, number + 1))}
+            assert sample(runtime, "log_fetched_records_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("update headrace.claim set log_id = 'elsewhere'", "was applied from elsewhere"),
+        ("delete from headrace.claim where partition = 1", "has 2 partitions and had 1"),
+        ("update headrace.claim set next_offset = 99 where partition = 1", "the claim's next offset is 99"),
+    ],
+    ids=["another log", "an added partition", "a log that lost its tail"],
+)
+async def test_log_that_does_not_continue_is_refused_at_the_claim(
+    database_url: str, topic_name: str, damage: str, reason: str
+) -> None:
+    """Whatever was compared when the process started: the topic may have changed since."""
+    platform = notebook(settings_for(database_url, partitions=2), topic_name)
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, *(noted(topic_name, f"page-{number}", 1) for number in range(10)))
+        await until_settled(runtime, "notes")
+        consumer, partitions = runtime.consumers["notes"], [TopicPartition(topic_name, number) for number in (0, 1)]
+        await consumer.revoked(partitions[1:])
+        await execute(database_url, damage)
+        await consumer.assigned(partitions)
+        settled = (Phase.REFUSED, Phase.RUNNING)
+        await until(lambda: consumer.workers[1].phase in settled, "the partition is refused, or read")
+        assert runtime.health.readiness() == (False, ["partition_refused:notes/1"])
+        assert reason in runtime.health.ready_report().body.decode()
 
 
 @pytest.mark.parametrize(("start", "expected"), [("earliest", [1, 2, 3]), ("latest", [3])])

@@ -68,6 +68,20 @@ def test_id_is_a_duplicate_within_the_batch_and_of_the_window(decoder: BatchDeco
     assert [item.outcome for item in items] == [Outcome.READY, Outcome.DUPLICATE_ID, Outcome.DUPLICATE_ID]
 
 
+def test_same_id_with_other_data_is_a_conflict(decoder: BatchDecoder) -> None:
+    """Within the batch and of the window; the first event's offset is told. The same data are a duplicate."""
+    records = [record({"page": "a", "number": number}, offset=offset) for offset, number in ((7, 1), (8, 1), (9, 2))]
+    items = decoder.decode(records, {})
+    expected = [Outcome.READY, Outcome.DUPLICATE_ID, Outcome.CONFLICTING_ID]
+    assert [item.outcome for item in items] == expected
+    assert [item.mark >> 32 for item in items] == [7, 7, 7]
+    again = decoder.decode(records[1:], {items[0].identity: items[0].mark})
+    assert [item.outcome for item in again] == expected[1:]
+    assert [item.mark for item in again] == [items[0].mark] * 2
+    unknown = decoder.decode(records[2:], {items[0].identity: -1})
+    assert unknown[0].outcome is Outcome.DUPLICATE_ID, "it was seen before there were marks"
+
+
 def test_same_id_under_another_type_is_another_event(decoder: BatchDecoder) -> None:
     items = decoder.decode([record({"page": "a"}, type="ignored"), record({"page": "a", "number": 1})], {})
     assert [item.outcome for item in items] == [Outcome.UNHANDLED, Outcome.READY]
