@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from headrace.errors import TransportError
 from headrace.log.partitioner import partition_for
-from headrace.log.ports import Bounds, NewRecord, Position, TopicPartition
+from headrace.log.ports import Bounds, NewRecord, TopicPartition
 from tests.integration.log.support import fetch_some, kafka_log
 from tests.support.kafka import KafkaServer
 from tests.support.waiting import until
@@ -71,28 +71,6 @@ async def test_a_leaderless_partition_stops_only_itself(brokers: list[KafkaServe
         await second.start()
         await until(lambda: _is_published(log, topic_name), "the second partition takes records again")
         assert (await log.bounds([alive, dead]))[dead].end >= 2
-
-
-async def test_a_slow_replica_delays_only_its_partition(brokers: list[KafkaServer], topic_name: str) -> None:
-    """Both partitions have one leader; the replica of one of them hangs, until the cluster gives it up."""
-    first, second = brokers
-    quick, slow = NewRecord(f"{topic_name}-quick", b"k", b"v", []), NewRecord(f"{topic_name}-slow", b"k", b"v", [])
-    await first.create_topic_on(quick.topic, [[first.node_id]])
-    await first.create_topic_on(slow.topic, [[first.node_id, second.node_id]])
-    async with kafka_log(first.url, request_timeout_seconds=20) as log:
-        assert len(await log.publish([quick, slow])) == 2
-
-        second.pause()
-        try:
-            waiting = [asyncio.ensure_future(log.publish([slow])) for _ in range(3)]
-            queue = log._publisher._queues[TopicPartition(slow.topic, 0)]
-            await until(lambda: queue._is_slow, "the first of them is under way")
-            for offset in range(1, 6):
-                assert await log.publish([quick]) == [Position(quick.topic, 0, offset)]
-            assert not any(publishing.done() for publishing in waiting)
-            assert [position.offset for (position,) in await asyncio.gather(*waiting)] == [1, 2, 3]
-        finally:
-            second.resume()
 
 
 async def _is_published(log: Any, topic: str) -> bool:
