@@ -80,16 +80,16 @@ async def test_server_is_named_by_its_own_setting(tmp_path: Path) -> None:
 async def test_role_with_the_schemas_name_is_warned_about(
     start: Start, tmp_path: Path, topic_name: str, database_url: str
 ) -> None:
-    """PostgreSQL's default search path begins with the schema that has the role's name: the platform's own."""
-    name = urlsplit(database_url).path.strip("/")
+    """PostgreSQL's default search path begins with the schema that has the role's name, here with the platform's."""
+    name, role = urlsplit(database_url).path.strip("/"), urlsplit(database_url).username
     connection = await asyncpg.connect(database_url)
-    await connection.execute(f'alter database {name} set search_path = "$user", public')
-    advice = "run: alter role headrace set search_path = public"
+    await connection.execute(f"alter database {name} set search_path = headrace, public")
+    advice = f"run: alter role {role} set search_path = public"
     settings = {"HEADRACE_DATABASE": database_url, "HEADRACE_LOG": "memory"}
 
     migrated = await headrace(tmp_path, "migrate", settings=settings)
     assert migrated.code == 0
-    assert migrated.err.startswith("warning: the role headrace makes its tables in the platform's schema headrace")
+    assert migrated.err.startswith(f"warning: the role {role} makes its tables in the platform's schema headrace")
     assert advice in migrated.err
     examined = await headrace(tmp_path, "doctor", settings=settings | {"HEADRACE_MANAGEMENT_PORT": "0"})
     assert examined.code == 0, examined.out
@@ -99,7 +99,7 @@ async def test_role_with_the_schemas_name_is_warned_about(
     service = await start(settings)
     await check_that_the_table_is_found(service, database_url)
 
-    await connection.execute(f"alter role headrace in database {name} set search_path = public")
+    await connection.execute(f"alter role {role} in database {name} set search_path = public")
     await connection.close()
     again = await headrace(tmp_path, "migrate", settings=settings)
     assert (again.code, again.err) == (0, "")
