@@ -40,6 +40,11 @@ TYPES = {each.type: each for each in map(event_type_of, (Opened, Closed, Locked)
 CLOSED = TYPES["door.closed"]
 
 
+def begin(emit: Emitter, item: Item) -> None:
+    """What follows is emitted by the handler of this item."""
+    emit.cause, emit.position = item, 0
+
+
 def record(dataschema: str | None = None, type: str = "door.closed") -> Record:
     """Return the record of one event."""
     headers = [("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/s"), ("ce_type", type.encode())]
@@ -62,7 +67,7 @@ def test_version_is_written_as_the_dataschema() -> None:
     emit = Emitter("house", "doors", TYPES, 10_000)
     item = Item(record())
     item.envelope = envelope()
-    emit.begin(item)
+    begin(emit, item)
     emit(Closed(door="a"))
     headers = dict(emit.emitted[0][1].headers)
     assert headers["ce_dataschema"] == b"door.closed/v2"

@@ -28,14 +28,9 @@ class Emitter:
         self._max_bytes = max_bytes
         self.cause: Item | None = None
         """The item whose handler emits."""
-        self._position = 0
+        self.position = 0
         self.emitted: list[tuple[Item, NewRecord]] = []
         """(source item, record), ready to be published."""
-
-    def begin(self, cause: Item) -> None:
-        """What follows is emitted by the handler of this item."""
-        self.cause = cause
-        self._position = 0
 
     def undo(self) -> None:
         """Take back what the handler of the current item emitted."""
@@ -54,10 +49,8 @@ class Emitter:
                 f"{name} cannot be emitted, since the service does not declare it; write events.declare({name})."
             )
         source = cause.envelope
-        event_id = hashlib.blake2b(
-            b"%b%d" % (cause.identity, self._position), key=self._key, digest_size=16
-        ).hexdigest()
-        self._position += 1
+        event_id = hashlib.blake2b(b"%b%d" % (cause.identity, self.position), key=self._key, digest_size=16).hexdigest()
+        self.position += 1
         key = check_key(key or declared_key(event_type, event) or event_id)
         envelope = Envelope(
             id=event_id,

@@ -7,7 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from headrace.cloudevents import decode_record, event_key
-from headrace.envelope import Envelope
+from headrace.envelope import Envelope, identity
 from headrace.errors import DecodeError, EventError, UnknownTypeError
 from headrace.event import EventType, event_type_of
 from headrace.handlers.subscription import Subscription
@@ -54,7 +54,7 @@ class BatchDecoder:
                     event = None
                     envelope, data = decode_record(record, extensions=extensions)
                 item.envelope = envelope
-                item.identity = known = envelope.identity
+                item.identity = known = identity(envelope.source, envelope.type, envelope.id)
                 item.mark = mark = record.offset << 32 | crc32(data)
                 first = seen.get(known)
                 if first is None:

@@ -138,17 +138,21 @@ class Run:
     def _run_sync(self, items: Sequence[Item]) -> None:
         emitter, parked_keys, failed, entries_of = self.emitter, self._parked_keys, self._failed, self._entries_of
         clock, calls, is_traced = time.perf_counter, 0, self._tracing.enabled
+        ends_at, limit = self._end(clock())
         for item in items:
             now = clock()
-            if self._is_over(now):
+            if now > ends_at or self._is_abandoned:
                 return
+            ends_at = limit
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
             if key in parked_keys or key in failed:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
-            states = [entries[key].value for entries in entries_of[handler]]
-            emitter.begin(item)
+            caches = entries_of[handler]
+            # One state is the rule, and a comprehension costs more than all the rest of this loop.
+            states = (caches[0][key].value,) if len(caches) == 1 else [entries[key].value for entries in caches]
+            emitter.cause, emitter.position = item, 0
             self.current, self.began = item, now
             calls += 1
             started = clock() if is_traced or calls % SAMPLE == 1 else 0.0
@@ -180,27 +184,32 @@ class Run:
         if not is_done:
             raise RuntimeError(SWALLOWED)
 
-    def _is_over(self, now: float) -> bool:
-        """True if the run is to end; its time begins with the first item, however long that waited for a thread."""
-        if self._ends_at is None:
-            self._ends_at = now + self._target
-            return self._is_abandoned
-        return self._is_abandoned or now > self._ends_at
+    def _end(self, now: float) -> tuple[float, float]:
+        """Return after which time the next item, and those behind it, are not run.
+
+        The time begins with the run's first item, however long that waited for a thread; the first is always run.
+        """
+        if self._ends_at is not None:
+            return self._ends_at, self._ends_at
+        self._ends_at = now + self._target
+        return math.inf, self._ends_at
 
     async def _run_async(self, items: Sequence[Item], connection: Connection | None) -> None:
         task = asyncio.current_task()
         assert task is not None
+        ends_at, limit = self._end(time.perf_counter())
         for item in items:
             now = time.perf_counter()
-            if self._is_over(now):
+            if now > ends_at or self._is_abandoned:
                 return
+            ends_at = limit
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
             if key in self._parked_keys or key in self._failed:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             states = [entries[key].value for entries in self._entries_of[handler]]
-            self.emitter.begin(item)
+            self.emitter.cause, self.emitter.position = item, 0
             self.current, self.began = item, now
             transaction = Transaction(connection) if connection is not None else None
             started = time.perf_counter()

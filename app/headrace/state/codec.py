@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from headrace.errors import ConfigurationError
 from headrace.fields import INFINITE, infinite_part, models_within, secret_in
 from headrace.state.difference import faults_of, first_difference, lost_bound
+from headrace.state.plain import plain_check
 
 
 class StateType:
@@ -49,6 +50,7 @@ class StateType:
         else:
             self.decode, self.write, self.encode = _msgspec_codec(model)
         self._prove(value)
+        self.encode = _quicker(self.encode, self.write, plain_check(model))
 
     def load(self, stored: bytes) -> tuple[Any, bytes]:
         """Return the value of stored JSON, and the bytes that `write` makes of it as long as nobody changes it.
@@ -93,6 +95,15 @@ class StateType:
                 f"State[{name}]: the field {min(missing)!r} of {name}() is not stored; remove exclude, exclude_if "
                 "or omit_defaults, since every field of a state is kept."
             )
+
+
+def _quicker(
+    encode: Callable[[Any], bytes], write: Callable[[Any], bytes], is_plain: Callable[[Any], bool] | None
+) -> Callable[[Any], bytes]:
+    """Return `encode` without the proof for values that need none: a third of the time for a state of a few numbers."""
+    if is_plain is None:
+        return encode
+    return lambda value: write(value) if is_plain(value) else encode(value)
 
 
 Codec = tuple[Callable[[bytes], Any], Callable[[Any], bytes], Callable[[Any], bytes]]

@@ -115,7 +115,7 @@ async def test_a_leaderless_partition_stops_only_its_worker(
 ) -> None:
     """Also at a start. Before anything is known of a topic all of its partitions have to answer once."""
     first, second = brokers
-    await first.create_topic_on(topic_name, [first.node_id, second.node_id])
+    await first.create_topic_on(topic_name, [[first.node_id], [second.node_id]])
     alive, dead = (next(page for page in PAGES if partition_for(page.encode(), 2) == number) for number in (0, 1))
     platform = notebook(settings_for(database_url, first.url, partitions=2), topic_name)
     await _kill(first, second, topic_name)

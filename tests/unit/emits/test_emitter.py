@@ -21,6 +21,11 @@ class Echoed(Event, type="echoed", topic="echoes", key="page"):
 TYPES = {"echoed": Echoed.__headrace_event_type__}
 
 
+def begin(emit: Emitter, item: Item) -> None:
+    """What follows is emitted by the handler of this item."""
+    emit.cause, emit.position = item, 0
+
+
 def emitter(subscription: str = "notes") -> Emitter:
     """Return one that may emit echoes of up to 10,000 bytes."""
     return Emitter("notebook", subscription, TYPES, 10_000)
@@ -38,7 +43,7 @@ def ids(subscription: str, *causes: Item, each: int = 1) -> list[str]:
     """Return the ids of what the causes emit."""
     emit = emitter(subscription)
     for item in causes:
-        emit.begin(item)
+        begin(emit, item)
         for _ in range(each):
             emit(Echoed(page="a"))
     return [dict(record.headers)["ce_id"].decode() for _, record in emit.emitted]
@@ -59,7 +64,7 @@ def test_other_cause_position_or_subscription_gives_another_id() -> None:
 
 def test_emitted_event_carries_key_cause_and_trace() -> None:
     emit = emitter()
-    emit.begin(cause())
+    begin(emit, cause())
     emit(Echoed(page="a"))
     emit(Echoed(page="a"), key="b")
     envelopes = [
@@ -72,9 +77,10 @@ def test_emitted_event_carries_key_cause_and_trace() -> None:
 
 def test_failed_handler_takes_back_only_its_own() -> None:
     emit = emitter()
-    emit.begin(first := cause())
+    first = cause()
+    begin(emit, first)
     emit(Echoed(page="a"))
-    emit.begin(cause("2"))
+    begin(emit, cause("2"))
     emit(Echoed(page="b"))
     emit(Echoed(page="c"))
     emit.undo()
@@ -83,7 +89,7 @@ def test_failed_handler_takes_back_only_its_own() -> None:
 
 def test_event_too_large_for_the_log_is_refused_in_the_handler() -> None:
     emit = emitter()
-    emit.begin(cause())
+    begin(emit, cause())
     with pytest.raises(RecordTooLargeError, match="the emitted echoed has"):
         emit(Echoed(page="a", text="x" * 10_000))
     assert emit.emitted == []
@@ -92,13 +98,13 @@ def test_event_too_large_for_the_log_is_refused_in_the_handler() -> None:
 def test_size_counts_key_value_and_headers() -> None:
     """An id travels in the headers, as the cause of what is emitted: a large one makes a large record."""
     emit = emitter()
-    emit.begin(cause())
+    begin(emit, cause())
     emit(Echoed(page="a"))
-    emit.begin(cause("1" * 3_000))
+    begin(emit, cause("1" * 3_000))
     emit(Echoed(page="a"))
     small, large = (size_of(record) for _, record in emit.emitted)
     assert large - small == 3_000 - 1
-    emit.begin(cause("1" * 10_000))
+    begin(emit, cause("1" * 10_000))
     with pytest.raises(RecordTooLargeError):
         emit(Echoed(page="a"))
 

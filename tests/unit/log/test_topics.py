@@ -108,7 +108,9 @@ def test_without_a_service_topics_are_compared_with_the_past() -> None:
 def test_each_group_that_knows_another_topic_is_a_fault() -> None:
     known = [KnownTopic("orders", 2, "kafka:one"), KnownTopic("orders", 3, "kafka:one")]
     faults = topic_faults(infos(orders=3), known, None, Settings())
-    assert [fault.found for fault in faults] == ["has 3 partitions and had 2 before, so keys have moved and the new ones are not read"]
+    assert [fault.found for fault in faults] == [
+        "has 3 partitions and had 2 before, so keys have moved and the new ones are not read"
+    ]
 
 
 def test_start_raises_the_first_fault() -> None:

@@ -1,0 +1,102 @@
+"""A glance proves the round trip of plain values, and of nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from headrace.state.codec import StateType
+from headrace.state.plain import plain_check
+
+
+class Plain(BaseModel):
+    model_config = ConfigDict(alias_generator=str.upper)
+
+    count: int = 0
+    name: str | None = None
+    share: float = 0.0
+    is_open: bool = False
+
+
+class PlainStruct(msgspec.Struct):
+    count: int = 0
+    name: str | None = None
+
+
+class Positive(BaseModel):
+    count: int = Field(0, ge=0)
+
+
+class PositiveStruct(msgspec.Struct):
+    count: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Chosen(BaseModel):
+    kind: Literal["a", "b"] = "a"
+
+
+class Listed(BaseModel):
+    numbers: list[int] = []
+
+
+class Shortened(BaseModel):
+    model_config = ConfigDict(str_max_length=3)
+
+    name: str = ""
+
+
+class Checked(BaseModel):
+    count: int = 0
+
+    @field_validator("count")
+    @classmethod
+    def check(cls, count: int) -> int:
+        return count
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    count: int = 0
+
+
+@pytest.mark.parametrize("value", [Plain(), Plain(COUNT=2**70, NAME="ü", SHARE=0.5, IS_OPEN=True), PlainStruct(7, "x")])
+def test_plain_values_are_proved_by_a_glance(value: Any) -> None:
+    check = plain_check(type(value))
+    assert check is not None and check(value)
+    state = StateType(type(value))
+    assert state.decode(state.encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "odd"),
+    [
+        ("count", 2.5),
+        ("count", True),
+        ("count", "1"),
+        ("name", 3),
+        ("share", float("inf")),
+        ("share", 1),
+        ("is_open", 1),
+    ],
+)
+def test_other_values_are_read_back(field: str, odd: object) -> None:
+    value = Plain()
+    object.__setattr__(value, field, odd)
+    check = plain_check(Plain)
+    assert check is not None and not check(value)
+
+
+@pytest.mark.parametrize("model", [Positive, PositiveStruct, Chosen, Listed, Shortened, Checked, Open])
+def test_classes_that_are_not_plain_have_no_glance(model: type[Any]) -> None:
+    assert plain_check(model) is None
+
+
+def test_value_against_a_plain_field_is_refused_all_the_same() -> None:
+    value = Plain()
+    object.__setattr__(value, "count", 2.5)
+    with pytest.raises(ValueError, match="would not come back"):
+        StateType(Plain).encode(value)
