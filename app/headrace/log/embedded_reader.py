@@ -14,7 +14,7 @@ from headrace.log.embedded_session import unavailable
 from headrace.log.local import Wakeups
 from headrace.log.ports import Bounds, Record, StoredRecord, TopicPartition
 from headrace.log.refusals import out_of_range
-from headrace.log.sizes import size_bytes
+from headrace.log.sizes import leading
 from headrace.log.stored import unpack_headers
 
 # The sizes are summed first, from lengths that Postgres knows without reading large values; the values of the records
@@ -95,10 +95,13 @@ class EmbeddedReader:
                 StoredRecord(partition.topic, partition.partition, at, timestamp, key, value, unpack_headers(headers))
                 for at, timestamp, key, value, headers in rows
             ]
-            found[partition] = records
-            self._positions[partition] = records[-1].offset + 1
-            max_records -= len(records)
-            max_bytes -= sum(map(size_bytes, records))
+            count, size = leading(records, max_records, max_bytes)
+            if found and size > max_bytes:
+                break
+            found[partition] = records[:count]
+            self._positions[partition] = records[count - 1].offset + 1
+            max_records -= count
+            max_bytes -= size
         return found
 
     async def _out_of_range(self, partition: TopicPartition, offset: int) -> HeadraceError:

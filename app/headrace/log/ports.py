@@ -103,7 +103,7 @@ class Reader(Protocol):
         """Return the next records, in offset order per partition; empty if none came before the timeout.
 
         Shape: at most max_records records in all. If there is a record, at least one is returned, whatever its size;
-        further ones only as long as the sum of all keys, values, header names and header values is at most max_bytes.
+        further ones only as long as the sum of all keys and values, and 64 bytes for each header, is at most max_bytes.
         No record is returned twice, and no record of an aborted transaction ever.
         Units: records, bytes, seconds of waiting.
         Cancel: not safe; records may be lost to this reader. Close it and open another one at your own positions.
