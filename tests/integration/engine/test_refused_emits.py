@@ -34,7 +34,7 @@ from tests.support.platform import (
 from tests.support.waiting import until
 
 PAGES = [f"page-{number}" for number in range(6)]
-TEXT = random.Random(1).randbytes(5_000).hex()  # noqa: S311 - to be long also when it is compressed
+TEXT = random.Random(1).randbytes(5_000).hex()
 LARGE = 3
 """The number whose echo is larger than its topic takes."""
 
