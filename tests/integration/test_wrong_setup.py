@@ -6,6 +6,7 @@ What only a person can mend ends the process with exit code 1; what may come bac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -224,7 +225,17 @@ async def test_partitions_added_since_the_last_run_are_refused(
     grown = admin.create_partitions([NewPartitions(topic_name, 5)])[topic_name]
     await asyncio.to_thread(grown.result, 30)
     again = await start(settings, app)
-    line = await waiting(again, names=topic_name)
+    lines: dict[str, str] = {}
+
+    async def is_refused() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            async with httpx.AsyncClient() as client:
+                answer = await client.get(f"http://127.0.0.1:{again.management_port}/health/ready")
+            lines.update(answer.json().get("details", {}))
+        return {"partition_refused:both/3", "partition_refused:both/4"} <= lines.keys()
+
+    await until(is_refused, "readiness names the new partitions", 60)
+    line = lines["partition_refused:both/3"]
     assert "has 5 partitions and had 3 when it was last accepted" in line
     assert f"headrace topics --accept {topic_name}" in line
     assert "stop its producers first (5 is no multiple of 3" in line

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from headrace import Event, Headrace, State
+from headrace.database.migrate import migrate
 from headrace.engine.worker import Phase
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import TopicPartition
@@ -63,7 +64,9 @@ async def test_two_databases_in_one_group_share_no_partition(
         return notebook(settings_for(url, kafka.url, partitions=4), topic_name, subscription=name)
 
     await kafka.create_topic(topic_name, 4)
-    async with postgres.database() as other_url, running(service(database_url)) as first:
+    # Not the template of the tests' databases: its copies would all be one database to the group.
+    async with postgres.database(migrated=False) as other_url, running(service(database_url)) as first:
+        await migrate(other_url, "pre")
         async with running(service(other_url), is_waiting=True) as second:
             refused = [f"group_refused:{name}"]
             for runtime in (first, second):
@@ -120,7 +123,8 @@ async def test_a_leaderless_partition_stops_only_its_worker(
     platform = notebook(settings_for(database_url, first.url, partitions=2), topic_name)
     await _kill(first, second, topic_name)
     async with running(platform, is_waiting=True) as runtime:
-        await until(lambda: _phases(runtime) == {Phase.WAITING}, "nobody knows yet where the partitions begin")
+        waited: set[int] = set()
+        await until(lambda: _have_waited(runtime, waited), "nobody knows yet where the partitions begin")
         assert await value(runtime, "select count(*) from headrace.claim") == 0
         await second.start()
         await until(lambda: _phases(runtime) == {Phase.RUNNING}, "both are read", 60)
@@ -177,6 +181,13 @@ def _is_refused(runtime: Runtime, reasons: list[str]) -> bool:
 async def _count(runtime: Runtime, subscription: str) -> int:
     sql = "select count(*) from headrace.state where subscription = $1"
     return int(await value(runtime, sql, group(runtime, subscription)))
+
+
+def _have_waited(runtime: Runtime, waited: set[int]) -> bool:
+    """Note which workers wait; true once each of them was seen doing so."""
+    workers = runtime.consumers["notes"].workers if "notes" in runtime.consumers else {}
+    waited |= {number for number, worker in workers.items() if worker.phase is Phase.WAITING}
+    return waited == {0, 1}
 
 
 async def _seen_by(runtimes: tuple[Runtime, ...], subscription: str) -> bool:

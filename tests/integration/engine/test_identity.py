@@ -17,6 +17,7 @@ from tests.support.platform import (
     client,
     execute,
     fetch,
+    has_pages,
     notebook,
     noted,
     pages,
@@ -159,6 +160,30 @@ async def test_two_dead_copies_of_an_event_are_replayed_once(database_url: str, 
         await until_settled(runtime, "orders")
         assert await _numbers(runtime, "orders") == {"o-1": [1]}
         assert await value(runtime, "select count(*) from headrace.dead_letter where settled_at is not null") == 1
+
+
+@pytest.mark.parametrize("change", ["select 1", "update headrace.ledger set marks = null"])
+async def test_an_event_that_was_given_up_can_be_replayed(database_url: str, topic_name: str, change: str) -> None:
+    """The dedupe window knows it, since it was parked; also if the row is from before rows had marks."""
+    log, is_failing = MemoryLog(), True
+
+    def before(event: Any) -> None:
+        if is_failing:
+            raise ValueError("not yet")
+
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=1), topic_name, before)
+    async with running(platform, log) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1, id="one"))
+        await until_settled(runtime, "notes")
+        assert await _reasons(runtime) == ["gave_up"]
+    await execute(database_url, change)
+    is_failing = False
+    async with watched(platform, log) as runtime, client(platform) as http:
+        await _replay_all(runtime, http)
+        await until(lambda: has_pages(runtime, {"a": [1]}), "the replay is applied")
+        await publish(runtime, noted(topic_name, "a", 1, id="one"))
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": [1]}
 
 
 async def test_conflicts_are_counted_and_logged_with_positions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -33,6 +34,7 @@ from tests.support.platform import (
 from tests.support.waiting import until
 
 PAGES = [f"page-{number}" for number in range(6)]
+TEXT = random.Random(1).randbytes(5_000).hex()
 LARGE = 3
 """The number whose echo is larger than its topic takes."""
 
@@ -94,7 +96,7 @@ def _echoing(settings: Settings, topic: str) -> Headrace:
     @notes.on(Noted)
     def note(event: Noted, kept: State[Notes], emit: Emit) -> None:
         kept.numbers.append(event.number)
-        emit(Echoed(page=event.page, number=event.number, text="x" * (6_000 if event.number == LARGE else 10)))
+        emit(Echoed(page=event.page, number=event.number, text=TEXT[: 8_000 if event.number == LARGE else 10]))
 
     @echoes.on(Echoed)
     def echo(event: Echoed, kept: State[Notes]) -> None:
