@@ -245,8 +245,9 @@ async def _put_away(pool: asyncpg.Pool, topic: str, page: str, numbers: range, *
         headers = {name: text.decode() for name, text in made.headers}
         await pool.execute(
             'insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, '
-            "value, headers, source, event_id, type, reason, error, attempts, decision, decided_at) values ("
-            "'notebook.notes', $1, $2, $3, 0, $4, $4, $5, $6, '/tests', $7, 'noted', 'gave_up', '', 1, 'replay', now())",
+            "value, headers, source, event_id, type, reason, error, attempts, decision, decided_at) "
+            "values ('notebook.notes', $1, $2, $3, 0, $4, $4, $5, $6, '/tests', $7, 'noted', 'gave_up', '', 1, 'replay', "
+            "now())",
             partition_for(page.encode(), partitions),
             topic,
             1_000_000 + number,
