@@ -237,17 +237,17 @@ def _names(partitions: int) -> dict[int, str]:
     return {partition_for(f"page-{number}".encode(), partitions): f"page-{number}" for number in range(100)}
 
 
-async def _put_away(pool: asyncpg.Pool, topic: str, page: str, numbers: range, **more: object) -> None:
+async def _put_away(pool: asyncpg.Pool, topic: str, page: str, numbers: range, padding: str = "") -> None:
     """Make dead letters of a page's events, decided to be replayed, on the page's partition of two, or of one."""
     partitions = max(1, await pool.fetchval("select count(*) from headrace.claim"))
     for number in numbers:
-        made = noted(topic, page, number, **more)
+        made = noted(topic, page, number, padding=padding)
         headers = {name: text.decode() for name, text in made.headers}
         await pool.execute(
             'insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, '
             "value, headers, source, event_id, type, reason, error, attempts, decision, decided_at) "
-            "values ('notebook.notes', $1, $2, $3, 0, $4, $4, $5, $6, '/tests', $7, 'noted', 'gave_up', '', 1, 'replay', "
-            "now())",
+            "values ('notebook.notes', $1, $2, $3, 0, $4, $4, $5, $6, '/tests', $7, 'noted', 'gave_up', '', 1, "
+            "'replay', now())",
             partition_for(page.encode(), partitions),
             topic,
             1_000_000 + number,

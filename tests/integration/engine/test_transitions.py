@@ -188,7 +188,7 @@ class CancellingLog(MemoryLog):
                 raise asyncio.CancelledError
             return take(*arguments)
 
-        made._take = cancel  # type: ignore[method-assign]
+        made._take = cancel  # type: ignore[method-assign, assignment]
         return made
 
     async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
