@@ -82,9 +82,7 @@ async def test_stop_does_not_wait_for_a_claim(database_url: str, topic_name: str
 
 
 @pytest.mark.parametrize("table", ["headrace.claim", "headrace.lane"])
-async def test_worker_that_is_abandoned_while_it_claims_claims_again(
-    database_url: str, topic_name: str, table: str
-) -> None:
+async def test_worker_abandoned_while_it_claims_claims_again(database_url: str, topic_name: str, table: str) -> None:
     """The first claim waits for a lock; whichever of the two gets it, one owner is left, and each event counts once."""
     log = MemoryLog()
     async with running(notebook(settings_for(database_url, partitions=1), topic_name), log) as runtime:
@@ -124,7 +122,7 @@ class HoldingLog(MemoryLog):
         return await super().publish(records)
 
 
-async def test_worker_that_is_abandoned_while_it_publishes_loses_no_emit(database_url: str, topic_name: str) -> None:
+async def test_worker_abandoned_while_it_publishes_loses_no_emit(database_url: str, topic_name: str) -> None:
     """The old relay's publish arrives late, beside the new one's: each emit counts once."""
     log = HoldingLog(f"{topic_name}-echoes")
     platform = echoing(settings_for(database_url, partitions=1), topic_name, lambda event: None, "sync")
