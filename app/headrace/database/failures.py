@@ -94,6 +94,8 @@ def kind_of(error: BaseException) -> FailureKind:
 def _is_lost_connection(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         return any(text in str(error) for text in _GONE)
+    if isinstance(error, client_errors.InternalClientError):  # the session ended while nothing was asked of it
+        return "cannot switch to state" in str(error)
     # A statement prepared before a migration, or a host list without the kind of server that was asked for.
     return isinstance(
         error,

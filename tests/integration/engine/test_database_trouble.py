@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -26,6 +27,7 @@ from tests.support.platform import (
     until_settled,
     value,
 )
+from tests.support.postgres import PostgresServer
 from tests.support.postgres_proxy import PostgresProxy
 from tests.support.waiting import until
 
@@ -82,10 +84,13 @@ async def test_sessions_that_are_killed_lose_and_double_nothing(database_url: st
         assert sample(runtime, "batch_reruns_total", cause="infrastructure") > 0, "no session was killed at work"
 
 
-async def test_deadlock_with_foreign_sql_is_blamed_on_nobody(database_url: str, topic_name: str) -> None:
+async def test_deadlock_with_foreign_sql_is_blamed_on_nobody(
+    database_url: str, topic_name: str, postgres: PostgresServer
+) -> None:
     """The batch is tried again, and no event is parked."""
     platform = notebook(settings_for(database_url, partitions=1), topic_name)
-    connection = await asyncpg.connect(database_url)
+    # The superuser's address, since others may not choose the victim.
+    connection = await asyncpg.connect(urlunsplit(urlsplit(postgres.url)._replace(path=urlsplit(database_url).path)))
     try:
         async with running(platform, MemoryLog()) as runtime:
             await publish(runtime, *spread(topic_name, PAGES, 1))

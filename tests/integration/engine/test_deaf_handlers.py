@@ -47,7 +47,6 @@ class Trap:
     """Catches a handler for each page that begins with `held`, until it is opened; `began` and `left` tell what ran."""
 
     def __init__(self) -> None:
-        self.is_open = False
         self.caught: list[tuple[str, int]] = []
         self.left: list[tuple[str, int]] = []
         self.ran: list[tuple[str, int, int]] = []
@@ -57,7 +56,7 @@ class Trap:
     def enter(self, event: Any) -> None:
         """Hold a sync handler."""
         self.ran.append((event.page, event.number, threading.get_ident()))
-        if event.page.startswith("held") and not self.is_open:
+        if event.page.startswith("held") and not self._opened.is_set():
             self.caught.append((event.page, event.number))
             assert self._opened.wait(60)
             self.left.append((event.page, event.number))
@@ -65,16 +64,15 @@ class Trap:
     async def enter_deaf(self, event: Any) -> None:
         """Hold an async handler, whatever is cancelled."""
         self.ran.append((event.page, event.number, id(asyncio.current_task())))
-        if event.page.startswith("held") and not self.is_open:
+        if event.page.startswith("held") and not self._opened.is_set():
             self.caught.append((event.page, event.number))
-            while not self.is_open:
+            while not self._opened.is_set():
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(0.01)
             self.left.append((event.page, event.number))
 
     def open(self) -> None:
         """Let them all go, and hold none any more."""
-        self.is_open = True
         self._opened.set()
 
 
@@ -105,7 +103,7 @@ def _service(settings: Settings, topic: str, trap: Trap, kind: str) -> Headrace:
         await trap.enter_deaf(event)
         kept.numbers.append(event.number)
 
-    handlers = {"sync": note, "async": note_async, "transaction": note_in_a_transaction}
+    handlers: dict[str, Any] = {"sync": note, "async": note_async, "transaction": note_in_a_transaction}
     platform.subscription("notes").on(Noted)(handlers[kind])
     return platform
 
@@ -221,7 +219,7 @@ async def test_event_ahead_of_a_hung_one_is_not_blamed(
     async def note_in_a_transaction(event: Noted, kept: State[Notes], transaction: Transaction) -> None:
         await note_async(event, kept)
 
-    handlers = {"sync": note, "async": note_async, "transaction": note_in_a_transaction}
+    handlers: dict[str, Any] = {"sync": note, "async": note_async, "transaction": note_in_a_transaction}
     platform.subscription("notes").on(Noted)(handlers[kind])
     async with watched(platform, MemoryLog()) as runtime:
         await publish(runtime, *spread(topic_name, ["k"], 3))

@@ -11,7 +11,9 @@ from headrace.log.partitioner import partition_for
 from headrace.runtime import Runtime
 from tests.support.kafka import KafkaServer
 from tests.support.lag import lag as lag_by_librdkafka
+from tests.support.obstacles import let_pass
 from tests.support.platform import (
+    QUICK,
     fetch,
     group,
     notebook,
@@ -94,6 +96,34 @@ async def test_open_transaction_is_waited_for_and_keeps_its_order(
         await asyncio.to_thread(producer.commit_transaction, 30)
         await until(lambda: _has_no_lag(runtime, kafka, topic_name), "the claim is behind the markers")
         assert await pages(runtime) == {"a": [1, 2]}
+
+
+async def test_lag_counts_what_an_open_transaction_holds_back(
+    database_url: str, topic_name: str, kafka: KafkaServer
+) -> None:
+    """It is pending although nobody may read it yet, and the metric names the reason; the worker is not stuck."""
+    settings = settings_for(database_url, kafka.url, partitions=1, stuck_seconds=1.0)
+    async with running(notebook(settings, topic_name), pace=QUICK) as runtime:
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": secrets.token_hex(4)})
+        first = noted(topic_name, "a", 1)
+
+        def begin() -> None:
+            producer.init_transactions(30)
+            producer.begin_transaction()
+            producer.produce(topic_name, first.value, first.key, headers=list(first.headers))
+            producer.flush(30)
+
+        await asyncio.to_thread(begin)
+        await publish(runtime, *(noted(topic_name, "a", number) for number in (2, 3, 4)))
+        await until(lambda: sample(runtime, "lag_records") == 4, "they are counted as lag")
+        assert sample(runtime, "lag_held_records") == 4
+        await let_pass(2.0)
+        assert sample(runtime, "worker_abandoned_total") == 0
+        assert await pages(runtime) == {}
+        await asyncio.to_thread(producer.commit_transaction, 30)
+        await until(lambda: sample(runtime, "lag_records") == 0, "there is no lag any more")
+        assert sample(runtime, "lag_held_records") == 0
+        assert await pages(runtime) == {"a": [1, 2, 3, 4]}
 
 
 async def test_key_on_an_unexpected_partition_loses_no_update(
