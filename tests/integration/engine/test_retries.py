@@ -192,6 +192,7 @@ async def test_heir_of_a_polite_owner_retries_all_lanes_at_once(
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"a": [1, 2], "b": [1, 2], "c": [1, 2]}
         assert await _retried(runtime) == [6]
+        assert await value(runtime, "select count(*) from headrace.parked") == 0
 
 
 async def test_event_that_was_replayed_is_known_from_then_on(database_url: str, topic_name: str) -> None:
