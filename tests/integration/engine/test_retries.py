@@ -192,18 +192,23 @@ async def test_heir_of_a_polite_owner_retries_all_lanes_at_once(
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"a": [1, 2], "b": [1, 2], "c": [1, 2]}
         assert await _retried(runtime) == [6]
+        assert await value(runtime, "select count(*) from headrace.parked") == 0
 
 
 async def test_event_that_was_replayed_is_known_from_then_on(database_url: str, topic_name: str) -> None:
-    """Its type was unknown when it came. A copy of it is skipped, also by the next owner."""
+    """Its type was unknown when it came. A copy is skipped, also by the next owner; the letter of a copy stays open."""
     log, settings = MemoryLog(), settings_for(database_url, partitions=1)
     one, platform = noted(topic_name, "a", 1, id="one"), notebook(settings, topic_name)
     async with running(_without_the_type(settings, topic_name), log) as runtime:
-        await publish(runtime, one)
+        await publish(runtime, one, one)
         await until_settled(runtime, "notes")
-    await execute(database_url, REPLAY_ALL)
+    await execute(database_url, f'{REPLAY_ALL} where "offset" = 0')
     async with watched(platform, log) as runtime:
         await until(lambda: has_pages(runtime, {"a": [1]}), "it is applied")
+        await execute(database_url, f'{REPLAY_ALL} where "offset" = 1')
+        await until(lambda: value(runtime, REPLAYED), "the second letter is taken up, or refused")
+        (left,) = await fetch(runtime, 'select decision, error from headrace.dead_letter where "offset" = 1')
+        assert left["decision"] is None and "was taken at offset 0" in left["error"]
         await publish(runtime, one)
         await until_settled(runtime, "notes")
     async with running(platform, log) as runtime:

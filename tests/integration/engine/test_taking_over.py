@@ -309,12 +309,19 @@ async def test_claim_passes_over_holes_and_keeps_its_fingerprint(database_url: s
         assert "created again" in runtime.health.ready_report().body.decode()
 
 
-async def test_restart_reads_nothing_twice_without_a_window(database_url: str, topic_name: str) -> None:
-    """The record before the next offset is read to be compared, and not applied."""
+@pytest.mark.parametrize("is_waiting", [False, True], ids=["events that come later", "events that wait already"])
+async def test_restart_reads_nothing_twice_without_a_window(
+    database_url: str, topic_name: str, is_waiting: bool
+) -> None:
+    """The record before the next offset is read to be compared, and not applied; the one at it is."""
     log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1, dedupe_window_ids=0), topic_name)
+    await log.create(topic_name, 1)
     for number in (1, 2, 3):
+        if is_waiting:
+            await log.publish([noted(topic_name, "a", number)])
         async with running(platform, log) as runtime:
-            await publish(runtime, noted(topic_name, "a", number))
+            if not is_waiting:
+                await publish(runtime, noted(topic_name, "a", number))
             await until_settled(runtime, "notes")
             assert await pages(runtime) == {"a": list(range(1, number + 1))}
             assert sample(runtime, "log_fetched_records_total") == 1
