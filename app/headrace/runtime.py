@@ -32,13 +32,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
 from headrace.backoff import Backoff
 from headrace.database.embedded import EmbeddedPostgres
 from headrace.database.installation import read_installation
 from headrace.database.migrate import PHASES, Schema, expected_version
 from headrace.database.opening import SchemaTooOldError, embedded_folder, open_database
+from headrace.database.pool import Pool
 from headrace.database.survival import keep_running
 from headrace.dead_letters.retention import keep_days
 from headrace.engine.consumer import Consumer
@@ -52,7 +51,6 @@ from headrace.log.embedded_retention import keep_short
 from headrace.log.kafka import KafkaLog
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import Log, TopicInfo
-from headrace.log.topics import create_missing, known_topics, refuse_faults, remember_topics, topic_faults
 from headrace.registry import Registry
 from headrace.settings import EMBEDDED, MEMORY, Settings
 from headrace.state.orphans import warn_of_orphans
@@ -64,6 +62,7 @@ from headrace.telemetry.loop_monitor import LoopMonitor
 from headrace.telemetry.management import ManagementServer
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.tracing import Tracing
+from headrace.topics import create_missing, known_topics, refuse_faults, remember_topics, topic_faults
 from headrace.version import VERSION
 
 logger = get_logger("headrace")
@@ -104,7 +103,7 @@ class Runtime:
         )
         self.health = Health()
         self.log: Log | None = None
-        self.pool: asyncpg.Pool[Any] | None = None
+        self.pool: Pool | None = None
         self.consumers: dict[str, Consumer] = {}
         self.is_draining = False
         self.draining = asyncio.Event()
@@ -281,7 +280,7 @@ class Runtime:
         if self.settings.log == EMBEDDED:
             self._keep("embedded log retention", keep_short(pool, served, self.settings.embedded_log_days))
 
-    async def _open_database(self) -> asyncpg.Pool[Any]:
+    async def _open_database(self) -> Pool:
         if self.pool is None:
             options = self.settings.database_options
             is_embedded = self.settings.is_database_embedded
@@ -297,7 +296,7 @@ class Runtime:
         self._end_with_us("connections", self.pool.close, seconds=3)
         return self.pool
 
-    async def _open_log(self, pool: asyncpg.Pool[Any]) -> Log:
+    async def _open_log(self, pool: Pool) -> Log:
         if self.log is None:
             log = new_log(self.settings, pool)
             await log.start()
@@ -372,7 +371,7 @@ def check_subscriptions(settings: Settings, registry: Registry) -> None:
         )
 
 
-def new_log(settings: Settings, pool: asyncpg.Pool[Any] | None) -> Log:
+def new_log(settings: Settings, pool: Pool | None) -> Log:
     """Return the log that HEADRACE_LOG names, not yet started. Raises: ConfigurationError (password or TLS files)."""
     if settings.is_kafka:
         return KafkaLog(settings)

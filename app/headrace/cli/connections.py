@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
-
-import asyncpg
 
 from headrace.database.embedded import DataDirInUseError, EmbeddedPostgres
 from headrace.database.opening import embedded_folder, open_database
+from headrace.database.pool import Pool
 from headrace.errors import ConfigurationError
 from headrace.log.ports import Log
 from headrace.runtime import new_log
@@ -47,7 +45,7 @@ async def database_address(settings: Settings, *, advice: str = "stop it first")
 
 
 @asynccontextmanager
-async def current_database(settings: Settings, *, advice: str = "stop it first") -> AsyncIterator[asyncpg.Pool[Any]]:
+async def current_database(settings: Settings, *, advice: str = "stop it first") -> AsyncIterator[Pool]:
     """Yield connections to a database whose schema this code can work on; an embedded one is migrated.
 
     Raises: ConfigurationError (also: no embedded database yet, a newer schema), StateUnavailableError (also: an older
@@ -67,7 +65,7 @@ async def current_database(settings: Settings, *, advice: str = "stop it first")
 
 
 @asynccontextmanager
-async def started_log(settings: Settings, pool: asyncpg.Pool[Any] | None) -> AsyncIterator[Log]:
+async def started_log(settings: Settings, pool: Pool | None) -> AsyncIterator[Log]:
     """Yield the log, connected; Kafka needs no database. Raises: TransportError, ConfigurationError."""
     log = new_log(settings, pool)
     try:

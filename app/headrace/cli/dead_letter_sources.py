@@ -7,10 +7,10 @@ from typing import Any, Protocol
 from urllib.parse import quote
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from headrace.cli.api import PAGE, Api
+from headrace.database.pool import Pool
 from headrace.dead_letters.decisions import Decision, Filter, Place, Refused, decide, find, read, unknown
 from headrace.dead_letters.shown import record, summary
 from headrace.errors import ConfigurationError
@@ -41,7 +41,7 @@ class DatabaseSource:
     A subscription is shown by its group (`shop.wallets`), since the database holds those of several services.
     """
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def find(self, subscription: str | None, reason: str | None, *, is_open: bool) -> AsyncIterator[DeadLetter]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from typing import Annotated, Any
+from typing import Annotated
 
-import asyncpg
 import typer
 from rich.text import Text
 
@@ -23,7 +22,7 @@ from headrace.cli.connections import POOL_SIZE, database_address, has_embedded_d
 from headrace.cli.output import harmless, stdout, table
 from headrace.cli.service_checks import check_claims, check_database, check_topics
 from headrace.database.embedded import DataDirInUseError
-from headrace.database.pool import open_pool
+from headrace.database.pool import Pool, open_pool
 from headrace.errors import ConfigurationError, HeadraceError
 from headrace.registry import Registry
 from headrace.settings import MEMORY, Settings, load_settings
@@ -68,7 +67,7 @@ async def examine(target: str | None) -> list[Check]:
     return checks
 
 
-async def _examine_database(settings: Settings, stack: AsyncExitStack, checks: list[Check]) -> asyncpg.Pool[Any] | None:
+async def _examine_database(settings: Settings, stack: AsyncExitStack, checks: list[Check]) -> Pool | None:
     """Return connections if the further checks can read the schema."""
     if settings.is_database_embedded and settings.log == MEMORY:
         checks.append(
@@ -96,7 +95,7 @@ async def _examine_database(settings: Settings, stack: AsyncExitStack, checks: l
 async def _examine_log(
     settings: Settings,
     registry: Registry | None,
-    pool: asyncpg.Pool[Any] | None,
+    pool: Pool | None,
     stack: AsyncExitStack,
     checks: list[Check],
 ) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 from urllib.parse import quote
 
-import asyncpg
 import msgspec
 import typer
 
 from headrace.cli.api import ADVICE, PAGE, Api, KeyFile, Url, api_of
 from headrace.cli.connections import current_database
 from headrace.cli.output import age, count_of, harmless, record_text, stderr, stdout, table
+from headrace.database.pool import Pool
 from headrace.queries.lane_store import Filter, Place, find, place_of, retry, shown
 from headrace.settings import load_settings
 
@@ -44,7 +44,7 @@ class Source(Protocol):
 class DatabaseSource:
     """Reads and changes lanes in Postgres; the owner of the partition acts on it."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def find(self, name: str, key: str | None) -> AsyncIterator[Lane]:

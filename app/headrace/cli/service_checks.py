@@ -6,17 +6,15 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-import asyncpg
-
 from headrace.cli.checks import Check
 from headrace.cli.output import age
 from headrace.database.migrate import PHASES, Schema, expected_version, read_schema
-from headrace.database.pool import postgres_version, search_path_fault
+from headrace.database.pool import Pool, postgres_version, search_path_fault
 from headrace.errors import HeadraceError
 from headrace.log.ports import Bounds, Log, TopicPartition
-from headrace.log.topics import known_topics, topic_faults, topics_of
 from headrace.registry import Registry
 from headrace.settings import Settings
+from headrace.topics import known_topics, topic_faults, topics_of
 
 # Every claim of the database.
 CLAIMS = """
@@ -34,7 +32,7 @@ group by subscription order by subscription
 """
 
 
-async def check_database(pool: asyncpg.Pool[Any], address: str) -> list[Check]:
+async def check_database(pool: Pool, address: str) -> list[Check]:
     """Tell the server's version, whether this code can work on the schema, and where tables without a schema land."""
     async with pool.acquire() as connection:
         server, schema = await postgres_version(connection), await read_schema(connection)

@@ -12,8 +12,9 @@ import typer
 from headrace.cli.connections import current_database
 from headrace.cli.loading import find_platform, load_app
 from headrace.cli.output import age, count_of, harmless, stdout, table
+from headrace.database.pool import Row
 from headrace.errors import ConfigurationError
-from headrace.queries.groups import Owned, Row, find, remove
+from headrace.queries.groups import Owned, find, remove
 from headrace.settings import load_settings
 
 subscriptions = typer.Typer(

@@ -15,7 +15,9 @@ from headrace.database.pool import Connection
 from headrace.engine.accept import accept_topic
 from headrace.errors import ConfigurationError
 from headrace.log.ports import Log, TopicInfo
-from headrace.log.topics import (
+from headrace.registry import Registry
+from headrace.settings import Settings, load_settings
+from headrace.topics import (
     KnownTopic,
     create_missing,
     known_topics,
@@ -24,8 +26,6 @@ from headrace.log.topics import (
     topic_faults,
     topics_of,
 )
-from headrace.registry import Registry
-from headrace.settings import Settings, load_settings
 
 
 def topics(

@@ -23,6 +23,8 @@ SCHEMA = "headrace"
 """The schema that everything of the platform is in."""
 
 Connection: TypeAlias = "asyncpg.Connection | asyncpg.pool.PoolConnectionProxy"
+Pool: TypeAlias = "asyncpg.Pool"
+Row: TypeAlias = "asyncpg.Record"
 
 _LOCK_TIMEOUT_SECONDS = 10.0
 _IDLE_CONNECTION_SECONDS = 300.0

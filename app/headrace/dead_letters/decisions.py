@@ -6,9 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-import asyncpg
-
-from headrace.database.pool import Connection
+from headrace.database.pool import Connection, Row
 from headrace.log.stored import plain
 
 _COLUMNS = """
@@ -51,7 +49,6 @@ delete from headrace.dead_letter where id in (
 EXPIRED_AT_ONCE = 10_000
 """Rows deleted by one statement, so that none locks rows for long."""
 
-Row = asyncpg.Record
 Decision = Literal["replay", "discard"]
 PAST: dict[Decision, str] = {"replay": "replayed", "discard": "discarded"}
 

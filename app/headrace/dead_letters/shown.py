@@ -6,7 +6,7 @@ import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from headrace.dead_letters.decisions import Row
+from headrace.database.pool import Row
 from headrace.log.stored import unpack_headers
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

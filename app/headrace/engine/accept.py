@@ -21,7 +21,7 @@ from headrace.engine.claim import Fingerprint
 from headrace.errors import ConfigurationError
 from headrace.ledger.inheritance import inherit_ids
 from headrace.log.ports import Bounds, Log, TopicInfo, TopicPartition
-from headrace.log.topics import REMEMBER
+from headrace.topics import REMEMBER
 
 FETCH_SECONDS = 5.0
 DRAIN_SECONDS = 60.0

@@ -7,12 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
-
-import asyncpg
 
 from headrace.database.failures import classify, kind_of
-from headrace.database.pool import Connection
+from headrace.database.pool import Connection, Pool
 from headrace.engine.pace import Pace
 from headrace.log.ports import Log
 from headrace.registry import Registry
@@ -30,7 +27,7 @@ class EngineContext:
     settings: Settings
     registry: Registry
     log: Log
-    pool: asyncpg.Pool[Any]
+    pool: Pool
     metrics: Metrics
     tracing: Tracing
     health: Health

@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.engine.claim import Claim, Fingerprint
 from headrace.errors import LogMismatchError
 from headrace.log.ports import Bounds, Record, TopicInfo
-from headrace.log.topics import growth_advice
+from headrace.topics import growth_advice
 
 
 def check_partitions(group: str, partition: int, info: TopicInfo, known: int) -> None:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,8 +24,6 @@ logger = get_logger("headrace.queries")
 
 ACQUIRE_SECONDS = 5.0
 """A query waits at most this long for a connection, since the batches need the pool more."""
-
-Row = asyncpg.Record
 
 
 @asynccontextmanager

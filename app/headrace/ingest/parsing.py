@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from starlette.datastructures import Headers
 
-from headrace import cloudevents
 from headrace.cloudevents import Mode, ParsedEvent, check_json
+from headrace.cloudevents import parse_request as parse_cloudevents
 from headrace.cloudevents.limits import check_lengths
 from headrace.envelope import Envelope
 from headrace.errors import DecodeError
@@ -53,7 +53,7 @@ def parse_request(
     try:
         if plain is not None:
             return [_plain_event(plain, headers, body)]
-        parsed = cloudevents.parse_request(headers.get("content-type"), headers.raw, body)
+        parsed = parse_cloudevents(headers.get("content-type"), headers.raw, body)
     except DecodeError as error:
         raise _malformed(str(error)) from error
     if not parsed:

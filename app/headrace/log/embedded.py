@@ -16,10 +16,8 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import Any
 
-import asyncpg
-
+from headrace.database.pool import Pool
 from headrace.errors import TransportError
 from headrace.log.embedded_reader import EmbeddedReader
 from headrace.log.embedded_session import EmbeddedSession, unavailable
@@ -74,7 +72,7 @@ class EmbeddedLog:
 
     system = "headrace"
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._session = EmbeddedSession(pool)
         self._queue: asyncio.Queue[_Call] = asyncio.Queue(WAITING_CALLS)

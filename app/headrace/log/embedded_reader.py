@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-import asyncpg
-
+from headrace.database.pool import Pool
 from headrace.errors import HeadraceError, TransportError
 from headrace.log.embedded_session import unavailable
 from headrace.log.local import Wakeups
@@ -44,7 +43,7 @@ class EmbeddedReader:
     def __init__(
         self,
         log: _Bounded,
-        pool: asyncpg.Pool[Any],
+        pool: Pool,
         positions: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
         wakeups: Wakeups,

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-import asyncpg
-
+from headrace.database.pool import Pool
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.log")
@@ -48,7 +47,7 @@ class Reading(Protocol):
     def topics(self) -> Sequence[str]: ...
 
 
-async def keep_short(pool: asyncpg.Pool[Any], served: Sequence[Reading], days: int) -> None:
+async def keep_short(pool: Pool, served: Sequence[Reading], days: int) -> None:
     """Delete what is old, every hour, until cancelled; `served` are the subscriptions that run here."""
     readers: dict[str, set[str]] = {}
     for subscription in served:
@@ -64,7 +63,7 @@ async def keep_short(pool: asyncpg.Pool[Any], served: Sequence[Reading], days: i
         await asyncio.sleep(EVERY_SECONDS)
 
 
-async def cut_off(pool: asyncpg.Pool[Any], readers: Mapping[str, Collection[str]], before_ms: int) -> int:
+async def cut_off(pool: Pool, readers: Mapping[str, Collection[str]], before_ms: int) -> int:
     """Delete the records from before that time (Unix milliseconds) that may leave; return how many they were.
 
     `readers` are the subscriptions that run here, by topic.
@@ -79,6 +78,6 @@ async def cut_off(pool: asyncpg.Pool[Any], readers: Mapping[str, Collection[str]
     return records
 
 
-async def _cut(pool: asyncpg.Pool[Any], topic: str, partition: int, first_kept: int) -> int:
+async def _cut(pool: Pool, topic: str, partition: int, first_kept: int) -> int:
     status = await pool.execute(CUT, topic, partition, first_kept, PIECE_RECORDS)
     return int(status.removeprefix("DELETE "))

@@ -12,7 +12,8 @@ from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.dead_letters.decisions import PAST, Decision, Filter, Place, Refused, Row, decide, find, read, unknown
+from headrace.database.pool import Row
+from headrace.dead_letters.decisions import PAST, Decision, Filter, Place, Refused, decide, find, read, unknown
 from headrace.dead_letters.shown import record, summary
 from headrace.http.database import connection, json_response
 from headrace.http.guard import require

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import asyncpg
-
-from headrace.database.pool import Connection
+from headrace.database.pool import Connection, Row
 
 FIND = """
 with named as (
@@ -41,8 +39,6 @@ REMOVE = {
     for table in ("parked", "lane", "dead_letter", "state", "ledger", "claim", "subscription")
 }
 """Delete a group's rows, table by table."""
-
-Row = asyncpg.Record
 
 
 class Removed(NamedTuple):

@@ -6,10 +6,9 @@ import base64
 import binascii
 from typing import Any, NamedTuple
 
-import asyncpg
 import msgspec
 
-from headrace.database.pool import Connection
+from headrace.database.pool import Connection, Row
 from headrace.dead_letters.shown import shown_bytes
 
 FIND = """
@@ -51,8 +50,6 @@ with asked as (
 select count(*) from due
 """
 """Make lanes due now, and tell their owners that due times have changed."""
-
-Row = asyncpg.Record
 
 
 class Filter(NamedTuple):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from headrace.database.pool import Connection
-from headrace.handlers.subscription import Subscription
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.state")
@@ -22,7 +22,18 @@ select state from stored where state is not null
 """The states of a subscription: one look into the primary key for each, however many keys there are."""
 
 
-async def warn_of_orphans(connection: Connection, subscriptions: Iterable[Subscription]) -> None:
+class Owner(Protocol):
+    """A subscription, as far as its states are concerned."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def states(self) -> Mapping[str, object]: ...
+
+
+async def warn_of_orphans(connection: Connection, subscriptions: Iterable[Owner]) -> None:
     """Name in the log every stored state that no handler of its subscription asks for."""
     for subscription in subscriptions:
         for row in await connection.fetch(STORED, subscription.group):

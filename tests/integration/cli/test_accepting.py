@@ -11,7 +11,7 @@ from headrace.engine.accept import accept_topic
 from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
-from headrace.log.topics import KnownTopic, known_topics
+from headrace.topics import KnownTopic, known_topics
 
 CLAIM = """
 insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset, log_id)

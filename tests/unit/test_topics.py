@@ -8,9 +8,9 @@ from headrace import Event
 from headrace.errors import ConfigurationError
 from headrace.fault import Fault
 from headrace.log.ports import TopicInfo
-from headrace.log.topics import KnownTopic, refuse_faults, topic_faults, topics_of
 from headrace.registry import Registry
 from headrace.settings import Settings
+from headrace.topics import KnownTopic, refuse_faults, topic_faults, topics_of
 
 
 class Paid(Event, type="paid", topic="payments", key="order"):

@@ -7,9 +7,9 @@ import pytest
 from headrace.errors import ConfigurationError
 from headrace.event import Event
 from headrace.log.ports import TopicInfo
-from headrace.log.topics import KnownTopic, growth_advice, refuse_faults, topic_faults
 from headrace.registry import Registry
 from headrace.settings import Settings
+from headrace.topics import KnownTopic, growth_advice, refuse_faults, topic_faults
 
 
 class Placed(Event, type="order.placed", topic="orders"):
