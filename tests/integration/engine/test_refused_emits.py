@@ -8,6 +8,7 @@ from typing import Any
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
+    AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     ResourceType,
@@ -132,7 +133,7 @@ async def _replay(http: Any, letter: Any) -> None:
 
 
 async def _allow(kafka: KafkaServer, topic: str, size: int) -> None:
-    entry = ConfigEntry("max.message.bytes", str(size))
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     await asyncio.to_thread(lambda: admin.incremental_alter_configs([resource])[resource].result(30))
