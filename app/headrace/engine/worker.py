@@ -28,6 +28,7 @@ from headrace.errors import FencedError, HandlerError, LogMismatchError, StateEr
 from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.log.ports import TopicPartition
+from headrace.stopping import is_being_cancelled
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
@@ -200,7 +201,7 @@ class Worker:
                 self._enter(Phase.WAITING)
                 self._logger.warning("waiting", error=str(error))
             except asyncio.CancelledError:  # a client of the log may let one of its own through
-                if _is_being_cancelled() or not self._is_current:
+                if is_being_cancelled() or not self._is_current:
                     raise
                 self._enter(Phase.WAITING)
                 self._logger.warning("a part of the worker was cancelled, it starts again")
@@ -264,8 +265,3 @@ class Worker:
                 await release(connection, subscription.group, self._partition, subscription.topics, context.owner)
         except StateError as error:
             self._logger.warning("the claims could not be released", error=str(error))
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

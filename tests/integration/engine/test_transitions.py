@@ -174,15 +174,15 @@ class CancellingLog(MemoryLog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.left = 3
+        self.cancels = {"fetch": 3}
 
     async def reader(self, positions: Mapping[TopicPartition, int]) -> MemoryReader:
         made = await super().reader(positions)
         take = made._take
 
         def cancel(*arguments: Any) -> Any:
-            if self.left:
-                self.left -= 1
+            if self.cancels["fetch"]:
+                self.cancels["fetch"] -= 1
                 raise asyncio.CancelledError
             return take(*arguments)
 
@@ -190,20 +190,36 @@ class CancellingLog(MemoryLog):
         return made
 
     async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        if self.left == 2:
-            self.left -= 1
-            raise asyncio.CancelledError
+        """Fail for the worker that claims, and for the watch that shows the lag."""
+        await self._cancel("bounds")
         return await super().bounds(partitions)
 
+    async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
+        if any(name == "ce_causationid" for record in records for name, _ in record.headers):
+            await self._cancel("emits")
+        return await super().publish(records)
 
-async def test_cancellation_of_a_clients_own_ends_no_worker(database_url: str, topic_name: str) -> None:
-    """It comes out of a fetch and out of a question; nothing but the worker itself would notice that it has ended."""
+    async def _cancel(self, what: str) -> None:
+        if self.cancels.get(what, 0):
+            self.cancels[what] -= 1
+            raise asyncio.CancelledError
+
+
+async def test_cancellation_of_a_clients_own_ends_no_task(database_url: str, topic_name: str) -> None:
+    """It comes out of fetches, questions and publishes; nothing but the tasks themselves would notice their end."""
     log = CancellingLog()
-    async with running(notebook(settings_for(database_url, partitions=1), topic_name), log) as runtime:
+    platform = echoing(settings_for(database_url, partitions=1), topic_name, lambda event: None, "sync")
+    async with watched(platform, log) as runtime:
+        log.cancels |= {"bounds": 5, "emits": 3}
         await publish(runtime, noted(topic_name, "a", 1))
-        await until_settled(runtime, "notes")
-        assert await pages(runtime) == {"a": [1]}
-        assert log.left == 0
+        await until(lambda: not any(log.cancels.values()), "every part has met it")
+        await until_settled(runtime, "notes", "echoes")
+        assert (await noted_numbers(runtime, "echoes"))["all"] == [1]
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        assert {"watch notes", "watch echoes", "worker notes/0", "worker echoes/0"} <= names
+        await publish(runtime, noted(topic_name, "a", 2))
+        await until_settled(runtime, "notes", "echoes")
+        assert (await noted_numbers(runtime, "echoes"))["all"] == [1, 2]
 
 
 async def _has_epoch(runtime: Runtime, epoch: int) -> bool:
