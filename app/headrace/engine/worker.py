@@ -132,7 +132,7 @@ class Worker:
         task = self._task
         if task is None:
             return True
-        if self.phase is Phase.CLAIMING:
+        if self.phase is Phase.CLAIMING and not task.cancelling():
             task.cancel()  # nothing is in flight yet that could be finished
         done, _ = await asyncio.wait({task}, timeout=deadline_seconds)
         if not done:
@@ -218,8 +218,6 @@ class Worker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()
-        self._enter(Phase.RELEASED)
-        self._context.health.ready(self._refusal)
         await self._release()
 
     async def _serve_a_tenure(self) -> None:
@@ -258,8 +256,10 @@ class Worker:
         return f"partition_refused:{self._subscription.name}/{self._partition}"
 
     async def _release(self) -> None:
-        """Take this process's name out of the claims, however the worker came to its end."""
+        """Take this process's name out of the claims and out of readiness, however the worker came to its end."""
         context, subscription = self._context, self._subscription
+        self.phase = Phase.RELEASED
+        context.health.ready(self._refusal)
         try:
             async with context.connection() as connection:
                 await release(connection, subscription.group, self._partition, subscription.topics, context.owner)

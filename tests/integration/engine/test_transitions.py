@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from headrace.engine import worker
 from headrace.engine.worker import Phase, Worker
 from headrace.log.memory import MemoryLog, MemoryReader
 from headrace.log.ports import Bounds, NewRecord, Position, TopicPartition
@@ -81,6 +82,26 @@ async def test_stop_does_not_wait_for_a_claim(database_url: str, topic_name: str
         log.answers.set()
 
 
+async def test_refused_partition_that_leaves_is_no_obstacle(
+    database_url: str, topic_name: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves while its worker claims once more: readiness does not name it any longer."""
+    monkeypatch.setattr(worker, "REFUSED_SECONDS", 0.05)
+    log, platform = SlowLog(), notebook(settings_for(database_url, partitions=1), topic_name)
+    async with running(platform, log) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1))
+        await until_settled(runtime, "notes")
+    await pool.execute("update headrace.claim set last_crc = last_crc + 1")
+    await log.publish([noted(topic_name, "a", 2)])
+    async with running(platform, log, is_waiting=True) as runtime:
+        await until(lambda: runtime.health.readiness() == (False, ["partition_refused:notes/0"]), "it is refused")
+        log.answers.clear()
+        await until(lambda: log.waiting and _worker(runtime).phase is Phase.CLAIMING, "it claims once more")
+        await runtime.consumers["notes"].revoked([TopicPartition(topic_name, 0)])
+        assert runtime.health.readiness() == (True, [])
+        log.answers.set()
+
+
 @pytest.mark.parametrize("table", ["headrace.claim", "headrace.lane"])
 async def test_worker_abandoned_while_it_claims_claims_again(database_url: str, topic_name: str, table: str) -> None:
     """The first claim waits for a lock; whichever of the two gets it, one owner is left, and each event counts once."""
@@ -141,30 +162,30 @@ async def test_worker_abandoned_while_it_publishes_loses_no_emit(database_url: s
 async def test_abandon_after_the_stop_has_begun_changes_nothing(database_url: str, topic_name: str, gate: Gate) -> None:
     """The stop waits for the batch, which the supervisor finds too slow in that moment."""
     async with running(notebook(settings_for(database_url, partitions=1), topic_name, gate), MemoryLog()) as runtime:
-        worker = _worker(runtime)
+        held = _worker(runtime)
         await publish(runtime, noted(topic_name, "held", 1))
         await until(gate.entered.is_set, "the batch runs")
-        stopping = asyncio.create_task(worker.stop(10))
+        stopping = asyncio.create_task(held.stop(10))
         await asyncio.sleep(0)
-        task = worker._task
-        worker.abandon()
-        assert worker._task is task
+        task = held._task
+        held.abandon()
+        assert held._task is task
         gate.open()
         assert await stopping
         assert await pages(runtime) == {"held": [1]}
-        assert worker.phase is Phase.RELEASED
+        assert held.phase is Phase.RELEASED
 
 
 async def test_stop_after_an_abandoned_tenure_waits_for_the_new_one(
     database_url: str, topic_name: str, gate: Gate
 ) -> None:
     async with running(notebook(settings_for(database_url, partitions=1), topic_name, gate), MemoryLog()) as runtime:
-        worker = _worker(runtime)
+        held = _worker(runtime)
         await publish(runtime, noted(topic_name, "held", 1), noted(topic_name, "a", 1))
         await until(gate.entered.is_set, "the batch runs")
-        worker.abandon()
-        assert await worker.stop(10)
-        assert worker.phase is Phase.RELEASED
+        held.abandon()
+        assert await held.stop(10)
+        assert held.phase is Phase.RELEASED
         assert await value(runtime, "select owner from headrace.claim") is None
         gate.open()
 
