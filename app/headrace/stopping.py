@@ -89,6 +89,12 @@ async def end_tasks(tasks: set[asyncio.Task[object]], seconds: float) -> set[asy
     return (await asyncio.wait(tasks, timeout=seconds))[1] if tasks else set()
 
 
+def is_being_cancelled() -> bool:
+    """Tell whether the current task is asked to end. If not, a CancelledError is one that a library let through."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def describe_task(task: asyncio.Task[object]) -> str:
     """Return the task's name and the function that keeps it waiting, such as a handler."""
     awaited: object = task.get_coro()

@@ -18,6 +18,7 @@ from headrace.handlers.subscription import Subscription
 from headrace.ledger.rows import read_unmarked
 from headrace.ledger.window import ConnectionFactory
 from headrace.log.ports import Log, NewRecord, TopicPartition
+from headrace.stopping import is_being_cancelled
 from headrace.telemetry.facts import EmitFacts, EventLink
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
@@ -156,7 +157,9 @@ class Relay:
                 started_ns = time.time_ns()
                 try:
                     await self._publish(records)
-                except Exception as error:  # whatever it is, the emits are committed and must leave
+                except (Exception, asyncio.CancelledError) as error:  # the emits are committed and must leave
+                    if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                        raise
                     logger.warning(
                         "emits wait",
                         subscription=self._subscription,

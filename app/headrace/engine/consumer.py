@@ -16,6 +16,7 @@ from headrace.engine.worker import Phase, Worker
 from headrace.errors import HeadraceError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Membership, TopicPartition
+from headrace.stopping import is_being_cancelled
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
@@ -137,6 +138,10 @@ class Consumer:
                 self._note_standstill()
             except HeadraceError as error:
                 logger.warning("cannot look at progress", subscription=self._subscription.name, error=str(error))
+            except asyncio.CancelledError:  # a client of the log may let one of its own through
+                if is_being_cancelled():
+                    raise
+                logger.warning("a part of the watch was cancelled", subscription=self._subscription.name)
             except Exception:
                 logger.exception("the watch of a subscription failed", subscription=self._subscription.name)
             await asyncio.sleep(self._context.pace.watch)

@@ -28,6 +28,7 @@ from headrace.errors import FencedError, HandlerError, LogMismatchError, StateEr
 from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.log.ports import TopicPartition
+from headrace.stopping import is_being_cancelled
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
@@ -134,7 +135,7 @@ class Worker:
         task = self._task
         if task is None:
             return True
-        if self.phase is Phase.CLAIMING:
+        if self.phase is Phase.CLAIMING and not task.cancelling():
             task.cancel()  # nothing is in flight yet that could be finished
         done, _ = await asyncio.wait({task}, timeout=deadline_seconds)
         if not done:
@@ -207,7 +208,7 @@ class Worker:
                 self._enter(Phase.WAITING)
                 self._logger.warning("waiting", error=str(error))
             except asyncio.CancelledError:  # a client of the log may let one of its own through
-                if _is_being_cancelled() or not self._is_current:
+                if is_being_cancelled() or not self._is_current:
                     raise
                 self._enter(Phase.WAITING)
                 self._logger.warning("a part of the worker was cancelled, it starts again")
@@ -226,8 +227,6 @@ class Worker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._hurry.wait()
-        self._enter(Phase.RELEASED)
-        self._context.health.ready(self._refusal)
         await self._release()
 
     async def _serve_a_tenure(self) -> None:
@@ -266,15 +265,12 @@ class Worker:
         return f"partition_refused:{self._subscription.name}/{self._partition}"
 
     async def _release(self) -> None:
-        """Take this process's name out of the claims, however the worker came to its end."""
+        """Take this process's name out of the claims and out of readiness, however the worker came to its end."""
         context, subscription = self._context, self._subscription
+        self.phase = Phase.RELEASED
+        context.health.ready(self._refusal)
         try:
             async with context.connection() as connection:
                 await release(connection, subscription.group, self._partition, subscription.topics, context.owner)
         except StateError as error:
             self._logger.warning("the claims could not be released", error=str(error))
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -22,6 +22,7 @@ from headrace.log.stored import pack_headers
 from headrace.runtime import Runtime
 from headrace.settings import Settings
 from tests.support.platform import (
+    QUICK,
     Notes,
     execute,
     fetch,
@@ -29,6 +30,7 @@ from tests.support.platform import (
     noted,
     pages,
     publish,
+    running,
     sample,
     settings_for,
     spread,
@@ -156,7 +158,8 @@ async def test_handler_that_returns_late_changes_nothing(
 ) -> None:
     """Its run is over: it commits nothing under the claim that is lost, and no further event of it runs."""
     settings = settings_for(database_url, partitions=1, handler_seconds=0.3, retry_attempts=1)
-    async with watched(_service(settings, topic_name, trap, kind), MemoryLog()) as runtime:
+    endless = QUICK._replace(target=60.0)
+    async with running(_service(settings, topic_name, trap, kind), MemoryLog(), pace=endless) as runtime:
         await publish(runtime, *spread(topic_name, ["a", "held-1", "b", "c"], 3))
         await until(lambda: has_pages(runtime, {page: [1, 2, 3] for page in "abc"}), "the others are applied")
         await until_settled(runtime, "notes")
@@ -171,6 +174,31 @@ async def test_handler_that_returns_late_changes_nothing(
         assert await _epoch_and_ledger(runtime) == (epoch, ledger + 1)
         assert await pages(runtime) == {"a": [1, 2, 3, 4], "b": [1, 2, 3], "c": [1, 2, 3]}
         assert runtime.consumers["notes"].threads.abandoned == 0, "a thread that came back still counts"
+
+
+async def test_handler_that_swallows_its_time_limit_has_failed(database_url: str, topic_name: str) -> None:
+    """It was cut off in the middle, and returns as if nothing had happened."""
+    settings = settings_for(database_url, partitions=1, handler_seconds=0.3, retry_attempts=2)
+    platform = Headrace("notebook", settings)
+
+    class Noted(Event, type="noted", topic=topic_name, key="page"):
+        page: str
+        number: int
+
+    @platform.subscription("notes").on(Noted)
+    async def note(event: Noted, kept: State[Notes]) -> None:
+        kept.numbers.append(event.number)
+        if event.page == "slow":
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    async with watched(platform, MemoryLog()) as runtime:
+        await publish(runtime, *spread(topic_name, ["a", "slow"], 1))
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": [1]}
+        (letter,) = await fetch(runtime, "select attempts, error from headrace.dead_letter")
+        assert letter["attempts"] == 2
+        assert "swallowed" in letter["error"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from headrace.engine import worker
 from headrace.engine.worker import Phase, Worker
 from headrace.log.memory import MemoryLog, MemoryReader
 from headrace.log.ports import Bounds, NewRecord, Position, TopicPartition
@@ -81,6 +82,26 @@ async def test_stop_does_not_wait_for_a_claim(database_url: str, topic_name: str
         log.answers.set()
 
 
+async def test_refused_partition_that_leaves_is_no_obstacle(
+    database_url: str, topic_name: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves while its worker claims once more: readiness does not name it any longer."""
+    monkeypatch.setattr(worker, "REFUSED_SECONDS", 0.05)
+    log, platform = SlowLog(), notebook(settings_for(database_url, partitions=1), topic_name)
+    async with running(platform, log) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1))
+        await until_settled(runtime, "notes")
+    await pool.execute("update headrace.claim set last_crc = last_crc + 1")
+    await log.publish([noted(topic_name, "a", 2)])
+    async with running(platform, log, is_waiting=True) as runtime:
+        await until(lambda: runtime.health.readiness() == (False, ["partition_refused:notes/0"]), "it is refused")
+        log.answers.clear()
+        await until(lambda: log.waiting and _worker(runtime).phase is Phase.CLAIMING, "it claims once more")
+        await runtime.consumers["notes"].revoked([TopicPartition(topic_name, 0)])
+        assert runtime.health.readiness() == (True, [])
+        log.answers.set()
+
+
 @pytest.mark.parametrize("table", ["headrace.claim", "headrace.lane"])
 async def test_worker_abandoned_while_it_claims_claims_again(database_url: str, topic_name: str, table: str) -> None:
     """The first claim waits for a lock; whichever of the two gets it, one owner is left, and each event counts once."""
@@ -141,30 +162,30 @@ async def test_worker_abandoned_while_it_publishes_loses_no_emit(database_url: s
 async def test_abandon_after_the_stop_has_begun_changes_nothing(database_url: str, topic_name: str, gate: Gate) -> None:
     """The stop waits for the batch, which the supervisor finds too slow in that moment."""
     async with running(notebook(settings_for(database_url, partitions=1), topic_name, gate), MemoryLog()) as runtime:
-        worker = _worker(runtime)
+        held = _worker(runtime)
         await publish(runtime, noted(topic_name, "held", 1))
         await until(gate.entered.is_set, "the batch runs")
-        stopping = asyncio.create_task(worker.stop(10))
+        stopping = asyncio.create_task(held.stop(10))
         await asyncio.sleep(0)
-        task = worker._task
-        worker.abandon()
-        assert worker._task is task
+        task = held._task
+        held.abandon()
+        assert held._task is task
         gate.open()
         assert await stopping
         assert await pages(runtime) == {"held": [1]}
-        assert worker.phase is Phase.RELEASED
+        assert held.phase is Phase.RELEASED
 
 
 async def test_stop_after_an_abandoned_tenure_waits_for_the_new_one(
     database_url: str, topic_name: str, gate: Gate
 ) -> None:
     async with running(notebook(settings_for(database_url, partitions=1), topic_name, gate), MemoryLog()) as runtime:
-        worker = _worker(runtime)
+        held = _worker(runtime)
         await publish(runtime, noted(topic_name, "held", 1), noted(topic_name, "a", 1))
         await until(gate.entered.is_set, "the batch runs")
-        worker.abandon()
-        assert await worker.stop(10)
-        assert worker.phase is Phase.RELEASED
+        held.abandon()
+        assert await held.stop(10)
+        assert held.phase is Phase.RELEASED
         assert await value(runtime, "select owner from headrace.claim") is None
         gate.open()
 
@@ -174,15 +195,15 @@ class CancellingLog(MemoryLog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.left = 3
+        self.cancels = {"fetch": 3}
 
     async def reader(self, positions: Mapping[TopicPartition, int]) -> MemoryReader:
         made = await super().reader(positions)
         take = made._take
 
         def cancel(*arguments: Any) -> Any:
-            if self.left:
-                self.left -= 1
+            if self.cancels["fetch"]:
+                self.cancels["fetch"] -= 1
                 raise asyncio.CancelledError
             return take(*arguments)
 
@@ -190,20 +211,36 @@ class CancellingLog(MemoryLog):
         return made
 
     async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        if self.left == 2:
-            self.left -= 1
-            raise asyncio.CancelledError
+        """Fail for the worker that claims, and for the watch that shows the lag."""
+        await self._cancel("bounds")
         return await super().bounds(partitions)
 
+    async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
+        if any(name == "ce_causationid" for record in records for name, _ in record.headers):
+            await self._cancel("emits")
+        return await super().publish(records)
 
-async def test_cancellation_of_a_clients_own_ends_no_worker(database_url: str, topic_name: str) -> None:
-    """It comes out of a fetch and out of a question; nothing but the worker itself would notice that it has ended."""
+    async def _cancel(self, what: str) -> None:
+        if self.cancels.get(what, 0):
+            self.cancels[what] -= 1
+            raise asyncio.CancelledError
+
+
+async def test_cancellation_of_a_clients_own_ends_no_task(database_url: str, topic_name: str) -> None:
+    """It comes out of fetches, questions and publishes; nothing but the tasks themselves would notice their end."""
     log = CancellingLog()
-    async with running(notebook(settings_for(database_url, partitions=1), topic_name), log) as runtime:
+    platform = echoing(settings_for(database_url, partitions=1), topic_name, lambda event: None, "sync")
+    async with watched(platform, log) as runtime:
+        log.cancels |= {"bounds": 5, "emits": 3}
         await publish(runtime, noted(topic_name, "a", 1))
-        await until_settled(runtime, "notes")
-        assert await pages(runtime) == {"a": [1]}
-        assert log.left == 0
+        await until(lambda: not any(log.cancels.values()), "every part has met it")
+        await until_settled(runtime, "notes", "echoes")
+        assert (await noted_numbers(runtime, "echoes"))["all"] == [1]
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        assert {"watch notes", "watch echoes", "worker notes/0", "worker echoes/0"} <= names
+        await publish(runtime, noted(topic_name, "a", 2))
+        await until_settled(runtime, "notes", "echoes")
+        assert (await noted_numbers(runtime, "echoes"))["all"] == [1, 2]
 
 
 async def _has_epoch(runtime: Runtime, epoch: int) -> bool:
