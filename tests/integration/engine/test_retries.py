@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import asyncpg
 import pytest
 
 from headrace import Event, Headrace, State
-from headrace.engine.lanes import Lane
+from headrace.engine.lanes import Lane, park, read_heads
 from headrace.engine.retry import Replay
+from headrace.item import Item, Outcome
 from headrace.log.memory import MemoryLog
+from headrace.log.ports import StoredRecord
 from headrace.log.stored import stored_record
 from headrace.runtime import Runtime
 from headrace.settings import Settings
@@ -254,6 +257,30 @@ async def test_replay_that_is_no_longer_asked_for_is_not_taken_up(
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"a": [2]}
         assert await value(runtime, "select settled_at is null from headrace.dead_letter")
+
+
+async def test_head_of_a_lane_is_read_however_large_it_is(pool: asyncpg.Pool) -> None:
+    """The lanes come in the order asked for, each from its head on; what comes behind the first event is limited."""
+    async with pool.acquire() as connection:
+        waiting = [_parked("a", 1), _parked("a", 2), _parked("b", 3), _parked("a", 4), _parked("b", 5)]
+        await park(connection, "notebook.notes", 0, waiting)
+        await park(connection, "notebook.others", 0, [_parked("a", 0)])
+        await park(connection, "notebook.notes", 1, [_parked("b", 0)])
+
+        async def numbers(events: int, max_bytes: int) -> list[tuple[str, int]]:
+            heads = await read_heads(connection, "notebook.notes", 0, ["b", "a"], events=events, max_bytes=max_bytes)
+            return [(key, number) for key, number, _ in heads]
+
+        assert await numbers(2, 2**20) == [("b", 3), ("b", 5), ("a", 1), ("a", 2)]
+        assert await numbers(1, 2**20) == [("b", 3), ("a", 1)]
+        assert await numbers(100, 1) == [("b", 3)]
+        assert await numbers(100, 2_500) == [("b", 3), ("b", 5)]
+
+
+def _parked(key: str, number: int) -> Item:
+    """Return an event of 1,000 bytes that waits in a lane."""
+    record = StoredRecord("pages", 0, number, 0, key.encode(), b"x" * 1_000, ())
+    return Item(record, Outcome.HANDLER_ERROR, key=key, number=number)
 
 
 def _without_the_type(settings: Settings, topic: str) -> Headrace:

@@ -257,3 +257,26 @@ async def test_coroutine_that_is_too_slow_fails_alone() -> None:
     bench.threads.stop()
     assert outcomes(items) == [FAILED, APPLIED]
     assert "TimeoutError" in str(items[0].error)
+
+
+async def test_run_that_is_cancelled_ends_whatever_its_handler_swallows() -> None:
+    """Nothing of it is committed: the cancelled event does not count as applied."""
+    subscription, entered = Subscription("notes", service="notebook"), asyncio.Event()
+    never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    @subscription.on(Noted)
+    async def note(event: Noted) -> None:
+        entered.set()
+        with suppress(asyncio.CancelledError):
+            await never
+
+    bench = Bench(is_async=True)
+    bench.subscription = subscription
+    items = bench.items(("a", 1))
+    running = asyncio.create_task(bench.run(items))
+    await entered.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    bench.threads.stop()
+    assert outcomes(items) == [READY]
