@@ -9,7 +9,8 @@ The way of an event, with the folders it passes:
                                                         queries/ ◀─────────┘
 ```
 `platform.py` is what a team declares, `runtime.py` what runs, `settings.py` what can be set, `errors.py` what can go
-wrong. `telemetry/` and `http/` stand beside the flow, `database/` under it.
+wrong. `telemetry/` and `http/` stand beside the flow; under it are `database/` and
+`sql/`, all queries on Headrace's own tables.
 """
 
 from headrace.envelope import Envelope

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from headrace import sql
 from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError
 from headrace.fault import Fault
@@ -17,27 +18,6 @@ from headrace.registry import Registry
 from headrace.settings import Settings
 
 DEFAULT_PARTITIONS = 6
-
-# What the topics were when they were last compared: a row per topic, or per group that reads it. A group has one claim
-# for each partition. `$1` null asks for all topics.
-KNOWN = """
-select topic, count(*)::integer as partitions, max(log_id) as log_id
-  from headrace.claim
- where $1::text[] is null or topic = any($1::text[])
- group by subscription, topic
-having max(log_id) is not null
-union
-select topic, partitions, log_id
-  from headrace.topic t
- where ($1::text[] is null or topic = any($1::text[]))
-   and not exists (select from headrace.claim c where c.topic = t.topic and c.log_id is not null)
- order by topic, partitions, log_id
-"""
-# Notes what a topic is now, for the next start.
-REMEMBER = """
-insert into headrace.topic (topic, partitions, log_id) values ($1, $2, $3)
-on conflict (topic) do update set partitions = excluded.partitions, log_id = excluded.log_id, seen_at = now()
-"""
 
 
 class KnownTopic(NamedTuple):
@@ -66,7 +46,7 @@ async def create_missing(log: Log, registry: Registry, settings: Settings) -> di
 
 async def known_topics(connection: Connection, names: Iterable[str] | None = None) -> list[KnownTopic]:
     """Return what the database knows of the topics, or of all topics if none is named."""
-    rows = await connection.fetch(KNOWN, None if names is None else list(names))
+    rows = await connection.fetch(sql.topic.KNOWN, None if names is None else list(names))
     return [KnownTopic(row["topic"], row["partitions"], row["log_id"]) for row in rows]
 
 
@@ -108,7 +88,7 @@ async def remember_topics(connection: Connection, infos: Mapping[str, TopicInfo]
     names = {each.topic for each in known}
     for info in infos.values():
         if info.topic not in names:
-            await connection.execute(REMEMBER, info.topic, info.partitions, info.log_id)
+            await connection.execute(sql.topic.REMEMBER, info.topic, info.partitions, info.log_id)
 
 
 def _missing_faults(infos: Mapping[str, TopicInfo], registry: Registry) -> Iterator[Fault]:

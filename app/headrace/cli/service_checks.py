@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from headrace import sql
 from headrace.cli.checks import Check
 from headrace.cli.output import age
 from headrace.database.migrate import PHASES, Schema, expected_version, read_schema
@@ -15,21 +16,6 @@ from headrace.log.ports import Bounds, Log, TopicPartition
 from headrace.registry import Registry
 from headrace.settings import Settings
 from headrace.topics import known_topics, topic_faults, topics_of
-
-# Every claim of the database.
-CLAIMS = """
-select subscription, topic, partition, owner, next_offset, crashes, committed_at from headrace.claim
-order by subscription, topic, partition
-"""
-# The groups that an operator has paused.
-PAUSED = "select subscription from headrace.subscription where paused"
-# How many dead letters of each group wait for a decision.
-LETTERS = "select subscription, count(*) as open from headrace.dead_letter where decision is null group by subscription"
-# How many keys of each group wait for a retry, and since when.
-PARKED = """
-select subscription, count(distinct (partition, key)) as keys, min(parked_at) as since from headrace.parked
-group by subscription order by subscription
-"""
 
 
 async def check_database(pool: Pool, address: str) -> list[Check]:
@@ -79,9 +65,9 @@ async def check_claims(log: Log, connection: Any, registry: Registry | None) -> 
     Subscriptions of the service have their own name, those of other services that share the database their group's.
     """
     claims: dict[str, list[Any]] = defaultdict(list)
-    for row in await connection.fetch(CLAIMS):
+    for row in await connection.fetch(sql.claim.ALL):
         claims[row["subscription"]].append(row)
-    paused = {row["subscription"] for row in await connection.fetch(PAUSED)}
+    paused = {row["subscription"] for row in await connection.fetch(sql.subscription.ALL_PAUSED)}
     partitions = [TopicPartition(row["topic"], row["partition"]) for rows in claims.values() for row in rows]
     bounds = await _bounds(log, partitions)
     names = {each.group: each.name for each in registry.subscriptions.values()} if registry is not None else {}
@@ -91,11 +77,11 @@ async def check_claims(log: Log, connection: Any, registry: Registry | None) -> 
             yield Check("warn", f"claims of {group}", "the service does not declare this subscription", advice)
             continue
         yield _claims(names.get(group, group), rows, bounds, is_paused=group in paused)
-    for row in await connection.fetch(PARKED):
+    for row in await connection.fetch(sql.lane.PARKED_KEYS):
         found = f"{row['keys']} keys wait for a retry, the oldest for {age(row['since'])}"
         name = names.get(row["subscription"], row["subscription"])
         yield Check("warn", f"lanes of {name}", found, "the log of the worker says why they fail")
-    for row in await connection.fetch(LETTERS):
+    for row in await connection.fetch(sql.dead_letter.COUNT_OPEN):
         name = names.get(row["subscription"], row["subscription"])
         advice = f"headrace dead-letters list --subscription {name}"
         yield Check("warn", f"dead letters of {name}", f"{row['open']} open", advice)

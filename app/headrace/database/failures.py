@@ -15,6 +15,9 @@ from headrace.errors import BatchTooLargeError, ConflictError, DataRefusedError,
 
 FailureKind = Literal["unavailable", "deadlock", "serialisation", "timeout", "other"]
 
+CALL_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What a call to the database raises if the server, asyncpg or the network refuses it."""
+
 # Classes (two characters) and single states (five). A single state wins over its class.
 _UNAVAILABLE = {
     "08",  # connection lost, refused, or its outcome unknown
@@ -61,7 +64,7 @@ def classify(error: BaseException) -> StateError | None:
         return error
     if isinstance(error, client_errors.DataError):  # asyncpg could not encode an argument
         return DataRefusedError(f"Postgres was not asked: {_sentence(error)}.")
-    state = _state_of(error)
+    state = sqlstate_of(error)
     if _among(state, _REFUSED):
         return DataRefusedError(f"Postgres refused the data: {_sentence(error)} (SQLSTATE {state}).")
     if (limit := _LIMITS.get(state)) is not None:
@@ -81,7 +84,7 @@ def kind_of(error: BaseException) -> FailureKind:
     """Return the label for `db_errors_total`; a translated error counts as what caused it."""
     if isinstance(error, StateError) and error.__cause__ is not None:
         return kind_of(error.__cause__)
-    state = _state_of(error)
+    state = sqlstate_of(error)
     if state == "40P01":
         return "deadlock"
     if state == "40001" or isinstance(error, ConflictError):
@@ -89,6 +92,11 @@ def kind_of(error: BaseException) -> FailureKind:
     if state in _TIMEOUTS or isinstance(error, TimeoutError):
         return "timeout"
     return "unavailable" if isinstance(classify(error), StateUnavailableError) else "other"
+
+
+def sqlstate_of(error: BaseException) -> str:
+    """Return the code of an error that the server sent; empty for any other error."""
+    return str(error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
 
 
 def _is_lost_connection(error: BaseException) -> bool:
@@ -103,10 +111,6 @@ def _is_lost_connection(error: BaseException) -> bool:
         | asyncpg.OutdatedSchemaCacheError
         | client_errors.TargetServerAttributeNotMatched,
     )
-
-
-def _state_of(error: BaseException) -> str:
-    return str(error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
 
 
 def _among(state: str, states: set[str]) -> bool:

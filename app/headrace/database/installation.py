@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from headrace import sql
 from headrace.database.pool import Connection
-
-READ = "select id from headrace.installation"
-"""Reads the one row."""
 
 
 async def read_installation(connection: Connection) -> str:
     """Return the database's name, a UUID. A copy of the database has the same one."""
-    return str(await connection.fetchval(READ))
+    return str(await connection.fetchval(sql.installation.READ))

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 import asyncpg
 
+from headrace import sql
 from headrace.database.failures import classify
 from headrace.database.pool import Connection, connect
 from headrace.errors import ConfigurationError, StateUnavailableError
@@ -31,18 +32,6 @@ _ADVISORY_LOCK = int.from_bytes(b"migrate")  # any number that nobody else in th
 _LOCK_TIMEOUT = "5s"  # a migration that waits for a long reader holds up everybody who comes after it
 _LOCK_ATTEMPTS = 60
 _PAUSE_SECONDS = 1.0
-# Read from the catalogue: to_regclass() may go by what this session knew before it waited for the lock
-# (test_migrators_that_start_together_apply_each_file_once).
-_HAS_TABLE = """
-select exists (
-    select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = 'headrace' and c.relname = 'migration'
-)
-"""
-
-
-# Every applied file, oldest first within its phase.
-APPLIED = "select phase, number, name, checksum from headrace.migration order by phase, number"
 
 
 class Migration(NamedTuple):
@@ -134,7 +123,9 @@ class Schema(NamedTuple):
 async def read_schema(connection: Connection, known: Sequence[Migration] | None = None) -> Schema:
     """Return what was applied, compared with the package's own files unless others are given."""
     files = load_migrations() if known is None else known
-    rows = await connection.fetch(APPLIED) if await connection.fetchval(_HAS_TABLE) else []
+    rows = (
+        await connection.fetch(sql.schema.APPLIED) if await connection.fetchval(sql.schema.HAS_MIGRATION_TABLE) else []
+    )
     versions: dict[Phase, int] = dict.fromkeys(PHASES, 0)
     applied: dict[tuple[Phase, int], str] = {}
     for row in rows:
@@ -211,7 +202,7 @@ async def _apply_next(connection: Connection, phase: Phase, known: Sequence[Migr
         await _create_table(connection)
         await connection.execute(step.sql)
         await connection.execute(
-            "insert into headrace.migration (phase, number, name, checksum) values ($1, $2, $3, $4)",
+            sql.schema.NOTE_APPLIED,
             *(step.phase, step.number, step.name, step.checksum),
         )
     return step
@@ -234,18 +225,7 @@ async def _next_step(connection: Connection, phase: Phase, known: Sequence[Migra
 
 async def _create_table(connection: Connection) -> None:
     # Asked first, since `if not exists` needs the right to create even if there is nothing to do.
-    if not await connection.fetchval("select exists (select from pg_namespace where nspname = 'headrace')"):
-        await connection.execute("create schema headrace")
-    if not await connection.fetchval(_HAS_TABLE):
-        await connection.execute(
-            """
-            create table headrace.migration (
-                phase       text not null,
-                number      integer not null,
-                name        text not null,
-                checksum    text not null,
-                applied_at  timestamptz not null default now(),
-                primary key (phase, number)
-            )
-            """
-        )
+    if not await connection.fetchval(sql.schema.HAS_SCHEMA):
+        await connection.execute(sql.schema.CREATE_SCHEMA)
+    if not await connection.fetchval(sql.schema.HAS_MIGRATION_TABLE):
+        await connection.execute(sql.schema.CREATE_MIGRATION_TABLE)

@@ -6,45 +6,9 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from headrace import sql
 from headrace.database.pool import Connection, Row
 from headrace.log.stored import plain
-
-_COLUMNS = """
-id, subscription, topic, partition, "offset", "timestamp", key, source, event_id, type, reason, error, handler,
-attempts, created_at, decision, decided_at, settled_at"""
-
-FIND = f"""
-select {_COLUMNS} from headrace.dead_letter
-where ($1::text is null or starts_with(subscription, $1 || '.'))
-  and ($2::text is null or $2 in (subscription, substr(subscription, strpos(subscription, '.') + 1)))
-  and ($3::text is null or reason = $3) and ($4::boolean is null or (decision is null) = $4)
-  and ($5::timestamptz is null or (created_at, id) < ($5, $6::uuid))
-order by created_at desc, id desc limit $7
-"""  # noqa: S608 - the columns are those above
-"""List dead letters, the newest first, from a place on."""
-
-READ = f"""
-select {_COLUMNS}, record_key, value, headers from headrace.dead_letter
-where id = $1 and ($2::text is null or starts_with(subscription, $2 || '.'))
-"""  # noqa: S608 - the columns are those above
-"""Read one dead letter with its record."""
-
-DECIDE = """
-update headrace.dead_letter set decision = $2, decided_at = now()
-where id = $1 and ($3::text is null or starts_with(subscription, $3 || '.')) and decision is null
-returning subscription, topic, partition, "offset", reason, event_id, source
-"""
-"""Decide about one dead letter, if it is open."""
-
-EXPIRE = """
-delete from headrace.dead_letter where id in (
-    select id from headrace.dead_letter
-    where decision is not null and decided_at < now() - $1 * interval '1 day'
-      and (decision = 'discard' or settled_at is not null)
-    limit $2
-)
-"""
-"""Delete some of what was discarded, or replayed and taken up, longer ago than a number of days."""
 
 EXPIRED_AT_ONCE = 10_000
 """Rows deleted by one statement, so that none locks rows for long."""
@@ -94,19 +58,19 @@ async def find(connection: Connection, wanted: Filter, after: Place | None, limi
     created_at, last_id = after or (None, None)
     service, subscription, reason, is_open = wanted
     names = (_held(subscription), _held(reason))
-    return await connection.fetch(FIND, service, *names, is_open, created_at, last_id, limit)
+    return await connection.fetch(sql.dead_letter.LIST, service, *names, is_open, created_at, last_id, limit)
 
 
 async def read(connection: Connection, identity: UUID, service: str | None = None) -> Row | None:
     """Return one dead letter with its record; None if there is none, or if it is of another service."""
-    return await connection.fetchrow(READ, identity, service)
+    return await connection.fetchrow(sql.dead_letter.READ, identity, service)
 
 
 async def decide(
     connection: Connection, identity: UUID, decision: Decision, service: str | None = None
 ) -> Decided | Refused:
     """Decide about one dead letter; a decision is taken once."""
-    row = await connection.fetchrow(DECIDE, identity, decision, service)
+    row = await connection.fetchrow(sql.dead_letter.DECIDE, identity, decision, service)
     if row is not None:
         return Decided(decision, row["subscription"], dict(row))
     known = await read(connection, identity, service)
@@ -131,7 +95,7 @@ async def expire(connection: Connection, days: int) -> int:
     """
     deleted = 0
     while True:
-        step = int((await connection.execute(EXPIRE, days, EXPIRED_AT_ONCE)).rpartition(" ")[2])
+        step = int((await connection.execute(sql.dead_letter.EXPIRE, days, EXPIRED_AT_ONCE)).rpartition(" ")[2])
         deleted += step
         if step < EXPIRED_AT_ONCE:
             return deleted

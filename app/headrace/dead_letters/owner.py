@@ -6,63 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from headrace import sql
 from headrace.database.pool import Connection
 from headrace.item import Item
 from headrace.log.ports import NewRecord, StoredRecord, TopicPartition
 from headrace.log.stored import pack_headers, plain, stored_record
-
-INSERT = """
-insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, value,
-                                  headers, source, event_id, type, reason, error, handler, attempts)
-select $1, $2, new.*
-from unnest($3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[], $8::bytea[], $9::bytea[], $10::text[],
-            $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[]) as new
-"""
-"""Writes dead letters."""
-
-INSERT_EMIT = """
-insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, value,
-                                  headers, source, event_id, type, reason, error)
-select $1, $2, $3, -1, (extract(epoch from now()) * 1000)::bigint, $4, $4, $5, $6, $7, $8, $9, 'emit_refused', $10
-where not exists (
-    select from headrace.dead_letter
-    where subscription = $1 and source = $7 and event_id = $8 and reason = 'emit_refused' and decision is null
-)
-"""
-"""Writes an emitted event that the log refused; it has no offset. A second owner may find it refused as well."""
-
-REPLAYS = """
-with waiting as (
-    select id, partition, reason, topic, "offset", "timestamp", record_key, value, headers,
-           sum(coalesce(octet_length(value), 0) + octet_length(headers))
-               over (partition by partition order by topic, "offset", id) as bytes,
-           row_number() over (partition by partition order by topic, "offset", id) as place
-    from headrace.dead_letter
-    where subscription = $1 and partition = any($2::int[]) and decision = 'replay' and settled_at is null
-)
-select id, partition, reason, topic, "offset", "timestamp", record_key, value, headers from waiting
-where place = 1 or (place <= $3 and bytes <= $4) order by partition, place
-"""
-"""Reads the first dead letters of each partition that are to be replayed."""
-
-SETTLE = """
-update headrace.dead_letter set settled_at = now()
-where id = any($1::uuid[]) and decision = 'replay' and settled_at is null returning id
-"""
-"""Notes that replays were taken up; returns those that still were to be."""
-
-REOPEN = """
-update headrace.dead_letter set decision = null, decided_at = null, error = again.error
-from unnest($1::uuid[], $2::text[]) as again (id, error)
-where dead_letter.id = again.id and decision = 'replay' and settled_at is null
-"""
-"""Returns replays that are not possible to the open dead letters, with the new reason."""
-
-COUNT = """
-select reason, count(*) as open from headrace.dead_letter
-where subscription = $1 and decision is null and partition = any($2::int[]) group by reason
-"""
-"""Counts the open dead letters of some partitions by reason."""
 
 MOST_REPLAYS, MOST_REPLAY_BYTES = 100, 4 * 2**20
 """Replays of one partition that are read at a time."""
@@ -72,7 +20,9 @@ async def store_dead_letters(
     connection: Connection, group: str, partition: int, items: Sequence[tuple[Item, int]]
 ) -> None:
     """Write (item, attempts) pairs as dead letters."""
-    await connection.execute(INSERT, group, partition, *zip(*(_row(*pair) for pair in items), strict=True))
+    await connection.execute(
+        sql.dead_letter.INSERT, group, partition, *zip(*(_row(*pair) for pair in items), strict=True)
+    )
 
 
 async def store_refused_emit(
@@ -81,7 +31,7 @@ async def store_refused_emit(
     """Write an emitted event that the log does not take as a dead letter of the partition whose event caused it."""
     names = {name: value.decode("utf-8", "replace") for name, value in record.headers}
     await connection.execute(
-        INSERT_EMIT,
+        sql.dead_letter.INSERT_REFUSED_EMIT,
         group,
         partition.partition,
         record.topic,
@@ -99,7 +49,7 @@ async def read_replays(
     connection: Connection, group: str, partitions: Sequence[int]
 ) -> dict[int, list[tuple[UUID, str, StoredRecord]]]:
     """Return (id, reason, record) of the first dead letters to be replayed, by partition."""
-    rows = await connection.fetch(REPLAYS, group, partitions, MOST_REPLAYS, MOST_REPLAY_BYTES)
+    rows = await connection.fetch(sql.dead_letter.WAITING_REPLAYS, group, partitions, MOST_REPLAYS, MOST_REPLAY_BYTES)
     found: dict[int, list[tuple[UUID, str, StoredRecord]]] = {}
     for row in rows:
         found.setdefault(row["partition"], []).append((row["id"], row["reason"], stored_record(row, row["partition"])))

@@ -16,51 +16,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from headrace import sql
 from headrace.database.pool import Connection
 from headrace.engine.claim import Fingerprint
 from headrace.errors import ConfigurationError
 from headrace.ledger.inheritance import inherit_ids
 from headrace.log.ports import Bounds, Log, TopicInfo, TopicPartition
-from headrace.topics import REMEMBER
 
 FETCH_SECONDS = 5.0
 DRAIN_SECONDS = 60.0
 """How long the old partitions are waited for."""
 POLL_SECONDS = 1.0
 
-CLAIMS = """
-select subscription, partition, next_offset, last_offset, last_timestamp, last_crc,
-       coalesce(c.log_id, t.log_id) as log_id
-  from headrace.claim c left join headrace.topic t using (topic)
- where topic = $1 and partition < $2
- order by partition, subscription
-"""
-"""Reads the claims of a topic. The log of a claim that was made before claims knew theirs is the one that the topic was
-last seen in."""
-LOCKED = f"{CLAIMS} for update of c"
-"""Locks them as well: no batch commits while they are compared with the log."""
-PARKED = """
-select subscription, partition, count(*) as events from headrace.parked
- where topic = $1 and subscription = any($2::text[]) group by subscription, partition
-"""
-"""Counts the events in lanes by group and partition."""
-RESET = """
-update headrace.claim
-   set epoch = epoch + 1, token = gen_random_uuid(), owner = null, next_offset = $4, claimed_offset = $4,
-       last_offset = null, last_timestamp = null, last_crc = null, crashes = 0, log_id = $5
- where topic = $1 and partition = $2 and subscription = $3
-"""
-"""Moves a claim to an offset of another log; whoever owns it is fenced."""
-STAMP = "update headrace.claim set log_id = $4 where topic = $1 and partition = $2 and subscription = $3"
-"""Notes which log a claim belongs to that stays where it is."""
-ADD = """
-insert into headrace.claim (subscription, topic, partition, epoch, token, claimed_offset, next_offset, log_id,
-                            sequence, emitted_through)
-values ($3, $1, $2, 0, gen_random_uuid(), $4, $4, $5, $6, $6)
-"""
-"""Makes the claim on a partition that was added: at its beginning, whatever the subscription's `start` is."""
-FORGET = "delete from headrace.claim where topic = $1 and partition >= $2"
-"""Removes the claims on partitions that the topic no longer has."""
 
 Report = Callable[[str], None]
 """Called with a line about what is waited for, for the person who waits as well."""
@@ -94,7 +61,7 @@ async def accept_topic(
         waiting = await _waiting(connection, topic, ends)
         if not waiting:
             async with connection.transaction():
-                claims = await connection.fetch(LOCKED, topic, info.partitions)
+                claims = await connection.fetch(sql.claim.OF_TOPIC_FOR_UPDATE, topic, info.partitions)
                 waiting = await _waiting(connection, topic, ends)
                 if not waiting:
                     return await _take(connection, log, info, claims, window_ids)
@@ -114,7 +81,7 @@ async def _applied_ends(connection: Connection, log: Log, info: TopicInfo) -> di
 
     A partition that does not continue at its claim is refused: nobody can apply it, and nothing of it is waited for.
     """
-    claims = await connection.fetch(CLAIMS, info.topic, info.partitions)
+    claims = await connection.fetch(sql.claim.OF_TOPIC, info.topic, info.partitions)
     bounds = await _bounds(log, info)
     known = _known(claims)
     return {
@@ -128,11 +95,11 @@ async def _waiting(connection: Connection, topic: str, ends: Mapping[tuple[str, 
     """Return what stands between the claims and the ends, for a person; "" if nothing does."""
     if not ends:
         return ""
-    rows = await connection.fetch(CLAIMS, topic, max(number for _, number in ends) + 1)
+    rows = await connection.fetch(sql.claim.OF_TOPIC, topic, max(number for _, number in ends) + 1)
     offsets = {(row["subscription"], row["partition"]): row["next_offset"] for row in rows}
     parked = {
         (row["subscription"], row["partition"]): row["events"]
-        for row in await connection.fetch(PARKED, topic, sorted({group for group, _ in ends}))
+        for row in await connection.fetch(sql.lane.PARKED_OF_TOPIC, topic, sorted({group for group, _ in ends}))
     }
     found = []
     for place, end in ends.items():
@@ -145,8 +112,8 @@ async def _waiting(connection: Connection, topic: str, ends: Mapping[tuple[str, 
 async def _take(connection: Connection, log: Log, info: TopicInfo, claims: Sequence[Any], window_ids: int) -> list[str]:
     """Move, stamp and add claims, which are locked. The bounds are read anew: the claims may have moved on."""
     bounds = await _bounds(log, info)
-    await connection.execute(FORGET, info.topic, info.partitions)
-    await connection.execute(REMEMBER, info.topic, info.partitions, info.log_id)
+    await connection.execute(sql.claim.REMOVE_PARTITIONS, info.topic, info.partitions)
+    await connection.execute(sql.topic.REMEMBER, info.topic, info.partitions, info.log_id)
     moved = [line for claim in claims if (line := await _follow(connection, log, info, bounds, claim))]
     return moved + await _add_missing(connection, info, bounds, claims, window_ids)
 
@@ -157,10 +124,10 @@ async def _follow(
     """Stamp the claim with the log, or move it to the partition's beginning and return a line that says so."""
     place = TopicPartition(info.topic, claim["partition"])
     if await _continues(log, info, bounds, claim):
-        await connection.execute(STAMP, *place, claim["subscription"], info.log_id)
+        await connection.execute(sql.claim.SET_LOG, *place, claim["subscription"], info.log_id)
         return None
     begin = bounds[place].begin
-    await connection.execute(RESET, *place, claim["subscription"], begin, info.log_id)
+    await connection.execute(sql.claim.RESET, *place, claim["subscription"], begin, info.log_id)
     return f"{claim['subscription']}: {place.topic}/{place.partition} continues at offset {begin}"
 
 
@@ -181,7 +148,7 @@ async def _add_missing(
             begin = bounds[TopicPartition(info.topic, number)].begin
             source = TopicPartition(info.topic, number % known)
             sequence, ids = await inherit_ids(connection, group, source, number, begin, window_ids)
-            await connection.execute(ADD, info.topic, number, group, begin, info.log_id, sequence)
+            await connection.execute(sql.claim.ADD_PARTITION, info.topic, number, group, begin, info.log_id, sequence)
             lines.append(
                 f"{group}: {info.topic}/{number} is new, begins at offset {begin} and knows {ids} event ids of "
                 f"partition {source.partition}"

@@ -23,79 +23,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+from headrace import sql
 from headrace.database.pool import Connection
 from headrace.errors import FencedError, StateUnavailableError
 from headrace.log.ports import Record, TopicPartition
 
 SUSPECT_CRASHES = 2
 BLAMED_CRASHES = 3
-
-KNOWN = """
-select count(*) as partitions, min(log_id) as log_id from headrace.claim where subscription = $1 and topic = $2
-"""
-"""Tells how many partitions of a topic a subscription knows, and of which log."""
-
-ENROLL = """
-insert into headrace.claim (subscription, topic, partition, epoch, token, log_id, claimed_offset, next_offset)
-select $1, $2, new.partition, 0, $3, $4, new.next_offset, new.next_offset
-from unnest($5::int[], $6::bigint[]) as new (partition, next_offset)
-on conflict (subscription, topic, partition) do nothing
-"""
-"""Makes the rows of a topic that a subscription reads for the first time."""
-
-PREVIOUS = """
-select owner from headrace.claim where subscription = $1 and topic = $2 and partition = $3 for update
-"""
-"""Locks the row and tells its owner so far."""
-
-CLAIM = """
-update headrace.claim as held
-set epoch = held.epoch + 1, token = $4, owner = $5, claimed_at = now(), log_id = coalesce(held.log_id, $7),
-    crashes = case when held.owner is null then 0
-                   when held.owner = $5 then held.crashes
-                   when held.next_offset >= $6 then 0
-                   when held.next_offset = held.claimed_offset then held.crashes + 1
-                   else 1 end,
-    claimed_offset = held.next_offset
-where subscription = $1 and topic = $2 and partition = $3
-returning epoch, next_offset, sequence, emitted_through, last_offset, last_timestamp, last_crc, crashes, log_id
-"""
-"""Takes the partition."""
-
-GUARD = """
-select 1 from headrace.claim
-where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
-for update
-"""
-"""Locks the row if it is still the owner's."""
-
-ADVANCE = """
-update headrace.claim
-set next_offset = $7, sequence = $8, emitted_through = $9, last_offset = $10, last_timestamp = $11, last_crc = $12,
-    crashes = case when $7 > next_offset then 0 else crashes end, committed_at = now()
-where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
-"""
-"""Moves the row along if it is still the owner's: the last statement of a batch."""
-
-RELEASE = """
-update headrace.claim set owner = null, crashes = 0
-where subscription = $1 and partition = $2 and topic = any($3::text[]) and owner = $4
-"""
-"""Removes the owner's name; harms no batch in flight."""
-
-OUTCOME = """
-select epoch, token, next_offset, sequence from headrace.claim
-where subscription = $1 and topic = $2 and partition = $3 for update
-"""
-"""Tells which batch was the last, once no other session holds the row."""
-
-NEXT_OFFSETS = """
-select topic, partition, next_offset from headrace.claim where subscription = $1 and partition = any($2::int[])
-"""
-"""Reads where the claims of some partition numbers stand."""
-
-PLACES = "select topic, partition, log_id, next_offset from headrace.claim where subscription = $1"
-"""Reads which partitions a subscription knows, of which logs, and where its claims stand."""
 
 
 class Fingerprint:
@@ -165,7 +99,7 @@ class Claim:
 
     async def guard(self, connection: Connection) -> None:
         """Lock the claim for the transaction. Raises: FencedError."""
-        if await connection.fetchval(GUARD, *self.identity, self.next_offset) is None:
+        if await connection.fetchval(sql.claim.LOCK_IF_HELD, *self.identity, self.next_offset) is None:
             raise self.fenced()
 
     async def advance(
@@ -179,7 +113,7 @@ class Claim:
         """Move the row along; the last statement of a transaction. Raises: FencedError (roll back and stop)."""
         mark = (last.offset, last.timestamp, last.crc) if last is not None else (None, None, None)
         status = await connection.execute(
-            ADVANCE, *self.identity, self.next_offset, next_offset, sequence, emitted_through, *mark
+            sql.claim.ADVANCE, *self.identity, self.next_offset, next_offset, sequence, emitted_through, *mark
         )
         if status != "UPDATE 1":
             raise self.fenced()
@@ -198,7 +132,7 @@ class Claim:
 
         Waits for the lost session's row lock, so that it cannot commit afterwards. Raises: FencedError.
         """
-        row = await connection.fetchrow(OUTCOME, *self.identity[:3])
+        row = await connection.fetchrow(sql.claim.LAST_BATCH_FOR_UPDATE, *self.identity[:3])
         if row is None or row["token"] != self.token or row["epoch"] != self.epoch:
             raise self.fenced()
         return int(row["sequence"]) == sequence
@@ -213,7 +147,7 @@ class Claim:
 
 async def known_partitions(connection: Connection, group: str, topic: str) -> tuple[int, str | None]:
     """Return how many partitions of the topic the subscription knows (0: it never read the topic), and of which log."""
-    row = await connection.fetchrow(KNOWN, group, topic)
+    row = await connection.fetchrow(sql.claim.KNOWN_PARTITIONS, group, topic)
     assert row is not None
     return row["partitions"], row["log_id"]
 
@@ -221,7 +155,9 @@ async def known_partitions(connection: Connection, group: str, topic: str) -> tu
 async def enroll(connection: Connection, group: str, topic: str, log_id: str, first_offsets: Mapping[int, int]) -> None:
     """Make the topic's rows for a subscription that never read it; `first_offsets` by partition number."""
     numbers = sorted(first_offsets)
-    await connection.execute(ENROLL, group, topic, uuid4(), log_id, numbers, [first_offsets[n] for n in numbers])
+    await connection.execute(
+        sql.claim.ENROLL, group, topic, uuid4(), log_id, numbers, [first_offsets[n] for n in numbers]
+    )
 
 
 async def claim(
@@ -241,8 +177,8 @@ async def claim(
     """
     token = uuid4()
     async with connection.transaction():
-        previous = await connection.fetchval(PREVIOUS, group, *partition)
-        row = await connection.fetchrow(CLAIM, group, *partition, token, owner, log_end, log_id)
+        previous = await connection.fetchval(sql.claim.OWNER_FOR_UPDATE, group, *partition)
+        row = await connection.fetchrow(sql.claim.CLAIM, group, *partition, token, owner, log_end, log_id)
     if row is None:
         raise StateUnavailableError(f"{group}: the claim of {partition.topic}/{partition.partition} was removed.")
     is_orphaned = previous is not None and previous != owner
@@ -251,4 +187,4 @@ async def claim(
 
 async def release(connection: Connection, group: str, partition: int, topics: Sequence[str], owner: str) -> None:
     """Remove the owner's name from what it still holds: the next claim counts no death."""
-    await connection.execute(RELEASE, group, partition, list(topics), owner)
+    await connection.execute(sql.claim.RELEASE, group, partition, list(topics), owner)

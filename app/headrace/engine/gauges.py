@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from headrace.dead_letters.owner import COUNT
+from headrace import sql
 from headrace.engine.context import EngineContext
 from headrace.engine.lanes import Lane
 from headrace.engine.tenure import Tenure
@@ -34,7 +34,9 @@ class Gauges:
 
     async def _show_dead_letters(self) -> None:
         async with self._context.connection() as connection:
-            rows = await connection.fetch(COUNT, self._subscription.group, list(self._workers))
+            rows = await connection.fetch(
+                sql.dead_letter.COUNT_OPEN_BY_REASON, self._subscription.group, list(self._workers)
+            )
         open_by_reason = dict.fromkeys(self._reasons, 0) | {row["reason"]: row["open"] for row in rows}
         self._reasons |= open_by_reason.keys()
         for reason, count in open_by_reason.items():

@@ -15,77 +15,12 @@ from typing import Any
 
 import msgspec
 
+from headrace import sql
 from headrace.database.pool import Connection
 from headrace.engine.verdict import Park, RetryPolicy
 from headrace.item import Item
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import pack_headers, plain, stored_record
-
-LOAD = """
-select lane.key, lane.attempts, lane.is_running, extract(epoch from lane.due_at)::float8 as due, lane.error,
-       extract(epoch from lane.parked_at)::float8 as since, count(*) as events,
-       min(parked.number) as head, max(parked.number) as number
-from headrace.lane join headrace.parked using (subscription, partition, key)
-where subscription = $1 and partition = $2
-group by lane.key, lane.attempts, lane.is_running, lane.due_at, lane.error, lane.parked_at
-"""
-"""Reads which keys are parked."""
-
-DUE = """
-select key, extract(epoch from due_at)::float8 as due from headrace.lane where subscription = $1 and partition = $2
-"""
-"""Reads when lanes are due."""
-
-OPEN = """
-insert into headrace.lane (subscription, partition, key, attempts, due_at, error)
-select $1, $2, new.key, new.attempts, to_timestamp(new.due), new.error
-from unnest($3::bytea[], $4::int[], $5::float8[], $6::text[]) as new (key, attempts, due, error)
-on conflict (subscription, partition, key) do update
-set attempts = excluded.attempts, due_at = excluded.due_at, error = excluded.error, is_running = false
-"""
-"""Writes lanes as they are from now on."""
-
-PARK = """
-insert into headrace.parked (subscription, partition, key, number, topic, "offset", "timestamp", record_key, value,
-                             headers, source, event_id, type, reason)
-select $1, $2, new.*
-from unnest($3::bytea[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[],
-            $11::text[], $12::text[], $13::text[], $14::text[]) as new
-"""
-"""Appends events to their lanes."""
-
-HEADS = """
-with head as (
-    select lane.key as lane_key, parked.*,
-           sum(coalesce(octet_length(value), 0) + octet_length(headers)) over (order by lane.place, parked.number)
-               as bytes,
-           row_number() over (order by lane.place, parked.number) as place
-    from unnest($3::bytea[]) with ordinality as lane (key, place)
-    cross join lateral (
-        select * from headrace.parked
-        where subscription = $1 and partition = $2 and key = lane.key order by number limit $4
-    ) as parked
-)
-select lane_key as key, number, topic, "offset", "timestamp", record_key, value, headers
-from head where bytes <= $5 or place = 1 order by place
-"""
-"""Reads the first events of each lane, in the order of the lanes given, up to a number of bytes."""
-
-ATTEMPT = """
-update headrace.lane set attempts = counted.attempts, is_running = true
-from unnest($3::bytea[], $4::int[]) as counted (key, attempts)
-where subscription = $1 and partition = $2 and lane.key = counted.key
-"""
-"""Counts a run before it starts."""
-
-UNPARK = """
-delete from headrace.parked using unnest($3::bytea[], $4::bigint[]) as gone (key, number)
-where subscription = $1 and partition = $2 and parked.key = gone.key and parked.number = gone.number
-"""
-"""Removes events that leave their lane."""
-
-CLOSE = "delete from headrace.lane where subscription = $1 and partition = $2 and key = any($3::bytea[])"
-"""Removes lanes that are empty."""
 
 
 class Lane(msgspec.Struct):
@@ -118,7 +53,7 @@ class Lanes:
         A run that had begun counts if its owner died (`is_orphaned`), or if the head did not return: `hung` are the
         numbers of such events by key.
         """
-        rows = await connection.fetch(LOAD, group, partition)
+        rows = await connection.fetch(sql.lane.LOAD, group, partition)
         self.by_key = {}
         for row in rows:
             key = row["key"].decode()
@@ -135,7 +70,7 @@ class Lanes:
 
     async def read_due_times(self, connection: Connection, group: str, partition: int) -> None:
         """Read when the lanes are due, since an operator asked for a retry. Raises: StateError."""
-        for row in await connection.fetch(DUE, group, partition):
+        for row in await connection.fetch(sql.lane.DUE_TIMES, group, partition):
             if (lane := self.by_key.get(row["key"].decode())) is not None:
                 lane.due = row["due"]
 
@@ -174,36 +109,40 @@ async def read_heads(
 
     The lanes come in the order given; the last ones are missing when the bytes do not suffice.
     """
-    rows = await connection.fetch(HEADS, group, partition, [key.encode() for key in keys], events, max_bytes)
+    rows = await connection.fetch(
+        sql.lane.FIRST_EVENTS, group, partition, [key.encode() for key in keys], events, max_bytes
+    )
     return [(row["key"].decode(), row["number"], stored_record(row, partition)) for row in rows]
 
 
 async def count_runs(connection: Connection, group: str, partition: int, attempts: Mapping[str, int]) -> None:
     """Write the heads' attempts, by key, of runs that are about to start."""
     keys = sorted(attempts)
-    await connection.execute(ATTEMPT, group, partition, [key.encode() for key in keys], [attempts[key] for key in keys])
+    await connection.execute(
+        sql.lane.COUNT_RUN, group, partition, [key.encode() for key in keys], [attempts[key] for key in keys]
+    )
 
 
 async def park(connection: Connection, group: str, partition: int, items: Sequence[Item]) -> None:
     """Append the items, numbered by the caller, to their lanes."""
-    await connection.execute(PARK, group, partition, *zip(*(_row(item) for item in items), strict=True))
+    await connection.execute(sql.lane.PARK, group, partition, *zip(*(_row(item) for item in items), strict=True))
 
 
 async def open_lanes(connection: Connection, group: str, partition: int, lanes: Mapping[str, Lane]) -> None:
     """Write the lanes' rows, sorted by key."""
     rows = [(key.encode(), lane.attempts, lane.due, lane.error) for key, lane in sorted(lanes.items())]
-    await connection.execute(OPEN, group, partition, *zip(*rows, strict=True))
+    await connection.execute(sql.lane.OPEN, group, partition, *zip(*rows, strict=True))
 
 
 async def unpark(connection: Connection, group: str, partition: int, items: Sequence[Item]) -> None:
     """Remove the items from their lanes."""
     keys = [(item.key or "").encode() for item in items]
-    await connection.execute(UNPARK, group, partition, keys, [item.number for item in items])
+    await connection.execute(sql.lane.UNPARK, group, partition, keys, [item.number for item in items])
 
 
 async def close_lanes(connection: Connection, group: str, partition: int, keys: Sequence[str]) -> None:
     """Remove the rows of empty lanes."""
-    await connection.execute(CLOSE, group, partition, [key.encode() for key in keys])
+    await connection.execute(sql.lane.CLOSE, group, partition, [key.encode() for key in keys])
 
 
 def _row(item: Item) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from headrace.dead_letters.owner import REOPEN, SETTLE
+from headrace import sql
 from headrace.engine.batch import Batch, BatchProcessor, Holding, is_large
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lane, count_runs, read_heads
@@ -188,8 +188,8 @@ class Retries:
         effects = Effects(Kind.REPLAY, [], batch.next_offset, batch.last)
         async with processor.context.transaction() as connection:
             if refused:
-                await connection.execute(REOPEN, *map(list, zip(*refused, strict=True)))
-            taken = {row["id"] for row in await connection.fetch(SETTLE, list(readable))}
+                await connection.execute(sql.dead_letter.REOPEN_REPLAYS, *map(list, zip(*refused, strict=True)))
+            taken = {row["id"] for row in await connection.fetch(sql.dead_letter.SETTLE_REPLAYS, list(readable))}
             emitted = {replay.id for replay in replays if replay.reason == EMIT_REFUSED}
             effects.emits = [(item, _new(item)) for id_, item in readable.items() if id_ in taken & emitted]
             effects.items = [item for id_, item in readable.items() if id_ in taken - emitted]

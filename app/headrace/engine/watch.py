@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from headrace import sql
 from headrace.dead_letters.owner import read_replays
-from headrace.engine.claim import NEXT_OFFSETS, PLACES
 from headrace.engine.context import EngineContext
 from headrace.engine.retry import Replay
 from headrace.engine.worker import Phase, Worker
@@ -16,9 +16,6 @@ from headrace.log.ports import TopicPartition
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
-
-ASKED = "select paused, retry_requested_at from headrace.subscription where subscription = $1"
-"""Tells what an operator asked of a subscription."""
 
 
 class Watch:
@@ -40,11 +37,11 @@ class Watch:
         idle = {number: dict(worker.next_offsets()) for number, worker in self._workers.items() if _is_idle(worker)}
         ready = [number for number, worker in self._workers.items() if _takes_replays(worker)]
         async with self._context.connection() as connection:
-            asked = await connection.fetchrow(ASKED, group)
+            asked = await connection.fetchrow(sql.subscription.REQUESTS, group)
             self.is_paused = asked is not None and asked["paused"]
             replays = await read_replays(connection, group, ready) if ready and not self.is_paused else {}
-            claims = await connection.fetch(NEXT_OFFSETS, group, list(idle))
-            self._note_places(await connection.fetch(PLACES, group))
+            claims = await connection.fetch(sql.claim.NEXT_OFFSETS, group, list(idle))
+            self._note_places(await connection.fetch(sql.claim.POSITIONS, group))
         retry_requested_at = asked["retry_requested_at"] if asked is not None else None
         is_retry_new = retry_requested_at != self._retry_requested_at
         self._retry_requested_at = retry_requested_at

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Protocol, TypeVar
 
-import asyncpg
-
-from headrace.database.failures import classify
+from headrace.database.failures import classify, sqlstate_of
 from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError, StateUnavailableError
 
@@ -45,7 +43,7 @@ class Transaction:
         self._connection = connection
         self.unavailable: StateUnavailableError | None = None
         """The failure of a statement that Postgres, not the handler, is to blame for; None without one."""
-        self._refused: asyncpg.PostgresError | None = None
+        self._refused: Exception | None = None
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """Run statements; return the last command's status."""
@@ -84,7 +82,7 @@ class Transaction:
             failure = classify(error)
             if isinstance(failure, StateUnavailableError):
                 self.unavailable = failure
-            elif isinstance(error, asyncpg.PostgresError):
+            elif sqlstate_of(error):
                 self._refused = error
             raise
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, date, datetime, time, timedelta
 
+from headrace import sql
 from headrace.database.pool import Connection
 from headrace.ledger.rows import IDENTITY_BYTES
 from headrace.ledger.window import ConnectionFactory
@@ -27,38 +28,6 @@ EVERY_SECONDS = 3600.0
 DAYS_AHEAD = 3
 WINDOW_LIFE = 10
 """Ids of a dedupe window keep a partition for so many times `ledger_days` at most."""
-TURN = "select pg_try_advisory_xact_lock(hashtext('headrace.ledger'))"
-"""Lets one process at a time change the partitions."""
-TABLES = """
-select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
-where i.inhparent = 'headrace.ledger'::regclass and c.relname ~ '^ledger_[0-9]{8}$'
-"""
-"""Lists the partitions of days."""
-STRAY = "select exists (select from headrace.ledger_default where committed_at >= $1 and committed_at < $2)"
-"""Tells whether rows of a day went into `ledger_default`."""
-UNPUBLISHED = """
-select subscription, topic, partition from headrace.claim
-where exists (
-    select from headrace.{table} kept
-    where kept.subscription = claim.subscription and kept.topic = claim.topic and kept.partition = claim.partition
-      and kept.sequence > claim.emitted_through and kept.emits is not null
-)
-"""
-"""Lists the claims that have emits in a table which may not be in the log yet."""
-LAST = """
-select subscription, topic, partition, last.sequence from headrace.claim, lateral (
-    select kept.sequence from headrace.{table} kept
-    where kept.subscription = claim.subscription and kept.topic = claim.topic and kept.partition = claim.partition
-      and length(kept.ids) > 0
-    order by kept.sequence desc limit 1
-) last
-"""
-"""Reads the last row with ids in a table, by claim."""
-NEWER = """
-select length(ids) as bytes from headrace.ledger
-where subscription = $1 and topic = $2 and partition = $3 and sequence > $4 and length(ids) > 0 order by sequence
-"""
-"""Reads how many bytes of ids a claim has behind a sequence number."""
 
 
 async def maintain_ledger(lend: ConnectionFactory, settings: EngineSettings) -> None:
@@ -100,7 +69,7 @@ def _name(day: date) -> str:
 
 
 async def _tables(connection: Connection) -> set[str]:
-    return {row["relname"] for row in await connection.fetch(TABLES)}
+    return {row["relname"] for row in await connection.fetch(sql.ledger.DAYS)}
 
 
 async def _make(connection: Connection, day: date) -> None:
@@ -108,12 +77,11 @@ async def _make(connection: Connection, day: date) -> None:
     async with connection.transaction():
         if not await _is_our_turn(connection) or _name(day) in await _tables(connection):
             return
-        if await connection.fetchval(STRAY, begin, end):
+        if await connection.fetchval(sql.ledger.HAS_ROWS_IN_DEFAULT, begin, end):
             logger.warning("a day of the ledger stays in ledger_default", day=str(day))
             return
         await connection.execute(
-            f"create table headrace.{_name(day)} partition of headrace.ledger "
-            f"for values from ('{begin.isoformat()}') to ('{end.isoformat()}')"
+            sql.ledger.CREATE_DAY.format(table=_name(day), begin=begin.isoformat(), end=end.isoformat())
         )
 
 
@@ -121,27 +89,27 @@ async def _drop(connection: Connection, table: str, window_bytes: int) -> None:
     async with connection.transaction():
         if not await _is_our_turn(connection) or table not in await _tables(connection):
             return
-        unpublished = await connection.fetch(UNPUBLISHED.format(table=table))
+        unpublished = await connection.fetch(sql.claim.WITH_UNPUBLISHED_EMITS.format(table=table))
         if unpublished:
             claims = ", ".join(f"{name} {topic}/{partition}" for name, topic, partition in unpublished)
             logger.warning("ledger partition kept for emits that are not published", table=table, claims=claims)
         elif not await _holds_window(connection, table, window_bytes):
-            await connection.execute(f"drop table headrace.{table}")
+            await connection.execute(sql.ledger.DROP_DAY.format(table=table))
             logger.info("ledger partition dropped", table=table)
 
 
 async def _is_our_turn(connection: Connection) -> bool:
     await connection.execute("set local lock_timeout = '3s'")
-    return bool(await connection.fetchval(TURN))
+    return bool(await connection.fetchval(sql.ledger.TRY_LOCK_DAYS))
 
 
 async def _holds_window(connection: Connection, table: str, window_bytes: int) -> bool:
     """True where a claim's rows that are newer than its last one here hold fewer than `window_bytes` of ids."""
     if window_bytes == 0:
         return False
-    for row in await connection.fetch(LAST.format(table=table)):
+    for row in await connection.fetch(sql.ledger.LAST_IDS_BY_CLAIM.format(table=table)):
         newer = 0
-        async for found in connection.cursor(NEWER, *row.values(), prefetch=1_000):
+        async for found in connection.cursor(sql.ledger.SIZES_OF_NEWER_IDS, *row.values(), prefetch=1_000):
             newer += found["bytes"]
             if newer >= window_bytes:
                 break

@@ -10,31 +10,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from headrace import sql
 from headrace.database.pool import Connection
 from headrace.log.ports import NewRecord, TopicPartition
 
 IDENTITY_BYTES = 16
-
-INSERT = """
-insert into headrace.ledger (subscription, topic, partition, sequence, kind, epoch, first_offset, next_offset,
-                             applied, skipped, parked, dead, ids, marks, emits)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-"""
-"""Writes what one batch did."""
-
-IDS = """
-select sequence, ids, marks, extract(epoch from committed_at)::float8 as at from headrace.ledger
-where subscription = $1 and topic = $2 and partition = $3 and sequence < $4 and length(ids) > 0
-order by sequence desc limit $5
-"""
-"""Reads the newest ids of a partition before a sequence number, to fill its dedupe window."""
-
-UNMARKED = """
-select sequence, emits from headrace.ledger
-where subscription = $1 and topic = $2 and partition = $3 and sequence > $4 and emits is not null
-order by sequence limit 100
-"""
-"""Reads the oldest emits that are not known to be in the log."""
 
 
 class Kind(IntEnum):
@@ -67,14 +47,14 @@ class Row(NamedTuple):
 
 async def insert_row(connection: Connection, group: str, partition: TopicPartition, row: Row) -> None:
     """Write the row inside the caller's transaction."""
-    await connection.execute(INSERT, group, *partition, *row)
+    await connection.execute(sql.ledger.INSERT, group, *partition, *row)
 
 
 async def read_unmarked(
     connection: Connection, group: str, partition: TopicPartition, after: int
 ) -> list[tuple[int, list[NewRecord]]]:
     """Return (sequence, emitted records) of the oldest rows behind `after`; empty when there are none."""
-    rows = await connection.fetch(UNMARKED, group, *partition, after)
+    rows = await connection.fetch(sql.ledger.UNPUBLISHED_EMITS, group, *partition, after)
     return [(row["sequence"], _decode_emits(row["emits"])) for row in rows]
 
 

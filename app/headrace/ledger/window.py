@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
+from headrace import sql
 from headrace.database.pool import Connection
-from headrace.ledger.rows import IDENTITY_BYTES, IDS, unpack_marks
+from headrace.ledger.rows import IDENTITY_BYTES, unpack_marks
 from headrace.log.ports import TopicPartition
 
 FEW_ROWS, MANY_ROWS = 50, 5_000
@@ -66,7 +67,7 @@ async def read_window(
     packed: PackedRows = []
     wanted, before, rows_wanted = limit * IDENTITY_BYTES, sequence + 1, FEW_ROWS
     while wanted > 0:
-        rows = await connection.fetch(IDS, group, *partition, before, rows_wanted)
+        rows = await connection.fetch(sql.ledger.NEWEST_IDS, group, *partition, before, rows_wanted)
         packed += [(row["ids"], row["marks"], row["at"]) for row in rows]
         if len(rows) < rows_wanted:
             break

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import count
 
+from headrace import sql
 from headrace.database.pool import Pool
 from headrace.errors import TransportError
 from headrace.log.embedded_reader import EmbeddedReader
@@ -30,41 +31,6 @@ from headrace.log.stored import pack_headers
 WAITING_CALLS = 1_000
 TRANSACTION_RECORDS = 5_000
 STOP_SECONDS = 5.0
-
-# Offsets follow from the row of the partition in the same statement, so they have no gap and never go back.
-_APPEND = """
-with grown as (
-    update headrace.log_partition p set next_offset = p.next_offset + n.records
-      from unnest($1::text[], $2::integer[], $3::bigint[]) as n (topic, partition, records)
-     where p.topic = n.topic and p.partition = n.partition
-    returning p.topic, p.partition, p.next_offset - n.records as first_offset
-), kept as (
-    insert into headrace.log_record (topic, partition, "offset", "timestamp", key, value, headers)
-    select r.topic, r.partition, g.first_offset + r.number, $8, r.key, r.value, r.headers
-      from unnest($4::text[], $5::integer[], $6::bigint[], $7::bytea[], $9::bytea[], $10::bytea[])
-           as r (topic, partition, number, key, value, headers)
-      join grown g on g.topic = r.topic and g.partition = r.partition
-)
-select topic, partition, first_offset from grown
-"""
-_CREATE = """
-with created as (
-    insert into headrace.log_topic (topic, partitions) values ($1, $2) on conflict do nothing
-    returning topic, partitions
-)
-insert into headrace.log_partition (topic, partition)
-select topic, number from created, generate_series(0, partitions - 1) as number
-"""
-# The time of a topic's creation names the log: it moves along in a dump, and a topic created again has another.
-_TOPICS = """
-select topic, partitions, (extract(epoch from created_at) * 1000000)::bigint as born
-  from headrace.log_topic where topic = any($1)
-"""
-_BOUNDS = """
-select p.topic, p.partition, p.next_offset,
-       (select min(r."offset") from headrace.log_record r where r.topic = p.topic and r.partition = p.partition)
-  from headrace.log_partition p join unnest($1::text[], $2::integer[]) as n (topic, partition) using (topic, partition)
-"""
 
 
 class EmbeddedLog:
@@ -118,7 +84,7 @@ class EmbeddedLog:
     async def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """Return what exists of the named topics."""
         with unavailable():
-            rows = await self._pool.fetch(_TOPICS, list(names))
+            rows = await self._pool.fetch(sql.log.TOPICS, list(names))
         self._partitions |= {row["topic"]: row["partitions"] for row in rows}
         return {row["topic"]: TopicInfo(row["topic"], row["partitions"], f"embedded:{row['born']}") for row in rows}
 
@@ -126,13 +92,13 @@ class EmbeddedLog:
         """Create the topic; nothing happens if it exists."""
         check_topic_name(topic, partitions)
         with unavailable():
-            await self._pool.execute(_CREATE, topic, partitions)
+            await self._pool.execute(sql.log.CREATE_TOPIC, topic, partitions)
 
     async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """Return the first and the next offset of each partition."""
         with unavailable():
             rows = await self._pool.fetch(
-                _BOUNDS, [topic for topic, _ in partitions], [number for _, number in partitions]
+                sql.log.BOUNDS, [topic for topic, _ in partitions], [number for _, number in partitions]
             )
         found = {}
         for topic, partition, next_offset, first in rows:
@@ -205,7 +171,7 @@ class EmbeddedLog:
         try:
             with unavailable():
                 rows = await connection.fetch(
-                    _APPEND,
+                    sql.log.APPEND,
                     [topic for topic, _ in sizes],
                     [number for _, number in sizes],
                     list(sizes.values()),

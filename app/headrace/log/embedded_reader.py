@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
+from headrace import sql
 from headrace.database.pool import Pool
 from headrace.errors import HeadraceError, TransportError
 from headrace.log.embedded_session import unavailable
@@ -15,22 +16,6 @@ from headrace.log.ports import Bounds, Record, StoredRecord, TopicPartition
 from headrace.log.refusals import out_of_range
 from headrace.log.sizes import leading
 from headrace.log.stored import unpack_headers
-
-# The sizes are summed first, from lengths that Postgres knows without reading large values; the values of the records
-# that fit are read afterwards. The first record is read whatever its size if $6 is true.
-_READ = """
-with sized as (
-    select "offset", sum(
-        coalesce(octet_length(key), 0)::bigint + coalesce(octet_length(value), 0) + octet_length(headers)
-    ) over (order by "offset") as total
-      from headrace.log_record
-     where topic = $1 and partition = $2 and "offset" >= $3 order by "offset" limit $4
-)
-select "offset", "timestamp", key, value, headers from headrace.log_record
- where topic = $1 and partition = $2 and "offset" between $3 and (
-    select greatest(max("offset") filter (where total <= $5), case when $6 then min("offset") end) from sized)
- order by "offset"
-"""
 
 
 class _Bounded(Protocol):
@@ -84,7 +69,7 @@ class EmbeddedReader:
                 continue
             with unavailable():
                 rows = await self._pool.fetch(
-                    _READ, partition.topic, partition.partition, offset, max_records, max_bytes, not found
+                    sql.log.READ, partition.topic, partition.partition, offset, max_records, max_bytes, not found
                 )
             if not rows and found:
                 break  # the next record does not fit any more

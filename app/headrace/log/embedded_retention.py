@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from headrace import sql
 from headrace.database.pool import Pool
 from headrace.telemetry.logging import get_logger
 
@@ -20,22 +21,6 @@ logger = get_logger("headrace.log")
 EVERY_SECONDS = 3600.0
 PIECE_RECORDS = 10_000
 DAY_MILLISECONDS = 86_400_000
-
-PARTITIONS = """
-select topic, partition, array_agg(subscription) filter (where subscription is not null) as claimed_by
-from headrace.log_partition left join headrace.claim using (topic, partition) group by topic, partition
-"""
-FIRST_KEPT = """
-select least(
-    coalesce((select r."offset" from headrace.log_record r where r.topic = $1 and r.partition = $2
-               and r."timestamp" >= $3 order by r."offset" limit 1), p.next_offset),
-    (select min(c.next_offset) - 1 from headrace.claim c where c.topic = $1 and c.partition = $2)
-) from headrace.log_partition p where p.topic = $1 and p.partition = $2
-"""
-CUT = """
-delete from headrace.log_record where topic = $1 and partition = $2 and "offset" < least($3, $4 + (
-    select min("offset") from headrace.log_record where topic = $1 and partition = $2))
-"""
 
 
 class Reading(Protocol):
@@ -69,15 +54,15 @@ async def cut_off(pool: Pool, readers: Mapping[str, Collection[str]], before_ms:
     `readers` are the subscriptions that run here, by topic.
     """
     records = 0
-    for topic, partition, claimed_by in await pool.fetch(PARTITIONS):
+    for topic, partition, claimed_by in await pool.fetch(sql.log.READERS):
         if not set(readers.get(topic, ())) <= set(claimed_by or ()):
             continue
-        first_kept = await pool.fetchval(FIRST_KEPT, topic, partition, before_ms)
+        first_kept = await pool.fetchval(sql.log.FIRST_KEPT, topic, partition, before_ms)
         while (cut := await _cut(pool, topic, partition, first_kept)) > 0:
             records += cut
     return records
 
 
 async def _cut(pool: Pool, topic: str, partition: int, first_kept: int) -> int:
-    status = await pool.execute(CUT, topic, partition, first_kept, PIECE_RECORDS)
+    status = await pool.execute(sql.log.DELETE_BEFORE, topic, partition, first_kept, PIECE_RECORDS)
     return int(status.removeprefix("DELETE "))

@@ -6,21 +6,22 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-import asyncpg
-
-from headrace.database.failures import classify
+from headrace.database.failures import CALL_ERRORS, classify, sqlstate_of
+from headrace.database.pool import Pool
 from headrace.errors import ConfigurationError, StateUnavailableError, TransportError
 
 # Advisory locks are numbers; this one is the embedded log's, and database/migrate.py has another.
 LOCK = int.from_bytes(b"headrace", "big")
 # A process that was killed a moment ago still has its session until Postgres notices.
 LOCK_TIMEOUT = "3s"
+LOCK_NOT_AVAILABLE = "55P03"
+"""The SQLSTATE of a lock that was not to be had in time."""
 
 
 class EmbeddedSession:
     """Takes the lock when it is first needed, and again after the connection was lost."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._connection: Any = None
 
@@ -64,7 +65,9 @@ class EmbeddedSession:
             async with self._connection.transaction():
                 await self._connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
                 await self._connection.execute("select pg_advisory_lock($1)", LOCK)  # outlives the transaction
-        except asyncpg.LockNotAvailableError as error:
+        except CALL_ERRORS as error:
+            if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
+                raise
             raise ConfigurationError(
                 "another process has the embedded log of this database open: stop it, give this one its own "
                 "HEADRACE_DATABASE, or let them share a log with HEADRACE_LOG=kafka://host:port."
@@ -74,7 +77,7 @@ class EmbeddedSession:
 def _is_lost(connection: Any) -> bool:
     try:
         return bool(connection.is_closed())
-    except asyncpg.InterfaceError:  # it died while idle, and the pool has taken it back already
+    except CALL_ERRORS:  # it died while idle, and the pool has taken it back already
         return True
 
 
@@ -83,7 +86,7 @@ def unavailable() -> Iterator[None]:
     """Turn what Postgres, asyncpg or the network raise in the block into a TransportError, unless it is a bug."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except CALL_ERRORS as error:
         failure = classify(error)
         if not isinstance(failure, StateUnavailableError):
             raise

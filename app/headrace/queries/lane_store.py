@@ -8,48 +8,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from headrace import sql
 from headrace.database.pool import Connection, Row
 from headrace.dead_letters.shown import shown_bytes
-
-FIND = """
-select lane.subscription, lane.partition, lane.key, lane.attempts, lane.due_at, lane.parked_at, lane.error,
-       waiting.events, head.topic, head."offset", head.source, head.event_id, head.type, head.reason
-from headrace.lane
-cross join lateral (
-    select count(*) as events from headrace.parked
-    where subscription = lane.subscription and partition = lane.partition and key = lane.key
-) as waiting
-left join lateral (
-    select topic, "offset", source, event_id, type, reason from headrace.parked
-    where subscription = lane.subscription and partition = lane.partition and key = lane.key order by number limit 1
-) as head on true
-where ($1::text is null or lane.subscription = $1)
-  and ($2::text is null or $2 in (lane.subscription, substr(lane.subscription, strpos(lane.subscription, '.') + 1)))
-  and ($3::bytea is null or lane.key = $3)
-  and ($4::text is null or (lane.subscription, lane.partition, lane.key) > ($4, $5::int, $6::bytea))
-order by lane.subscription, lane.partition, lane.key limit $7
-"""
-"""List lanes with their head, from a place on."""
-
-RETRY = """
-with asked as (
-    select subscription, partition, key from headrace.lane
-    where ($1::text is null or subscription = $1)
-      and ($2::text is null or $2 in (subscription, substr(subscription, strpos(subscription, '.') + 1)))
-      and ($3::bytea is null or key = $3)
-    order by subscription, partition, key for update
-), due as (
-    update headrace.lane set due_at = now() from asked
-    where lane.subscription = asked.subscription and lane.partition = asked.partition and lane.key = asked.key
-    returning lane.subscription
-), told as (
-    insert into headrace.subscription (subscription, retry_requested_at)
-    select subscription, clock_timestamp() from due group by subscription
-    on conflict (subscription) do update set retry_requested_at = excluded.retry_requested_at
-)
-select count(*) from due
-"""
-"""Make lanes due now, and tell their owners that due times have changed."""
 
 
 class Filter(NamedTuple):
@@ -102,7 +63,7 @@ def parse_place(cursor: str) -> Place:
 
 async def find(connection: Connection, wanted: Filter, after: Place | None, limit: int) -> list[Row]:
     """Return lanes by group, partition and key, from behind the place. Raises: asyncpg's errors."""
-    return list(await connection.fetch(FIND, *wanted.arguments, *(after or (None, None, None)), limit))
+    return list(await connection.fetch(sql.lane.LIST, *wanted.arguments, *(after or (None, None, None)), limit))
 
 
 async def retry(connection: Connection, wanted: Filter) -> int:
@@ -110,7 +71,7 @@ async def retry(connection: Connection, wanted: Filter) -> int:
 
     Their owners hear of it by `headrace.subscription.retry_requested_at`, and then read the due times again.
     """
-    return int(await connection.fetchval(RETRY, *wanted.arguments))
+    return int(await connection.fetchval(sql.lane.RETRY_NOW, *wanted.arguments))
 
 
 def shown(row: Row, subscription: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from headrace import sql
 from headrace.database.pool import Connection
 from headrace.errors import HeadraceError
 from headrace.handlers.subscription import Subscription
@@ -17,21 +18,6 @@ if TYPE_CHECKING:
 LOG_SECONDS = 5.0
 """An answer waits at most this long for the log; without the log the lag is null, and the rest is told."""
 
-CLAIMS = """
-select subscription, topic, partition, owner, epoch, next_offset, committed_at from headrace.claim
-where subscription = any($1::text[])
-"""
-"""Who owns the partitions, and how far each is."""
-
-PARKED = """
-select subscription, topic, partition, count(distinct key) as keys, count(*) as events from headrace.parked
-where subscription = any($1::text[]) group by subscription, topic, partition
-"""
-"""How many keys and events wait in lanes."""
-
-PAUSED = "select subscription from headrace.subscription where paused and subscription = any($1::text[])"
-"""Which of the subscriptions are paused."""
-
 ResultT = TypeVar("ResultT")
 
 
@@ -40,9 +26,9 @@ async def read_progress(
 ) -> list[dict[str, Any]]:
     """Return what is known of each subscription, in the order given. A log that is away costs the lag only."""
     groups = [subscription.group for subscription in subscriptions]
-    claims = {_place(row): row for row in await postgres.fetch(CLAIMS, groups)}
-    parked = {_place(row): row for row in await postgres.fetch(PARKED, groups)}
-    paused = {row["subscription"] for row in await postgres.fetch(PAUSED, groups)}
+    claims = {_place(row): row for row in await postgres.fetch(sql.claim.PROGRESS, groups)}
+    parked = {_place(row): row for row in await postgres.fetch(sql.lane.PARKED_BY_PARTITION, groups)}
+    paused = {row["subscription"] for row in await postgres.fetch(sql.subscription.PAUSED_AMONG, groups)}
     every_topic = sorted({topic for subscription in subscriptions for topic in subscription.topics})
     bounds, reason = await _bounds(log, every_topic)
     answer = []

@@ -6,14 +6,12 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace import sql
 from headrace.http.database import connection, subscription_of
 from headrace.http.guard import require
 from headrace.http.openapi import problem
 from headrace.http.problems import not_found
 from headrace.http.runtime_of import runtime_of
-
-SELECT = "select version, data::text from headrace.state where subscription = $1 and state = $2 and key = $3"
-"""Read one state."""
 
 
 def add_routes(router: APIRouter) -> None:
@@ -36,7 +34,7 @@ def add_routes(router: APIRouter) -> None:
         if "\x00" in key:
             raise unknown  # a text of Postgres holds no NUL, so no state has such a key
         async with connection(request) as postgres:
-            row = await postgres.fetchrow(SELECT, declared.group, state, key)
+            row = await postgres.fetchrow(sql.state.READ_AS_TEXT, declared.group, state, key)
         if row is None:
             raise unknown
         headers = {"Headrace-Version": str(row["version"]), "Cache-Control": "no-store"}

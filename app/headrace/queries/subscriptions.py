@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace import sql
 from headrace.handlers.subscription import Subscription
 from headrace.http.database import connection, json_response, subscription_of
 from headrace.http.guard import require
@@ -18,12 +19,6 @@ from headrace.queries.progress import read_progress
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.subscriptions")
-
-SET_PAUSED = """
-insert into headrace.subscription (subscription, paused) values ($1, $2)
-on conflict (subscription) do update set paused = excluded.paused, changed_at = now()
-"""
-"""Pause or resume a subscription; its owners look at the row each second."""
 
 
 def add_routes(router: APIRouter) -> None:
@@ -55,7 +50,7 @@ def add_routes(router: APIRouter) -> None:
         subscription = subscription_of(runtime_of(request), name)
         is_paused = action == "pause"
         async with connection(request) as postgres:
-            await postgres.execute(SET_PAUSED, subscription.group, is_paused)
+            await postgres.execute(sql.subscription.SET_PAUSED, subscription.group, is_paused)
         logger.info("subscription steered", subscription=name, action=action, by=who)
         return json_response({"name": name, "paused": is_paused})
 

@@ -5,21 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from headrace import sql
 from headrace.database.pool import Connection
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.state")
-
-STORED = """
-with recursive stored as (
-    (select state from headrace.state where subscription = $1 order by state limit 1)
-    union all
-    select (select state from headrace.state where subscription = $1 and state > stored.state order by state limit 1)
-    from stored where stored.state is not null
-)
-select state from stored where state is not null
-"""
-"""The states of a subscription: one look into the primary key for each, however many keys there are."""
 
 
 class Owner(Protocol):
@@ -36,7 +26,7 @@ class Owner(Protocol):
 async def warn_of_orphans(connection: Connection, subscriptions: Iterable[Owner]) -> None:
     """Name in the log every stored state that no handler of its subscription asks for."""
     for subscription in subscriptions:
-        for row in await connection.fetch(STORED, subscription.group):
+        for row in await connection.fetch(sql.state.NAMES, subscription.group):
             if row["state"] not in subscription.states:
                 logger.warning(
                     "stored state without a class",

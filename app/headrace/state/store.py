@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from headrace import sql
 from headrace.database.pool import Connection
 from headrace.errors import ConflictError
 from headrace.state.cache import StoredState
 
-READ = """
-select key, version, data from headrace.state where subscription = $1 and state = $2 and key = any($3::text[])
-"""
-
-WRITE = """
-insert into headrace.state as kept (subscription, state, key, partition, version, data)
-select $1, $2, new.key, $3, new.version, new.data
-from unnest($4::text[], $5::bigint[], $6::jsonb[]) as new (key, version, data)
-on conflict (subscription, state, key) do update
-set version = excluded.version, data = excluded.data, partition = excluded.partition
-where kept.version = excluded.version - 1
-"""
-
 
 async def read(connection: Connection, subscription: str, state: str, keys: Sequence[str]) -> list[StoredState]:
     """Return what Postgres holds for each of the keys. `StateCache.fill` decodes it, in whichever thread is free."""
-    rows = await connection.fetch(READ, subscription, state, keys)
+    rows = await connection.fetch(sql.state.READ, subscription, state, keys)
     stored = [StoredState(row["key"], row["data"].encode(), row["version"]) for row in rows]
     known = {row.key for row in stored}
     return stored + [StoredState(key, b"", 0) for key in keys if key not in known]
@@ -42,7 +30,7 @@ async def write(
     Raises: ConflictError if a row's version is not the one before: another writer changed it since it was read.
     """
     keys, versions, data = zip(*rows, strict=True)
-    status = await connection.execute(WRITE, subscription, state, partition, keys, versions, data)
+    status = await connection.execute(sql.state.WRITE, subscription, state, partition, keys, versions, data)
     written = int(status.rpartition(" ")[2])
     if written != len(rows):
         raise ConflictError(

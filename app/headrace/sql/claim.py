@@ -1,0 +1,129 @@
+"""Queries on `headrace.claim`: who may apply a partition for a subscription, and how far it is applied."""
+
+KNOWN_PARTITIONS = """
+select count(*) as partitions, min(log_id) as log_id from headrace.claim where subscription = $1 and topic = $2
+"""
+"""Tells how many partitions of a topic a subscription knows, and of which log."""
+
+NEXT_OFFSETS = """
+select topic, partition, next_offset from headrace.claim where subscription = $1 and partition = any($2::int[])
+"""
+"""Reads where the claims of some partition numbers stand."""
+
+POSITIONS = "select topic, partition, log_id, next_offset from headrace.claim where subscription = $1"
+"""Reads which partitions a subscription knows, of which logs, and where its claims stand."""
+
+PROGRESS = """
+select subscription, topic, partition, owner, epoch, next_offset, committed_at from headrace.claim
+where subscription = any($1::text[])
+"""
+"""Reads who owns the partitions of some subscriptions, and how far each is."""
+
+ALL = """
+select subscription, topic, partition, owner, next_offset, crashes, committed_at from headrace.claim
+order by subscription, topic, partition
+"""
+"""Reads every claim of the database, for `headrace doctor`."""
+
+ENROLL = """
+insert into headrace.claim (subscription, topic, partition, epoch, token, log_id, claimed_offset, next_offset)
+select $1, $2, new.partition, 0, $3, $4, new.next_offset, new.next_offset
+from unnest($5::int[], $6::bigint[]) as new (partition, next_offset)
+on conflict (subscription, topic, partition) do nothing
+"""
+"""Makes the rows of a topic that a subscription reads for the first time."""
+
+OWNER_FOR_UPDATE = """
+select owner from headrace.claim where subscription = $1 and topic = $2 and partition = $3 for update
+"""
+"""Locks the row and tells its owner so far."""
+
+CLAIM = """
+update headrace.claim as held
+set epoch = held.epoch + 1, token = $4, owner = $5, claimed_at = now(), log_id = coalesce(held.log_id, $7),
+    crashes = case when held.owner is null then 0
+                   when held.owner = $5 then held.crashes
+                   when held.next_offset >= $6 then 0
+                   when held.next_offset = held.claimed_offset then held.crashes + 1
+                   else 1 end,
+    claimed_offset = held.next_offset
+where subscription = $1 and topic = $2 and partition = $3
+returning epoch, next_offset, sequence, emitted_through, last_offset, last_timestamp, last_crc, crashes, log_id
+"""
+"""Takes the partition: the epoch rises, and the crashes of the owners so far are counted."""
+
+LOCK_IF_HELD = """
+select 1 from headrace.claim
+where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
+for update
+"""
+"""Locks the row if it is still the owner's."""
+
+ADVANCE = """
+update headrace.claim
+set next_offset = $7, sequence = $8, emitted_through = $9, last_offset = $10, last_timestamp = $11, last_crc = $12,
+    crashes = case when $7 > next_offset then 0 else crashes end, committed_at = now()
+where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
+"""
+"""Moves the row along if it is still the owner's: the last statement of a batch."""
+
+RELEASE = """
+update headrace.claim set owner = null, crashes = 0
+where subscription = $1 and partition = $2 and topic = any($3::text[]) and owner = $4
+"""
+"""Removes the owner's name; harms no batch in flight."""
+
+LAST_BATCH_FOR_UPDATE = """
+select epoch, token, next_offset, sequence from headrace.claim
+where subscription = $1 and topic = $2 and partition = $3 for update
+"""
+"""Tells which batch was the last, once no other session holds the row."""
+
+OF_TOPIC = """
+select subscription, partition, next_offset, last_offset, last_timestamp, last_crc,
+       coalesce(c.log_id, t.log_id) as log_id
+  from headrace.claim c left join headrace.topic t using (topic)
+ where topic = $1 and partition < $2
+ order by partition, subscription
+"""
+"""Reads the claims of a topic.
+
+The log of a claim that was made before claims knew theirs is the one that the topic was last seen in.
+"""
+
+OF_TOPIC_FOR_UPDATE = f"{OF_TOPIC} for update of c"
+"""Locks the claims of a topic as well: no batch commits while they are compared with the log."""
+
+RESET = """
+update headrace.claim
+   set epoch = epoch + 1, token = gen_random_uuid(), owner = null, next_offset = $4, claimed_offset = $4,
+       last_offset = null, last_timestamp = null, last_crc = null, crashes = 0, log_id = $5
+ where topic = $1 and partition = $2 and subscription = $3
+"""
+"""Moves a claim to an offset of another log; whoever owns it is fenced."""
+
+SET_LOG = "update headrace.claim set log_id = $4 where topic = $1 and partition = $2 and subscription = $3"
+"""Notes which log a claim belongs to that stays where it is."""
+
+ADD_PARTITION = """
+insert into headrace.claim (subscription, topic, partition, epoch, token, claimed_offset, next_offset, log_id,
+                            sequence, emitted_through)
+values ($3, $1, $2, 0, gen_random_uuid(), $4, $4, $5, $6, $6)
+"""
+"""Makes the claim on a partition that was added: at its beginning, whatever the subscription's `start` is."""
+
+REMOVE_PARTITIONS = "delete from headrace.claim where topic = $1 and partition >= $2"
+"""Removes the claims on partitions that the topic no longer has."""
+
+OWNERS_FOR_UPDATE = "select owner from headrace.claim where subscription = $1 order by topic, partition for update"
+"""Keeps the owners of a subscription from committing, and tells who they are."""
+
+WITH_UNPUBLISHED_EMITS = """
+select subscription, topic, partition from headrace.claim
+where exists (
+    select from headrace.{table} kept
+    where kept.subscription = claim.subscription and kept.topic = claim.topic and kept.partition = claim.partition
+      and kept.sequence > claim.emitted_through and kept.emits is not null
+)
+"""
+"""Lists the claims that have emits in one `{table}` of the ledger which may not be in the log yet."""

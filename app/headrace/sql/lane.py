@@ -1,0 +1,125 @@
+"""Queries on `headrace.lane` and `headrace.parked`: the keys that wait for a retry, and their events."""
+
+LOAD = """
+select lane.key, lane.attempts, lane.is_running, extract(epoch from lane.due_at)::float8 as due, lane.error,
+       extract(epoch from lane.parked_at)::float8 as since, count(*) as events,
+       min(parked.number) as head, max(parked.number) as number
+from headrace.lane join headrace.parked using (subscription, partition, key)
+where subscription = $1 and partition = $2
+group by lane.key, lane.attempts, lane.is_running, lane.due_at, lane.error, lane.parked_at
+"""
+"""Reads which keys are parked, with the first and the last number of their events."""
+
+DUE_TIMES = """
+select key, extract(epoch from due_at)::float8 as due from headrace.lane where subscription = $1 and partition = $2
+"""
+"""Reads when lanes are due."""
+
+OPEN = """
+insert into headrace.lane (subscription, partition, key, attempts, due_at, error)
+select $1, $2, new.key, new.attempts, to_timestamp(new.due), new.error
+from unnest($3::bytea[], $4::int[], $5::float8[], $6::text[]) as new (key, attempts, due, error)
+on conflict (subscription, partition, key) do update
+set attempts = excluded.attempts, due_at = excluded.due_at, error = excluded.error, is_running = false
+"""
+"""Writes lanes as they are from now on."""
+
+COUNT_RUN = """
+update headrace.lane set attempts = counted.attempts, is_running = true
+from unnest($3::bytea[], $4::int[]) as counted (key, attempts)
+where subscription = $1 and partition = $2 and lane.key = counted.key
+"""
+"""Counts a run before it starts."""
+
+CLOSE = "delete from headrace.lane where subscription = $1 and partition = $2 and key = any($3::bytea[])"
+"""Removes lanes that are empty."""
+
+LIST = """
+select lane.subscription, lane.partition, lane.key, lane.attempts, lane.due_at, lane.parked_at, lane.error,
+       waiting.events, head.topic, head."offset", head.source, head.event_id, head.type, head.reason
+from headrace.lane
+cross join lateral (
+    select count(*) as events from headrace.parked
+    where subscription = lane.subscription and partition = lane.partition and key = lane.key
+) as waiting
+left join lateral (
+    select topic, "offset", source, event_id, type, reason from headrace.parked
+    where subscription = lane.subscription and partition = lane.partition and key = lane.key order by number limit 1
+) as head on true
+where ($1::text is null or lane.subscription = $1)
+  and ($2::text is null or $2 in (lane.subscription, substr(lane.subscription, strpos(lane.subscription, '.') + 1)))
+  and ($3::bytea is null or lane.key = $3)
+  and ($4::text is null or (lane.subscription, lane.partition, lane.key) > ($4, $5::int, $6::bytea))
+order by lane.subscription, lane.partition, lane.key limit $7
+"""
+"""Lists lanes with their first event, from a place on."""
+
+RETRY_NOW = """
+with asked as (
+    select subscription, partition, key from headrace.lane
+    where ($1::text is null or subscription = $1)
+      and ($2::text is null or $2 in (subscription, substr(subscription, strpos(subscription, '.') + 1)))
+      and ($3::bytea is null or key = $3)
+    order by subscription, partition, key for update
+), due as (
+    update headrace.lane set due_at = now() from asked
+    where lane.subscription = asked.subscription and lane.partition = asked.partition and lane.key = asked.key
+    returning lane.subscription
+), told as (
+    insert into headrace.subscription (subscription, retry_requested_at)
+    select subscription, clock_timestamp() from due group by subscription
+    on conflict (subscription) do update set retry_requested_at = excluded.retry_requested_at
+)
+select count(*) from due
+"""
+"""Makes lanes due now, and tells their owners that due times have changed."""
+
+PARK = """
+insert into headrace.parked (subscription, partition, key, number, topic, "offset", "timestamp", record_key, value,
+                             headers, source, event_id, type, reason)
+select $1, $2, new.*
+from unnest($3::bytea[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[],
+            $11::text[], $12::text[], $13::text[], $14::text[]) as new
+"""
+"""Appends events to their lanes."""
+
+FIRST_EVENTS = """
+with head as (
+    select lane.key as lane_key, parked.*,
+           sum(coalesce(octet_length(value), 0) + octet_length(headers)) over (order by lane.place, parked.number)
+               as bytes,
+           row_number() over (order by lane.place, parked.number) as place
+    from unnest($3::bytea[]) with ordinality as lane (key, place)
+    cross join lateral (
+        select * from headrace.parked
+        where subscription = $1 and partition = $2 and key = lane.key order by number limit $4
+    ) as parked
+)
+select lane_key as key, number, topic, "offset", "timestamp", record_key, value, headers
+from head where bytes <= $5 or place = 1 order by place
+"""
+"""Reads the first events of each lane, in the order of the lanes given, up to a number of bytes."""
+
+UNPARK = """
+delete from headrace.parked using unnest($3::bytea[], $4::bigint[]) as gone (key, number)
+where subscription = $1 and partition = $2 and parked.key = gone.key and parked.number = gone.number
+"""
+"""Removes events that leave their lane."""
+
+PARKED_OF_TOPIC = """
+select subscription, partition, count(*) as events from headrace.parked
+ where topic = $1 and subscription = any($2::text[]) group by subscription, partition
+"""
+"""Counts the events of a topic that are in lanes, by subscription and partition."""
+
+PARKED_BY_PARTITION = """
+select subscription, topic, partition, count(distinct key) as keys, count(*) as events from headrace.parked
+where subscription = any($1::text[]) group by subscription, topic, partition
+"""
+"""Counts the keys and events in the lanes of some subscriptions, by topic and partition."""
+
+PARKED_KEYS = """
+select subscription, count(distinct (partition, key)) as keys, min(parked_at) as since from headrace.parked
+group by subscription order by subscription
+"""
+"""Counts the keys of each subscription that wait for a retry, and tells since when."""

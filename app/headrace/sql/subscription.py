@@ -1,0 +1,46 @@
+"""Queries on `headrace.subscription`: what operators asked of subscriptions, and all that is held of each."""
+
+REQUESTS = "select paused, retry_requested_at from headrace.subscription where subscription = $1"
+"""Reads what an operator asked of a subscription."""
+
+SET_PAUSED = """
+insert into headrace.subscription (subscription, paused) values ($1, $2)
+on conflict (subscription) do update set paused = excluded.paused, changed_at = now()
+"""
+"""Pauses or resumes a subscription; its owners look at the row each second."""
+
+ALL_PAUSED = "select subscription from headrace.subscription where paused"
+"""Lists the subscriptions that an operator has paused."""
+
+PAUSED_AMONG = "select subscription from headrace.subscription where paused and subscription = any($1::text[])"
+"""Lists those of some subscriptions that are paused."""
+
+LIST = """
+with named as (
+    select subscription from headrace.claim union select subscription from headrace.subscription
+    union select subscription from headrace.lane union select subscription from headrace.dead_letter
+)
+select named.subscription,
+       (select count(*) from headrace.claim where claim.subscription = named.subscription) as partitions,
+       (select array_agg(distinct owner) filter (where owner is not null)
+          from headrace.claim where claim.subscription = named.subscription) as owners,
+       (select max(committed_at) from headrace.claim where claim.subscription = named.subscription) as committed_at,
+       (select count(*) from headrace.state where state.subscription = named.subscription) as states,
+       (select count(*) from headrace.lane where lane.subscription = named.subscription) as lanes,
+       (select count(*) from headrace.dead_letter
+         where dead_letter.subscription = named.subscription and decision is null) as dead_letters,
+       (select count(*) from headrace.claim join headrace.ledger using (subscription, topic, partition)
+         where claim.subscription = named.subscription and emits is not null
+           and ledger.sequence > claim.emitted_through) as unpublished
+from named where $1::text is null or named.subscription = $1 order by named.subscription
+"""
+"""Counts what the tables hold of each subscription, or of one.
+
+`unpublished` are batches whose emitted events may not be in the log yet.
+"""
+
+REMOVE = {
+    table: f"delete from headrace.{table} where subscription = $1"  # noqa: S608 - the tables are those below
+    for table in ("parked", "lane", "dead_letter", "state", "ledger", "claim", "subscription")
+}
+"""Deletes what each table holds of a subscription, table by table."""
