@@ -9,6 +9,7 @@ import signal
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -50,10 +51,13 @@ class Load:
                     batch.append(_event(f"{number}-{sent}", customer, amount, is_credit=is_credit))
                     self.expected.apply(customer, amount, is_credit=is_credit)
                     self.lowest[customer] = min(self.lowest[customer], self.expected.wallets[customer].balance)
-                while not await _is_accepted(client, batch):
-                    self.repeated += len(batch)
-                    await asyncio.sleep(0.02)
+                await until(partial(self._is_accepted, client, batch), "a batch is accepted", 60)
                 self.accepted += len(batch)
+
+    async def _is_accepted(self, client: httpx.AsyncClient, batch: list[dict[str, object]]) -> bool:
+        is_accepted = await _post(client, batch)
+        self.repeated += 0 if is_accepted else len(batch)
+        return is_accepted
 
 
 @pytest.mark.timeout(150)
@@ -121,7 +125,7 @@ async def _state(client: httpx.AsyncClient, state: str, key: str) -> dict[str, i
     return found
 
 
-async def _is_accepted(client: httpx.AsyncClient, batch: list[dict[str, object]]) -> bool:
+async def _post(client: httpx.AsyncClient, batch: list[dict[str, object]]) -> bool:
     try:
         answer = await client.post(
             "/events", json=batch, headers={"content-type": "application/cloudevents-batch+json"}

@@ -93,9 +93,10 @@ def test_limit_is_the_sum_of_all_steps() -> None:
 
 
 async def test_tasks_that_refuse_to_end_are_returned_and_named() -> None:
-    is_over = asyncio.Event()
+    entered, is_over = asyncio.Event(), asyncio.Event()
 
     async def stubborn() -> None:
+        entered.set()
         while not is_over.is_set():
             try:
                 await is_over.wait()
@@ -105,9 +106,9 @@ async def test_tasks_that_refuse_to_end_are_returned_and_named() -> None:
     async def outer() -> None:
         await stubborn()
 
-    obedient = asyncio.create_task(asyncio.sleep(60))
+    obedient = asyncio.create_task(is_over.wait())
     task = asyncio.create_task(outer(), name="worker notes/0")
-    await asyncio.sleep(0)
+    await entered.wait()
 
     assert await end_tasks({task, obedient}, 0.05) == {task}
     assert obedient.cancelled()

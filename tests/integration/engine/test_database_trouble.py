@@ -12,6 +12,8 @@ import pytest
 from headrace.engine.retry import Replay
 from headrace.log.memory import MemoryLog
 from headrace.log.stored import stored_record
+from headrace.runtime import Runtime
+from tests.support.obstacles import is_waiting_for_a_lock
 from tests.support.platform import (
     execute,
     fetch,
@@ -29,9 +31,11 @@ from tests.support.platform import (
 )
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_proxy import PostgresProxy
+from tests.support.services import GOOD_PAGES
 from tests.support.waiting import until
 
-PAGES = [f"page-{number}" for number in range(20)]
+BEHIND = 200
+"""How many events the engine has before it while its sessions are killed."""
 
 
 async def test_batch_whose_commit_was_not_answered_is_applied_once(database_url: str, topic_name: str) -> None:
@@ -72,13 +76,15 @@ async def test_sessions_that_are_killed_lose_and_double_nothing(database_url: st
     platform = notebook(settings_for(database_url, batch_records=50), topic_name)
     async with running(platform, MemoryLog()) as runtime:
         killing = asyncio.create_task(_kill_sessions(database_url, until_killed=25))
-        expected = {page: list(range(1, 101)) for page in PAGES}
-        for number in range(1, 101):
-            await publish(runtime, *(noted(topic_name, page, number) for page in PAGES))
-            await asyncio.sleep(0)
-        assert await killing >= 25
+        number = 0
+        while not killing.done():
+            number += 1
+            await publish(runtime, *(noted(topic_name, page, number) for page in GOOD_PAGES))
+            sent = number * len(GOOD_PAGES)
+            await until(lambda sent=sent: _applied(runtime) > sent - BEHIND, "the engine keeps up, nearly")  # type: ignore[misc]
+        await killing
         await until_settled(runtime, "notes", seconds=60)
-        assert await pages(runtime) == expected
+        assert await pages(runtime) == {page: list(range(1, number + 1)) for page in GOOD_PAGES}
         assert sample(runtime, "events_parked_total") == 0
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
         assert sample(runtime, "batch_reruns_total", cause="infrastructure") > 0, "no session was killed at work"
@@ -93,18 +99,18 @@ async def test_deadlock_with_foreign_sql_is_blamed_on_nobody(
     connection = await asyncpg.connect(urlunsplit(urlsplit(postgres.url)._replace(path=urlsplit(database_url).path)))
     try:
         async with running(platform, MemoryLog()) as runtime:
-            await publish(runtime, *spread(topic_name, PAGES, 1))
+            await publish(runtime, *spread(topic_name, GOOD_PAGES, 1))
             await until_settled(runtime, "notes")
             transaction = connection.transaction()
             await transaction.start()
             await connection.execute("set local deadlock_timeout = '10min'")  # so that the engine is the victim
             await connection.execute("select from headrace.claim for update")
-            await publish(runtime, *(noted(topic_name, page, 2) for page in PAGES))
-            await until(lambda: _is_waiting(runtime), "the batch waits for the claim")
+            await publish(runtime, *(noted(topic_name, page, 2) for page in GOOD_PAGES))
+            await until(lambda: is_waiting_for_a_lock(runtime), "the batch waits for the claim")
             await connection.execute("update headrace.state set version = version")
             await transaction.rollback()
             await until_settled(runtime, "notes")
-            assert await pages(runtime) == {page: [1, 2] for page in PAGES}
+            assert await pages(runtime) == {page: [1, 2] for page in GOOD_PAGES}
             assert sample(runtime, "db_errors_total", kind="deadlock") > 0
             assert sample(runtime, "events_parked_total") == 0
     finally:
@@ -140,22 +146,25 @@ async def test_replay_whose_commit_is_in_doubt_is_applied_once(database_url: str
             assert await pages(runtime) == {"a": [1, 2]}
 
 
-async def _is_waiting(runtime: object) -> bool:
-    sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-    return bool(await value(runtime, sql))  # type: ignore[arg-type]
+def _applied(runtime: Runtime) -> float:
+    return sample(runtime, "events_applied_total")
 
 
-async def _kill_sessions(database_url: str, until_killed: int) -> int:
+async def _kill_sessions(database_url: str, until_killed: int) -> None:
     connection = await asyncpg.connect(database_url)
     killed = 0
-    try:
-        while killed < until_killed:
-            rows = await connection.fetch(
+
+    async def are_killed() -> bool:
+        nonlocal killed
+        killed += len(
+            await connection.fetch(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where datname = current_database() and application_name = 'headrace' and state <> 'idle'"
             )
-            killed += len(rows)
-            await asyncio.sleep(0.005)
+        )
+        return killed >= until_killed
+
+    try:
+        await until(are_killed, f"{until_killed} sessions were killed at work")
     finally:
         await connection.close()
-    return killed

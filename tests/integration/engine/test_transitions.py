@@ -166,7 +166,7 @@ async def test_abandon_after_the_stop_has_begun_changes_nothing(database_url: st
         await publish(runtime, noted(topic_name, "held", 1))
         await until(gate.entered.is_set, "the batch runs")
         stopping = asyncio.create_task(held.stop(10))
-        await asyncio.sleep(0)
+        await until(held._stopping.is_set, "the stop has begun")
         task = held._task
         held.abandon()
         assert held._task is task

@@ -71,13 +71,17 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(topic_name
             failures: list[TransportError] = []
             is_over = asyncio.Event()
 
+            async def is_published() -> bool:
+                try:
+                    acknowledged.extend(await log.publish(records(topic_name, range(10))))
+                except TransportError as error:
+                    failures.append(error)
+                    return False
+                return True
+
             async def publish() -> None:
                 while not is_over.is_set():
-                    try:
-                        acknowledged.extend(await log.publish(records(topic_name, range(10))))
-                    except TransportError as error:
-                        failures.append(error)
-                        await asyncio.sleep(0.05)
+                    await until(is_published, "ten records are acknowledged", 60)
 
             partitions = [TopicPartition(topic_name, 0), TopicPartition(topic_name, 1)]
             reader = await log.reader(dict.fromkeys(partitions, 0))

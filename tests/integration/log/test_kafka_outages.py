@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from headrace.telemetry.logging import FIELDS
 from headrace.testing.conformance.log_suite import Seat
 from tests.integration.log.support import fetch_some, kafka_log, missing, records, settings_for, values
 from tests.support.kafka import PASSWORD, USER, KafkaServer
+from tests.support.obstacles import let_pass
 from tests.support.ports import free_ports
 from tests.support.waiting import until
 
@@ -43,17 +45,19 @@ async def test_nothing_acknowledged_is_lost_when_a_broker_is_killed(own_kafka: K
         failures: list[HeadraceError] = []
         is_over = asyncio.Event()
 
+        async def is_published(numbers: list[int]) -> bool:
+            try:
+                positions = await log.publish(records(topic_name, numbers))
+            except TransportError as error:
+                failures.append(error)
+                return False
+            acknowledged.update(zip(positions, numbers, strict=True))
+            return True
+
         async def publish(start: int) -> None:
             number = start
             while not is_over.is_set():
-                batch = records(topic_name, [number, number + 1])
-                try:
-                    positions = await log.publish(batch)
-                except TransportError as error:
-                    failures.append(error)
-                    await asyncio.sleep(0.05)
-                    continue
-                acknowledged.update(zip(positions, [number, number + 1], strict=True))
+                await until(partial(is_published, [number, number + 1]), "two records are acknowledged", 60)
                 number += 2
 
         publishers = [asyncio.create_task(publish(1_000_000 * n)) for n in range(5)]
@@ -165,7 +169,7 @@ async def test_a_spare_member_outlives_max_poll_and_takes_over(kafka: KafkaServe
         await owner.start()
         await owner.owns(bool)
         await spare.start()
-        await asyncio.sleep(12)  # past max_poll: only time shows what idling does
+        await let_pass(seconds=12)  # past max_poll: only time shows what idling does
         keeper, other = (owner, spare) if owner.owned else (spare, owner)
         assert keeper.owned
         assert not other.owned

@@ -41,7 +41,7 @@ async def test_fetch_that_swallows_its_cancellation_is_left_behind(monkeypatch: 
                 await over.wait()
         return {}
 
-    fetches, stopped = _fetches(deaf), asyncio.create_task(asyncio.sleep(0))
+    fetches, stopped = _fetches(deaf), _told()
     assert await fetches.wait(1.0, stopped) is None  # type: ignore[arg-type]
     await asyncio.wait_for(fetches.stop(), 10)
     over.set()
@@ -57,7 +57,7 @@ async def test_fetch_outlives_a_wait_that_a_stop_ends() -> None:
         return FOUND
 
     fetches = _fetches(slow)
-    assert await fetches.wait(1.0, asyncio.create_task(asyncio.sleep(0))) is None  # type: ignore[arg-type]
+    assert await fetches.wait(1.0, _told()) is None  # type: ignore[arg-type]
     answer.set()
     assert await fetches.wait(1.0, _never()) is FOUND
     assert asked == 1
@@ -65,6 +65,12 @@ async def test_fetch_outlives_a_wait_that_a_stop_ends() -> None:
 
 def _fetches(fetch: Any) -> Fetches:
     return Fetches(OddReader(fetch), 10, 1_000)  # type: ignore[arg-type]
+
+
+def _told() -> asyncio.Task[bool]:
+    told = asyncio.Event()
+    told.set()
+    return asyncio.create_task(told.wait())
 
 
 def _never() -> asyncio.Task[bool]:

@@ -22,10 +22,10 @@ def opened() -> Iterator[threading.Event]:
 
 async def test_call_behind_a_hung_one_runs_once_it_is_given_up(opened: threading.Event) -> None:
     """It was waiting already, for the only place."""
-    threads, ran = HandlerThreads("notes", 1), threading.Event()
-    hanging = asyncio.create_task(threads.run(lambda: _hang(opened)))
+    threads, began, ran = HandlerThreads("notes", 1), threading.Event(), threading.Event()
+    hanging = asyncio.create_task(threads.run(lambda: _hang(began, opened)))
     waiting = asyncio.create_task(threads.run(ran.set))
-    await asyncio.sleep(0)
+    await until(began.is_set, "the first call runs")
     assert not ran.is_set()
     hanging.cancel()
     await asyncio.wait_for(waiting, 10)
@@ -35,9 +35,9 @@ async def test_call_behind_a_hung_one_runs_once_it_is_given_up(opened: threading
 
 
 async def test_thread_that_returns_late_is_no_longer_abandoned(opened: threading.Event) -> None:
-    threads = HandlerThreads("notes", 1)
-    hanging = asyncio.create_task(threads.run(lambda: _hang(opened)))
-    await asyncio.sleep(0)
+    threads, began = HandlerThreads("notes", 1), threading.Event()
+    hanging = asyncio.create_task(threads.run(lambda: _hang(began, opened)))
+    await until(began.is_set, "the first call runs")
     hanging.cancel()
     await asyncio.wait({hanging})
     assert threads.abandoned == 1
@@ -47,10 +47,10 @@ async def test_thread_that_returns_late_is_no_longer_abandoned(opened: threading
 
 
 async def test_call_that_waits_for_a_place_is_cancelled_unrun(opened: threading.Event) -> None:
-    threads, ran = HandlerThreads("notes", 1), threading.Event()
-    hanging = asyncio.create_task(threads.run(lambda: _hang(opened)))
+    threads, began, ran = HandlerThreads("notes", 1), threading.Event(), threading.Event()
+    hanging = asyncio.create_task(threads.run(lambda: _hang(began, opened)))
     waiting = asyncio.create_task(threads.run(ran.set))
-    await asyncio.sleep(0)
+    await until(began.is_set, "the first call runs")
     waiting.cancel()
     await asyncio.wait({waiting})
     opened.set()
@@ -70,5 +70,6 @@ async def test_what_a_function_raises_comes_out() -> None:
     threads.stop()
 
 
-def _hang(opened: threading.Event) -> None:
+def _hang(began: threading.Event, opened: threading.Event) -> None:
+    began.set()
     assert opened.wait(60)
