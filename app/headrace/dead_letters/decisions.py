@@ -44,7 +44,7 @@ delete from headrace.dead_letter where id in (
     limit $2
 )
 """
-"""Delete some of what was discarded, or replayed and taken up, longer ago than a number of days."""
+"""Delete some of what was discarded, or replayed by the owner, longer ago than a number of days."""
 
 EXPIRED_AT_ONCE = 10_000
 """Rows deleted by one statement, so that none locks rows for long."""
@@ -126,7 +126,7 @@ def unknown(identity: UUID) -> str:
 async def expire(connection: Connection, days: int) -> int:
     """Delete the dead letters that were settled more than `days` days ago; return how many.
 
-    Open ones stay, and so does a replay that no owner has taken up. Each step is a statement of its own: call it
+    Open ones stay, and so does a replay that no owner has carried out. Each step is a statement of its own: call it
     outside of a transaction. Cancel: safe.
     """
     deleted = 0

@@ -1,4 +1,4 @@
-"""Dead letters in Postgres, as the owner of a partition writes them and takes them up again."""
+"""Dead letters in Postgres, as the owner of a partition writes them and reads them for a replay."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SETTLE = """
 update headrace.dead_letter set settled_at = now()
 where id = any($1::uuid[]) and decision = 'replay' and settled_at is null returning id
 """
-"""Notes that replays were taken up; returns those that still were to be."""
+"""Notes that replays were carried out; returns those that still were asked for."""
 
 REOPEN = """
 update headrace.dead_letter set decision = null, decided_at = null, error = again.error

@@ -52,7 +52,7 @@ update headrace.claim
 """
 """Moves a claim to an offset of another log; whoever owns it is fenced."""
 STAMP = "update headrace.claim set log_id = $4 where topic = $1 and partition = $2 and subscription = $3"
-"""Notes which log a claim belongs to that stays where it is."""
+"""Notes which log a claim belongs to whose next offset stays."""
 ADD = """
 insert into headrace.claim (subscription, topic, partition, epoch, token, claimed_offset, next_offset, log_id,
                             sequence, emitted_through)
@@ -77,7 +77,7 @@ async def accept_topic(
 ) -> list[str]:
     """Take the topic as it is now, for every group that reads it, in one transaction.
 
-    A claim that the log continues stays where it is; one that it does not continue moves to the partition's beginning.
+    A claim that the log continues is kept; one that it does not continue moves to the partition's beginning.
     A partition that was added gets a claim at its beginning, also if the subscription starts at `latest`: its events
     came after the subscription did. Its dedupe window holds the newest `window_ids` ids of the partition that its keys
     were on. Returns a line for each claim that was moved or added.
@@ -143,7 +143,7 @@ async def _waiting(connection: Connection, topic: str, ends: Mapping[tuple[str, 
 
 
 async def _take(connection: Connection, log: Log, info: TopicInfo, claims: Sequence[Any], window_ids: int) -> list[str]:
-    """Move, stamp and add claims, which are locked. The bounds are read anew: the claims may have moved on."""
+    """Move, stamp and add claims, which are locked. The bounds are read again: the claims may have advanced."""
     bounds = await _bounds(log, info)
     await connection.execute(FORGET, info.topic, info.partitions)
     await connection.execute(REMEMBER, info.topic, info.partitions, info.log_id)

@@ -7,7 +7,7 @@ A day's partition that is older than `ledger_days` is kept only while it holds
   therefore ids count for 10 times `ledger_days` at most.
 
 Rows of a day that had no partition yet (nobody tended the ledger for days) went into `ledger_default`. Postgres makes
-no partition for rows that are there, so that day's rows stay where they are, for good.
+no partition for rows that are there, so that day's rows stay in `ledger_default` and are never dropped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = get_logger("headrace.engine")
 EVERY_SECONDS = 3600.0
 DAYS_AHEAD = 3
 WINDOW_LIFE = 10
-"""Ids of a dedupe window keep a partition for so many times `ledger_days` at most."""
+"""Ids of a dedupe window keep a partition for at most `ledger_days` times this."""
 TURN = "select pg_try_advisory_xact_lock(hashtext('headrace.ledger'))"
 """Lets one process at a time change the partitions."""
 TABLES = """
@@ -136,7 +136,7 @@ async def _is_our_turn(connection: Connection) -> bool:
 
 
 async def _holds_window(connection: Connection, table: str, window_bytes: int) -> bool:
-    """True where a claim's rows that are newer than its last one here hold fewer than `window_bytes` of ids."""
+    """True if a claim's rows that are newer than its last one here hold fewer than `window_bytes` of ids."""
     if window_bytes == 0:
         return False
     for row in await connection.fetch(LAST.format(table=table)):
