@@ -36,7 +36,7 @@ class ConfigurationError(HeadraceError):
 
 
 class LogMismatchError(ConfigurationError):
-    """The log does not continue where the claim stands (retention, re-creation, truncation, repartitioning)."""
+    """The log does not continue at the claim's next offset (retention, re-creation, truncation, repartitioning)."""
 
 
 class TransportError(HeadraceError):

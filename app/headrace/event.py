@@ -72,10 +72,10 @@ class EventType:
 class Event(BaseModel):
     """The base of event types: `class WalletCredited(Event, type="wallet.credited", topic="wallets", key="customer")`.
 
-    `type` is the CloudEvents type, `topic` where such events live, `key` the field that order is kept by (default: the
-    event's subject, else its id). `version` is the schema's version: events carry it as `dataschema` if it is above 1,
-    and an event of a newer version than the class becomes a dead letter. Data are checked strictly: JSON `"5"` is
-    not an int.
+    `type` is the CloudEvents type, `topic` the topic of such events, `key` the field that order is kept by (default:
+    the event's subject, else its id). `version` is the schema's version: events carry it as `dataschema` if it is
+    above 1, and an event of a newer version than the class becomes a dead letter. Data are checked strictly: JSON
+    `"5"` is not an int.
     """
 
     __headrace_event_type__: ClassVar[EventType]

@@ -58,7 +58,7 @@ class Headrace:
         return self._settings
 
     def subscription(self, name: str, *, start: Start = "earliest") -> Subscription:
-        """Declare a subscription; `start` is where it begins a partition that it has never read."""
+        """Declare a subscription; `start` says with which event it begins: the oldest, or what comes from now on."""
         return self.registry.add_subscription(name, start)
 
     def declare(self, *models: type[Any]) -> None:

@@ -259,7 +259,10 @@ class IngestSettings(BaseSettings):
     )
     max_batch_events: int = Field(10_000, ge=1, description="A batch of more events than this is answered 413.")
     max_in_flight: int = Field(
-        1_000, ge=1, description="The most requests that may wait for the log at once; further ones are answered 429."
+        1_000,
+        ge=1,
+        description="The most requests at once whose bodies are being read or whose events wait for the log; further "
+        "ones are answered 429.",
     )
     timeout_seconds: float = Field(
         10.0, gt=0, description="A publish that the log has not acknowledged after this many seconds is answered 503."

@@ -1,4 +1,4 @@
-"""Three workers share six partitions while one is killed, one is a zombie for a while and one leaves."""
+"""Three workers share six partitions while one is killed, one is frozen for a while and one leaves."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ async def test_events_are_applied_once_while_workers_die_and_leave(
         producing = asyncio.create_task(
             asyncio.to_thread(produce, kafka.bootstrap, shop.name, stream, **{"linger.ms": 50})
         )
-        killed, zombie, leaver = shop.workers
+        killed, sleeper, leaver = shop.workers
 
-        await until(lambda: shop.owns(zombie), "the later zombie owns a partition")
+        await until(lambda: shop.owns(sleeper), "the later sleeper owns a partition")
         await until(lambda: _applied(shop, 5_000), "5,000 records applied")
-        zombie.pause()
+        sleeper.pause()
         await until(lambda: _applied(shop, 10_000), "10,000 records applied", 60)
         await killed.kill()
         await killed.start()
-        await until(lambda: shop.is_disowned(zombie), "the zombie's partitions were taken over", 60)
-        zombie.resume()
+        await until(lambda: shop.is_disowned(sleeper), "the sleeper's partitions were taken over", 60)
+        sleeper.resume()
         await until(lambda: _applied(shop, 40_000), "40,000 records applied", 60)
         assert await leaver.leave() == 0
         await producing
@@ -59,7 +59,7 @@ async def test_events_are_applied_once_while_workers_die_and_leave(
 
         assert await shop.lag("wallets", shop.name) == 0
         await _compare(shop, expected)
-        assert "claim lost" in zombie.output, "the zombie was never fenced: the test did not test it"
+        assert "claim lost" in sleeper.output, "the sleeper was never fenced: the test did not test it"
         for worker in shop.workers:
             assert "Traceback" not in worker.output
 

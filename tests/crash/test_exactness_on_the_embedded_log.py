@@ -110,7 +110,7 @@ async def _compare(service: Service, load: Load) -> None:
 
 
 async def _is_settled(client: httpx.AsyncClient) -> bool:
-    """True where nothing waits, and nothing that was emitted is still on its way."""
+    """True if nothing waits, and nothing that was emitted is still on its way."""
     answer = (await client.get("/subscriptions")).json()["subscriptions"]
     metrics = (await client.get("/metrics")).text
     pending = [line for line in metrics.splitlines() if line.startswith("headrace_emits_pending{")]

@@ -46,10 +46,10 @@ async def test_no_event_overtakes_another_of_its_key(
         chance = random.Random(seed)
 
         await _produce(order, range(15), chance)
-        await until(lambda: order.owns(second), "the later zombie owns a partition", 60)
+        await until(lambda: order.owns(second), "the later sleeper owns a partition", 60)
         second.pause()
         await _produce(order, range(15, 30), chance)
-        await until(lambda: order.is_disowned(second), "the zombie's partitions were taken over", 60)
+        await until(lambda: order.is_disowned(second), "the sleeper's partitions were taken over", 60)
         second.resume()
         await _produce(order, range(30, 45), chance)
         await first.kill()

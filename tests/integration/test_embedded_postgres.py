@@ -175,7 +175,7 @@ async def test_a_server_that_exits_is_reported_with_the_end_of_its_log(tmp_path:
     with pytest.raises(ConfigurationError, match=r"HEADRACE_DATA_DIR=.*exited: .*incompatible with server"):
         await server.start()
     (tmp_path / "cluster" / "PG_VERSION").write_text("18\n")
-    assert await _answers(await server.start()) == 1  # the lock was let go
+    assert await _answers(await server.start()) == 1  # the lock was released
     await server.stop()
 
 

@@ -1,4 +1,4 @@
-"""A stop lets go of everything, whatever fails on the way."""
+"""A stop ends everything that was started, whatever fails on the way."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"page-1": [1, 2]}
 
-The memory log outlives a runtime: the next one that is given the same log goes on where the first one stopped.
+The memory log outlives a runtime: the next one that is given the same log continues behind what the first one applied.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class PostgresServer:
 
     @property
     def is_external(self) -> bool:
-        """True where the server is not ours to stop."""
+        """True if the server is not ours to stop."""
         return self._external is not None
 
     @property
@@ -65,7 +65,7 @@ class PostgresServer:
         return self._server.pid if self._server is not None else None
 
     async def start(self) -> None:
-        """Return when the server answers: anew the first time, later on the same port and data."""
+        """Return when the server answers: on a new port the first time, later on the same port and data."""
         if self._external:
             return
         is_new = self._folder is None

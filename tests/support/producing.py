@@ -13,7 +13,7 @@ from headrace.log.ports import NewRecord
 async def produce(
     bootstrap: str, records: Iterable[NewRecord], *, partition: int = -1, compression: str = "none"
 ) -> None:
-    """Send the records and wait for the acknowledgements; to one partition, or where murmur2 puts them."""
+    """Send the records and wait for the acknowledgements; to one partition, or to those that murmur2 chooses."""
     producer = Producer(
         {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "compression.type": compression}
     )

@@ -95,11 +95,11 @@ class Service:
         return await self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Stop it where it stands."""
+        """Freeze it, whatever it does."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         os.kill(self.pid, signal.SIGCONT)
 
     async def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of sleeping: a test goes on as soon as it holds, or fails with its name."""
+"""Waiting for a condition instead of sleeping: a test continues as soon as it holds, or fails with its name."""
 
 from __future__ import annotations
 

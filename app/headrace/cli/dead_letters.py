@@ -139,7 +139,7 @@ def discard(
     url: Url = None,
     api_key_file: KeyFile = None,
 ) -> None:
-    """Drop events for good; they stay visible as decided for HEADRACE_DEAD_LETTER_DAYS."""
+    """Give events up; they stay visible as decided for HEADRACE_DEAD_LETTER_DAYS days."""
     _decide("discard", ids, (subscription, reason), all_open=all_open, yes=yes, url=url, api_key_file=api_key_file)
 
 

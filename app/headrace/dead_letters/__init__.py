@@ -1,14 +1,17 @@
 """Dead letters: events that were given up on, with the reason, kept until a person replays or discards them.
 
 ```
-open ──discard──▶ decided ─────────────────────────────────────▶ expired (HEADRACE_DEAD_LETTER_DAYS later)
-  └────replay───▶ decided ──the owner takes it up──▶ settled ──▶ expired
-                     └── it still cannot be read ──▶ open, with the new error
+open ──discard──▶ decided ──────────────────────────────────────▶ expired (HEADRACE_DEAD_LETTER_DAYS later)
+  └────replay───▶ decided ──the owner puts it in a lane─▶ settled ─▶ expired
+                     └── the owner refuses it ──▶ open, with the new error
 ```
-A dead letter keeps the record as it was (bytes, headers, position). A decision is a mark on the row; the owner of the
-partition takes up a replay: it puts the event into its key's lane, where it runs in order like any other.
+A dead letter keeps the record as it was (bytes, headers, position). A decision is a mark on the row. If it is a replay,
+the owner of the partition puts the event into its key's lane, in which it runs in order like any other. An event that
+still cannot be read, and one whose identity was taken from another offset meanwhile, are refused and stay open. The
+replay of an emitted event that the log refused (`emit_refused`) publishes it again.
 
-`store.py` is the owner's side: it writes dead letters and takes up replays. `decisions.py` is a person's side: find,
-read, decide and expire, over HTTP and on the command line alike. `shown.py` says how a dead letter looks to a person.
+`owner.py` is the owner's side: it writes dead letters and reads what is to be replayed. `decisions.py` is a person's
+side: find, read, decide and expire, over HTTP and on the command line alike. `shown.py` says how a dead letter looks to
+a person.
 `reason` is text: a release may add new reasons, and nothing that reads dead letters depends on the list.
 """

@@ -90,7 +90,7 @@ def unknown(identity: UUID) -> str:
 async def expire(connection: Connection, days: int) -> int:
     """Delete the dead letters that were settled more than `days` days ago; return how many.
 
-    Open ones stay, and so does a replay that no owner has taken up. Each step is a statement of its own: call it
+    Open ones stay, and so does a replay that no owner has carried out. Each step is a statement of its own: call it
     outside of a transaction. Cancel: safe.
     """
     deleted = 0

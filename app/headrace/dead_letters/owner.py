@@ -1,4 +1,4 @@
-"""Dead letters in Postgres, as the owner of a partition writes them and takes them up again."""
+"""Dead letters in Postgres, as the owner of a partition writes them and reads them for a replay."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ async def accept_topic(
 ) -> list[str]:
     """Take the topic as it is now, for every group that reads it, in one transaction.
 
-    A claim that the log continues stays where it is; one that it does not continue moves to the partition's beginning.
+    A claim that the log continues is kept; one that it does not continue moves to the partition's beginning.
     A partition that was added gets a claim at its beginning, also if the subscription starts at `latest`: its events
     came after the subscription did. Its dedupe window holds the newest `window_ids` ids of the partition that its keys
     were on. Returns a line for each claim that was moved or added.
@@ -110,7 +110,7 @@ async def _waiting(connection: Connection, topic: str, ends: Mapping[tuple[str, 
 
 
 async def _take(connection: Connection, log: Log, info: TopicInfo, claims: Sequence[Any], window_ids: int) -> list[str]:
-    """Move, stamp and add claims, which are locked. The bounds are read anew: the claims may have moved on."""
+    """Move, stamp and add claims, which are locked. The bounds are read again: the claims may have advanced."""
     bounds = await _bounds(log, info)
     await connection.execute(sql.claim.REMOVE_PARTITIONS, info.topic, info.partitions)
     await connection.execute(sql.topic.REMEMBER, info.topic, info.partitions, info.log_id)

@@ -243,7 +243,7 @@ class BatchTransaction:
     async def begin_guarded(self, claim: Claim, idle_limit_ms: int) -> None:
         """Begin with the claim locked: handlers' own SQL never runs for two owners at once. Raises: FencedError.
 
-        Handlers may think within the transaction; a stopped zombie holds its locks for `idle_limit_ms` at most.
+        Handlers may take time within the transaction; a frozen process holds its locks for `idle_limit_ms` at most.
         """
         connection = await self.begin()
         await connection.execute(f"set local idle_in_transaction_session_timeout = {idle_limit_ms}")

@@ -1,9 +1,9 @@
 """The claim: the right to apply a partition for a subscription, as a row in Postgres.
 
 A claimer raises the epoch and writes a token of its own. From then on a batch commits only if epoch, token and next
-offset are still the ones that its owner knows; the comparison is the transaction's last statement, so that a stopped
-zombie holds the row for as short as possible. The epoch alone would not do: a database restored from a backup can
-bring an old epoch back; with the next offset and a random token an owner of the lost future cannot match it
+offset are still the ones that its owner knows; the comparison is the transaction's last statement, so that an owner
+that is frozen in between holds the row as briefly as possible. The epoch alone would not do: a database restored from a
+backup can bring an old epoch back; with the next offset and a random token an owner of the lost future cannot match it
 (test_claim_restored_from_a_backup_cannot_commit).
 
 A subscription that reads a topic for the first time gets a row for every partition that the topic has at that moment
@@ -54,7 +54,7 @@ class Fingerprint:
 
 
 class Claim:
-    """A claim that this process holds: the row as it will be compared, and where it stands."""
+    """A claim that this process holds: the row as it will be compared, and its next offset."""
 
     def __init__(
         self,

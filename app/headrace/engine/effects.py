@@ -22,7 +22,7 @@ _outcome_and_type = attrgetter("outcome", "envelope.type")
 
 @dataclass
 class Effects:
-    """What a batch does. `next_offset` and `last` are where the claim stands afterwards."""
+    """What a batch does. `next_offset` and `last` are those of the claim afterwards."""
 
     kind: Kind
     items: Sequence[Item]

@@ -51,7 +51,7 @@ class Reporter:
         self._name = subscription.name
         self._partition = partition
         self.partition_count = 1
-        """Partitions of the topic, once they are known: where a key belongs depends on it."""
+        """Partitions of the topic, once they are known: they decide which partition a key belongs to."""
         self._touch = touch
         self._verified: set[str] = set()
         self._children: dict[tuple[str, ...], Any] = {}

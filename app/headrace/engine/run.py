@@ -255,7 +255,7 @@ class Run:
         return [self._caches[name].state.copy(value) for name, value in zip(handler.state_names, states, strict=True)]
 
     def _write(self, handler: Handler, key: str, states: Sequence[Any]) -> None:
-        """Raise here, where one event is at fault, what writing the states would raise for the whole batch."""
+        """Raise for this one event what writing the states would later raise for the whole batch."""
         written = {
             (name, key): self._caches[name].state.encode(value)
             for name, value in zip(handler.state_names, states, strict=True)

@@ -14,13 +14,13 @@ class BatchSize:
         self.records = min(FIRST_RECORDS, most)
 
     def took(self, records: int, seconds: float) -> None:
-        """Adapt to a batch of so many records that took so long: twice as many, or what fits into the target."""
+        """Adapt to a batch of `records` that took `seconds`: double the limit, or take what fits into the target."""
         if seconds > self._target_seconds:
             self.records = max(1, int(records * self._target_seconds / seconds))
         else:
             self.records = min(self.records * 2, self._most)
 
     def shrink(self, records: int) -> int:
-        """Halve a batch of so many records that could not be applied whole; return the new limit."""
+        """Halve a batch of `records` that could not be applied whole; return the new limit."""
         self.records = max(1, records // 2)
         return self.records

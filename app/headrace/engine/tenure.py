@@ -54,7 +54,7 @@ class Orders:
 
     is_paused: bool
     replays: list[Replay] = field(default_factory=list)
-    """Dead letters to be taken up; the owner takes the whole list."""
+    """Dead letters to be replayed; the owner takes the whole list."""
     reads_due_times: bool = False
     """True if an operator asked for a retry of lanes: their due times in Postgres have changed."""
     claim_again: bool = False
@@ -203,7 +203,7 @@ class Tenure:
         return Holding(held, relay)
 
     async def _first_offsets(self, info: TopicInfo) -> dict[int, int]:
-        """Return where each partition of a topic begins that the subscription never read.
+        """Return the first offset of each partition of a topic that the subscription never read.
 
         All of them have to answer: one without a row would be taken for one that was added later.
         Raises: TransportError.

@@ -53,7 +53,7 @@ class Follow(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """The event is given up on after so many attempts."""
+    """The event is given up on; `attempts` runs have failed."""
 
     reason: Outcome
     attempts: int

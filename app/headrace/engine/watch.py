@@ -78,7 +78,7 @@ def _is_idle(worker: Worker) -> bool:
 
 
 def _seen_by(number: int, places: Mapping[tuple[str, int], tuple[str | None, int]]) -> set[object]:
-    """Return what a worker may be refused for: the known partitions, their logs, and where its own claims stand."""
+    """Return what a worker may be refused for: the known partitions, their logs, and its own next offsets."""
     return {(place, log_id, offset if place[1] == number else 0) for place, (log_id, offset) in places.items()}
 
 

@@ -197,7 +197,7 @@ class Worker:
                 self._enter(Phase.FENCED)
                 self._context.metrics.claim_fenced_total.labels(subscription=self._subscription.name).inc()
                 self._logger.warning("claim lost", error=str(error))
-                # Kafka will tell a zombie that the partition is not its own: do not take it back before.
+                # Kafka will tell a former owner that the partition is not its own: do not take it back before.
                 delay = self._context.settings.kafka.heartbeat_seconds * 1.5
             except LogMismatchError as error:
                 self._enter(Phase.REFUSED)

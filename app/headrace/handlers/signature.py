@@ -28,7 +28,7 @@ MENU = "the event (annotated with its class), Envelope, State[T], Emit, Transact
 
 
 class Signature:
-    """What a function asks for, and `call`, which hands it over by position."""
+    """What a function asks for, and `call`, which passes it by position."""
 
     __slots__ = (
         "_function",

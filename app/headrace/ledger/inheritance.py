@@ -14,7 +14,7 @@ async def inherit_ids(
     """Copy the newest `limit` ids of the partition, or a few more, to partition number `heir` of its topic.
 
     Returns the last ledger sequence of the heir, and how many ids it knows. The marks are copied as they are: their
-    offsets are those of the source. `offset` is where the heir begins.
+    offsets are those of the source. `offset` is the heir's first one.
     """
     last = await connection.fetchval(sql.ledger.LAST_SEQUENCE, group, source.topic, heir)
     rows = await connection.fetch(sql.ledger.COPY_IDS, group, *source, heir, last, offset, limit * IDENTITY_BYTES)

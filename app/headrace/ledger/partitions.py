@@ -7,7 +7,7 @@ A day's partition that is older than `ledger_days` is kept only while it holds
   therefore ids count for 10 times `ledger_days` at most.
 
 Rows of a day that had no partition yet (nobody tended the ledger for days) went into `ledger_default`. Postgres makes
-no partition for rows that are there, so that day's rows stay where they are, for good.
+no partition for rows that are there, so that day's rows stay in `ledger_default` and are never dropped.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ async def _is_our_turn(connection: Connection) -> bool:
 
 
 async def _holds_window(connection: Connection, table: str, window_bytes: int) -> bool:
-    """True where a claim's rows that are newer than its last one here hold fewer than `window_bytes` of ids."""
+    """True if a claim's rows that are newer than its last one here hold fewer than `window_bytes` of ids."""
     if window_bytes == 0:
         return False
     for row in await connection.fetch(sql.ledger.LAST_IDS_BY_CLAIM.format(table=table)):

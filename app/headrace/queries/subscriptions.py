@@ -28,7 +28,9 @@ def add_routes(router: APIRouter) -> None:
 
     @router.get("/subscriptions", summary="List subscriptions", dependencies=read)
     async def get_subscriptions(request: Request) -> Response:
-        """Return each subscription with its partitions: owner, epoch, next offset, lag, parked keys and events."""
+        """Return each subscription with its partitions: owner, epoch, next offset, lag, parked keys and events.
+
+        `held_back` is the part of a lag that stands behind another producer's open transaction."""
         subscriptions = runtime_of(request).registry.subscriptions
         answer = await _progress(request, [subscriptions[name] for name in sorted(subscriptions)])
         return json_response({"subscriptions": answer})
@@ -46,7 +48,7 @@ def add_routes(router: APIRouter) -> None:
         action: Literal["pause", "resume"],
         who: Annotated[str, Depends(require("operate"))],
     ) -> Response:
-        """Pause or resume the subscription in every pod; a pause lets the transaction in flight finish."""
+        """Pause or resume the subscription in every process; a pause lets the transaction in flight finish."""
         subscription = subscription_of(runtime_of(request), name)
         is_paused = action == "pause"
         async with connection(request) as postgres:

@@ -26,7 +26,9 @@ PROBLEMS = """\
 ## Problems over HTTP
 
 A refused request is answered with `application/problem+json`. Programs branch on `type`, people read `detail`. Beside
-those below, any other status of HTTP has a problem named after it, such as `/problems/method-not-allowed`.
+those below, any other status of HTTP has a problem named after it, such as `/problems/method-not-allowed`. Before the
+application sees a request, `headrace run` may answer 408 (`/problems/request-timeout`) if it does not come in time, 431
+(`/problems/headers-too-large`) and 503 (`/problems/unavailable`) if too many connections are open.
 """
 
 

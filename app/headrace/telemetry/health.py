@@ -49,7 +49,7 @@ class Health:
             self._obstacles.pop(reason, None)
 
     def fail(self, reason: str, detail: str = "") -> None:
-        """Declare the process beyond repair, for good: it drains and ends with exit code 70 (see `supervisor`).
+        """Declare the process beyond repair: it drains and ends with exit code 70 (see `supervisor`), whatever comes.
 
         Any thread may call it. `detail` is a sentence without secrets; a second reason does not replace the first.
         """

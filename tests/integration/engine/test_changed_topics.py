@@ -1,4 +1,4 @@
-"""A log that does not continue where the claims stand is refused, in a sentence that says what to do."""
+"""A log that does not continue at the claims' next offsets is refused, in a sentence that says what to do."""
 
 from __future__ import annotations
 

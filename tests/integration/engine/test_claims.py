@@ -187,7 +187,7 @@ async def test_log_is_looked_at_again_when_another_owner_was_faster(database_url
         await until_settled(early, "notes")
         late = LateLog()
         late._log_id, late._topics, late._wakeups = log._log_id, log._topics, log._wakeups
-        async with running(notebook(settings, topic_name), late) as runtime:  # fails where the partition is refused
+        async with running(notebook(settings, topic_name), late) as runtime:  # fails if the partition is refused
             assert runtime.health.readiness() == (True, [])
             await publish(runtime, noted(topic_name, "a", 3))
             await until_settled(runtime, "notes")

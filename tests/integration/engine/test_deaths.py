@@ -165,7 +165,7 @@ async def test_owners_that_die_are_counted_and_progress_clears_them(pool: asyncp
     assert await crashes_seen_by("sixth") == 3
     async with pool.acquire() as connection:
         await release(connection, "notes", 0, ["pages"], "sixth")
-    assert await crashes_seen_by("seventh") == 0, "the sixth let go politely"
+    assert await crashes_seen_by("seventh") == 0, "the sixth released its claim"
     assert await crashes_seen_by("eighth", log_end=5) == 0, "nothing was left to apply: no event killed it"
 
 

@@ -72,7 +72,7 @@ async def test_new_owner_publishes_the_emits_that_the_old_one_left(database_url:
         dam.is_closed = dam.swallows_answers = True  # the log has them, and nobody knows
         await publish(first, *spread(topic_name, PAGES, 3))
         await until(lambda: dam.refused, "emits are refused")
-        async with running(platform, dam, is_waiting=True) as second:  # while the first one is alive: a zombie
+        async with running(platform, dam, is_waiting=True) as second:  # while the first one is alive
             await until(lambda: _is_claimed_twice(second), "the second owner has claimed")
             dam.is_closed = False
             await until(lambda: _echoed(second, 3), "all are echoed")
@@ -192,7 +192,7 @@ async def _echoes(runtime: Any) -> dict[str, list[int]]:
 
 
 async def _echoed(runtime: Any, number: int) -> bool:
-    """True where every page's echo of the number has arrived."""
+    """True if every page's echo of the number has arrived."""
     noted_pages, echoes = await states(runtime, "notes", "notes"), await _echoes(runtime)
     return bool(noted_pages) and all(number in echoes.get(page, []) for page in noted_pages)
 

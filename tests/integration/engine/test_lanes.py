@@ -298,7 +298,7 @@ async def test_record_that_is_no_event_stays_open_after_a_replay(database_url: s
         assert row["reason"] == ("decode" if kind == "tombstone" else kind)
 
         await http.post(f"/dead-letters/{row['id']}/replay")
-        await until(lambda: _was_reopened(runtime, row["id"]), "the replay was in vain, and it is open again")
+        await until(lambda: _was_reopened(runtime, row["id"]), "the replay was refused, and it is open again")
         assert await pages(runtime) == {"a": [1]}
         assert await _letters(runtime, 1)
         assert (await http.post(f"/dead-letters/{row['id']}/discard")).status_code == 200

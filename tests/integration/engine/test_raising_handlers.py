@@ -76,7 +76,7 @@ async def test_event_whose_handler_does_the_unheard_of_is_parked_alone(
     """All of them in one batch: each is found, and nothing else is blamed."""
     bad = dict(BAD)
     if is_async:
-        del bad["KeyboardInterrupt"]  # it ends the loop where a coroutine raises it: it is the operator's
+        del bad["KeyboardInterrupt"]  # it ends the loop if a coroutine raises it: it is the operator's
     settings = settings_for(database_url, partitions=1, retry_attempts=2)
     platform = journal(settings, topic_name, {kind: act for kind, (act, _) in bad.items()}, is_async=is_async)
     async with running(platform, MemoryLog()) as runtime:

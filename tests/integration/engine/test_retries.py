@@ -318,7 +318,7 @@ async def _is_lane(runtime: Runtime, expected: tuple[int, bool]) -> bool:
 
 
 async def _is_parked(runtime: Runtime, count: int) -> bool:
-    """True when so many events wait, and the owner knows of them."""
+    """True when `count` events wait, and the owner knows of them."""
     waiting = sum(lane.events for lane in _lanes_of(runtime).values())
     return waiting == count and bool(await value(runtime, "select count(*) = $1 from headrace.parked", count))
 

@@ -144,7 +144,7 @@ async def test_stop_finishes_the_batch_in_flight_and_takes_no_more(database_url:
         rows = await value(
             other, "select owner is null and crashes = 0 from headrace.claim where subscription = 'notebook.notes'"
         )
-        assert rows is True, "the claim was let go politely"
+        assert rows is True, "the claim was released"
     assert sample(runtime, "drains_total", outcome="clean") == 1
     async with running(platform, log) as runtime:
         await until_settled(runtime, "notes")

@@ -109,7 +109,7 @@ async def test_outcome_of_a_commit_is_asked_behind_its_session(pool: asyncpg.Poo
 
 @pytest.mark.parametrize("is_guarded", [False, True], ids=["a batch that commits", "a batch with its own SQL"])
 async def test_second_claimer_waits_for_the_batch_in_flight(pool: asyncpg.Pool, is_guarded: bool) -> None:
-    """It begins where that batch has ended, with a token of its own."""
+    """It begins behind that batch, with a token of its own."""
     async with pool.acquire() as working, pool.acquire() as claiming, pool.acquire() as watching:
         held = await _take(working, "me")
         async with working.transaction():

@@ -1,4 +1,4 @@
-"""Whatever goes wrong in reading one record ends as that record's dead letter, and the partition goes on behind it."""
+"""Whatever goes wrong in reading a record ends as that record's dead letter, and the partition continues behind it."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ async def test_parked_event_that_can_no_longer_be_read_is_given_up(
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_replay_that_cannot_be_read_stays_a_dead_letter(database_url: str, topic_name: str, fault: str) -> None:
-    """Those beside it are replayed, and the partition goes on."""
+    """Those beside it are replayed, and the partition continues."""
     odd, broken = Oddness(), {fault, "a", "b"}
     odd.is_mended = True
     settings = settings_for(database_url, partitions=1, retry_attempts=1)
@@ -169,7 +169,7 @@ async def test_replay_that_cannot_be_read_stays_a_dead_letter(database_url: str,
 
 
 async def test_replay_that_postgres_refuses_stays_a_dead_letter(database_url: str, topic_name: str) -> None:
-    """The replays beside it are applied, and the partition goes on."""
+    """The replays beside it are applied, and the partition continues."""
     broken = {"a", "refused", "b"}
     settings = settings_for(database_url, partitions=1, retry_attempts=1)
     platform = _service(settings, topic_name, Oddness(), "sync", broken)

@@ -103,7 +103,7 @@ class Platform:
         return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", **options)
 
     def sample(self, name: str, **labels: str) -> float:
-        """A metric's value; 0 where it was never counted."""
+        """A metric's value; 0 if it was never counted."""
         lines = self.running.metrics.render(None)[0].decode().splitlines()
         wanted = {f'{label}="{value}"' for label, value in labels.items()}
         for line in lines:

@@ -33,7 +33,7 @@ class FailingLog(MemoryLog):
 
 
 class HeldLog(MemoryLog):
-    """A log that acknowledges when it is let go."""
+    """A log that acknowledges when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()

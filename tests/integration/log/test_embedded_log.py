@@ -96,7 +96,7 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(topic_name
                 await until(lambda told=told: len(failures) > told, "publishers are told")  # type: ignore[misc]
                 await server.start()
             before = len(acknowledged)
-            await until(lambda: len(acknowledged) > before + 500, "publishing goes on")
+            await until(lambda: len(acknowledged) > before + 500, "publishing continues")
             is_over.set()
             await asyncio.gather(*publishers)
 

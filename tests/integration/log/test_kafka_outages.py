@@ -37,7 +37,7 @@ async def own_kafka() -> AsyncIterator[KafkaServer]:
 
 
 async def test_nothing_acknowledged_is_lost_when_a_broker_is_killed(own_kafka: KafkaServer, topic_name: str) -> None:
-    """It is started again, and publishing goes on."""
+    """It is started again, and publishing continues."""
     async with kafka_log(own_kafka.url, **IMPATIENT) as log:
         await log.create(topic_name, 3)
         partitions = [TopicPartition(topic_name, number) for number in range(3)]
@@ -68,7 +68,7 @@ async def test_nothing_acknowledged_is_lost_when_a_broker_is_killed(own_kafka: K
         before = len(acknowledged)
         await own_kafka.start()
 
-        await until(lambda: len(acknowledged) > before + 500, "publishing goes on")
+        await until(lambda: len(acknowledged) > before + 500, "publishing continues")
         is_over.set()
         await asyncio.gather(*publishers)
         reader = await log.reader(dict.fromkeys(partitions, 0))

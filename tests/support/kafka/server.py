@@ -63,7 +63,7 @@ class KafkaServer:
 
     @property
     def is_external(self) -> bool:
-        """True where the server is not ours to stop."""
+        """True if the server is not ours to stop."""
         return self._external is not None
 
     @property

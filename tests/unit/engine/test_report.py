@@ -93,7 +93,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
 
 
 def test_stray_is_told_each_time_and_counted(told: Told) -> None:
-    """A key is a stray where murmur2 would have put it on another partition than this one, which is number 3."""
+    """A key is a stray if murmur2 would have put it on another partition than this one, which is number 3."""
     told.reporter.partition_count = 6
     keys = [f"page-{number}" for number in range(30)]
     strays = {key for key in keys if partition_for(key.encode(), 6) != 3}
