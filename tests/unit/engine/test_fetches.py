@@ -42,7 +42,7 @@ async def test_fetch_that_swallows_its_cancellation_is_left_behind(monkeypatch: 
         return {}
 
     fetches, stopped = _fetches(deaf), _told()
-    assert await fetches.wait(1.0, stopped) is None  # type: ignore[arg-type]
+    assert await fetches.wait(1.0, stopped) is None
     await asyncio.wait_for(fetches.stop(), 10)
     over.set()
 
@@ -57,7 +57,7 @@ async def test_fetch_outlives_a_wait_that_a_stop_ends() -> None:
         return FOUND
 
     fetches = _fetches(slow)
-    assert await fetches.wait(1.0, _told()) is None  # type: ignore[arg-type]
+    assert await fetches.wait(1.0, _told()) is None
     answer.set()
     assert await fetches.wait(1.0, _never()) is FOUND
     assert asked == 1
