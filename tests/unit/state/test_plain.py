@@ -150,7 +150,8 @@ def test_an_integer_too_long_to_be_read_is_refused() -> None:
 
 
 def test_a_field_named_like_a_keyword_has_no_glance() -> None:
-    model = create_model("Named", **{"class": (int, 0)})
+    fields: dict[str, Any] = {"class": (int, 0)}
+    model = create_model("Named", **fields)
     assert plain_check(model) is None
     assert StateType(model).encode(model()) == b'{"class":0}'
 
