@@ -282,12 +282,20 @@ class Tenure:
             self._orders.replays = [replay for replay in self._orders.replays if replay.record.topic != topic]
             self._touch()
         if self._orders.reads_due_times:
-            self._orders.reads_due_times = False
-            async with self._context.connection() as connection:
-                await self.memory.lanes.read_due_times(connection, self._subscription.group, self._partition)
+            await self._read_due_times()
         is_cautious = time.monotonic() < self._cautious_until
         if await self._retries.retry_due(next(iter(self.holdings.values())), is_cautious=is_cautious):
             self._touch()
+
+    async def _read_due_times(self) -> None:
+        """Read what an operator changed. Raises: StateError, and then the order still stands."""
+        self._orders.reads_due_times = False
+        try:
+            async with self._context.connection() as connection:
+                await self.memory.lanes.read_due_times(connection, self._subscription.group, self._partition)
+        except StateError:
+            self._orders.reads_due_times = True
+            raise
 
     async def _throttle(self, stopped: asyncio.Task[bool]) -> None:
         """Wait while too many emits are not in the log yet."""

@@ -6,6 +6,9 @@ it parses:
 connected ──▶ head: HEADER_SECONDS, MAX_HEADER_BYTES ──▶ body: 16 KiB each BODY_SECONDS ──▶ answered ──▶ head again
      └─▶ 503 beyond MAX_CONNECTIONS         └─▶ 408, 431               └─▶ 408, 400
 ```
+Nor may a client leave an answer unread for ever: one that takes nothing for STALL_SECONDS, or for LEAVING_SECONDS while
+the process stops, is disconnected.
+
 The size of a body is the route's to bound (`http/body.py`), since an application may take uploads of any size.
 """
 
@@ -30,6 +33,10 @@ BODY_STEP_BYTES = 16_384
 """What a body brings at least in `body_seconds`: 550 bytes a second by default, slower than any modem."""
 ROUTE_FIRST_SECONDS = 1.0
 """A route that bounds the time of its body itself (`http/body.py`) answers before the connection is closed."""
+STALL_SECONDS = 60.0
+"""How long a client may take nothing of an answer, such as a stream of events, while more waits to be sent."""
+LEAVING_SECONDS = 3.0
+"""The same if the connection is about to end, so that a client which went to sleep does not hold up a stop."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -52,6 +59,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._body_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._is_leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, and expect a request; beyond the limit of connections answer 503 at once."""
@@ -62,9 +71,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadlines."""
         self._cancel_deadline()
+        self._cancel_stall()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Stop writing: much waits to be sent."""
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        """Write on: the client has taken something."""
+        super().resume_writing()
+        if self._is_leaving:
+            self._watch_writing()
+        else:
+            self._cancel_stall()
+
+    def shutdown(self) -> None:
+        """End the connection after the answer that is under way, if the client takes it."""
+        super().shutdown()
+        self._leave()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that has been idle, when the client has taken what it was sent."""
+        super().timeout_keep_alive_handler()
+        self._leave()
 
     def data_received(self, data: bytes) -> None:
         """Parse in slices, so that no more than a slice beyond the limit is ever kept.
@@ -169,6 +202,27 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_in_head:
             return last is None or last.response_complete
         return not self.cycle.response_started and not self.pipeline
+
+    def _leave(self) -> None:
+        if self in self.connections:
+            self._is_leaving = True
+            self._watch_writing()
+
+    def _watch_writing(self) -> None:
+        self._cancel_stall()
+        seconds = LEAVING_SECONDS if self._is_leaving else STALL_SECONDS
+        self._stall = self.loop.call_later(seconds, self._look_at_writing, self.transport.get_write_buffer_size())
+
+    def _look_at_writing(self, before: int) -> None:
+        if 0 < before <= self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self._watch_writing()
+
+    def _cancel_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _set_deadline(self, seconds: float, late: Any) -> None:
         self._cancel_deadline()

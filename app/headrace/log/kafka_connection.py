@@ -12,6 +12,7 @@ from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
     AuthenticationMethodNotSupported,
+    BrokerResponseError,
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     IllegalSaslStateError,
@@ -120,6 +121,8 @@ def _explain(cause: BaseException, where: str, options: Mapping[str, Any]) -> He
                 f"Kafka at {where} has too few replicas in sync for {_named(cause)} (min.insync.replicas): are all of "
                 "its brokers up?"
             )
+        case BrokerResponseError() if not cause.retriable:
+            return TransportError(f"Kafka at {where} answered with an error ({cause}): its server log says why.")
         case socket.gaierror():
             return TransportError(f"the host of {where} in HEADRACE_LOG is not known: {cause.strerror}.")
         case ConnectionRefusedError():

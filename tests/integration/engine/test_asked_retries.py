@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from headrace.engine.lanes import Lanes
+from headrace.errors import StateUnavailableError
 from headrace.log.memory import MemoryLog
 from tests.support.platform import client, has_pages, notebook, noted, publish, settings_for, value, watched
 from tests.support.waiting import until
@@ -26,6 +30,37 @@ async def test_lane_is_retried_at_once_when_an_operator_asks(database_url: str, 
         answer = await http.post("/subscriptions/notes/lanes/retry?key=a")
         assert answer.status_code == 200, answer.text
         await until(lambda: has_pages(runtime, {"a": [1]}), "it is applied")
+
+
+async def test_an_asked_retry_outlives_an_outage(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres is away just when the owner wants to read what the operator changed."""
+    is_broken, tries = True, 0
+
+    def fail(event: Any) -> None:
+        if is_broken:
+            raise ValueError("not yet")
+
+    async def read(self: Lanes, *arguments: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise StateUnavailableError("away")
+        await read_due_times(self, *arguments)
+
+    read_due_times = Lanes.read_due_times
+    waits: dict[str, Any] = {"retry_first_seconds": 3_600.0, "retry_max_seconds": 3_600.0}
+    platform = notebook(settings_for(database_url, partitions=1, **waits), topic_name, fail)
+    async with watched(platform, MemoryLog()) as runtime, client(platform) as http:
+        await publish(runtime, noted(topic_name, "a", 1))
+        await until(lambda: value(runtime, "select count(*) from headrace.lane"), "the event is parked")
+        monkeypatch.setattr(Lanes, "read_due_times", read)
+        is_broken = False
+        answer = await http.post("/subscriptions/notes/lanes/retry?key=a")
+        assert answer.status_code == 200, answer.text
+        await until(lambda: has_pages(runtime, {"a": [1]}), "it is applied")
+    assert tries == 2
 
 
 async def test_settled_dead_letters_expire_and_open_ones_stay(database_url: str, topic_name: str) -> None:

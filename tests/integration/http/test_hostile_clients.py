@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -96,6 +97,31 @@ async def test_limits_hold_on_raw_sockets_and_the_service_goes_on(service: Servi
     async with httpx.AsyncClient() as client:
         answer = await client.post(f"{service.url}/events/thing.made", json={"name": "one"})
     assert answer.status_code == 202, answer.text
+    assert "Traceback" not in service.output
+
+
+async def test_a_reader_that_takes_nothing_holds_up_no_stop(service: Service) -> None:
+    small = [socket.socket() for _ in range(2)]
+    for each in small:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+        await asyncio.to_thread(each.connect, ("127.0.0.1", service.port))
+        await asyncio.to_thread(each.sendall, b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with (
+        httpx.AsyncClient(base_url=service.url, timeout=30) as client,
+        client.stream("GET", "/events/stream") as stream,
+    ):
+        lines = stream.aiter_lines()
+        assert await anext(lines) == ": following"
+        for number in range(60):
+            answer = await client.post("/events/thing.made", json={"name": f"{number}", "note": "x" * 100_000})
+            assert answer.status_code == 202, answer.text
+        async with asyncio.timeout(30):
+            while '"name":"59"' not in await anext(lines):
+                pass
+    assert await service.leave() == 0
+    for each in small:
+        each.close()
+    assert "timeout graceful shutdown exceeded" not in service.output
     assert "Traceback" not in service.output
 
 
