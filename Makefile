@@ -22,7 +22,7 @@ run: $(VENV)/.runtime ## serve the example service on 127.0.0.1:8000 (another: A
 
 test: $(VENV)/.development ## run every test on a Kafka and a Postgres of its own (some: ARGS="-k name")
 	@$(BIN)/python -m tests.support.kafka
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.development ## check style, layout and types
 	@status=0; \

@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -26,6 +27,26 @@ from headrace.database.pool import open_pool
 from headrace.settings import Settings
 from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
+
+LONG = [
+    "crash/test_exactness_on_kafka.py",
+    "crash/test_order.py",
+    "crash/test_exactness_on_the_embedded_log.py",
+    "crash/test_poisoned_event.py",
+    "integration/log/test_kafka_outages.py",
+    "integration/test_supervision.py",
+    "conformance/test_kafka_log.py",
+    "integration/cli/test_run.py",
+    "integration/engine/test_deaf_handlers.py",
+    "integration/log/test_kafka_members.py",
+]
+"""Files that take the longest, the longest first. They start first, so that no worker ends on one alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, and otherwise leave the order as it is."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

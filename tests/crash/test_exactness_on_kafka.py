@@ -15,7 +15,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 from tests.support.wallets import Expected, produce, wallet_stream
 
-RECORDS = 100_000
+RECORDS = 60_000
 
 
 @pytest.mark.timeout(300)

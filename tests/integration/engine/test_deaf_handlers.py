@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from headrace import Event, Headrace, State, Transaction
+from headrace.engine import supervisor
 from headrace.engine.worker import Phase
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
@@ -79,8 +80,9 @@ class Trap:
 
 
 @pytest.fixture
-def trap() -> Iterator[Trap]:
-    """A trap that is open when the test is over."""
+def trap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trap]:
+    """A trap that is open when the test is over; what it holds gets little time to end once it is cancelled."""
+    monkeypatch.setattr(supervisor, "ASYNC_GRACE_SECONDS", 0.1)
     made = Trap()
     yield made
     made.open()
