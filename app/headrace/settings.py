@@ -197,8 +197,8 @@ class EngineSettings(BaseSettings):
     stuck_seconds: float = Field(
         60.0,
         gt=0,
-        description="A worker whose running handler or batch has not ended after this many seconds is abandoned and a "
-        "new one takes over.",
+        description="A worker that has something to do and has done nothing for this many seconds is abandoned, and a "
+        "new one takes over. A handler that runs is judged by HEADRACE_ENGINE_HANDLER_SECONDS instead.",
     )
     dedupe_window_ids: int = Field(
         200_000,

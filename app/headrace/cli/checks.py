@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from headrace.cli.loading import find_platform, load_app
+from headrace.cli.output import count_of
 from headrace.errors import ConfigurationError
 from headrace.http.api_keys import KeyFile
 from headrace.platform import Headrace
@@ -55,7 +56,7 @@ def check_application(target: str) -> tuple[Check, Headrace | None]:
         return Check("FAIL", "application", found, f'python -c "import {target.partition(":")[0]}" shows where'), None
     registry = platform.registry
     names = ", ".join(registry.subscriptions) or "none"
-    found = f"{registry.service}: subscriptions {names}; {len(registry.types)} types"
+    found = f"{registry.service}: subscriptions {names}; {count_of(len(registry.types), 'type')}"
     return Check("ok", "application", found), platform
 
 
