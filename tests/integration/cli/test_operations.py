@@ -133,7 +133,7 @@ async def test_accept_asks_first_and_takes_the_topic_as_it_is(
     accepted = await headrace(folder, "topics", "--accept", topic_name, settings=settings, answer="y\n")
     assert accepted.code == 0, accepted.err
     assert f"small.things: {topic_name}/0 continues at offset 0" in accepted.out
-    assert f"small.things: {topic_name}/1 is new and begins at offset 0" in accepted.out
+    assert f"small.things: {topic_name}/1 is new, begins at offset 0 and knows" in accepted.out
     shown = await headrace(folder, "topics", "small:app", settings=settings)
     assert shown.code == 0, shown.err
 
