@@ -108,7 +108,13 @@ class Retries:
 
     def _decode(self, parked: Sequence[tuple[str, int, StoredRecord]]) -> list[Item]:
         lanes = self._processor.memory.lanes
-        items = self._processor.decoder.decode([record for _, _, record in parked], {})
+        records = [record for _, _, record in parked]
+        try:
+            items = self._processor.decoder.decode(records, {})
+        except MemoryError:
+            if len(parked) > 1 or parked[0][0] not in self._refused:
+                raise
+            items = [Item(records[0])]  # its run fails below, for the same reason
         heads: set[str] = set()
         failed: set[str] = set()
         for item, (key, number, _) in zip(items, parked, strict=True):

@@ -46,8 +46,8 @@ async def test_added_partition_begins_at_its_beginning_for_every_group(pool: asy
         for partition in (0, 1):
             await pool.execute(CLAIM, group, partition, 0, log_id)
     assert await accept(pool, log) == [
-        "shop.mails: things/2 is new and begins at offset 0",
-        "shop.wallets: things/2 is new and begins at offset 0",
+        "shop.mails: things/2 is new, begins at offset 0 and knows 0 event ids of partition 0",
+        "shop.wallets: things/2 is new, begins at offset 0 and knows 0 event ids of partition 0",
     ]
     assert await rows(pool, "subscription, partition, next_offset, epoch, owner, log_id") == [
         (group, partition, 0, 4 if partition < 2 else 0, "me" if partition < 2 else None, log_id)

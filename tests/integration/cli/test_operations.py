@@ -15,6 +15,7 @@ from tests.support.ports import free_ports
 from tests.support.postgres import PostgresServer
 from tests.support.service import Service
 from tests.support.small_app import publish
+from tests.support.waiting import until
 
 Start = Callable[..., Awaitable[Service]]
 
@@ -121,6 +122,11 @@ async def test_accept_asks_first_and_takes_the_topic_as_it_is(
     await kafka.create_topic(topic_name, partitions=1)
     service = await start(settings)
     await publish(service, "one")
+    connection = await asyncpg.connect(database_url)
+    await until(
+        lambda: connection.fetchval("select count(*) = 1 from headrace.claim where next_offset = 1"), "it is applied"
+    )
+    await connection.close()
     assert await service.leave() == 0
     await kafka.delete_topic(topic_name)
     await kafka.create_topic(topic_name, partitions=2)
