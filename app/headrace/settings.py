@@ -185,7 +185,8 @@ class EngineSettings(BaseSettings):
         gt=0,
         description="The time limit of one handler call, in seconds; then the event is parked. An async handler is "
         "cancelled, the thread of a synchronous one is abandoned. Raise it, with HEADRACE_ENGINE_BATCH_SECONDS and "
-        "HEADRACE_ENGINE_STUCK_SECONDS, if handlers rightly take longer.",
+        "HEADRACE_ENGINE_STUCK_SECONDS, if handlers rightly take longer. If it is unset, it is "
+        "never longer than those two.",
     )
     handler_threads: int = Field(
         8,
@@ -239,6 +240,9 @@ class EngineSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if "handler_seconds" not in self.model_fields_set:
+            longest = min(self.batch_seconds, self.stuck_seconds)
+            object.__setattr__(self, "handler_seconds", min(self.handler_seconds, longest))
         for smaller, larger in (
             ("retry_first_seconds", "retry_max_seconds"),
             ("handler_seconds", "batch_seconds"),

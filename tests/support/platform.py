@@ -48,7 +48,6 @@ def settings_for(
 ) -> Settings:
     """Return settings for a quick test: short waits, and the engine's own as given."""
     waits = {"retry_first_seconds": 0.05, "retry_max_seconds": 0.2, "drain_seconds": 10.0}
-    waits["handler_seconds"] = min(30.0, engine.get("batch_seconds", 30.0), engine.get("stuck_seconds", 30.0))
     return Settings(
         log=log,
         database=SecretStr(database_url),

@@ -123,6 +123,8 @@ class Tenure:
         bounds = await context.log.bounds(self.partitions)
         self._reporter.partition_count = min(info.partitions for info in infos.values())
         self._touch()
+        for info in infos.values():
+            await self._enroll(info)
         packed: dict[str, PackedRows] = {}
         async with context.connection() as connection:
             for partition in self.partitions:
@@ -172,14 +174,24 @@ class Tenure:
             if key not in lanes or event.number < lanes[key].head:
                 del hung[key]
 
+    async def _enroll(self, info: TopicInfo) -> None:
+        """Make the claims' rows if the subscription never read the topic.
+
+        No connection is held while the log is asked: the embedded log needs one of the same pool.
+        """
+        async with self._context.connection() as connection:
+            known, _ = await known_partitions(connection, self._subscription.group, info.topic)
+        if known:
+            return
+        first_offsets = await self._first_offsets(info)
+        async with self._context.connection() as connection:
+            await enroll(connection, self._subscription.group, info.topic, info.log_id, first_offsets)
+
     async def _claim(
         self, connection: Connection, partition: TopicPartition, info: TopicInfo, bounds: Bounds
     ) -> Holding:
         context, group = self._context, self._subscription.group
         known, _ = await known_partitions(connection, group, partition.topic)
-        if known == 0:
-            known = info.partitions
-            await enroll(connection, group, partition.topic, info.log_id, await self._first_offsets(info))
         check_partitions(group, partition.partition, info, known)
         held = await claim(
             connection,

@@ -256,3 +256,12 @@ async def _kill_waiting(connection: asyncpg.Connection) -> bool:
         "and wait_event_type = 'Lock' and query like '%from headrace.lane join headrace.parked%'"
     )
     return bool(rows)
+
+
+async def test_a_small_pool_is_enough_for_many_partitions(database_url: str) -> None:
+    """A claim holds no connection while the log is asked, which needs one of the same pool."""
+    settings = settings_for(database_url, log="embedded", partitions=24, pool_size=3)
+    async with running(notebook(settings, "many")) as runtime:
+        await publish(runtime, *(noted("many", f"page-{number}", 1) for number in range(24)))
+        await until_settled(runtime, "notes")
+        assert len(await pages(runtime)) == 24

@@ -109,6 +109,7 @@ async def test_subscriptions_tell_what_each_partition_does(platform: Opener, poo
         "next_offset": 1,
         "end_offset": end,
         "lag": end - 1,
+        "held_back": 0,
         "parked_keys": 2,
         "parked_events": 3,
         "committed_at": None,
