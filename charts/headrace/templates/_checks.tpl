@@ -176,9 +176,8 @@
 
 {{/* Of two variables with one name the last wins in silence. */}}
 {{- define "headrace.checkEnv" -}}
-{{- $taken := list "HEADRACE_DATABASE" "HEADRACE_DATABASE_PASSWORD_FILE" "HEADRACE_DATABASE_POOL_SIZE" "HEADRACE_ENGINE_DRAIN_SECONDS" "HEADRACE_ROLE" "HEADRACE_SUBSCRIPTIONS" "HEADRACE_KAFKA_USERNAME" "OTEL_RESOURCE_ATTRIBUTES" -}}
+{{- $taken := list "HEADRACE_DATABASE" "HEADRACE_DATABASE_PASSWORD_FILE" "HEADRACE_DATABASE_POOL_SIZE" "HEADRACE_ENGINE_DRAIN_SECONDS" "HEADRACE_API_KEYS_FILE" "HEADRACE_ROLE" "HEADRACE_SUBSCRIPTIONS" "HEADRACE_KAFKA_USERNAME" "OTEL_RESOURCE_ATTRIBUTES" -}}
 {{- $taken = concat $taken (keys (include "headrace.environment" .root | fromYaml)) -}}
-{{- $names := dict -}}
 {{- range .env -}}
   {{- if has .name $taken -}}
     {{- fail (printf "%s sets %s, which the chart sets: use the value that it comes from, or settings." $.where .name) -}}

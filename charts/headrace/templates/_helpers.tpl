@@ -132,9 +132,6 @@ true
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if $values.apiKeys.existingSecret -}}
-{{- $_ := set $env "HEADRACE_API_KEYS_FILE" (printf "/etc/headrace/api-keys/%s" $values.apiKeys.key) -}}
-{{- end -}}
 {{- if $values.apiKeys.allowUnauthenticated -}}
 {{- $_ := set $env "HEADRACE_INGEST_ALLOW_UNAUTHENTICATED" true -}}
 {{- end -}}

@@ -73,7 +73,7 @@ spec:
       securityContext:
         {{- include "headrace.containerSecurityContext" $root | nindent 8 }}
       volumeMounts:
-        {{- include "headrace.podMounts" $root | trim | nindent 8 }}
+        {{- include "headrace.podMounts" . | trim | nindent 8 }}
         {{- with concat $values.extraVolumeMounts $own.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -81,7 +81,7 @@ spec:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   volumes:
-    {{- include "headrace.podVolumes" $root | trim | nindent 4 }}
+    {{- include "headrace.podVolumes" . | trim | nindent 4 }}
     {{- with concat $values.extraVolumes $own.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -118,6 +118,9 @@ spec:
 {{- if eq .role "worker" -}}
 {{- $_ := set $own "HEADRACE_SUBSCRIPTIONS" (join "," .subscriptions) -}}
 {{- end -}}
+{{- if include "headrace.apiKeys" . -}}
+{{- $_ := set $own "HEADRACE_API_KEYS_FILE" (printf "/etc/headrace/api-keys/%s" $values.apiKeys.key) -}}
+{{- end -}}
 {{- range $name, $value := mergeOverwrite $own (deepCopy .own.settings) }}
 - {name: {{ $name }}, value: {{ include "headrace.text" $value | quote }}}
 {{- end }}
@@ -142,10 +145,17 @@ spec:
 {{- end }}
 {{- end -}}
 
+{{/* The Secret of the API keys, for pods that serve HTTP. */}}
+{{- define "headrace.apiKeys" -}}
+{{- if ne .role "worker" -}}
+{{- .root.Values.apiKeys.existingSecret -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "headrace.podVolumes" -}}
-{{- $values := .Values }}
+{{- $values := .root.Values }}
 - {name: tmp, emptyDir: {}}
-{{- with $values.apiKeys.existingSecret }}
+{{- with include "headrace.apiKeys" . }}
 - name: api-keys
   secret: {secretName: {{ . | quote }}, items: [{key: {{ $values.apiKeys.key | quote }}, path: {{ $values.apiKeys.key | quote }}}]}
 {{- end }}
@@ -154,10 +164,10 @@ spec:
 {{- if eq $claim "none" }}
 - {name: data, emptyDir: {}}
 {{- else }}
-- {name: data, persistentVolumeClaim: {claimName: {{ default (include "headrace.fullname" .) $claim }}}}
+- {name: data, persistentVolumeClaim: {claimName: {{ default (include "headrace.fullname" .root) $claim }}}}
 {{- end }}
 {{- else }}
-{{- include "headrace.databaseVolumes" . }}
+{{- include "headrace.databaseVolumes" .root }}
 {{- if hasPrefix "SASL" $values.kafka.securityProtocol }}
 - name: kafka
   secret: {secretName: {{ $values.kafka.sasl.existingSecret | quote }}, items: [{key: {{ $values.kafka.sasl.passwordKey | quote }}, path: password}]}
@@ -169,15 +179,15 @@ spec:
 {{- end -}}
 
 {{- define "headrace.podMounts" -}}
-{{- $values := .Values }}
+{{- $values := .root.Values }}
 - {name: tmp, mountPath: /tmp}
-{{- if $values.apiKeys.existingSecret }}
+{{- if include "headrace.apiKeys" . }}
 - {name: api-keys, mountPath: /etc/headrace/api-keys, readOnly: true}
 {{- end }}
 {{- if $values.embedded.enabled }}
 - {name: data, mountPath: /data}
 {{- else }}
-{{- include "headrace.databaseMounts" . }}
+{{- include "headrace.databaseMounts" .root }}
 {{- if hasPrefix "SASL" $values.kafka.securityProtocol }}
 - {name: kafka, mountPath: /etc/headrace/kafka, readOnly: true}
 {{- end }}
