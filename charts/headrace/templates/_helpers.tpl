@@ -197,12 +197,12 @@ true
 {{- define "headrace.podSecurityContext" -}}
 runAsNonRoot: true
 {{- range $name := list "runAsUser" "runAsGroup" "fsGroup" }}
-{{- $number := get $.Values.podSecurity $name }}
-{{- if not (kindIs "invalid" $number) }}
-{{ $name }}: {{ int64 $number }}
+{{- /* null takes the key away, and `get` would make a 0 of it: root. */}}
+{{- if hasKey $.Values.podSecurity $name }}
+{{ $name }}: {{ int64 (get $.Values.podSecurity $name) }}
 {{- end }}
 {{- end }}
-{{- if not (kindIs "invalid" .Values.podSecurity.fsGroup) }}
+{{- if hasKey .Values.podSecurity "fsGroup" }}
 fsGroupChangePolicy: OnRootMismatch
 {{- end }}
 seccompProfile: {type: RuntimeDefault}
@@ -212,4 +212,9 @@ seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* How pods are replaced. Values are merged, so `rollingUpdate` is still there if only the type was changed. */}}
+{{- define "headrace.strategy" -}}
+{{- toYaml (ternary (dict "type" "Recreate") . (eq "Recreate" (default "" .type))) -}}
 {{- end -}}
