@@ -11,6 +11,7 @@ LIMIT_SECONDS = 60
 ADDRESS = os.environ["SERVICE"]
 EVENT = json.loads(os.environ["EVENT"])
 EFFECT = json.loads(os.environ["EFFECT"])
+EVENT_PATH = f"/events/{EVENT['type']}"
 
 
 def ask(path, body=None):
@@ -18,8 +19,12 @@ def ask(path, body=None):
     if key := os.environ.get("API_KEY"):
         headers["X-API-Key"] = key
     data = None if body is None else json.dumps(body).encode()
-    with urlopen(Request(ADDRESS + path, data, headers), timeout=5) as answer:
+    with urlopen(Request(ADDRESS + path, data, headers), timeout=5) as answer:  # noqa: S310
         return json.load(answer)
+
+
+def say(what):
+    sys.stdout.write(f"{what}\n")
 
 
 def count():
@@ -36,13 +41,14 @@ before = after = None
 while time.monotonic() < deadline:
     try:
         if before is None:
-            before = count()
-            print("accepted:", ask(f"/events/{EVENT['type']}", EVENT["data"]))
+            counted = count()
+            say(f"answered: {ask(EVENT_PATH, EVENT['data'])}")
+            before = counted
         after = count()
         if after > before:
-            print(f"applied: {EFFECT['field']} went from {before} to {after}")
+            say(f"applied: {EFFECT['field']} went from {before} to {after}")
             sys.exit(0)
     except (HTTPError, URLError, TimeoutError) as error:
-        print("not yet:", error)
+        say(f"not yet: {error}")
     time.sleep(0.5)
 sys.exit(f"the event was not applied within {LIMIT_SECONDS} s: {EFFECT['path']} has {EFFECT['field']} = {after}")

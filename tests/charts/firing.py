@@ -1,4 +1,4 @@
-"""When each alert fires, and what just does not make it fire: series as promtool writes them, and the minute to look."""
+"""When each alert fires, and what just does not make it fire: series as promtool writes them, and when to look."""
 
 from __future__ import annotations
 
@@ -149,9 +149,7 @@ CASES: dict[str, Case] = {
             f'headrace_handler_duration_seconds_count{{{S}, handler="credit", kind="sync"}}': rising(100),
         },
     ),
-    "HandlerKillsProcess": Case(
-        *appears("headrace_handler_killed_process_total", f'{S}, handler="credit"'), minute=80
-    ),
+    "HandlerKillsProcess": Case(*appears("headrace_handler_killed_process_total", f'{S}, handler="credit"'), minute=80),
     "EmitsPending": Case(
         {f"headrace_emits_oldest_pending_seconds{{{S}}}": flat(31)},
         {f"headrace_emits_oldest_pending_seconds{{{S}}}": flat(30)},
@@ -162,7 +160,8 @@ CASES: dict[str, Case] = {
         {'headrace_loop_blocked_seconds_count{handler="credit"}': rising(0.4)},
     ),
     "DatabaseUnavailable": Case(
-        {'headrace_db_errors_total{kind="unavailable"}': rising(1)}, {'headrace_db_errors_total{kind="other"}': rising(1)}
+        {'headrace_db_errors_total{kind="unavailable"}': rising(1)},
+        {'headrace_db_errors_total{kind="other"}': rising(1)},
     ),
     "PoolExhausted": Case(
         histogram("db_pool_wait_seconds", 'pool="engine"', "0.5", "1.0", 0.2),

@@ -56,7 +56,9 @@ def tool(name: str) -> str:
 
 def run(name: str, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a tool to its end."""
-    return subprocess.run([tool(name), *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [tool(name), *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def merged(*values: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,16 +130,24 @@ def pod_specs(objects: Iterable[Object]) -> dict[str, Any]:
     return specs
 
 
+def component_of(each: Object) -> str:
+    """Return which part of the release an object belongs to."""
+    return str(each["metadata"]["labels"]["app.kubernetes.io/component"])
+
+
 def environment(objects: Iterable[Object], ending: str) -> dict[str, Any]:
     """Return the variables of a Deployment's container, those of its ConfigMap included."""
     objects = list(objects)
     (container,) = one(objects, "Deployment", ending)["spec"]["template"]["spec"]["containers"]
-    settings = next(e for e in of_kind(objects, "ConfigMap") if e["metadata"]["labels"]["app.kubernetes.io/component"] == "settings")
-    return settings["data"] | {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
+    settings = next(each for each in of_kind(objects, "ConfigMap") if component_of(each) == "settings")
+    data: dict[str, Any] = settings["data"]
+    return data | {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
 
 
 @cache
-def _said(values: str, files: tuple[Path, ...], kinds: tuple[str, ...], kube_version: str, helm: str, release: str) -> Said:
+def _said(
+    values: str, files: tuple[Path, ...], kinds: tuple[str, ...], kube_version: str, helm: str, release: str
+) -> Said:
     arguments = ["template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", kube_version]
     arguments += [f"--values={file}" for file in files]
     arguments += ["--values=-", *(f"--api-versions={kind}" for kind in kinds)]

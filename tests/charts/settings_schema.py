@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic_settings import BaseSettings
+
 from headrace.settings import COMPONENTS, Settings, variables
 
 SCHEMA = Path(__file__).parents[2] / "charts" / "headrace" / "values.schema.json"
@@ -29,7 +31,8 @@ NEVER = {"HEADRACE_DATABASE_PASSWORD", "HEADRACE_KAFKA_PASSWORD"}
 def settings_schema() -> dict[str, Any]:
     """Return the schema of the value `settings`: every other setting, with its type and its bounds."""
     fields: dict[str, Any] = {}
-    for component in (Settings, *COMPONENTS.values()):
+    components: list[type[BaseSettings]] = [Settings, *COMPONENTS.values()]
+    for component in components:
         prefix = component.model_config.get("env_prefix", "")
         for name, about in component.model_json_schema()["properties"].items():
             fields[f"{prefix}{name}".upper()] = about

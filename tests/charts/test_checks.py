@@ -140,5 +140,7 @@ def test_every_refusal_has_a_case() -> None:
     sentences = re.findall(r'\{\{- fail (?:\(printf )?"((?:[^"\\]|\\.)*)"', text)
     assert len(sentences) == text.count("fail ") - len(re.findall(r"`fail`|every `fail", text))
     said = " ".join(refusal(values) for values, _ in CASES.values())
-    patterns = [re.escape(sentence.replace('\\"', '"')).replace("%s", ".*").replace("%v", ".*") for sentence in sentences]
+    patterns = [
+        re.escape(sentence.replace('\\"', '"')).replace("%s", ".*").replace("%v", ".*") for sentence in sentences
+    ]
     assert [pattern for pattern in patterns if not re.search(pattern, said)] == []

@@ -87,13 +87,19 @@ def test_every_metric_is_on_a_dashboard_or_in_an_alert() -> None:
 
 
 def test_what_prometheus_records_is_used() -> None:
-    asked = " ".join([*(rule["expr"] for rule in expressions()), *(q for f in FILES for q in queries(dashboard(f.stem)))])
+    asked = " ".join(
+        [*(rule["expr"] for rule in expressions()), *(q for f in FILES for q in queries(dashboard(f.stem)))]
+    )
     assert [rule["record"] for rule in expressions() if "record" in rule and f"{rule['record']}{{" not in asked] == []
 
 
 def test_a_dashboard_is_a_config_map_for_grafana() -> None:
     values = {"dashboards": {"enabled": True, "datasource": "main"}, "alerts": {"runbookBaseUrl": "https://example/r"}}
-    maps = [each for each in of_kind(render(merged(MINIMAL, values)), "ConfigMap") if "grafana_dashboard" in each["metadata"]["labels"]]
+    maps = [
+        each
+        for each in of_kind(render(merged(MINIMAL, values)), "ConfigMap")
+        if "grafana_dashboard" in each["metadata"]["labels"]
+    ]
     assert len(maps) == len(FILES)
     for each in maps:
         (text,) = each["data"].values()
@@ -106,9 +112,13 @@ def test_a_dashboard_is_a_config_map_for_grafana() -> None:
 def test_the_names_of_alert_files_hold_no_other_alert() -> None:
     for file in (CHART / "alerts").glob("*.yaml"):
         (found,) = to_json([file.read_text()])
-        assert {"expr", "threshold", "severity", "summary"} <= set(found) <= {
-            *("expr", "threshold", "severity", "summary", "for", "budget"),
-        }, file.stem
+        assert (
+            {"expr", "threshold", "severity", "summary"}
+            <= set(found)
+            <= {
+                *("expr", "threshold", "severity", "summary", "for", "budget"),
+            }
+        ), file.stem
         assert found["severity"] in ("page", "ticket"), file.stem
 
 

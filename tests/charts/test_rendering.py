@@ -101,7 +101,9 @@ def test_names_are_unique_and_fit(release: str) -> None:
     objects = render(EVERYTHING, api_versions=ALL_KINDS, release=release)
     names = [(each["kind"], each["metadata"]["name"]) for each in objects]
     assert len(names) == len(set(names))
-    assert [name for _, name in names if len(name) > 63 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name)] == []
+    assert [
+        name for _, name in names if len(name) > 63 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name)
+    ] == []
 
 
 def test_both_helms_render_the_same() -> None:
@@ -295,3 +297,20 @@ def test_every_object_carries_the_common_labels() -> None:
         assert each["metadata"]["labels"]["team"] == "shop", each["kind"]
         assert each["metadata"]["annotations"]["owner"] == "shop", each["kind"]
         assert each["metadata"]["namespace"] == "shop-space", each["kind"]
+
+
+def test_a_group_that_is_null_is_taken_away() -> None:
+    values = {"workers": {"default": None, "wallets": {"subscriptions": ["wallets"]}}}
+    names = [each["metadata"]["name"] for each in of_kind(render(merged(MINIMAL, values)), "Deployment")]
+    assert names == ["shop-headrace-ingest", "shop-headrace-worker-wallets"]
+
+
+def test_a_group_may_have_no_pods() -> None:
+    values = {"workers": {"default": {"replicas": 0, "minReadySeconds": 0}}}
+    spec = one(render(merged(MINIMAL, values)), "Deployment", "-default")["spec"]
+    assert (spec["replicas"], spec["minReadySeconds"]) == (0, 0)
+
+
+@pytest.mark.parametrize("values", [{"ingest": {"strategy": {"type": "Recreate"}}}], ids=["ingest"])
+def test_a_changed_type_of_strategy_is_whole(values: dict[str, Any]) -> None:
+    assert one(render(merged(MINIMAL, values)), "Deployment", "-ingest")["spec"]["strategy"] == {"type": "Recreate"}

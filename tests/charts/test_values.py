@@ -22,7 +22,7 @@ KEDA = {"subscriptions": ["wallets"], "keda": {"enabled": True, "topics": {"wall
 PROMETHEUS = {"trigger": "prometheus", "prometheusAddress": "http://prometheus:9090"}
 SASL = {"securityProtocol": "SASL_SSL", "sasl": {"mechanism": "PLAIN", "existingSecret": "kafka"}}
 TLS = {"tls": {"existingSecret": "kafka-tls", "certKey": "tls.crt", "keyKey": "tls.key"}}
-OPEN = {"kafka": [{}], "postgres": [{}], "otlp": [{}]}
+OPEN: dict[str, Any] = {"kafka": [{}], "postgres": [{}], "otlp": [{}]}
 
 NEEDS: dict[str, dict[str, Any]] = {
     "kafka.sasl": {"kafka": SASL},

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def main() -> None:
         "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
     }
     for name, module in modules.items():
-        _install(name, lambda name=name, module=module: _go(name, module))
+        _install(name, partial(_go, name, module))
     _install("promtool", _promtool)
     _install("kubernetes-json-schema", _schemas)
 

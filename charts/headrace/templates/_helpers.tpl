@@ -92,7 +92,9 @@ true
 {{- $groups := dict -}}
 {{- if eq .Values.mode "split" -}}
 {{- range $name, $group := (.Values.workers | default (dict "default" (dict))) -}}
-{{- $_ := set $groups $name (mergeOverwrite (deepCopy $.Values.workerDefaults) (deepCopy (default dict $group))) -}}
+{{- if not (kindIs "invalid" $group) -}}
+{{- $_ := set $groups $name (mergeOverwrite (deepCopy $.Values.workerDefaults) (deepCopy $group)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $groups -}}
