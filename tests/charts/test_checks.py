@@ -11,7 +11,12 @@ from tests.charts.helm import CHART, MINIMAL, merged, refusal
 
 NOTHING: dict[str, Any] = {}
 KEDA = {"enabled": True, "topics": {"wallets": {"partitions": 6}}}
-EMBEDDED = {"mode": "all", "embedded": {"enabled": True}, "apiKeys": {"allowUnauthenticated": True}}
+EMBEDDED = {
+    "mode": "all",
+    "ingest": {"pool": {"maxSize": 20}},
+    "embedded": {"enabled": True},
+    "apiKeys": {"allowUnauthenticated": True},
+}
 
 
 def group(**own: Any) -> dict[str, Any]:
@@ -43,6 +48,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         minimal(mode="all", ingest={"autoscaling": {"enabled": True}}),
         "mode: all would be scaled on CPU",
     ),
+    "all, with few connections": (minimal(mode="all"), "mode: all applies events with ingest.pool.maxSize (5)"),
     "fewest above most": (minimal(ingest={"autoscaling": {"minReplicas": 11}}), "is above ingest.autoscaling.max"),
     "a route to nobody": (
         minimal(ingest={"enabled": False}, ingress={"enabled": True, "hosts": ["a"]}),

@@ -24,6 +24,8 @@ SASL = {"securityProtocol": "SASL_SSL", "sasl": {"mechanism": "PLAIN", "existing
 TLS = {"tls": {"existingSecret": "kafka-tls", "certKey": "tls.crt", "keyKey": "tls.key"}}
 OPEN: dict[str, Any] = {"kafka": [{}], "postgres": [{}], "otlp": [{}]}
 
+POOL = {"pool": {"maxSize": 20}}
+
 NEEDS: dict[str, dict[str, Any]] = {
     "kafka.sasl": {"kafka": SASL},
     "kafka.tls": {"kafka": SASL | TLS},
@@ -35,8 +37,9 @@ NEEDS: dict[str, dict[str, Any]] = {
     "database.reservedConnections": {},
     "database": {"database": {"host": "db", "tls": {"existingSecret": "db-tls"}}},
     "database.tls": {"database": {"host": "db", "tls": {"existingSecret": "db-tls"}}},
-    "embedded": {"kafka": {"brokers": []}, "mode": "all", "embedded": {"enabled": True}},
-    "embedded.enabled": {"kafka": {"brokers": []}, "mode": "all"},
+    "embedded": {"kafka": {"brokers": []}, "mode": "all", "ingest": POOL, "embedded": {"enabled": True}},
+    "embedded.enabled": {"kafka": {"brokers": []}, "mode": "all", "ingest": POOL},
+    "mode": {"ingest": POOL},
     "apiKeys.allowUnauthenticated": {"apiKeys": {"existingSecret": ""}},
     "app.service": {"workerDefaults": KEDA},
     "workerDefaults.keda.maxReplicas": {"workerDefaults": merged(KEDA, {"pool": {"maxSize": 2}})},
@@ -219,7 +222,7 @@ def test_the_chart_sets_no_variable_that_does_not_exist() -> None:
 
 def test_every_setting_of_its_own_is_set_somewhere() -> None:
     values = merged(MINIMAL, {"kafka": SASL | TLS | {"clientRack": "a"}, "database": {"host": "db"}})
-    embedded = {"mode": "all", "embedded": {"enabled": True}, "apiKeys": {"allowUnauthenticated": True}}
+    embedded = {"mode": "all", "ingest": POOL, "embedded": {"enabled": True}, "apiKeys": {"allowUnauthenticated": True}}
     found = environment(render(values), "-ingest") | environment(render(values), "-default")
     found |= environment(render(embedded), "-ingest")
     assert FROM_OTHER_VALUES - set(found) == {"HEADRACE_ROLE"}, "the role is an argument of the command"

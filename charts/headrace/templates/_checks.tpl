@@ -50,6 +50,9 @@
 {{- if and (eq $values.mode "all") $values.ingest.autoscaling.enabled -}}
   {{- fail "mode: all would be scaled on CPU, and each change stops the handlers for a moment: set mode: split, or ingest.autoscaling.enabled to false." -}}
 {{- end -}}
+{{- if and (eq $values.mode "all") (lt (int $values.ingest.pool.maxSize) 10) -}}
+  {{- fail (printf "mode: all applies events with ingest.pool.maxSize (%v), which is too few: set it to the partitions that a pod works on, and two more, at least 10." $values.ingest.pool.maxSize) -}}
+{{- end -}}
 {{- if gt (int $values.ingest.autoscaling.minReplicas) (int $values.ingest.autoscaling.maxReplicas) -}}
   {{- fail "ingest.autoscaling.minReplicas is above ingest.autoscaling.maxReplicas." -}}
 {{- end -}}
