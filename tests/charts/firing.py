@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-LONG = 1400
+LONG = 400
 """Samples of a series."""
 
 
@@ -87,7 +87,7 @@ CASES: dict[str, Case] = {
     "IngestBudgetSlow": Case(ingest(0.0061), ingest(0.0059)),
     "FreshnessBudgetFast": Case(freshness(0.145), freshness(0.143)),
     "FreshnessBudgetSlow": Case(freshness(0.061), freshness(0.059)),
-    "FreshnessBudgetLong": Case(freshness(0.011), freshness(0.009), minute=5400, interval_minutes=4),
+    "FreshnessBudgetLong": Case(freshness(0.011), freshness(0.009), minute=480, interval_minutes=4),
     "OldestPending": Case(
         {f"headrace_oldest_pending_seconds{{{P}}}": flat(61)},
         {f"headrace_oldest_pending_seconds{{{P}}}": flat(60)},

@@ -57,7 +57,7 @@ def tool(name: str) -> str:
 def run(name: str, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a tool to its end."""
     return subprocess.run(
-        [tool(name), *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False
+        [tool(name), *arguments], input=stdin, capture_output=True, text=True, timeout=100, check=False
     )
 
 
