@@ -57,7 +57,12 @@ def _go(name: str, module: str) -> None:
 def _promtool() -> None:
     """Take it out of Debian's package, whose server is not wanted."""
     with tempfile.TemporaryDirectory() as folder:
-        _run(["apt-get", "download", "-qq", "prometheus"], cwd=folder)
+        download = ["apt-get", "download", "-qq", "prometheus"]
+        try:
+            _run(download, cwd=folder)
+        except subprocess.CalledProcessError:  # this machine has no lists of packages yet
+            _run(["apt-get", "update", "-qq"])
+            _run(download, cwd=folder)
         (package,) = Path(folder).glob("*.deb")
         _run(["dpkg-deb", "--extract", str(package), folder])
         shutil.copy(Path(folder) / "usr" / "bin" / "promtool", TOOLS / "promtool")
