@@ -12,10 +12,10 @@ FIND_PYTHON = for name in $(PYTHON) python3.14 python3.13 python3.12 python3.11 
 APP ?= shop.service:app
 ARGS ?=
 
-.PHONY: help run test lint format docs bench lock clean
+.PHONY: help run test chart-tools chart-test lint format docs bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## serve the example service on 127.0.0.1:8000 (another: APP=module:app)
 	@exec $(BIN)/headrace run $(APP) $(ARGS)
@@ -23,6 +23,12 @@ run: $(VENV)/.runtime ## serve the example service on 127.0.0.1:8000 (another: A
 test: $(VENV)/.development ## run every test on a Kafka and a Postgres of its own (some: ARGS="-k name")
 	@$(BIN)/python -m tests.support.kafka
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+chart-tools: $(VENV)/.development ## install helm, kubeconform and promtool for the tests of the chart into build/tools
+	@$(BIN)/python -m tests.charts.tools
+
+chart-test: $(VENV)/.development chart-tools ## test the chart alone: values, objects, alerts, dashboards
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/charts $(ARGS)
 
 lint: $(VENV)/.development ## check style, layout and types
 	@status=0; \

@@ -153,10 +153,11 @@ class Retries:
         elif events > 1:
             self._events_limit = events // 2
         else:
+            if keys[0] in self._refused:  # not even its failure can be written: not at once again
+                lanes = self._processor.memory.lanes
+                lane = lanes.by_key[keys[0]]
+                lane.due = lanes.due_after(lanes.policy.delay(max(1, lane.attempts)))
             self._refused[keys[0]] = reason
-            lanes = self._processor.memory.lanes
-            lane = lanes.by_key[keys[0]]
-            lane.due = lanes.due_after(lanes.policy.delay(max(1, lane.attempts)))
 
     async def replay(self, holding: Holding, replays: Sequence[Replay]) -> None:
         """Park the replays' events, due at once, in one transaction.

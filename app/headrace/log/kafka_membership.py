@@ -34,6 +34,8 @@ from headrace.telemetry.logging import get_logger
 logger = get_logger("headrace.log")
 
 POLL_SECONDS = 0.5
+METADATA_MILLISECONDS = 30_000
+"""How old what is known of the topics may be: partitions that were added, or accepted, have an owner after this."""
 COMMIT_SECONDS = 5.0
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 10.0
 REBALANCE_MARGIN_SECONDS = 10.0
@@ -129,6 +131,7 @@ class KafkaMembership:
             self._options,
             group_id=self._group,
             partition_assignment_strategy=(assignor,),
+            metadata_max_age_ms=METADATA_MILLISECONDS,
             session_timeout_ms=round(self._settings.session_timeout_seconds * 1000),
             heartbeat_interval_ms=round(self._settings.heartbeat_seconds * 1000),
             max_poll_interval_ms=round(self._settings.max_poll_seconds * 1000),
