@@ -259,7 +259,7 @@ async def test_coroutine_that_is_too_slow_fails_alone() -> None:
     assert "TimeoutError" in str(items[0].error)
 
 
-async def test_run_that_is_cancelled_ends_whatever_its_handler_swallows() -> None:
+async def test_a_cancelled_run_ends_whatever_its_handler_swallows() -> None:
     """Nothing of it is committed: the cancelled event does not count as applied."""
     subscription, entered = Subscription("notes", service="notebook"), asyncio.Event()
     never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
