@@ -1,7 +1,9 @@
 """Sends batches to one broker, those of several partitions in one request if they wait at the same time.
 
-A broker answers a request when all partitions in it are decided, so a slow partition delays those that share a request
-with it. Therefore a send queue whose last batch was slow or failed sends its next ones alone, beside the others.
+A broker answers a request when all partitions in it are decided, and reads the next request of a connection when it has
+answered the one before. So a slow partition delays those that share a request or a connection with it. Therefore each
+request under way has a connection to itself, and a send queue whose last batch was slow or failed sends its next ones
+alone, over a connection that such queues share. None of them is the connection that tells who leads a partition.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ from headrace.log.kafka_client import KafkaClient
 from headrace.log.ports import TopicPartition
 
 ALL_IN_SYNC = -1
-REQUESTS_UNDER_WAY = 2
-"""More make smaller requests, which cost more time for each record; fewer let the broker wait for us."""
+SHARED = ("produce 1", "produce 2")
+"""The connections, each with one request under way. More make smaller requests, which cost more time for each record;
+fewer let the broker wait for us."""
+ALONE = "produce alone"
+"""The connection of the slow ones."""
 
 
 class _Part(NamedTuple):
@@ -35,15 +40,15 @@ class Leader:
         self._timeout_ms = round(timeout_seconds * 500)
         """Half of what a batch may take, so that one that the replicas do not keep fails before its neighbours do."""
         self._waiting: list[_Part] = []
+        self._free = list(SHARED)
         self._under_way: set[asyncio.Task[None]] = set()
-        self._alone: set[asyncio.Task[None]] = set()
 
     def send(self, partition: TopicPartition, data: bytes, *, alone: bool) -> asyncio.Future[int]:
         """Return the offset of the batch's first record once it is kept; its error is a KafkaError."""
         loop = asyncio.get_running_loop()
         part = _Part(partition, data, loop.create_future())
         if alone:
-            self._start([part], self._alone)
+            self._start([part], ALONE)
         else:
             self._waiting.append(part)
             if len(self._waiting) == 1:
@@ -51,24 +56,30 @@ class Leader:
         return part.offset
 
     def _flush(self) -> None:
-        if self._waiting and len(self._under_way) < REQUESTS_UNDER_WAY:
-            parts, self._waiting = self._waiting, []
-            self._start([part for part in parts if not part.offset.done()], self._under_way)
-
-    def _start(self, parts: list[_Part], tasks: set[asyncio.Task[None]]) -> None:
+        if not self._free:
+            return
+        parts, self._waiting = [part for part in self._waiting if not part.offset.done()], []
         if parts:
-            task = asyncio.get_running_loop().create_task(self._request(parts))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            task.add_done_callback(lambda _: self._flush())
+            self._start(parts, self._free.pop())
 
-    async def _request(self, parts: list[_Part]) -> None:
+    def _start(self, parts: list[_Part], connection: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._request(parts, connection))
+        self._under_way.add(task)
+        task.add_done_callback(lambda task: self._ended(task, connection))
+
+    def _ended(self, task: asyncio.Task[None], connection: str) -> None:
+        self._under_way.discard(task)
+        if connection != ALONE:
+            self._free.append(connection)
+            self._flush()
+
+    async def _request(self, parts: list[_Part], connection: str) -> None:
         by_topic: dict[str, list[tuple[int, bytes]]] = {}
         for (topic, number), data, _ in parts:
             by_topic.setdefault(topic, []).append((number, data))
         try:
             request = ProduceRequest(None, ALL_IN_SYNC, self._timeout_ms, list(by_topic.items()))
-            response = await self._client.send(self._node, request)
+            response = await self._client.send(self._node, request, group=connection)
             answers = {
                 TopicPartition(topic, number): (code, offset)
                 for topic, partitions in response.topics

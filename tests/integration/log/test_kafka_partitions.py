@@ -1,4 +1,4 @@
-"""A partition whose broker is gone stops only itself: two brokers, one partition of a topic on each."""
+"""A partition whose broker is gone or slow stops only itself: two brokers."""
 
 from __future__ import annotations
 
@@ -71,6 +71,29 @@ async def test_a_leaderless_partition_stops_only_itself(brokers: list[KafkaServe
         await second.start()
         await until(lambda: _is_published(log, topic_name), "the second partition takes records again")
         assert (await log.bounds([alive, dead]))[dead].end >= 2
+
+
+async def test_a_slow_partition_delays_no_other(brokers: list[KafkaServer], topic_name: str) -> None:
+    """The follower of one topic hangs, so that its leader answers when the cluster has counted the follower out."""
+    first, second = brokers
+    slow_topic, quick_topic = f"{topic_name}.slow", f"{topic_name}.quick"
+    await first.create_topic_on(slow_topic, [[first.node_id, second.node_id]])
+    await first.create_topic_on(quick_topic, [[first.node_id]])
+    async with kafka_log(first.url) as log:
+        await log.publish([_record(slow_topic, 0), _record(quick_topic, 0)])
+        for _ in range(2):  # sent with others, and as one that was slow the last time
+            second.pause()
+            slow = asyncio.ensure_future(log.publish([_record(slow_topic, 0)]))
+            await asyncio.wait({slow}, timeout=0.1)  # it is under way: not in one request with the next
+            assert await log.publish([_record(quick_topic, 0)])
+            assert not slow.done()
+            await slow
+            second.resume()
+            await until(lambda: _has_replicas(first, slow_topic, 2), "the follower has caught up")
+
+
+async def _has_replicas(kafka: KafkaServer, topic: str, replicas: int) -> bool:
+    return await kafka.in_sync(topic) == [replicas]
 
 
 async def _is_published(log: Any, topic: str) -> bool:

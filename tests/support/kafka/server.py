@@ -142,6 +142,11 @@ class KafkaServer:
         known = await asyncio.to_thread(lambda: self._admin_client.list_topics(timeout=10).topics[topic].partitions)
         return [known[number].leader >= 0 for number in sorted(known)]
 
+    async def in_sync(self, topic: str) -> list[int]:
+        """Return for each partition how many replicas are in sync."""
+        known = await asyncio.to_thread(lambda: self._admin_client.list_topics(timeout=10).topics[topic].partitions)
+        return [len(known[number].isrs) for number in sorted(known)]
+
     async def _create(self, asked: NewTopic, topic: str, partitions: int) -> None:
         await asyncio.to_thread(lambda: self._admin_client.create_topics([asked])[topic].result(30))
         await until(lambda: asyncio.to_thread(self._has, topic, partitions), f"topic {topic} exists")
