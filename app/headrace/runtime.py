@@ -135,8 +135,8 @@ class Runtime:
         self.registry.complete()
         check_subscriptions(self.settings, self.registry)
         self.health.not_ready(CONNECTING)
+        tune_garbage_collection()  # before the loop is watched, since it takes a tenth of a second
         self._start_instruments()
-        tune_garbage_collection()
         self.health.started = True
         self._connecting = asyncio.create_task(self._connect(), name="connect")
         ends = [asyncio.create_task(event.wait()) for event in (self.connected, self._waiting, self.draining)]
