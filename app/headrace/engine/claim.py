@@ -12,8 +12,9 @@ refused until an operator accepts it, since keys have moved to it. `start="lates
 Each row names the log that its offsets belong to.
 
 An owner that dies leaves its name in the row; a living one removes it, however it ends (`release`). Owners in a row
-that died at the same offset, with records left to apply, are counted: after two the batch shrinks to one event, and
-after one more death that event is parked (`Claim.is_suspect`, `Claim.blames_next_event`).
+that died at the same offset, after they had begun to run handlers and with records left to apply, are counted: after
+two the batch shrinks to one event, and after one more death that event is parked (`Claim.is_suspect`,
+`Claim.blames_next_event`).
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class Claim:
         self.sequence: int = row["sequence"]
         self.emitted_through: int = row["emitted_through"]
         self.crashes: int = row["crashes"]
+        self.is_applying = False
+        """True once the row says that handlers may be running."""
         self.is_orphaned = is_orphaned
         """True if the previous owner died: the event that it was handling may have ended it."""
         self._suspect_until: int = self.next_offset + (suspect_records if self.crashes >= SUSPECT_CRASHES else 0)
@@ -101,6 +104,12 @@ class Claim:
         """Lock the claim for the transaction. Raises: FencedError."""
         if await connection.fetchval(sql.claim.LOCK_IF_HELD, *self.identity, self.next_offset) is None:
             raise self.fenced()
+
+    async def begin_applying(self, connection: Connection) -> None:
+        """Note in the row that handlers are about to run; a death before that is not counted. Raises: FencedError."""
+        if await connection.execute(sql.claim.BEGIN_APPLYING, *self.identity, self.next_offset) != "UPDATE 1":
+            raise self.fenced()
+        self.is_applying = True
 
     async def advance(
         self,

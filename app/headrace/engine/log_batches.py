@@ -59,6 +59,9 @@ class LogBatches:
 
         size = sum([len(record.value or b"") for record in records])
         batch = Batch(Kind.BATCH, holding, len(records), size, decode, last.offset + 1, Fingerprint.of(last))
+        if not claim.is_applying:
+            async with self._processor.context.connection() as connection:
+                await claim.begin_applying(connection)
         started = time.perf_counter()
         try:
             effects = await transact(self._processor, batch)

@@ -44,9 +44,10 @@ set epoch = held.epoch + 1, token = $4, owner = $5, claimed_at = now(), log_id =
     crashes = case when held.owner is null then 0
                    when held.owner = $5 then held.crashes
                    when held.next_offset >= $6 then 0
+                   when not held.is_applying then held.crashes
                    when held.next_offset = held.claimed_offset then held.crashes + 1
                    else 1 end,
-    claimed_offset = held.next_offset
+    claimed_offset = held.next_offset, is_applying = false
 where subscription = $1 and topic = $2 and partition = $3
 returning epoch, next_offset, sequence, emitted_through, last_offset, last_timestamp, last_crc, crashes, log_id
 """
@@ -66,6 +67,12 @@ set next_offset = $7, sequence = $8, emitted_through = $9, last_offset = $10, la
 where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
 """
 """Moves the row along if it is still the owner's: the last statement of a batch."""
+
+BEGIN_APPLYING = """
+update headrace.claim set is_applying = true
+where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
+"""
+"""Notes that the owner is about to run handlers, if the row is still the owner's."""
 
 RELEASE = """
 update headrace.claim set owner = null, crashes = 0

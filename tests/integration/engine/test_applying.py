@@ -191,13 +191,15 @@ async def test_statements_per_batch_do_not_grow_with_the_batch(
         init=lambda connection: _log_queries(connection, seen),
     )
     async with running(platform, MemoryLog(), pool) as runtime:
+        await publish(runtime, noted(topic_name, "first", 0))
+        await until_settled(runtime, "notes")
         for size in (1, 100, 1_500):
             seen.clear()
             await publish(runtime, *(noted(topic_name, f"page-{size}-{number}", number) for number in range(size)))
             await until_settled(runtime, "notes")
             counts[size] = [query for query in seen if _is_of_a_batch(query)]
-        assert len(await pages(runtime)) == 1_601
-        assert await value(runtime, "select count(*) from headrace.ledger") == 3
+        assert len(await pages(runtime)) == 1_602
+        assert await value(runtime, "select count(*) from headrace.ledger") == 4
     assert counts[1] == counts[100] == counts[1_500]
     assert len(counts[1]) == statements, counts[1]
     assert "update headrace.claim" in counts[1][-2], "the claim is compared last, right before the COMMIT"

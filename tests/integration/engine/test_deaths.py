@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from headrace.engine.claim import BLAMED_CRASHES, claim, enroll, release
+from headrace.errors import FencedError
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import TopicPartition
 from headrace.runtime import Runtime
@@ -79,7 +80,7 @@ async def test_suspicion_ends_after_a_batch_of_single_events(
     """The events of that batch are applied one at a time."""
     await pool.execute(
         "insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset, "
-        "crashes) values ('notebook.notes', $1, 0, 1, gen_random_uuid(), 'dead', 0, 0, 1)",
+        "crashes, is_applying) values ('notebook.notes', $1, 0, 1, gen_random_uuid(), 'dead', 0, 0, 1, true)",
         topic_name,
     )
     log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1, batch_records=20), topic_name)
@@ -135,6 +136,26 @@ async def test_event_that_kills_its_owners_is_given_up(database_url: str, topic_
         assert await value(runtime, "select sum(applied) from headrace.ledger") == 7
 
 
+async def test_owners_that_die_before_they_begin_are_not_counted(pool: asyncpg.Pool) -> None:
+    """No event can have ended them: their handlers never ran. What was counted before stays."""
+    partition = TopicPartition("pages", 0)
+    async with pool.acquire() as connection:
+        await _take(connection, "first")
+        assert (await _take(connection, "second")).crashes == 1
+        for owner in ("third", "fourth", "fifth"):
+            held = await claim(connection, "notes", partition, owner, log_id="log", log_end=10, suspect_records=3)
+        assert held.crashes == 2, "the second had begun"
+        with pytest.raises(FencedError):
+            await (await _stale(connection)).begin_applying(connection)
+
+
+async def _stale(connection: Any) -> Any:
+    """Return a claim that another owner has taken meanwhile."""
+    held = await _take(connection, "sixth")
+    await _take(connection, "seventh")
+    return held
+
+
 async def test_polite_restarts_count_no_crash(database_url: str, topic_name: str) -> None:
     log = MemoryLog()
     platform = notebook(settings_for(database_url, partitions=1), topic_name)
@@ -151,6 +172,7 @@ async def test_owners_that_die_are_counted_and_progress_clears_them(pool: asyncp
         async with pool.acquire() as connection:
             await enroll(connection, "notes", "pages", "log", {0: 0})
             held = await claim(connection, "notes", source, owner, log_id="log", log_end=log_end, suspect_records=100)
+            await held.begin_applying(connection)
             assert held.is_suspect == (held.crashes >= 2)
             assert held.blames_next_event == (held.crashes >= 3)
             return held.crashes
@@ -173,7 +195,9 @@ async def _take(connection: Any, owner: str) -> Any:
     """Claim offset 5 of a partition that has ten records."""
     source = TopicPartition("pages", 0)
     await enroll(connection, "notes", "pages", "log", {0: 5})
-    return await claim(connection, "notes", source, owner, log_id="log", log_end=10, suspect_records=3)
+    held = await claim(connection, "notes", source, owner, log_id="log", log_end=10, suspect_records=3)
+    await held.begin_applying(connection)
+    return held
 
 
 async def _claim(runtime: Runtime) -> tuple[int, str | None, int]:

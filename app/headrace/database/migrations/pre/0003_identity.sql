@@ -8,6 +8,9 @@ alter table headrace.ledger alter column marks set storage external;
 -- The cluster (or embedded database) that the claim's offsets belong to; null: not compared yet.
 alter table headrace.claim add column log_id text;
 
+-- True once its owner has begun to run handlers: only then may an event have ended the owner's process.
+alter table headrace.claim add column is_applying boolean not null default false;
+
 -- True from the start of a lane's run until its commit: an owner that dies in between has used up an attempt, an
 -- outage has not.
 alter table headrace.lane add column is_running boolean not null default false;
