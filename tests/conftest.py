@@ -84,5 +84,5 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 @pytest.fixture
 def topic_name(request: pytest.FixtureRequest) -> str:
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", request.node.name)[:100].strip("-.")
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", request.node.name)[:50].strip("-.")
     return f"{readable}-{secrets.token_hex(4)}"

@@ -99,7 +99,7 @@ class Health:
 
     def _hindering(self) -> dict[str, str]:
         with self._lock:
-            reasons = dict(self._obstacles)
+            reasons = dict(sorted(self._obstacles.items()))
         return reasons if self.started else {STARTING: "", **reasons}
 
 

@@ -46,7 +46,7 @@ def test_each_reason_against_being_ready_must_be_cleared() -> None:
     assert report.status == 503
     assert json.loads(report.body) == {
         "ready": False,
-        "reasons": ["schema_too_old", "draining"],
+        "reasons": ["draining", "schema_too_old"],
         "details": {"schema_too_old": "The database has version 3, this code needs 4."},
     }
     health.ready("schema_too_old")
