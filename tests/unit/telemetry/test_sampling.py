@@ -17,6 +17,8 @@ from tests.support.spans import NOW, SAMPLED, UNSAMPLED, Spans, envelope, facts,
 
 @pytest.fixture
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No variable of OpenTelemetry, and no provider that another test of the process installed for good."""
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
     for name in ("SDK_DISABLED", "TRACES_EXPORTER", "TRACES_SAMPLER", "TRACES_SAMPLER_ARG"):
         monkeypatch.delenv(f"OTEL_{name}", raising=False)
     for name in ("ENDPOINT", "TRACES_ENDPOINT", "PROTOCOL", "TRACES_PROTOCOL"):
