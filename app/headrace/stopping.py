@@ -19,7 +19,7 @@ logger = get_logger("headrace")
 
 ASYNCIO = str(Path(asyncio.__file__).parent)
 CANCEL_SECONDS = 1.0
-"""How long a step that took too long may take to be cancelled; then it is left behind."""
+"""How long a task that took too long may take to be cancelled; then it is left behind."""
 
 
 class Step(NamedTuple):
@@ -70,8 +70,7 @@ async def finish(what: str, work: Awaitable[T], seconds: float, default: T | Non
     await asyncio.wait({task}, timeout=seconds)
     if not task.done():
         logger.error("a step of the stop took too long", step=what, limit_seconds=seconds)
-        task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+        await end_tasks({task}, CANCEL_SECONDS)
         return default
     if task.cancelled():
         logger.error("a step of the stop was cancelled", step=what)
@@ -82,7 +81,7 @@ async def finish(what: str, work: Awaitable[T], seconds: float, default: T | Non
     return task.result()
 
 
-async def end_tasks(tasks: set[asyncio.Task[object]], seconds: float) -> set[asyncio.Task[object]]:
+async def end_tasks(tasks: set[asyncio.Task[T]], seconds: float) -> set[asyncio.Task[T]]:
     """Cancel the tasks and return those that have not ended after the seconds. Never raises."""
     for task in tasks:
         task.cancel()

@@ -36,13 +36,12 @@ from headrace.errors import FencedError, StateError, StateUnavailableError, Tran
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.window import PackedRows, read_window, window_of
 from headrace.log.ports import Bounds, Reader, Record, TopicInfo, TopicPartition
+from headrace.stopping import CANCEL_SECONDS, end_tasks
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
 
 FLUSH_SECONDS = 5.0
-CANCEL_SECONDS = 1.0
-"""How long a cancelled fetch is waited for."""
 CAUTIOUS_SECONDS = 60.0
 """For this long after the previous owner died, retry one parked event at a time, so that an event that ends the
 process costs only its own lane an attempt."""
@@ -405,7 +404,6 @@ class Fetches:
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+        await end_tasks({task}, CANCEL_SECONDS)
         if task.done() and not task.cancelled():
             task.exception()  # it was of no interest any more

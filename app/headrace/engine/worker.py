@@ -28,14 +28,12 @@ from headrace.errors import FencedError, HandlerError, LogMismatchError, StateEr
 from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.log.ports import TopicPartition
-from headrace.stopping import is_being_cancelled
+from headrace.stopping import CANCEL_SECONDS, end_tasks, is_being_cancelled
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, REFUSED_SECONDS = 0.2, 10.0, 30.0
-CANCEL_SECONDS = 1.0
-"""How long a cancelled task is waited for before it is abandoned."""
 
 
 class Phase(Enum):
@@ -138,12 +136,10 @@ class Worker:
         if self.phase is Phase.CLAIMING and not task.cancelling():
             task.cancel()  # nothing is in flight yet that could be finished
         done, _ = await asyncio.wait({task}, timeout=deadline_seconds)
-        if not done:
-            task.cancel()
-            if not (await asyncio.wait({task}, timeout=CANCEL_SECONDS))[0]:
-                self._logger.error("a handler does not end, its task is abandoned")
-                self._abandon_tenure()
-                self._task = None
+        if not done and await end_tasks({task}, CANCEL_SECONDS):
+            self._logger.error("a handler does not end, its task is abandoned")
+            self._abandon_tenure()
+            self._task = None
         if not task.done() or task.cancelled() or task.exception() is not None:
             await self._release()
         return bool(done)
