@@ -1,18 +1,25 @@
-"""Asks a running deployment over HTTP, for the commands that take --url."""
+"""Asks a running deployment over HTTP, or else the database, for the commands that take --url."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 import typer
 
+from headrace.cli.connections import current_database
+from headrace.database.pool import Pool
 from headrace.errors import ConfigurationError
+from headrace.settings import load_settings
+
+S = TypeVar("S")
 
 ADVICE = "ask it instead: pass --url http://127.0.0.1:8000"
 """What to do if a platform holds the embedded database."""
@@ -66,7 +73,24 @@ class Api:
             raise ConfigurationError(f"--url {self._url} is no Headrace: its answer is not JSON.") from error
 
 
-def api_of(url: str | None, api_key_file: Path | None) -> Api | None:
+@asynccontextmanager
+async def open_source(
+    url: str | None, api_key_file: Path | None, over_http: Callable[[Api], S], of_database: Callable[[Pool], S]
+) -> AsyncIterator[S]:
+    """Yield what a command asks: the deployment that the options name, or else the database of the settings.
+
+    Raises: ConfigurationError (the file of the key, the settings, the database), BadParameter (the options do not go
+    together).
+    """
+    api = _api_of(url, api_key_file)
+    if api is not None:
+        yield over_http(api)
+        return
+    async with current_database(load_settings(), advice=ADVICE) as pool:
+        yield of_database(pool)
+
+
+def _api_of(url: str | None, api_key_file: Path | None) -> Api | None:
     """Return the API that the options name; None if they mean the database.
 
     Raises: ConfigurationError (the file of the key), BadParameter (the options do not go together).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +14,10 @@ from uuid import UUID
 import typer
 from rich.progress import track
 
-from headrace.cli.api import ADVICE, KeyFile, Url, api_of
-from headrace.cli.connections import current_database
+from headrace.cli.api import KeyFile, Url, open_source
 from headrace.cli.dead_letter_sources import DatabaseSource, DeadLetter, HttpSource, Source
 from headrace.cli.output import age, count_of, harmless, record_text, stderr, stdout, table
 from headrace.dead_letters.decisions import Decision
-from headrace.settings import load_settings
 
 dead_letters = typer.Typer(
     help="What was given up on: list it, look at it, replay or discard it.", no_args_is_help=True
@@ -188,14 +186,8 @@ async def _decide_all(source: Source, chosen: Sequence[UUID], decision: Decision
         raise typer.Exit(1)
 
 
-@asynccontextmanager
-async def _source(url: str | None, api_key_file: Path | None) -> AsyncIterator[Source]:
-    api = api_of(url, api_key_file)
-    if api is not None:
-        yield HttpSource(api)
-        return
-    async with current_database(load_settings(), advice=ADVICE) as pool:
-        yield DatabaseSource(pool)
+def _source(url: str | None, api_key_file: Path | None) -> AbstractAsyncContextManager[Source]:
+    return open_source(url, api_key_file, HttpSource, DatabaseSource)
 
 
 async def _take(letters: AsyncIterator[DeadLetter], limit: int) -> list[DeadLetter]:

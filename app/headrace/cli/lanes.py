@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -14,12 +14,10 @@ from urllib.parse import quote
 import msgspec
 import typer
 
-from headrace.cli.api import ADVICE, PAGE, Api, KeyFile, Url, api_of
-from headrace.cli.connections import current_database
+from headrace.cli.api import PAGE, Api, KeyFile, Url, open_source
 from headrace.cli.output import age, count_of, harmless, record_text, stderr, stdout, table
 from headrace.database.pool import Pool
 from headrace.queries.lane_store import Filter, Place, find, place_of, retry, shown
-from headrace.settings import load_settings
 
 lanes = typer.Typer(help="Keys whose events wait for a retry: list them, retry them now.", no_args_is_help=True)
 
@@ -152,14 +150,8 @@ def retry_lanes(
         raise typer.Exit(1)
 
 
-@asynccontextmanager
-async def _source(url: str | None, api_key_file: Path | None) -> AsyncIterator[Source]:
-    api = api_of(url, api_key_file)
-    if api is not None:
-        yield HttpSource(api)
-        return
-    async with current_database(load_settings(), advice=ADVICE) as pool:
-        yield DatabaseSource(pool)
+def _source(url: str | None, api_key_file: Path | None) -> AbstractAsyncContextManager[Source]:
+    return open_source(url, api_key_file, HttpSource, DatabaseSource)
 
 
 def _next(lane: Lane) -> str:
