@@ -3,6 +3,7 @@
 | fixture | what it is |
 | --- | --- |
 | `kafka` | the session's `KafkaServer` (`.bootstrap`, `.url`, `.create_topic(name, partitions)`); leave it running |
+| `brokers` | two `KafkaServer`s of one cluster, of this test's own: it may stop and pause them |
 | `postgres` | the session's `PostgresServer` (`.url`, `.database()`); leave it running |
 | `database_url` | the address of a fresh, migrated database of this test's own |
 | `pool` | an asyncpg pool on it, as the platform opens one |
@@ -57,6 +58,19 @@ async def kafka() -> AsyncIterator[KafkaServer]:
         yield server
     finally:
         await server.stop()
+
+
+@pytest_asyncio.fixture
+async def brokers() -> AsyncIterator[list[KafkaServer]]:
+    first = KafkaServer()
+    second = KafkaServer(beside=first)
+    try:
+        await first.start()
+        await second.start()
+        yield [first, second]
+    finally:
+        await second.stop()
+        await first.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from headrace import Event, Headrace, State
 from headrace.database.migrate import migrate
@@ -39,19 +37,6 @@ from tests.support.producing import produce
 from tests.support.waiting import until
 
 PAGES = [f"page-{number}" for number in range(20)]
-
-
-@pytest_asyncio.fixture
-async def brokers() -> AsyncIterator[list[KafkaServer]]:
-    first = KafkaServer()
-    second = KafkaServer(beside=first)
-    try:
-        await first.start()
-        await second.start()
-        yield [first, second]
-    finally:
-        await second.stop()
-        await first.stop()
 
 
 async def test_two_databases_in_one_group_share_no_partition(

@@ -8,6 +8,7 @@ import secrets
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from headrace.log.partitioner import partition_for
+from headrace.log.ports import NewRecord
 from headrace.runtime import Runtime
 from tests.support.kafka import KafkaServer
 from tests.support.lag import lag as lag_by_librdkafka
@@ -82,16 +83,7 @@ async def test_open_transaction_is_waited_for_and_keeps_its_order(
     """Records behind an open transaction are not applied before it ends: log order is the order."""
     platform = notebook(settings_for(database_url, kafka.url, partitions=1), topic_name)
     async with running(platform) as runtime:
-        producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": secrets.token_hex(4)})
-        first = noted(topic_name, "a", 1)
-
-        def begin() -> None:
-            producer.init_transactions(30)
-            producer.begin_transaction()
-            producer.produce(topic_name, first.value, first.key, headers=list(first.headers))
-            producer.flush(30)
-
-        await asyncio.to_thread(begin)
+        producer = await _open_transaction(kafka, noted(topic_name, "a", 1))
         await publish(runtime, noted(topic_name, "a", 2))
         await asyncio.to_thread(producer.commit_transaction, 30)
         await until(lambda: _has_no_lag(runtime, kafka, topic_name), "the claim is behind the markers")
@@ -104,16 +96,7 @@ async def test_lag_counts_what_an_open_transaction_holds_back(
     """It is pending although nobody may read it yet, and the metric names the reason; the worker is not stuck."""
     settings = settings_for(database_url, kafka.url, partitions=1, stuck_seconds=1.0)
     async with running(notebook(settings, topic_name), pace=QUICK) as runtime:
-        producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": secrets.token_hex(4)})
-        first = noted(topic_name, "a", 1)
-
-        def begin() -> None:
-            producer.init_transactions(30)
-            producer.begin_transaction()
-            producer.produce(topic_name, first.value, first.key, headers=list(first.headers))
-            producer.flush(30)
-
-        await asyncio.to_thread(begin)
+        producer = await _open_transaction(kafka, noted(topic_name, "a", 1))
         await publish(runtime, *(noted(topic_name, "a", number) for number in (2, 3, 4)))
         await until(lambda: sample(runtime, "lag_records") == 4, "they are counted as lag")
         assert sample(runtime, "lag_held_records") == 4
@@ -202,3 +185,17 @@ async def _has_no_lag(runtime: Runtime, kafka: KafkaServer, topic: str) -> bool:
 
 def _owned(runtime: Runtime) -> int:
     return len(runtime.consumers["notes"].workers)
+
+
+async def _open_transaction(kafka: KafkaServer, record: NewRecord) -> Producer:
+    """Return a producer whose open transaction holds the record."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": secrets.token_hex(4)})
+
+    def begin() -> None:
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce(record.topic, record.value, record.key, headers=list(record.headers))
+        producer.flush(30)
+
+    await asyncio.to_thread(begin)
+    return producer

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from headrace.errors import TransportError
 from headrace.log.partitioner import partition_for
@@ -18,19 +16,6 @@ from tests.support.waiting import until
 
 KEYS = [next(b"%d" % n for n in range(100) if partition_for(b"%d" % n, 2) == number) for number in range(2)]
 """A key of each partition."""
-
-
-@pytest_asyncio.fixture
-async def brokers() -> AsyncIterator[list[KafkaServer]]:
-    first = KafkaServer()
-    second = KafkaServer(beside=first)
-    try:
-        await first.start()
-        await second.start()
-        yield [first, second]
-    finally:
-        await second.stop()
-        await first.stop()
 
 
 def _record(topic: str, partition: int) -> NewRecord:
