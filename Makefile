@@ -44,7 +44,7 @@ format: $(VENV)/.development ## lay the code out as lint wants it
 docs: $(VENV)/.runtime ## write the pages of docs/reference from the code
 	@$(BIN)/python -m headrace.reference docs/reference shop.service:app
 
-bench: $(VENV)/.development ## measure, beside a bare client in the same run
+bench: $(VENV)/.development ## measure, beside a bare loop in the same run (in less than 90 s: ARGS=--quick)
 	@$(BIN)/python -m tests.support.kafka
 	@$(BIN)/python -m bench $(ARGS)
 

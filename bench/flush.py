@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import NamedTuple
 
 import asyncpg
 
 COMMITS = 400
 
 
-async def measure_flush(url: str) -> tuple[float, float]:
-    """Return p50 and p99 of a one-row commit, in milliseconds."""
+class Flush(NamedTuple):
+    """Milliseconds of a one-row commit."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+async def measure_flush(url: str) -> Flush:
+    """Return how long one-row commits take."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute("create table if not exists bench_flush (number int)")
@@ -23,4 +32,4 @@ async def measure_flush(url: str) -> tuple[float, float]:
     finally:
         await connection.close()
     times.sort()
-    return times[len(times) // 2], times[int(len(times) * 0.99)]
+    return Flush(*(times[int(len(times) * share)] for share in (0.5, 0.9, 0.99)))

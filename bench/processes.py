@@ -1,0 +1,66 @@
+"""What processes have used, as Linux counts it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int | None) -> float:
+    """Return user and system seconds of a process, its children, and the children that it has seen end."""
+    return sum(_cpu_seconds(each) for each in tree(pid))
+
+
+def peak_bytes(pid: int | None) -> int:
+    """Return the sum of the most memory that the process and its children have had."""
+    return sum(_peak_bytes(each) for each in tree(pid))
+
+
+def tree(pid: int | None) -> set[int]:
+    """Return the process and all below it that live; nothing if there is no process."""
+    if pid is None:
+        return set()
+    parents = {int(entry.name): _fields(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    found, waiting = {pid}, [pid]
+    while waiting:
+        parent = waiting.pop()
+        below = {child for child, fields in parents.items() if fields and int(fields[1]) == parent} - found
+        found |= below
+        waiting += below
+    return found
+
+
+def machine() -> dict[str, object]:
+    """Return what the figures were measured on."""
+    information = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"model name\s*: (.+)", information)
+    memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
+    return {
+        "processor": model[1] if model else "unknown",
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(int(memory[1]) / 2**20) if memory else None,
+        "kernel": os.uname().release,
+    }
+
+
+def _fields(pid: int) -> list[str]:
+    """The fields of /proc/pid/stat behind the name, which may hold spaces; empty for a process that has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _cpu_seconds(pid: int) -> float:
+    return sum(int(ticks) for ticks in _fields(pid)[11:15]) / _TICKS
+
+
+def _peak_bytes(pid: int) -> int:
+    try:
+        peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(peak[1]) * 1024 if peak else 0

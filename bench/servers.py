@@ -1,0 +1,80 @@
+"""The servers of a benchmark, with the topic that all contenders read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from bench.spans import SpanSink
+from bench.wallets import Form, fill, wallet_events
+from tests.support.kafka import KafkaServer
+from tests.support.postgres import PostgresServer
+from tests.support.wallets import Expected
+
+PEER_TABLES = (Path(__file__).parent / "peers" / "schema.sql").read_text()
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic that is full, and what its events come to."""
+
+    name: str
+    partitions: int
+    events: int
+    customers: int
+    expected: Expected
+
+
+@dataclass(frozen=True)
+class Servers:
+    """A Kafka, a Postgres and a collector of spans, all on this machine, with default durability."""
+
+    kafka: KafkaServer
+    postgres: PostgresServer
+    spans: SpanSink
+    form: Form
+    is_traced: bool
+
+    async def topic(self, name: str, partitions: int, events: int, customers: int) -> Topic:
+        """Return a new topic that is full of wallet events."""
+        await self.kafka.create_topic(name, partitions)
+        expected = Expected()
+        stream = wallet_events(expected, events, customers, self.form, is_traced=self.is_traced)
+        await asyncio.to_thread(lambda: fill(self.kafka.bootstrap, name, stream, self.form))
+        return Topic(name, partitions, events, customers, expected)
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """Yield the address of a database with the tables of all contenders, after a checkpoint."""
+        async with self.postgres.database() as url:
+            connection = await asyncpg.connect(url)
+            await connection.execute(PEER_TABLES)
+            await connection.close()
+            administrator = await asyncpg.connect(self.postgres.url)
+            await administrator.execute("checkpoint")
+            await administrator.close()
+            yield url
+
+    @property
+    def tracing(self) -> dict[str, str]:
+        """The environment of a service that sends its spans, if traces are on."""
+        return self.spans.environment if self.is_traced else {}
+
+
+@asynccontextmanager
+async def servers(form: Form, *, is_traced: bool) -> AsyncIterator[Servers]:
+    """Start the servers, and end them."""
+    kafka, postgres = KafkaServer(is_fast=True), PostgresServer()
+    try:
+        await kafka.start()
+        await postgres.start()
+        async with SpanSink() as spans:
+            yield Servers(kafka, postgres, spans, form, is_traced)
+    finally:
+        await postgres.stop()
+        await kafka.stop()
