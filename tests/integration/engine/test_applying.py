@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import asyncpg
-import pytest
-
-from headrace import Emit, Event, Headrace, State, Transaction
-from headrace.database.pool import session_settings
+from headrace import Emit, Event, Headrace, State
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord, Record
 from headrace.runtime import Runtime
@@ -175,36 +171,6 @@ async def test_counts_add_up_in_metrics_and_ledger(database_url: str, topic_name
         assert await value(runtime, "select sum(length(ids)) from headrace.ledger") == 16 * (applied + parked)
 
 
-@pytest.mark.parametrize(("wants_transaction", "statements"), [(False, 6), (True, 7)])
-async def test_statements_per_batch_do_not_grow_with_the_batch(
-    database_url: str, topic_name: str, wants_transaction: bool, statements: int
-) -> None:
-    """States read; BEGIN, (the claim locked), states written, ledger, claim, COMMIT."""
-    settings = settings_for(database_url, partitions=1, batch_records=5_000)
-    platform = _noting_in_a_transaction(settings, topic_name) if wants_transaction else notebook(settings, topic_name)
-    seen: list[str] = []
-    counts = {}
-    pool = await asyncpg.create_pool(
-        database_url,
-        min_size=1,
-        server_settings=session_settings(settings.database_options),
-        init=lambda connection: _log_queries(connection, seen),
-    )
-    async with running(platform, MemoryLog(), pool) as runtime:
-        await publish(runtime, noted(topic_name, "first", 0))
-        await until_settled(runtime, "notes")
-        for size in (1, 100, 1_500):
-            seen.clear()
-            await publish(runtime, *(noted(topic_name, f"page-{size}-{number}", number) for number in range(size)))
-            await until_settled(runtime, "notes")
-            counts[size] = [query for query in seen if _is_of_a_batch(query)]
-        assert len(await pages(runtime)) == 1_602
-        assert await value(runtime, "select count(*) from headrace.ledger") == 4
-    assert counts[1] == counts[100] == counts[1_500]
-    assert len(counts[1]) == statements, counts[1]
-    assert "update headrace.claim" in counts[1][-2], "the claim is compared last, right before the COMMIT"
-
-
 async def test_two_topics_of_one_subscription_share_the_state_of_a_key(database_url: str, topic_name: str) -> None:
     settings = settings_for(database_url)
     platform, other = notebook(settings, topic_name), f"{topic_name}-other"
@@ -335,30 +301,3 @@ def _with_foreign(settings: Settings, topic: str, before: Any = lambda: None) ->
 
 async def _waits(runtime: Runtime, count: int) -> bool:
     return bool(await value(runtime, "select count(*) from headrace.parked") == count)
-
-
-def _noting_in_a_transaction(settings: Settings, topic: str) -> Headrace:
-    platform = Headrace("notebook", settings)
-
-    class Noted(Event, type="noted", topic=topic, key="page"):
-        page: str
-        number: int
-
-    notes = platform.subscription("notes")
-
-    @notes.on(Noted)
-    async def note(event: Noted, kept: State[Notes], transaction: Transaction) -> None:
-        kept.numbers.append(event.number)
-
-    return platform
-
-
-async def _log_queries(connection: Any, seen: list[str]) -> None:
-    connection.add_query_logger(lambda logged: seen.append(logged.query))
-
-
-def _is_of_a_batch(query: str) -> bool:
-    return query.startswith(("BEGIN", "COMMIT")) or any(
-        part in query
-        for part in ("from headrace.state where", "headrace.state as", "into headrace.ledger", "epoch = $4")
-    )
