@@ -69,8 +69,7 @@ def test_version_is_written_as_the_dataschema() -> None:
     item.envelope = envelope()
     begin(emit, item)
     emit(Closed(door="a"))
-    headers = dict(emit.emitted[0][1].headers)
-    assert headers["ce_dataschema"] == b"door.closed/v2"
+    assert decode_record(emit.emitted[0][1])[0].dataschema == "door.closed/v2"
 
 
 async def test_accepted_event_gets_the_version_it_was_checked_by() -> None:
@@ -116,8 +115,8 @@ def test_newer_version_is_a_dead_letter_with_a_sentence(dataschema: str) -> None
 
 def test_version_is_shown_in_the_asyncapi_document() -> None:
     messages = build_asyncapi(registry(), "/events")["components"]["messages"]
-    assert messages["door.closed"]["headers"]["properties"]["ce_dataschema"] == {"const": "door.closed/v2"}
-    assert "ce_dataschema" not in messages["door.opened"]["headers"]["properties"]
+    assert messages["door.closed"]["payload"]["properties"]["dataschema"] == {"const": "door.closed/v2"}
+    assert "dataschema" not in messages["door.opened"]["payload"]["properties"]
 
 
 @pytest.mark.parametrize("version", [0, -1, True, "2", 1.5])

@@ -3,17 +3,16 @@
 ```
 HTTP  structured · batched · binary ─▶ http.py ───────┐
                                                       ├─▶ attributes.py, limits.py ─▶ Envelope + data as JSON bytes
-log   binary (ce_* headers) · structured ─▶ record.py ─┘
-Envelope + data ─▶ record.py (binary record) · structured.py (JSON, for the SSE tail)
+log   structured · binary (ce_* headers) ─▶ record.py ─┘
+Envelope + data ─▶ record.py (a record in structured mode) · structured.py (JSON, for the SSE tail)
 ```
 
-Whatever HTTP lets in is written in binary mode by `encode_record` and read back by `decode_record`: both sides share
-the attribute checks and limits, and if they differ, the log is the more lenient one. So an event that was answered 202
+Whatever HTTP lets in is written by `encode_record` and read back by `decode_record`: both sides share the attribute
+checks and limits, and if they differ, the log is the more lenient one. So an event that was answered 202
 never becomes a dead letter for its envelope (tests/unit/cloudevents/test_round_trip.py).
 
 Data are always JSON; their bytes travel as they were sent. `datacontenttype` is carried and not obeyed: the bytes
-decide. A media type of CloudEvents itself is refused as `datacontenttype`, since a binary record that carried it would
-be read as another, structured event.
+decide. A media type of CloudEvents itself is refused as `datacontenttype`, since an event is not the data of another.
 
 Sources: CloudEvents 1.0.2, its JSON format, its HTTP and Kafka protocol bindings.
 """

@@ -12,7 +12,7 @@ import msgspec
 from headrace.cloudevents.attributes import ATTRIBUTES, TOO_DEEP, check_json, check_name, check_utf8, to_envelope
 from headrace.cloudevents.limits import check_extensions
 from headrace.cloudevents.record import STRUCTURED, names_cloudevents
-from headrace.cloudevents.structured import Structured, decode_structured, from_structured
+from headrace.cloudevents.structured import Structured, decode_structured
 from headrace.envelope import Envelope
 from headrace.errors import DecodeError, EventError
 
@@ -91,11 +91,11 @@ def _parse_one(mode: Mode, content_type: str | None, headers: RawHeaders, body: 
 def _parse_batch(body: bytes) -> list[ParsedEvent | DecodeError]:
     check_utf8(body)
     try:
-        parsed = [from_structured(event) for event in _batch.decode(body)]
+        events = _batch.decode(body)
     except (msgspec.DecodeError, RecursionError):
-        parsed = [None]
-    if None not in parsed:
-        return [_outcome(*event) for event in parsed if event is not None]
+        events = None
+    if events is not None and all(event.data_base64 is None for event in events):
+        return [_outcome(event, bytes(event.data)) for event in events]
     try:
         entries = _entries.decode(body)
     except RecursionError:

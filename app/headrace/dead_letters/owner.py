@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from headrace import sql
+from headrace.cloudevents import decode_record
 from headrace.database.pool import Connection
 from headrace.item import Item
 from headrace.log.ports import NewRecord, StoredRecord, TopicPartition
@@ -29,7 +30,7 @@ async def store_refused_emit(
     connection: Connection, group: str, partition: TopicPartition, record: NewRecord, error: str
 ) -> None:
     """Write an emitted event that the log does not take as a dead letter of the partition whose event caused it."""
-    names = {name: value.decode("utf-8", "replace") for name, value in record.headers}
+    envelope, _ = decode_record(record)
     await connection.execute(
         sql.dead_letter.INSERT_REFUSED_EMIT,
         group,
@@ -38,9 +39,9 @@ async def store_refused_emit(
         record.key,
         record.value,
         pack_headers(record.headers),
-        plain(names.get("ce_source", "")),
-        plain(names.get("ce_id", "")),
-        plain(names.get("ce_type", "")),
+        plain(envelope.source),
+        plain(envelope.id),
+        plain(envelope.type),
         plain(error),
     )
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from opentelemetry.trace import Span
 
 from headrace.backoff import Backoff
+from headrace.cloudevents import decode_record
 from headrace.dead_letters.owner import store_refused_emit
 from headrace.errors import HeadraceError, RecordTooLargeError
 from headrace.handlers.subscription import Subscription
@@ -182,11 +183,9 @@ class Relay:
         ended_ns = time.time_ns()
         for pending in batch:
             for record in pending.records:
-                headers = dict(record.headers)
-                if "ce_traceparent" not in headers:
+                if len(record.headers) == 1:  # no trace context
                     continue
-                text = {name: value.decode() for name, value in headers.items() if name.startswith("ce_")}
-                cause_id, state = text["ce_causationid"], text.get("ce_tracestate")
-                source = EventLink(text["ce_traceparent"], state, cause_id, -1, "applied")
-                facts = EmitFacts(self._subscription, record.topic, source, text["ce_id"], started_ns, ended_ns)
+                event, _ = decode_record(record)
+                source = EventLink(event.traceparent, event.tracestate, event.causationid or "", -1, "applied")
+                facts = EmitFacts(self._subscription, record.topic, source, event.id, started_ns, ended_ns)
                 self._tracing.emitted(pending.span, facts)

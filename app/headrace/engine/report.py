@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from opentelemetry.trace import Span
 
+from headrace.cloudevents import decode_record
 from headrace.engine.claim import Claim
 from headrace.engine.context import EngineContext
 from headrace.engine.effects import Effects
@@ -172,7 +173,7 @@ class Reporter:
             "the log refused an emitted event",
             record.topic,
             topic=record.topic,
-            event_id=dict(record.headers).get("ce_id", b"").decode(errors="replace"),
+            event_id=decode_record(record)[0].id,
             error_type=type(error).__name__,
             error=str(error) if isinstance(error, HeadraceError) else None,
         )

@@ -73,37 +73,40 @@ def _message(event_type: EventType, schemas: dict[str, Any]) -> dict[str, Any]:
     message: dict[str, Any] = {
         "name": event_type.type,
         "title": event_type.model.__name__,
-        "contentType": PLAIN,
-        "headers": _headers(event_type),
-        "payload": {"$ref": add_schema(event_type, schemas)},
+        "contentType": STRUCTURED,
+        "headers": {"type": "object", "properties": {"content-type": {"const": STRUCTURED}}},
+        "payload": _payload(event_type, add_schema(event_type, schemas)),
     }
     documentation = (event_type.model.__doc__ or "").strip()
     if documentation:
         message["description"] = documentation
     if example is not None:
-        message["examples"] = [{"payload": example}]
+        message["examples"] = [
+            {"payload": {"specversion": "1.0", "id": "1", "source": "/", "type": event_type.type, "data": example}}
+        ]
     return message
 
 
-def _headers(event_type: EventType) -> dict[str, Any]:
-    """The CloudEvents attributes as headers of a record in binary mode."""
+def _payload(event_type: EventType, data: str) -> dict[str, Any]:
+    """The event as the platform writes it, in structured mode; binary mode is read as well."""
     text = {"type": "string", "minLength": 1}
-    dataschema = {} if event_type.dataschema is None else {"ce_dataschema": {"const": event_type.dataschema}}
+    dataschema = {} if event_type.dataschema is None else {"dataschema": {"const": event_type.dataschema}}
     return {
         "type": "object",
-        "required": ["ce_specversion", "ce_id", "ce_source", "ce_type"],
+        "required": ["specversion", "id", "source", "type", "data"],
         "properties": {
-            "ce_specversion": {"const": "1.0"},
-            "ce_id": text,
-            "ce_source": text,
-            "ce_type": {"const": event_type.type},
+            "specversion": {"const": "1.0"},
+            "id": text,
+            "source": text,
+            "type": {"const": event_type.type},
             **dataschema,
-            "ce_subject": text,
-            "ce_time": {"type": "string", "format": "date-time"},
-            "ce_partitionkey": text,
-            "ce_traceparent": text,
-            "ce_correlationid": text,
-            "ce_causationid": text,
+            "subject": text,
+            "time": {"type": "string", "format": "date-time"},
+            "partitionkey": text,
+            "traceparent": text,
+            "correlationid": text,
+            "causationid": text,
+            "data": {"$ref": data},
         },
     }
 

@@ -1,24 +1,24 @@
 """Reads a fetch response whose header names are not UTF-8, which aiokafka's own parser always refuses.
 
-Only used after that parser raised. aiokafka's `PartitionRecords` still does what is about transactions; the record
-batches given to it differ in one thing: bytes of a header name that are not UTF-8 are shown as `\\xNN`.
+Only used after that parser raised. `RecordBatches` reads the batches as ever; those
+given to it differ in one thing: bytes of a header name that are not UTF-8 are shown as `\\xNN`.
 Source: Kafka documentation, "Message format", record batch version 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from struct import Struct
 from typing import Any
 
-from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.record.util import decode_varint
 from aiokafka.structs import TopicPartition as KafkaPartition
 
+from headrace.log.kafka_records import RecordBatches
 from headrace.log.ports import Record, TopicPartition
 
 _PREFIX = Struct(">qi")  # base offset, length: the same in every version of the format
@@ -32,10 +32,10 @@ def read(partition: TopicPartition, offset: int, part: Any, max_records: int) ->
     aborted transactions, preferred replica, records (versions before 11 lack the replica, before 5 the start too).
     """
     aborted = part[3] if len(part) == 6 else part[-2]
-    records = PartitionRecords(
+    records = RecordBatches(
         KafkaPartition(*partition), _Batches(part[-1]), aborted, offset, None, None, True, READ_COMMITTED
     )
-    return list(islice(records, max_records)), records.next_fetch_offset
+    return records.take(max_records), records.next_fetch_offset
 
 
 class _Batches:

@@ -16,6 +16,7 @@ from headrace.log.kafka_client import make_consumer
 from headrace.log.kafka_closing import close_consumer
 from headrace.log.kafka_connection import Options, translate
 from headrace.log.kafka_control import KafkaControl
+from headrace.log.kafka_records import read_batches
 from headrace.log.ports import Record, TopicPartition
 from headrace.log.refusals import no_such_topic, out_of_range
 from headrace.log.sizes import leading
@@ -25,7 +26,7 @@ LONG_POLL_SECONDS = 0.5
 
 
 class KafkaReader:
-    """One aiokafka consumer with `assign` and `seek`; aiokafka's own records are handed through unchanged.
+    """One aiokafka consumer with `assign` and `seek`.
 
     After any error the caller closes it and opens another at its own positions, which disturbs no group. It is also an
     error if no broker answers within the request timeout: aiokafka itself would wait in silence.
@@ -82,6 +83,7 @@ class KafkaReader:
         except BaseException:
             await reader.close()
             raise
+        read_batches(consumer)
         consumer.assign(list(reader._partitions.values()))
         for partition, offset in positions.items():
             consumer.seek(reader._partitions[partition], offset)

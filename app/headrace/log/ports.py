@@ -53,7 +53,7 @@ class NewRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(Protocol):
-    """A record that was read. aiokafka's own ConsumerRecord fits, so that nothing is copied on the hot path."""
+    """A record that was read."""
 
     @property
     def topic(self) -> str: ...
@@ -83,7 +83,7 @@ class StoredRecord(msgspec.Struct, frozen=True, gc=False):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
+    headers: Headers
 
 
 class TopicInfo(NamedTuple):

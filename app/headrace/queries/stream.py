@@ -209,7 +209,8 @@ class EventStream(Response):
                     )
                 continue
             if not wanted.types or envelope.type in wanted.types:
-                yield position + b"data: " + encode_structured(envelope, data) + b"\n\n"
+                event = msgspec.json.format(encode_structured(envelope, data), indent=-1)  # on one line
+                yield position + b"data: " + event + b"\n\n"
 
 
 def _parse_last(last_event_id: str | None) -> dict[TopicPartition, int]:

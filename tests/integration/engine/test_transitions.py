@@ -216,7 +216,7 @@ class CancellingLog(MemoryLog):
         return await super().bounds(partitions)
 
     async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
-        if any(name == "ce_causationid" for record in records for name, _ in record.headers):
+        if any(b"causationid" in (record.value or b"") for record in records):
             await self._cancel("emits")
         return await super().publish(records)
 

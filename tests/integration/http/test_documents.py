@@ -10,6 +10,7 @@ import httpx
 import jsonschema
 from fastapi import FastAPI
 
+from headrace.cloudevents.structured import decode_structured
 from tests.integration.http.conftest import Opener
 
 EXAMPLE_HEADERS = {"content-type": "application/cloudevents+json"}
@@ -172,6 +173,8 @@ async def test_asyncapi_has_version_3_and_the_declared_names(platform: Opener) -
         for message in operation["messages"]:
             assert message["$ref"].startswith(operation["channel"]["$ref"])
     credited = document["components"]["messages"]["wallet.credited"]
-    payload = resolve(document, credited["payload"]["$ref"])
+    payload = resolve(document, credited["payload"]["properties"]["data"]["$ref"])
     jsonschema.Draft202012Validator.check_schema(payload)
-    jsonschema.validate(credited["examples"][0]["payload"], payload)
+    example = credited["examples"][0]["payload"]
+    jsonschema.validate(example["data"], payload)
+    assert decode_structured(json.dumps(example).encode(), extensions=False)[0].type == "wallet.credited"

@@ -46,7 +46,7 @@ def ids(subscription: str, *causes: Item, each: int = 1) -> list[str]:
         begin(emit, item)
         for _ in range(each):
             emit(Echoed(page="a"))
-    return [dict(record.headers)["ce_id"].decode() for _, record in emit.emitted]
+    return [decode_record(record)[0].id for _, record in emit.emitted]
 
 
 def test_same_cause_and_position_give_the_same_id() -> None:
@@ -67,9 +67,7 @@ def test_emitted_event_carries_key_cause_and_trace() -> None:
     begin(emit, cause())
     emit(Echoed(page="a"))
     emit(Echoed(page="a"), key="b")
-    envelopes = [
-        decode_record(StoredRecord("echoes", 0, 0, 0, r.key, r.value, tuple(r.headers)))[0] for _, r in emit.emitted
-    ]
+    envelopes = [decode_record(record)[0] for _, record in emit.emitted]
     assert [envelope.partitionkey for envelope in envelopes] == ["a", "b"]
     assert [record.key for _, record in emit.emitted] == [b"a", b"b"]
     assert {(e.causationid, e.correlationid, e.traceparent) for e in envelopes} == {("1", "the-beginning", "00-1-2-01")}
@@ -96,7 +94,7 @@ def test_event_too_large_for_the_log_is_refused_in_the_handler() -> None:
 
 
 def test_size_counts_key_value_and_headers() -> None:
-    """An id travels in the headers, as the cause of what is emitted: a large one makes a large record."""
+    """An id travels in the record, as the cause of what is emitted: a large one makes a large record."""
     emit = emitter()
     begin(emit, cause())
     emit(Echoed(page="a"))

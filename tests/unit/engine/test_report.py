@@ -11,7 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.samples import Sample
 
-from headrace import Headrace
+from headrace import Envelope, Headrace
+from headrace.cloudevents import encode_record
 from headrace.engine.context import EngineContext
 from headrace.engine.effects import Effects
 from headrace.engine.report import AbandonReason, Reporter, ShrinkReason, observe_ages
@@ -20,7 +21,7 @@ from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
-from headrace.log.ports import NewRecord, StoredRecord
+from headrace.log.ports import StoredRecord
 from headrace.settings import Settings
 from headrace.telemetry.health import Health
 from headrace.telemetry.logging import FIELDS
@@ -30,6 +31,7 @@ from headrace.telemetry.tracing import Tracing
 
 BOUNDS = (0.01, 0.1, 1.0, 5.0, 60.0)
 NOW_MS = 1_800_000_000_000
+ALERT = encode_record(Envelope(id="alert-1", source="/s", type="overdrawn"), b"{}", topic="alerts", key="ann")
 
 
 def samples(histogram: Histogram) -> dict[tuple[str, str], float]:
@@ -131,8 +133,7 @@ def test_worker_that_is_given_up_on_is_always_logged(told: Told, reason: Abandon
 
 
 def test_refused_emit_is_counted_and_named(told: Told) -> None:
-    record = NewRecord("alerts", b"ann", b"{}", [("ce_id", b"alert-1"), ("ce_type", b"overdrawn")])
-    told.reporter.emit_refused(record, RecordTooLargeError("the event is larger than the topic takes."))
+    told.reporter.emit_refused(ALERT, RecordTooLargeError("the event is larger than the topic takes."))
     (entry,) = told.entries
     assert (entry["topic"], entry["event_id"]) == ("alerts", "alert-1")
     assert entry["error"] == "the event is larger than the topic takes."
@@ -140,7 +141,7 @@ def test_refused_emit_is_counted_and_named(told: Told) -> None:
 
 
 def test_refused_emits_library_error_is_told_by_its_class(told: Told) -> None:
-    told.reporter.emit_refused(NewRecord("alerts", None, None, []), ValueError("ann owes 77"))
+    told.reporter.emit_refused(ALERT, ValueError("ann owes 77"))
     assert (told.entries[0]["error_type"], told.entries[0]["error"]) == ("ValueError", None)
 
 
@@ -159,7 +160,7 @@ def test_refused_batch_tells_what_postgres_said(told: Told) -> None:
     [
         lambda reporter: reporter.conflict("orders", 7, 19, "order-1"),
         lambda reporter: reporter.shrunk("data", 500),
-        lambda reporter: reporter.emit_refused(NewRecord("alerts", None, None, []), ValueError()),
+        lambda reporter: reporter.emit_refused(ALERT, ValueError()),
     ],
 )
 def test_what_may_come_by_the_thousand_is_logged_once_a_minute(told: Told, tell: Callable[[Reporter], None]) -> None:

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from headrace import Emit, Event, State
+from headrace.cloudevents import decode_record
 from headrace.emits.emitter import Emitter
 from headrace.engine.run import HandlerFailedError, Run
 from headrace.engine.settle import changed_states
@@ -130,7 +131,7 @@ def outcomes(items: Sequence[Item]) -> list[Outcome]:
 
 def echoes(run: Run) -> list[tuple[int, str]]:
     """Return (offset of the cause, id) of what was emitted."""
-    return [(item.record.offset, dict(record.headers)["ce_id"].decode()) for item, record in run.emitter.emitted]
+    return [(item.record.offset, decode_record(record)[0].id) for item, record in run.emitter.emitted]
 
 
 def fail_at(*events: tuple[str, int]) -> Callable[[Noted], None]:

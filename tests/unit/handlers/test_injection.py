@@ -11,6 +11,7 @@ from fastapi import Depends
 from pydantic import BaseModel
 
 from headrace import Emit, Envelope, Event, State, Subscription, Transaction
+from headrace.cloudevents import decode_record
 from headrace.emits.emitter import Emitter
 from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
@@ -71,7 +72,7 @@ class Bench:
             await run.execute(threads, None)
         finally:
             threads.stop()
-        self.emitted = [record.value for _, record in emitter.emitted]
+        self.emitted = [decode_record(record)[1] for _, record in emitter.emitted]
         if "wallet" in caches:
             self.wallet = caches["wallet"].entries["ada"].value
         return item
