@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Literal
 
@@ -16,7 +15,7 @@ Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
 Text = Annotated[str, msgspec.Meta(max_length=2_048)]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
-CACHED_CHARACTERS = 200
+CACHED_PREFIXES, CACHED_CHARACTERS = 1_024, 200
 """Longer sources and types are not cached: a producer chooses them, and the cache may grow to 2 MB at most."""
 
 
@@ -65,13 +64,18 @@ def identity(source: str, type: str, event_id: str) -> bytes:
 
     The lengths of source and type go before them, so that no two triples join to the same text.
     """
-    prefix = _cached_prefix if len(source) + len(type) <= CACHED_CHARACTERS else _prefix
-    return blake2b(prefix(source, type) + event_id.encode(), digest_size=16).digest()
+    prefix = _prefixes.get((source, type)) or _prefix(source, type)
+    return blake2b(prefix + event_id.encode(), digest_size=16).digest()
 
 
 def _prefix(source: str, type: str) -> bytes:
     first, second = source.encode(), type.encode()
-    return b"%d:%b%d:%b" % (len(first), first, len(second), second)
+    prefix = b"%d:%b%d:%b" % (len(first), first, len(second), second)
+    if len(source) + len(type) <= CACHED_CHARACTERS:
+        if len(_prefixes) >= CACHED_PREFIXES:
+            _prefixes.clear()
+        _prefixes[source, type] = prefix
+    return prefix
 
 
-_cached_prefix = lru_cache(maxsize=1_024)(_prefix)
+_prefixes: dict[tuple[str, str], bytes] = {}

@@ -61,7 +61,7 @@ class Batch:
     records: int
     """How many it is about; `decode` returns an item for each."""
     bytes: int
-    """How many they have, of the values."""
+    """How many the values have; 0 in a batch of more than INLINE_RECORDS."""
     decode: Callable[[], list[Item]]
     next_offset: int
     last: Fingerprint | None

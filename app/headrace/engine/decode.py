@@ -7,6 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from headrace.cloudevents import decode_record, event_key
+from headrace.cloudevents.key import MAX_KEY_CHARACTERS
 from headrace.envelope import Envelope, identity
 from headrace.errors import DecodeError, EventError, UnknownTypeError
 from headrace.event import EventType, event_type_of
@@ -74,7 +75,10 @@ class BatchDecoder:
                 if envelope.dataschema is not None:
                     event_type.check_version(envelope.dataschema)
                 item.event = event = event if event is not None else event_type.decode(data)
-                item.key = event_key(envelope, event_type, event)
+                key = envelope.partitionkey
+                if key is None or not key.isascii() or len(key) > MAX_KEY_CHARACTERS:
+                    key = event_key(envelope, event_type, event)
+                item.key = key
                 fresh[known] = mark
             except EventError as error:
                 item.failed(_OUTCOMES.get(error.reason, Outcome.DECODE), error)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from headrace.engine.claim import Fingerprint
 from headrace.engine.lanes import Lane
+from headrace.event import EventType
 from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.ports import NewRecord
@@ -17,7 +18,7 @@ from headrace.log.ports import NewRecord
 StateRow: TypeAlias = tuple[str, int, str]
 """(key, new version, JSON)."""
 
-_outcome_and_type = attrgetter("outcome", "envelope.type")
+_outcome_and_type = attrgetter("outcome", "event_type")
 
 
 @dataclass
@@ -46,8 +47,8 @@ class Effects:
     """Keys that the default partitioner would have put on another partition: another owner may hold them as well."""
     emitted_through: int = 0
     """What was written into the claim: the relay may have come further since, and the claim must know that it lags."""
-    tally: Counter[tuple[Outcome, str]] = field(default_factory=Counter)
-    """Items by (outcome, event type)."""
+    tally: Counter[tuple[Outcome, EventType | None]] = field(default_factory=Counter)
+    """Items by (outcome, declared type)."""
 
     def count(self) -> None:
         """Fill `tally`, once every outcome is known."""

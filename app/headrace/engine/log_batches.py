@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from headrace.engine.batch import Batch, BatchProcessor, Holding
+from headrace.engine.batch import INLINE_RECORDS, Batch, BatchProcessor, Holding
 from headrace.engine.claim import Fingerprint
 from headrace.engine.report import ShrinkReason
 from headrace.engine.sizing import BatchSize
@@ -57,7 +57,8 @@ class LogBatches:
                 _exclude(items, excluded)
             return items
 
-        size = sum([len(record.value or b"") for record in records])
+        # A large batch is large whatever its bytes: only those of a small one are counted.
+        size = sum([len(record.value or b"") for record in records]) if len(records) <= INLINE_RECORDS else 0
         batch = Batch(Kind.BATCH, holding, len(records), size, decode, last.offset + 1, Fingerprint.of(last))
         if not claim.is_applying:
             async with self._processor.context.connection() as connection:

@@ -182,7 +182,8 @@ class Reporter:
         name, is_retry = self._name, effects.kind is not Kind.BATCH
         for (outcome, event_type), count in effects.tally.items():
             if outcome is Outcome.APPLIED:
-                self._child("events_applied_total", subscription=name, topic=topic, type=event_type).inc(count)
+                type_name = event_type.type if event_type is not None else "other"
+                self._child("events_applied_total", subscription=name, topic=topic, type=type_name).inc(count)
                 if is_retry:
                     self._child("lane_released_total", subscription=name, outcome="applied").inc(count)
             elif outcome in SKIPPED:
@@ -200,7 +201,8 @@ class Reporter:
     def _observe_ages(self, effects: Effects, now_ms: int) -> None:
         if effects.kind is not Kind.BATCH:
             return
-        timestamps = [item.record.timestamp for item in effects.items if item.outcome is Outcome.APPLIED]
+        applied = Outcome.APPLIED
+        timestamps = [item.record.timestamp for item in effects.items if item.outcome is applied]
         if timestamps:
             observe_ages(self._child("event_age_seconds", subscription=self._name), now_ms, timestamps)
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from itertools import groupby
@@ -34,7 +35,8 @@ from headrace.item import Item, Outcome
 from headrace.state.cache import Entry, StateCache
 from headrace.telemetry.facts import HandlerCall
 from headrace.telemetry.failures import text_of
-from headrace.telemetry.tracing import Tracing
+from headrace.telemetry.trace_context import is_sampled
+from headrace.telemetry.tracing import SLOW_CALL_SECONDS, Tracing
 
 
 class HandlerFailedError(Exception):
@@ -63,7 +65,7 @@ class Run:
         self,
         items: Sequence[Item],
         caches: dict[str, StateCache],
-        parked_keys: Container[str],
+        parked_keys: Collection[str],
         emitter: Emitter,
         *,
         careful: bool,
@@ -138,6 +140,7 @@ class Run:
     def _run_sync(self, items: Sequence[Item]) -> None:
         emitter, parked_keys, failed, entries_of = self.emitter, self._parked_keys, self._failed, self._entries_of
         clock, calls, is_traced = time.perf_counter, 0, self._tracing.enabled
+        applied = Outcome.APPLIED  # to ask an Enum for its member costs as much as a dictionary
         ends_at, limit = self._end(clock())
         for item in items:
             now = clock()
@@ -146,7 +149,7 @@ class Run:
             ends_at = limit
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
-            if key in parked_keys or key in failed:
+            if (parked_keys and key in parked_keys) or (failed and key in failed):
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             caches = entries_of[handler]
@@ -155,7 +158,6 @@ class Run:
             emitter.cause, emitter.position = item, 0
             self.current, self.began = item, now
             calls += 1
-            started = clock() if is_traced or calls % SAMPLE == 1 else 0.0
             saved = None
             try:
                 if self._careful:
@@ -169,11 +171,13 @@ class Run:
                 if self._careful:
                     self._write(handler, key, states)
             except BaseException as error:  # nobody cancels a thread: whatever comes out is the handler's
-                self._fail(item, handler, error, saved, started)
+                self._fail(item, handler, error, saved, now)
                 continue
-            item.outcome = Outcome.APPLIED
-            if started:
-                self._called(item, handler, clock() - started)
+            item.outcome = applied
+            if calls % SAMPLE == 1:
+                self._observe(handler, clock() - now)
+            if is_traced and ((seconds := clock() - now) > SLOW_CALL_SECONDS or is_sampled(item.envelope.traceparent)):
+                self._trace_call(item, handler, seconds)
 
     def _call_with_dependencies(self, item: Item, handler: Handler, states: Sequence[Any]) -> None:
         is_done = False
@@ -233,7 +237,9 @@ class Run:
                 self._fail(item, handler, error, saved, started)
                 continue
             item.outcome = Outcome.APPLIED
-            self._called(item, handler, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._observe(handler, seconds)
+            self._trace_call(item, handler, seconds)
 
     async def _await_handler(
         self, item: Item, handler: Handler, states: Sequence[Any], transaction: Transaction | None
@@ -262,8 +268,7 @@ class Run:
         }
         self.written |= written
 
-    def _called(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
-        self._observe(handler, seconds)
+    def _trace_call(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
         if self._tracing.wants_call(item.envelope.traceparent, seconds, error_type is not None):
             ended_ns = time.time_ns()
             started_ns = ended_ns - round(seconds * 1e9)
@@ -281,11 +286,12 @@ class Run:
             self._caches[name].entries[key].value = value
         self.emitter.undo()
         self._failed.add(key)
-        seconds = time.perf_counter() - started if started else 0.0
+        seconds = time.perf_counter() - started
         wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {text_of(error)}", handler.name)
         wrapped.__cause__ = error
         item.failed(Outcome.HANDLER_ERROR, wrapped)
-        self._called(item, handler, seconds, type(error).__name__)
+        self._observe(handler, seconds)
+        self._trace_call(item, handler, seconds, type(error).__name__)
 
     def _refuse_unreadable(self, items: Sequence[Item]) -> list[Item]:
         """Fail the events whose state does not fit its class; return the others."""
@@ -312,11 +318,14 @@ class Run:
 
 def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]) -> dict[str, set[str]]:
     """Return the keys whose state the items' handlers take, by state, of the items with that outcome."""
+    by_handler: defaultdict[Handler | None, set[str | None]] = defaultdict(set)
+    for item in items:
+        if item.outcome is outcome:
+            by_handler[item.handler].add(item.key)
     keys: dict[str, set[str]] = {name: set() for name in states}
-    for handler, key in {(item.handler, item.key) for item in items if item.outcome is outcome}:
-        if handler is not None and key is not None:
-            for name in handler.state_names:
-                keys[name].add(key)
+    for handler, taken in by_handler.items():
+        for name in handler.state_names if handler is not None else ():
+            keys[name].update(key for key in taken if key is not None)
     return keys
 
 

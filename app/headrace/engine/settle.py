@@ -48,9 +48,9 @@ def _settle_batch(effects: Effects, lanes: Lanes) -> None:
 
     The batch ends before the first event that the run did not come to.
     """
-    number, policy, seen = lanes.next_number, lanes.policy, effects.seen
+    number, policy, seen, applied = lanes.next_number, lanes.policy, effects.seen, Outcome.APPLIED
     for index, item in enumerate(effects.items):
-        if item.outcome is Outcome.APPLIED:  # nearly all
+        if item.outcome is applied:  # nearly all
             seen.append(item)
             continue
         decided = verdict(item.outcome, 1, policy)

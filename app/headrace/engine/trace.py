@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 from opentelemetry.trace import Span
 
@@ -12,7 +13,10 @@ from headrace.errors import FencedError
 from headrace.item import APPLIED, DEAD, PARKED, SKIPPED, Item
 from headrace.ledger.rows import Kind
 from headrace.telemetry.facts import BatchFacts, EventFacts, EventLink
+from headrace.telemetry.links import thinned
 from headrace.telemetry.tracing import Tracing
+
+_traceparent = attrgetter("envelope.traceparent")
 
 
 def trace_batch(tracing: Tracing, facts: BatchFacts, effects: Effects) -> Span | None:
@@ -39,11 +43,14 @@ def trace_fenced(tracing: Tracing, claim: Claim, items: Sequence[Item], started_
 
 def batch_facts(claim: Claim, items: Sequence[Item], started_ns: int, ended_ns: int) -> BatchFacts:
     """Return whose batch it was, what it took and when. Times are nanoseconds since the epoch."""
-    offsets = [item.record.offset for item in items] or [claim.next_offset]
-    links = [link_of(item) for item in items if item.envelope.traceparent is not None]
+    ends = (items[0].record.offset, items[-1].record.offset) if items else (claim.next_offset,) * 2
+    traced = [item for item in items if item.envelope.traceparent is not None]
+    linked = thinned(traced, _traceparent)  # first, since a link costs as much as a handler's call
     name, source = claim.group.partition(".")[2], claim.partition
-    ends = offsets[0], offsets[-1]
-    return BatchFacts(name, source.topic, source.partition, claim.epoch, *ends, started_ns, ended_ns, links)
+    links, dropped = [link_of(item) for item in linked], len(traced) - len(linked)
+    return BatchFacts(name, source.topic, source.partition, claim.epoch, *ends, started_ns, ended_ns, links)._replace(
+        links_dropped=dropped
+    )
 
 
 def link_of(item: Item) -> EventLink:

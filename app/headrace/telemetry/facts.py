@@ -52,6 +52,8 @@ class BatchFacts(NamedTuple):
     commit_ns: int | None = None
     calls: Sequence[HandlerCall] = ()
     error_type: str | None = None
+    links_dropped: int = 0
+    """Traced events that `links` leaves out."""
 
 
 class EventFacts(NamedTuple):

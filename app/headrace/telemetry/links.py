@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from opentelemetry.trace import Link
 
 from headrace.telemetry import attributes as key
 from headrace.telemetry import trace_context
 from headrace.telemetry.facts import EventLink
+
+EventT = TypeVar("EventT")
 
 MAX_LINKS = 128
 """Links, and `handle` spans, of one batch at most; the SDK's own limit of links is the same."""
@@ -22,9 +25,9 @@ def link_to(event: EventLink) -> Link | None:
     return Link(context, {key.MESSAGE_ID: event.event_id, key.OFFSET: event.offset, key.OUTCOME: event.outcome})
 
 
-def thinned(links: Sequence[EventLink]) -> Sequence[EventLink]:
-    """Return at most 128 links: every n-th one, of the sampled events if there are any, otherwise of all."""
-    if len(links) <= MAX_LINKS:
-        return links
-    candidates = [link for link in links if trace_context.is_sampled(link.traceparent)] or links
+def thinned(events: Sequence[EventT], traceparent: Callable[[EventT], str | None]) -> Sequence[EventT]:
+    """Return at most 128 events to link to: every n-th one, of the sampled ones if there are any, otherwise of all."""
+    if len(events) <= MAX_LINKS:
+        return events
+    candidates = [event for event in events if trace_context.is_sampled(traceparent(event))] or events
     return candidates[:: -(-len(candidates) // MAX_LINKS)]

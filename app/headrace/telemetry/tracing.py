@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -133,10 +134,10 @@ class Tracing:
         """
         if self._tracer is None:
             return None
-        links = thinned(facts.links)
+        links = thinned(facts.links, attrgetter("traceparent"))
         values = self._messaging("process", facts.topic) | _of_batch(facts)
-        if len(links) < len(facts.links):
-            values[key.LINKS_DROPPED] = len(facts.links) - len(links)
+        if dropped := facts.links_dropped + len(facts.links) - len(links):
+            values[key.LINKS_DROPPED] = dropped
         times = facts.started_ns, facts.ended_ns
         span = self._record(
             f"process {facts.topic}", SpanKind.CONSUMER, values, links, *times, error_type=facts.error_type
