@@ -20,6 +20,8 @@ from headrace.handlers.inject import Emit, State, Transaction
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Record
 from headrace.platform import Headrace
+from headrace.publishing.dependency import Publisher
+from headrace.publishing.publisher import Published
 from headrace.version import VERSION
 
 __version__ = VERSION
@@ -31,6 +33,8 @@ __all__ = [
     "Headrace",
     "HeadraceError",
     "HeadraceWarning",
+    "Published",
+    "Publisher",
     "Record",
     "State",
     "Subscription",

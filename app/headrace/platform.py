@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, TransportError
 from headrace.handlers.subscription import Start, Subscription
 from headrace.http.guard import install_guard, require
 from headrace.http.openapi import extend_openapi
 from headrace.http.problems import ProblemRoute
 from headrace.ingest import build_router as ingest_router
+from headrace.log.ports import Log
+from headrace.publishing.client import open_publisher
+from headrace.publishing.publisher import AnyEvent, EventPublisher, Published
 from headrace.queries import build_router as query_router
 from headrace.registry import Decoder, Registry
 from headrace.runtime import Runtime
@@ -47,6 +50,8 @@ class Headrace:
         """Why the platform gave up, if only a person can help."""
         self.is_supervised = False
         """True if whoever runs the application waits for `runtime.failed`; else the process sends itself SIGTERM."""
+        self.publisher = EventPublisher(self.registry, self._running)
+        """What `publish` works with; a route takes it as `Publisher`."""
         self._settings = settings
         self.router = build_router()
 
@@ -82,6 +87,30 @@ class Headrace:
 
         return declare
 
+    @overload
+    async def publish(self, event: AnyEvent, *, key: str | None = None, id: str | None = None) -> Published: ...
+    @overload
+    async def publish(self, event: Sequence[AnyEvent], *, key: str | None = None) -> list[Published]: ...
+    async def publish(self, event: Any, **options: Any) -> Published | list[Published]:
+        """Publish one event, or a list of events, from any coroutine of the running application.
+
+        Returns once the log has them: `(id, position)`, for a list a list of that. See `EventPublisher.publish`.
+        """
+        published: Published | list[Published] = await self.publisher.publish(event, **options)
+        return published
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[EventPublisher]:
+        """Open a publisher for a script without a server: `async with events.client() as publisher`.
+
+        In the process of a running application it is that application's. Raises: ConfigurationError, TransportError.
+        """
+        if self.runtime is not None:
+            yield self.publisher
+            return
+        async with open_publisher(self.settings, self.registry) as publisher:
+            yield publisher
+
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Run the platform while the application serves: `FastAPI(lifespan=events.lifespan)`."""
@@ -105,6 +134,16 @@ class Headrace:
             runtime, self.runtime = self.runtime, None
             self.fatal = self.fatal or (runtime.fatal.result() if runtime.fatal.done() else None)
             await runtime.stop()
+
+    def _running(self) -> tuple[Runtime, Log]:
+        if self.runtime is None:
+            raise ConfigurationError(
+                "the platform does not run; start the application, or publish from a script with "
+                "`async with events.client() as publisher`."
+            )
+        if self.runtime.log is None:
+            raise TransportError("the log is not connected yet; nothing was published.")
+        return self.runtime, self.runtime.log
 
 
 def build_router() -> APIRouter:

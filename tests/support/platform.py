@@ -20,7 +20,6 @@ from typing import Any
 
 import asyncpg
 import httpx
-from fastapi import FastAPI
 from pydantic import BaseModel, SecretStr
 
 from headrace import Event, Headrace, State
@@ -28,10 +27,10 @@ from headrace.engine.batch import Holding
 from headrace.engine.pace import Pace
 from headrace.engine.worker import Phase
 from headrace.handlers.subscription import Start
-from headrace.http.guard import install_guard
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.runtime import Runtime
 from headrace.settings import DatabaseSettings, EngineSettings, KafkaSettings, Settings
+from tests.support.routes import application, caller
 from tests.support.waiting import until
 
 _numbers = count()
@@ -151,12 +150,7 @@ def _have_started(runtime: Runtime, is_refused: bool) -> bool:
 
 def client(platform: Headrace) -> httpx.AsyncClient:
     """Return a client of the platform's routes, which seems to call from this machine."""
-    app = FastAPI()
-    app.include_router(platform.router)
-    app.state.headrace = platform
-    install_guard(app, platform.settings)
-    transport = httpx.ASGITransport(app, client=("127.0.0.1", 50_000))
-    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
+    return caller(application(platform))
 
 
 async def publish(runtime: Runtime, *records: NewRecord) -> None:

@@ -13,6 +13,8 @@ def test_public_names_are_these() -> None:
         "Headrace",
         "HeadraceError",
         "HeadraceWarning",
+        "Published",
+        "Publisher",
         "Record",
         "State",
         "Subscription",

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 import typer
 
-from headrace.cli.connections import current_database
+from headrace.connections import current_database
 from headrace.database.pool import Pool
 from headrace.errors import ConfigurationError
 from headrace.settings import load_settings

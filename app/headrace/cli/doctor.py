@@ -18,9 +18,9 @@ from headrace.cli.checks import (
     check_python,
     check_settings,
 )
-from headrace.cli.connections import POOL_SIZE, database_address, has_embedded_database, started_log
 from headrace.cli.output import harmless, stdout, table
 from headrace.cli.service_checks import check_claims, check_database, check_topics
+from headrace.connections import POOL_SIZE, database_address, has_embedded_database, started_log
 from headrace.database.embedded import DataDirInUseError
 from headrace.database.pool import Pool, open_pool
 from headrace.errors import ConfigurationError, HeadraceError

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.connections import database_address
 from headrace.cli.output import stderr, stdout
+from headrace.connections import database_address
 from headrace.database.migrate import Phase, migrate, read_schema
 from headrace.database.pool import connect, search_path_fault
 from headrace.settings import load_settings

@@ -69,7 +69,20 @@ RESPONSES: Responses = {
                 "schema": {
                     "type": "object",
                     "required": ["accepted"],
-                    "properties": {"accepted": {"type": "integer", "examples": [1]}},
+                    "properties": {
+                        "accepted": {"type": "integer", "examples": [1]},
+                        "ids": {
+                            "description": "The events' ids, in the request's order. Left out if there are more than "
+                            "100 events, unless the request has the header `Prefer: return=representation`.",
+                            "type": "array",
+                            "items": {"type": "string"},
+                        },
+                        "positions": {
+                            "description": "Where each event is in the log; given if `ids` are.",
+                            "type": "array",
+                            "items": {"type": "string", "examples": ["wallets/2/17"]},
+                        },
+                    },
                 }
             }
         },

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from headrace.cloudevents import Mode, ParsedEvent, encode_record, event_key
+from headrace.cloudevents import Mode, ParsedEvent
 from headrace.envelope import Envelope
 from headrace.errors import DecodeError, EventError, SchemaError, UnknownTypeError
 from headrace.event import EventType
 from headrace.http.problems import Problem
-from headrace.ingest.parsing import JSON
-from headrace.log.ports import NewRecord
+from headrace.publishing.checking import CheckedEvent, check_event
 from headrace.telemetry.trace_context import TraceContext
 
 if TYPE_CHECKING:
@@ -28,21 +26,13 @@ YIELD_EVENTS = 200
 """Events checked before other requests get a turn, about 3 ms."""
 
 
-class CheckedEvent(NamedTuple):
-    """An event that may be published."""
-
-    envelope: Envelope
-    event_type: EventType
-    record: NewRecord
-
-
 async def check_all(
     parsed: Sequence[ParsedEvent | DecodeError], types: Mapping[str, EventType], span: IngestSpan, mode: Mode
 ) -> list[CheckedEvent]:
     """Return every event, checked. Raises: Problem 400 or 422 that lists every event at fault by its index."""
     checked: list[CheckedEvent] = []
     faults: list[tuple[int, EventError]] = []
-    now = datetime.now(UTC)
+    now, trace = datetime.now(UTC), partial(_trace_context, span, mode)
     for index, outcome in enumerate(parsed):
         if index % YIELD_EVENTS == YIELD_EVENTS - 1:
             await asyncio.sleep(0)
@@ -50,37 +40,12 @@ async def check_all(
             faults.append((index, outcome))
             continue
         try:
-            checked.append(_check(outcome, types, span, mode, now))
+            checked.append(check_event(outcome, types, now, trace))
         except EventError as error:
             faults.append((index, error))
     if faults:
         raise _refusal(faults, len(parsed))
     return checked
-
-
-def _check(
-    parsed: ParsedEvent, types: Mapping[str, EventType], span: IngestSpan, mode: Mode, now: datetime
-) -> CheckedEvent:
-    envelope, data = parsed
-    event_type = types.get(envelope.type)
-    if event_type is None:
-        raise UnknownTypeError(f"the type {envelope.type!r} is not declared; declared are: {', '.join(sorted(types))}.")
-    if envelope.dataschema is not None:
-        event_type.check_version(envelope.dataschema)
-    event = event_type.decode(data)
-    key = event_key(envelope, event_type, event)
-    traceparent, tracestate = envelope.traceparent, envelope.tracestate
-    if traceparent is None:
-        traceparent, tracestate = _trace_context(span, mode, event_type.topic, envelope)
-    envelope = msgspec.structs.replace(
-        envelope,
-        time=envelope.time or now,
-        datacontenttype=envelope.datacontenttype or JSON,
-        dataschema=envelope.dataschema or event_type.dataschema,
-        traceparent=traceparent,
-        tracestate=tracestate,
-    )
-    return CheckedEvent(envelope, event_type, encode_record(envelope, data, topic=event_type.topic, key=key))
 
 
 def _trace_context(span: IngestSpan, mode: Mode, topic: str, envelope: Envelope) -> TraceContext:

@@ -17,6 +17,10 @@ class Place:
         self.publishing: asyncio.Future[Any] | None = None
         """The publish that the request waits for."""
 
+    def hold(self, publishing: asyncio.Future[Any]) -> None:
+        """Keep the place until the publish ends."""
+        self.publishing = publishing
+
 
 class Limiter:
     """Counts the requests whose body is read or whose events wait for the log; one per platform."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from typing import NamedTuple
-from urllib.parse import quote
 
 from starlette.datastructures import Headers
 
@@ -14,9 +13,8 @@ from headrace.cloudevents.limits import check_lengths
 from headrace.envelope import Envelope
 from headrace.errors import DecodeError
 from headrace.http.problems import Problem, too_large
+from headrace.publishing.checking import JSON, source_of
 from headrace.settings import IngestSettings
-
-JSON = "application/json"
 
 
 class PlainEvent(NamedTuple):
@@ -24,14 +22,6 @@ class PlainEvent(NamedTuple):
 
     service: str
     type: str
-
-    @property
-    def source(self) -> str:
-        """The source of the type's events, so that an Idempotency-Key of another type never names the same event.
-
-        CloudEvents asks for this: `source` and `id` together name one event, for every consumer.
-        """
-        return f"/{quote(self.service)}/{quote(self.type)}"
 
 
 def check_encoding(headers: Headers) -> None:
@@ -68,7 +58,9 @@ def parse_request(
 
 def _plain_event(plain: PlainEvent, headers: Headers, body: bytes) -> ParsedEvent:
     check_json(body)
-    envelope = Envelope(id=_event_id(headers), source=plain.source, type=plain.type, datacontenttype=JSON)
+    envelope = Envelope(
+        id=_event_id(headers), source=source_of(plain.service, plain.type), type=plain.type, datacontenttype=JSON
+    )
     check_lengths(envelope)
     return ParsedEvent(envelope, body)
 

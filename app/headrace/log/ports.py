@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
+from urllib.parse import quote
 
 import msgspec
 
@@ -29,6 +30,12 @@ class Position(NamedTuple):
     topic: str
     partition: int
     offset: int
+
+
+def position_text(position: Position) -> str:
+    """Return the position as HTTP names it: `topic/partition/offset`, the topic percent-encoded."""
+    topic = position.topic if position.topic.isalnum() and position.topic.isascii() else quote(position.topic, safe="")
+    return f"{topic}/{position.partition}/{position.offset}"
 
 
 class Bounds(NamedTuple):

@@ -47,7 +47,7 @@ class Metric(NamedTuple):
 class Metrics:
     """The metrics of one process: `metrics.events_applied_total.labels(subscription=..., topic=..., type=...)`."""
 
-    ingest_accepted_total: Annotated[Counter, Row("topic type", "Events answered 202, after the log has them")]
+    ingest_accepted_total: Annotated[Counter, Row("topic type", "Events that the log has, from HTTP and code")]
     ingest_rejected_total: Annotated[Counter, Row("reason", "Events refused")]
     ingest_duration_seconds: Annotated[
         Histogram, Row("mode outcome", "A request, from its body to the answer", REQUEST_SECONDS)

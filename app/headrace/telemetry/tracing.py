@@ -101,6 +101,11 @@ class Tracing:
         span.end()
         return trace_context.render(span.get_span_context())
 
+    def carried(self, topic: str, envelope: Envelope) -> TraceContext:
+        """Return the context that an event published from code carries: the current span's, else one of its own."""
+        current = trace.get_current_span().get_span_context()
+        return trace_context.render(current) if current.is_valid else self.create(topic, envelope)
+
     def send(
         self, topic: str, count: int, *, event_ids: Sequence[str] = (), links: Sequence[str | None] = ()
     ) -> SendSpan:

@@ -51,7 +51,7 @@ async def test_openapi_shows_declared_types_and_accepted_examples(platform: Open
             assert answer.status_code == 202, answer.text
         batch = events["application/cloudevents-batch+json"]["example"]
         headers = {"content-type": "application/cloudevents-batch+json"}
-        assert (await client.post("/events", headers=headers, content=json.dumps(batch))).json() == {"accepted": 2}
+        assert (await client.post("/events", headers=headers, content=json.dumps(batch))).json()["accepted"] == 2
         plain = document["paths"]["/events/{type}"]["post"]
         for type_name, example in plain["requestBody"]["content"]["application/json"]["examples"].items():
             assert (await client.post(f"/events/{type_name}", json=example["value"])).status_code == 202

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from headrace import Event, Headrace
-from tests.integration.http.conftest import Opener
+from headrace.log.partitioner import partition_for
+from tests.integration.http.conftest import PARTITIONS, Opener
 from tests.support.platform import client, running, settings_for, until_settled
 
 STRUCTURED = {"content-type": "application/cloudevents+json"}
@@ -24,11 +25,17 @@ def credited(event_id: str, customer: str = "ada", **attributes: object) -> dict
     return {"specversion": "1.0", "id": event_id, "source": "/s", "type": "wallet.credited", "data": data, **attributes}
 
 
+def _position(topic: str, key: str, offset: int) -> str:
+    """The place of a key's event in an answer."""
+    return f"{topic}/{partition_for(key.encode(), PARTITIONS)}/{offset}"
+
+
 async def test_a_structured_event_is_in_the_log_with_its_key(platform: Opener) -> None:
     shop = await platform()
     async with shop.client() as client:
         answer = await client.post("/events", headers=STRUCTURED, content=json.dumps(credited("1", loyalty="gold")))
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
+    assert answer.status_code == 202
+    assert answer.json() == {"accepted": 1, "ids": ["1"], "positions": [_position("wallets", "ada", 0)]}
     ((envelope, data, key),) = await shop.records()
     assert (envelope.id, envelope.source, envelope.datacontenttype) == ("1", "/s", "application/json")
     assert envelope.extensions == {"loyalty": "gold"}
@@ -43,7 +50,8 @@ async def test_a_batch_is_in_the_log_over_several_topics(platform: Opener) -> No
     batch = [credited("1"), credited("2", "bob", partitionkey="p"), alert]
     async with shop.client() as client:
         answer = await client.post("/events", headers=BATCHED, content=json.dumps(batch))
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 3})
+    places = [_position("wallets", "ada", 0), _position("wallets", "p", 0), _position("alerts", "s", 0)]
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 3, "ids": ["1", "2", "3"], "positions": places})
     assert {(e.id, key) for e, _, key in await shop.records()} == {("1", b"ada"), ("2", b"p")}
     assert {(e.id, key) for e, _, key in await shop.records("alerts")} == {("3", b"s")}
     assert shop.sample("ingest_accepted_total", topic="wallets", type="wallet.credited") == 2
@@ -56,8 +64,12 @@ async def test_a_thousand_events_come_in_at_once(platform: Opener) -> None:
     async with shop.client() as client:
         batch = [credited(str(number), f"c{number % 7}") for number in range(1_000)]
         answer = await client.post("/events", headers=BATCHED, content=json.dumps(batch))
-    assert answer.json() == {"accepted": 1_000}
-    assert len(await shop.records()) == 1_000
+        assert answer.json() == {"accepted": 1_000}
+        headers = {**BATCHED, "Prefer": "return=representation"}
+        named = (await client.post("/events", headers=headers, content=json.dumps(batch))).json()
+    assert len(await shop.records()) == 2_000
+    assert (named["accepted"], named["ids"]) == (1_000, [str(number) for number in range(1_000)])
+    assert len(set(named["positions"])) == 1_000
 
 
 async def test_a_binary_event_is_in_the_log(platform: Opener) -> None:
@@ -81,7 +93,7 @@ async def test_plain_data_become_an_event_named_by_the_idempotency_key(
         answer = await client.post(
             "/events/wallet.credited", headers={"Idempotency-Key": given}, json={"customer": "ada", "amount": 5}
         )
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
+    assert (answer.status_code, answer.json()["ids"]) == (202, [event_id])
     ((envelope, _, key),) = await shop.records()
     assert (envelope.id, envelope.source, envelope.type, key) == (
         event_id,

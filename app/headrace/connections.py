@@ -1,4 +1,4 @@
-"""What a command works on: the database and the log that the settings name."""
+"""What a command, or a script that publishes, works on: the database and the log that the settings name."""
 
 from __future__ import annotations
 

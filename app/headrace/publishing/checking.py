@@ -1,0 +1,62 @@
+"""Checks one event against its type and makes a record of it, whichever way it came: HTTP, code or outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+from urllib.parse import quote
+
+import msgspec
+
+from headrace.cloudevents import ParsedEvent, encode_record, event_key
+from headrace.envelope import Envelope
+from headrace.errors import UnknownTypeError
+from headrace.event import EventType
+from headrace.log.ports import NewRecord
+from headrace.telemetry.trace_context import TraceContext
+
+JSON = "application/json"
+
+Trace = Callable[[str, Envelope], TraceContext]
+"""(topic, envelope) -> the trace context of an event that brings none."""
+
+
+def source_of(service: str, type: str) -> str:
+    """Return the source of a type's events that name none, so that an id of another type never names the same event.
+
+    CloudEvents asks for this: `source` and `id` together name one event, for every consumer.
+    """
+    return f"/{quote(service)}/{quote(type)}"
+
+
+class CheckedEvent(NamedTuple):
+    """An event that may be published."""
+
+    envelope: Envelope
+    event_type: EventType
+    record: NewRecord
+
+
+def check_event(parsed: ParsedEvent, types: Mapping[str, EventType], now: datetime, trace: Trace) -> CheckedEvent:
+    """Return the event, complete. Raises: EventError (type, version, data, key, or what no record can carry)."""
+    envelope, data = parsed
+    event_type = types.get(envelope.type)
+    if event_type is None:
+        raise UnknownTypeError(f"the type {envelope.type!r} is not declared; declared are: {', '.join(sorted(types))}.")
+    if envelope.dataschema is not None:
+        event_type.check_version(envelope.dataschema)
+    event = event_type.decode(data)
+    key = event_key(envelope, event_type, event)
+    traceparent, tracestate = envelope.traceparent, envelope.tracestate
+    if traceparent is None:
+        traceparent, tracestate = trace(event_type.topic, envelope)
+    envelope = msgspec.structs.replace(
+        envelope,
+        time=envelope.time or now,
+        datacontenttype=envelope.datacontenttype or JSON,
+        dataschema=envelope.dataschema or event_type.dataschema,
+        traceparent=traceparent,
+        tracestate=tracestate,
+    )
+    return CheckedEvent(envelope, event_type, encode_record(envelope, data, topic=event_type.topic, key=key))

@@ -1,0 +1,91 @@
+"""Hands checked events to the log: timed, counted, with a span per topic, and an end to the waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+from headrace.errors import TransportError
+from headrace.log.ports import Log, Position
+from headrace.publishing.checking import CheckedEvent
+from headrace.settings import Settings
+from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.trace_context import exemplar
+from headrace.telemetry.tracing import Tracing
+
+AGAIN = "publishing the same event ids again is safe, since duplicates are recognised"
+
+
+class NotAcknowledgedError(TransportError):
+    """The log did not answer in time; the publish continues."""
+
+
+class Instruments(Protocol):
+    """What sending is measured and bounded by: a running platform, or a client without a server."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def metrics(self) -> Metrics: ...
+    @property
+    def tracing(self) -> Tracing: ...
+
+
+async def send(
+    tools: Instruments,
+    log: Log,
+    events: Sequence[CheckedEvent],
+    traceparent: str | None,
+    begun: Callable[[asyncio.Future[Any]], None] = lambda publishing: None,
+) -> list[Position]:
+    """Return the positions once the log has every event; `begun` gets the publish itself, which may last longer.
+
+    Cancel: safe; the publish continues. Raises: TransportError, RecordTooLargeError, ConfigurationError.
+    """
+    by_topic: dict[str, list[CheckedEvent]] = {}
+    for event in events:
+        by_topic.setdefault(event.event_type.topic, []).append(event)
+    with ExitStack() as spans:
+        for topic, members in by_topic.items():
+            ids = [event.envelope.id for event in members]
+            links = [event.envelope.traceparent for event in members]
+            span = spans.enter_context(tools.tracing.send(topic, len(members), event_ids=ids, links=links))
+        publishing = asyncio.ensure_future(log.publish([event.record for event in events]))
+        begun(publishing)
+        _measure(tools.metrics, publishing, {topic: len(members) for topic, members in by_topic.items()}, traceparent)
+        timeout = tools.settings.ingest.timeout_seconds
+        done, _ = await asyncio.wait((publishing,), timeout=timeout)
+        if not done:
+            raise NotAcknowledgedError(
+                f"the log did not acknowledge within {timeout:g} s, so whether it has the events is unknown; {AGAIN}."
+            )
+        positions = publishing.result()
+        if len(positions) == 1:
+            span.published(positions[0].partition, positions[0].offset)
+    accepted = Counter((event.event_type.topic, event.event_type.type) for event in events)
+    for (topic, type_), count in accepted.items():
+        tools.metrics.ingest_accepted_total.labels(topic=topic, type=type_).inc(count)
+    return positions
+
+
+def _measure(
+    metrics: Metrics, publishing: asyncio.Future[list[Position]], topics: dict[str, int], traceparent: str | None
+) -> None:
+    """Count the records as in flight, and measure the publish once it ends."""
+    started = time.perf_counter()
+    for topic, count in topics.items():
+        metrics.log_produce_in_flight.labels(topic=topic).inc(count)
+
+    def finished(task: asyncio.Future[list[Position]]) -> None:
+        failed = task.cancelled() or task.exception() is not None
+        outcome, seconds = "failed" if failed else "acknowledged", time.perf_counter() - started
+        for topic, count in topics.items():
+            metrics.log_produce_in_flight.labels(topic=topic).dec(count)
+            duration = metrics.log_produce_duration_seconds.labels(topic=topic, outcome=outcome)
+            duration.observe(seconds, exemplar(traceparent))
+
+    publishing.add_done_callback(finished)
