@@ -19,6 +19,7 @@ from headrace.event import Event, event
 from headrace.handlers.inject import Emit, State, Transaction
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Record
+from headrace.outbox.dependency import Outbox
 from headrace.platform import Headrace
 from headrace.publishing.dependency import Publisher
 from headrace.publishing.publisher import Published
@@ -33,6 +34,7 @@ __all__ = [
     "Headrace",
     "HeadraceError",
     "HeadraceWarning",
+    "Outbox",
     "Published",
     "Publisher",
     "Record",

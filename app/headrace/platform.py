@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar, overload
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from headrace.errors import ConfigurationError, TransportError
+from headrace.database.pool import Connection
+from headrace.errors import ConfigurationError, StateUnavailableError, TransportError
 from headrace.handlers.subscription import Start, Subscription
 from headrace.http.guard import install_guard, require
 from headrace.http.openapi import extend_openapi
 from headrace.http.problems import ProblemRoute
 from headrace.ingest import build_router as ingest_router
 from headrace.log.ports import Log
+from headrace.outbox.transaction import OutboxTransaction, in_transaction, translated
+from headrace.publishing.checking import CheckedEvent
 from headrace.publishing.client import open_publisher
-from headrace.publishing.publisher import AnyEvent, EventPublisher, Published
+from headrace.publishing.publisher import AnyEvent, EventPublisher, Published, checked_event
 from headrace.queries import build_router as query_router
 from headrace.registry import Decoder, Registry
 from headrace.runtime import Runtime
@@ -25,6 +28,10 @@ from headrace.settings import Settings, load_settings
 from headrace.supervisor import leave_when_failed
 from headrace.telemetry.logging import configure_logging
 from headrace.telemetry.routes import telemetry_routes
+from headrace.telemetry.trace_context import current
+
+if TYPE_CHECKING:
+    from headrace.outbox.session import SessionOutbox
 
 DecoderT = TypeVar("DecoderT", bound=Decoder)
 
@@ -100,6 +107,36 @@ class Headrace:
         return published
 
     @asynccontextmanager
+    async def transaction(self, connection: Connection | None = None) -> AsyncIterator[OutboxTransaction]:
+        """Run own SQL and emit events in one transaction: `async with events.transaction() as tx`.
+
+        SQL runs on `tx.connection` (asyncpg); what `tx.emit(event)` takes is published within milliseconds of the
+        commit, in the order of the commits for each key. An exception rolls both back. With a `connection` of your own
+        it works in scripts, too.
+        Raises: StateUnavailableError (Postgres is away), and what the block raises.
+        """
+        async with AsyncExitStack() as stack:
+            if connection is None:
+                if self.runtime is None or self.runtime.pool is None:
+                    raise StateUnavailableError("the platform is not connected to Postgres.")
+                with translated():
+                    connection = await stack.enter_async_context(self.runtime.pool.acquire())
+            tx = OutboxTransaction(connection, self._prepare, self.settings.kafka.max_record_bytes)
+            await stack.enter_async_context(in_transaction(self.registry.service, tx, self._wake_outbox))
+            yield tx
+
+    def outbox(self, session: Any) -> SessionOutbox:
+        """Return the outbox of a SQLAlchemy session: `events.outbox(session).publish(event)`, then commit as always.
+
+        `session` is an `AsyncSession` or a `Session`, SQLModel's as well, on the platform's database. Raises:
+        ConfigurationError (something else).
+        """
+        from headrace.outbox.session import SessionOutbox  # SQLAlchemy need not be installed
+
+        most = self.settings.kafka.max_record_bytes
+        return SessionOutbox(session, self.registry.service, self._prepare, self._wake_soon, most)
+
+    @asynccontextmanager
     async def client(self) -> AsyncIterator[EventPublisher]:
         """Open a publisher for a script without a server: `async with events.client() as publisher`.
 
@@ -144,6 +181,19 @@ class Headrace:
         if self.runtime.log is None:
             raise TransportError("the log is not connected yet; nothing was published.")
         return self.runtime, self.runtime.log
+
+    def _prepare(self, event: object, *, key: str | None, id: str | None) -> CheckedEvent:
+        trace = current if self.runtime is None else self.runtime.tracing.carried
+        return checked_event(self.registry, event, trace, key=key, id=id)
+
+    def _wake_outbox(self, slots: set[int]) -> None:
+        if self.runtime is not None and self.runtime.outbox is not None:
+            self.runtime.outbox.wake(slots)
+
+    def _wake_soon(self, slots: set[int]) -> None:
+        """Wake the relay from any thread; without a running platform its own look at the table finds the events."""
+        if self.runtime is not None:
+            self.runtime.loop.call_soon_threadsafe(self._wake_outbox, slots)
 
 
 def build_router() -> APIRouter:

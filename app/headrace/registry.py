@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from headrace.errors import ConfigurationError
@@ -82,6 +83,14 @@ class Registry:
             for handler in subscription.handlers.values():
                 for model in handler.signature.emits:
                     self._check_known(model, f"subscription {subscription.name!r}, handler {handler.name}")
+
+    def handler_names(self) -> dict[CodeType, str]:
+        """Return the handlers' names by the code of their functions, to recognise one on a stack."""
+        return {
+            handler.function.__code__: handler.name
+            for subscription in self.subscriptions.values()
+            for handler in subscription.handlers.values()
+        }
 
     def _check_known(self, model: type[Any], where: str) -> None:
         """Refuse a returned class that is neither declared nor the base of a declared one."""

@@ -51,6 +51,7 @@ from headrace.log.embedded_retention import keep_short
 from headrace.log.kafka import KafkaLog
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import Log, TopicInfo
+from headrace.outbox.relay import OutboxRelay
 from headrace.registry import Registry
 from headrace.settings import EMBEDDED, MEMORY, Settings
 from headrace.state.orphans import warn_of_orphans
@@ -104,13 +105,14 @@ class Runtime:
         self.health = Health()
         self.log: Log | None = None
         self.pool: Pool | None = None
+        self.outbox: OutboxRelay | None = None
         self.consumers: dict[str, Consumer] = {}
         self.is_draining = False
         self.draining = asyncio.Event()
         self.connected = asyncio.Event()
         self.is_clean = True
         """False once a stop had to cut batches in flight short."""
-        loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
         self.fatal: asyncio.Future[ConfigurationError] = loop.create_future()
         """Set if only a person can help: `headrace run` prints it and exits with code 1."""
         self.failed: asyncio.Future[str] = loop.create_future()
@@ -183,7 +185,7 @@ class Runtime:
         self._instruments.push("management port", management.stop, seconds=2)
         self._instruments.push("spans", lambda: asyncio.to_thread(self.tracing.shutdown, 4.0), seconds=5)
         self._instruments.push("threads", lambda: self._executor.shutdown(False, cancel_futures=True), seconds=1)
-        monitor = LoopMonitor(asyncio.get_running_loop(), self.metrics, self.health, handler_names(self.registry))
+        monitor = LoopMonitor(asyncio.get_running_loop(), self.metrics, self.health, self.registry.handler_names())
         monitor.start()
         self._instruments.push("loop watch", monitor.stop, seconds=1)
 
@@ -263,6 +265,7 @@ class Runtime:
             self._pace,
         )
         await self._check_topics(context)
+        self._start_outbox(log, pool)
         if self.settings.role == "ingest":
             return
         async with context.connection() as connection:
@@ -283,12 +286,10 @@ class Runtime:
     async def _open_database(self) -> Pool:
         if self.pool is None:
             options = self.settings.database_options
-            is_embedded = self.settings.is_database_embedded
-            url = await self._embedded_address() if is_embedded else self.settings.database_url
             self.pool = await open_database(
                 self.settings,
-                url,
-                migrates=is_embedded or options.migrate_on_start,
+                await self._database_address(),
+                migrates=self.settings.is_database_embedded or options.migrate_on_start,
                 report=lambda step: logger.info("migration", step=step),
                 compare=self._measure_schema,
             )
@@ -303,6 +304,16 @@ class Runtime:
             self.log = log
         self._end_with_us("log", self.log.stop, seconds=6)
         return self.log
+
+    def _start_outbox(self, log: Log, pool: Pool) -> None:
+        """Publish what routes commit, in every role: whoever commits is the one who knows of it first."""
+        if self.outbox is None:
+            self.outbox = OutboxRelay(self, log, pool, self._database_address)
+            self.outbox.start()
+            self._end_with_us("outbox", self.outbox.stop, seconds=8)
+
+    async def _database_address(self) -> str:
+        return await self._embedded_address() if self.settings.is_database_embedded else self.settings.database_url
 
     async def _embedded_address(self) -> str:
         if self._address is None:
@@ -384,12 +395,3 @@ def new_log(settings: Settings, pool: Pool | None) -> Log:
 def owner_name() -> str:
     """Return a name for this process that no other has: host, process id, start."""
     return f"{socket.gethostname()}/{os.getpid()}/{time.time_ns():x}"
-
-
-def handler_names(registry: Registry) -> dict[Any, str]:
-    """Return the handlers' names by the code of their functions, to recognise one on a stack."""
-    return {
-        handler.function.__code__: handler.name
-        for subscription in registry.subscriptions.values()
-        for handler in subscription.handlers.values()
-    }

@@ -2,10 +2,11 @@
 
 from fastapi import FastAPI
 
-from shop import alerts, wallets
+from shop import alerts, transfers, wallets
 from shop.platform import events
 
 __all__ = ["alerts", "app", "wallets"]
 
 app = FastAPI(title="shop", lifespan=events.lifespan)
 app.include_router(events.router)
+app.include_router(transfers.router)

@@ -73,6 +73,24 @@ async def connect(url: str, *, timeout_seconds: float = 10.0) -> asyncpg.Connect
     return connection
 
 
+async def open_session(settings: Settings, url: str, *, idle_seconds: float) -> asyncpg.Connection:
+    """Return one connection beside the pool, which Postgres ends if it is silent for `idle_seconds`.
+
+    A commit on it is not waited for until it is on disk, so it is for work that may happen twice. Raises: as open_pool.
+    """
+    own = {"idle_session_timeout": _milliseconds(idle_seconds), "synchronous_commit": "off"}
+    options = settings.database_options
+    try:
+        return await asyncpg.connect(
+            url,
+            timeout=options.connect_timeout_seconds,
+            command_timeout=options.statement_timeout_seconds + 5,
+            server_settings=session_settings(options) | own,
+        )
+    except Exception as error:
+        _raise_explained(error, url)
+
+
 def session_settings(options: DatabaseSettings) -> dict[str, str]:
     """Return what every session sets for itself; `RESET ALL` goes back to these."""
     return {

@@ -46,6 +46,8 @@ class Subscription:
                 f"subscription {name!r}: a name has 1 to 100 of a-z, 0-9, '.', '_', '-' "
                 "and starts with a letter or digit."
             )
+        if name == "outbox":
+            raise ConfigurationError("subscription 'outbox': dead letters of routes have this name; choose another.")
         self.name = name
         self.group = f"{service}.{name}"
         """The name outside of this service: the consumer group, and `subscription` in every table of the platform."""

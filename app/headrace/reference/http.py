@@ -27,9 +27,11 @@ problems. If API keys are in use, each route asks for a key with the right scope
 
 def render(app: FastAPI) -> str:
     """Return the page."""
-    registry = find_platform(app).registry
-    registry.complete()
-    document = extend_openapi(app.openapi(), registry)
+    platform = find_platform(app)
+    platform.registry.complete()
+    bare = FastAPI()  # the application's own routes are not the platform's
+    bare.include_router(platform.router)
+    document = extend_openapi(bare.openapi(), platform.registry)
     routes = [(method, path, route) for path, methods in document["paths"].items() for method, route in methods.items()]
     return "\n".join([INTRODUCTION, *(_section(*route) for route in routes)])
 

@@ -40,6 +40,15 @@ where id = any($1::uuid[]) and decision = 'replay' and settled_at is null return
 """
 """Notes that replays were taken up; returns those that still were to be."""
 
+TAKE_REFUSED_EMITS = """
+update headrace.dead_letter set settled_at = now() where id in (
+    select id from headrace.dead_letter
+    where subscription = $1 and decision = 'replay' and settled_at is null limit 1000 for update skip locked
+)
+returning topic, record_key, value, headers
+"""
+"""Takes up the replays of events that the log refused, of an outbox: they are published again."""
+
 REOPEN_REPLAYS = """
 update headrace.dead_letter set decision = null, decided_at = null, error = again.error
 from unnest($1::uuid[], $2::text[]) as again (id, error)

@@ -130,6 +130,11 @@ class Metrics:
     emits_pending: Annotated[Gauge, Row("subscription", "Emits committed and not yet acknowledged by the log")]
     emits_oldest_pending_seconds: Annotated[Gauge, Row("subscription", "Age of the oldest such emit")]
 
+    outbox_pending: Annotated[Gauge, Row("", "Events of the service's outbox that wait, from Postgres: use max")]
+    outbox_oldest_pending_seconds: Annotated[Gauge, Row("", "Age of the oldest such event; 0 when none waits")]
+    outbox_published_total: Annotated[Counter, Row("topic", "Events of the outbox that the log has")]
+    outbox_refused_total: Annotated[Counter, Row("topic", "Events of the outbox that the log will never take")]
+
     handler_duration_seconds: Annotated[
         Histogram, Row("subscription handler kind", "One call of a handler", WORK_SECONDS)
     ]

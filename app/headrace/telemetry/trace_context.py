@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from opentelemetry.trace import SpanContext, TraceFlags
+from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
 from opentelemetry.trace.span import TraceState
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
@@ -56,3 +56,9 @@ def render(context: SpanContext) -> TraceContext:
     """Return the strings that name the span."""
     traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
     return TraceContext(traceparent, context.trace_state.to_header() or None)
+
+
+def current(_topic: str = "", _envelope: object = None) -> TraceContext:
+    """Return the strings that name the current span; nothing if there is none."""
+    context = get_current_span().get_span_context()
+    return render(context) if context.is_valid else TraceContext(None, None)

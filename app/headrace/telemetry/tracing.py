@@ -103,8 +103,8 @@ class Tracing:
 
     def carried(self, topic: str, envelope: Envelope) -> TraceContext:
         """Return the context that an event published from code carries: the current span's, else one of its own."""
-        current = trace.get_current_span().get_span_context()
-        return trace_context.render(current) if current.is_valid else self.create(topic, envelope)
+        current = trace_context.current()
+        return current if current.traceparent is not None else self.create(topic, envelope)
 
     def send(
         self, topic: str, count: int, *, event_ids: Sequence[str] = (), links: Sequence[str | None] = ()
@@ -167,6 +167,17 @@ class Tracing:
         values |= {key.CAUSATION_ID: facts.source.event_id}
         times = facts.started_ns, facts.ended_ns
         self._record(f"send {facts.topic}", SpanKind.PRODUCER, values, [facts.source], *times, parent=batch)
+
+    def relayed(self, topic: str, headers: Mapping[str, bytes | None], started_ns: int, ended_ns: int) -> None:
+        """Record that an event of the outbox reached the log, below the route's span, if that is sampled."""
+        traceparent = (headers.get("ce_traceparent") or b"").decode()
+        parent = trace_context.parse(traceparent, (headers.get("ce_tracestate") or b"").decode() or None)
+        if self._tracer is None or parent is None or not is_sampled(traceparent):
+            return
+        values = self._messaging("send", topic) | self._endpoint
+        values[key.MESSAGE_ID] = (headers.get("ce_id") or b"").decode()
+        times = started_ns, ended_ns
+        self._record(f"send {topic}", SpanKind.PRODUCER, values, [], *times, parent=NonRecordingSpan(parent))
 
     def event(self, facts: EventFacts) -> None:
         """Record what happened to one event, if it is sampled or something failed."""

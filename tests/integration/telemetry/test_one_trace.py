@@ -14,8 +14,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from headrace import Event, Headrace
+from headrace.log.memory import MemoryLog
 from tests.support.kafka import KafkaServer
-from tests.support.platform import settings_for
+from tests.support.platform import running, settings_for
 from tests.support.waiting import until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -83,6 +84,41 @@ async def test_one_trace_leads_from_the_request_to_the_emitted_event(
     assert emitted.parent.span_id == first.context.span_id
     assert [format(link.context.trace_id, "032x") for link in emitted.links] == [TRACE]
     assert {"commit " + topic_name, "handle " + answer.__qualname__.rpartition("<locals>.")[2]} <= spans.keys()
+
+
+async def test_one_trace_leads_from_a_route_through_the_outbox(
+    database_url: str, topic_name: str, exporter: InMemorySpanExporter
+) -> None:
+    """The route's span is the parent of what the relay sends, and the event's handler links to it."""
+    platform = Headrace("traced", settings_for(database_url, partitions=1))
+    seen: list[str] = []
+
+    class Asked(Event, type="asked", topic=topic_name, key="name"):
+        name: str
+
+    @platform.subscription("asked").on(Asked)
+    def hear(event: Asked) -> None:
+        seen.append(event.name)
+
+    async with running(platform, MemoryLog()):
+        with trace.get_tracer("routes").start_as_current_span("POST /questions") as route:
+            async with platform.transaction() as tx:
+                tx.emit(Asked(name="ada"))
+        with trace.get_tracer("routes").start_as_current_span("POST /questions"):
+            await platform.publish(Asked(name="bob"))
+        await until(lambda: seen == ["ada", "bob"], "both were heard")
+        await until(lambda: len(_sent(exporter, topic_name)) == 2, "both were sent")
+    relayed, published = _sent(exporter, topic_name)
+    assert relayed.parent is not None and published.parent is not None
+    assert relayed.parent.span_id == route.get_span_context().span_id
+    assert _trace_of(published) != _trace_of(relayed)
+    linked = [format(link.context.trace_id, "032x") for span in _processed(exporter) for link in span.links]
+    assert {_trace_of(relayed), _trace_of(published)} <= set(linked)
+
+
+def _sent(exporter: InMemorySpanExporter, topic: str) -> list[ReadableSpan]:
+    spans = [span for span in exporter.get_finished_spans() if span.name == f"send {topic}"]
+    return sorted(spans, key=lambda span: span.start_time or 0)
 
 
 def _processed(exporter: InMemorySpanExporter) -> list[ReadableSpan]:

@@ -1,0 +1,307 @@
+"""Publishes the rows of the outbox whose slots are this process's, in order per key, within milliseconds of the commit.
+
+```
+connect ─▶ join ─▶ ┌ take or release slots, look for replays (every 2 s)
+   ▲               │ pass: read what waits ─▶ one publish for each partition of the log ─▶ delete
+   └── lost ◀──────┴ sleep until woken by a commit, a NOTIFY, a publish that ended, or the 2 s
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from headrace import sql
+from headrace.backoff import Backoff
+from headrace.database.failures import classify
+from headrace.database.pool import Connection, Pool, open_session
+from headrace.dead_letters.owner import store_refused_emit
+from headrace.errors import HeadraceError, RecordTooLargeError
+from headrace.log.ports import Log, NewRecord, TopicPartition
+from headrace.log.stored import unpack_headers
+from headrace.outbox.rows import new_row, write
+from headrace.outbox.slots import Slots
+from headrace.outbox.ways import Way, Ways
+from headrace.registry import Registry
+from headrace.settings import Settings
+from headrace.stopping import end_tasks
+from headrace.telemetry.logging import get_logger
+from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.tracing import Tracing
+
+logger = get_logger("headrace.outbox")
+
+CHANNEL = "headrace_outbox"
+TICK_SECONDS = 2.0
+"""A commit whose process died before it told anybody is found after this time at the latest."""
+HUNG_SECONDS = 15.0
+"""A process that does nothing for this long loses its slots to others."""
+STOP_SECONDS = 4.0
+"""How long a stop waits for what is being published."""
+MEASURE_SECONDS = 10.0
+PASS_ROWS, PASS_BYTES = 1_000, 4 * 2**20
+PAGES = 10
+"""How far a pass looks past the events of partitions that are in trouble: this many times PASS_ROWS."""
+SUBSCRIPTION = "outbox"
+"""What dead letters call it."""
+
+
+class Tools(Protocol):
+    """What a running platform lends."""
+
+    settings: Settings
+    registry: Registry
+    metrics: Metrics
+    tracing: Tracing
+
+
+class OutboxRelay:
+    """One process's share of a service's outbox. `address` tells where to open the session that holds the slots."""
+
+    def __init__(self, tools: Tools, log: Log, pool: Pool, address: Callable[[], Awaitable[str]]) -> None:
+        self._service = tools.registry.service
+        self._settings = tools.settings
+        self._metrics = tools.metrics
+        self._tracing = tools.tracing
+        self._log = log
+        self._pool = pool
+        self._address = address
+        self._ways = Ways(log)
+        self._slots: Slots | None = None
+        self._connection: Connection | None = None
+        self._asking = asyncio.Lock()
+        self._due: set[int] = set()
+        self._news = asyncio.Event()
+        self._busy: Counter[int] = Counter()
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._untold: set[int] = set()
+        self._telling: asyncio.Task[None] | None = None
+        self._measured_at = 0.0
+        self._is_stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def owned(self) -> frozenset[int]:
+        """The slots that this process publishes."""
+        return frozenset(self._slots.owned) if self._slots is not None else frozenset()
+
+    def start(self) -> None:
+        """Begin in the background; an outage of Postgres or the log is waited for."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="outbox relay")
+
+    async def stop(self) -> None:
+        """End, after what is committed was published; what takes longer than STOP_SECONDS is left to others."""
+        self._is_stopping = True
+        self._news.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=STOP_SECONDS + 1.0)
+            await end_tasks({self._task}, 1.0)
+        await end_tasks(self._publishing | ({self._telling} if self._telling else set()), 1.0)
+
+    def wake(self, slots: Iterable[int]) -> None:
+        """Publish what was just committed in the slots, or tell the process that owns them. Called from the loop."""
+        slots, owned = set(slots), self.owned
+        if slots & owned:
+            self._due |= slots & owned
+            self._news.set()
+        if others := slots - owned:
+            self._untold |= others
+            if self._telling is None or self._telling.done():
+                self._telling = asyncio.get_running_loop().create_task(self._tell(), name="outbox notify")
+
+    async def _tell(self) -> None:
+        """Notify the other processes, in a transaction of its own: see the package's docstring."""
+        while self._untold:
+            slots, self._untold = self._untold, set()
+            with suppress(Exception):  # they look for themselves after TICK_SECONDS
+                await self._pool.execute(sql.outbox.NOTIFY, f"{self._service} {','.join(map(str, sorted(slots)))}")
+
+    def _told(self, _connection: Any, _process: int, _channel: str, payload: Any) -> None:
+        service, _, slots = str(payload).partition(" ")
+        if service == self._service:
+            self._due |= {int(slot) for slot in slots.split(",")} & self.owned
+            self._news.set()
+
+    async def _run(self) -> None:
+        backoff = Backoff(0.2, 5.0)
+        while not self._is_stopping:
+            try:
+                self._connection = await open_session(self._settings, await self._address(), idle_seconds=HUNG_SECONDS)
+                await self._connection.add_listener(CHANNEL, self._told)
+                self._slots = Slots(self._connection, self._service)
+                await self._slots.join()
+                backoff.reset()
+                await self._serve(self._slots)
+                if self._publishing:
+                    await asyncio.wait(self._publishing, timeout=STOP_SECONDS)
+                return
+            except Exception as error:
+                known = error if isinstance(error, HeadraceError) else classify(error)
+                if known is None:
+                    logger.exception("the outbox's relay failed and begins again")
+                else:
+                    logger.warning("the outbox waits", error=str(known))
+            finally:
+                self._slots = None
+                if self._connection is not None:
+                    self._connection.terminate()
+                self._connection = None
+            await asyncio.sleep(backoff.next_seconds())
+
+    async def _serve(self, slots: Slots) -> None:
+        ticks_at = 0.0
+        while True:
+            is_last = self._is_stopping
+            self._news.clear()
+            if time.monotonic() >= ticks_at:
+                async with self._asking:
+                    await slots.balance(self._busy.keys())
+                await self._take_replays()
+                await self._measure()
+                self._due |= slots.owned
+                ticks_at = time.monotonic() + TICK_SECONDS
+            due, self._due = self._due & slots.owned, set()
+            if due:
+                await self._pass(due)
+            if is_last:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, ticks_at - time.monotonic())):
+                    await self._news.wait()
+
+    async def _pass(self, due: set[int]) -> None:
+        """Read the slots from the front, and begin to publish all that may be sent now."""
+        after = dict.fromkeys(due, 0)
+        seen: set[TopicPartition] = set()  # a way takes the first rows that a pass finds for it, or none of this pass
+        for _ in range(PAGES):
+            most = max(10, PASS_ROWS // len(after))
+            async with self._asking:
+                rows = await self._ask().fetch(
+                    sql.outbox.READ, self._service, list(after), list(after.values()), most, PASS_BYTES // len(after)
+                )
+            is_blocked = False
+            for partition, waiting in (await self._ways.sort(rows)).items():
+                way = self._ways.to(partition)
+                is_blocked = is_blocked or way.is_in_trouble
+                if way.is_open and partition not in seen:
+                    self._begin(way, partition, waiting)
+                else:
+                    self._due |= {row["slot"] for row in waiting}  # when the publish has ended, or at the next tick
+                seen.add(partition)
+            if not rows or not is_blocked:
+                return
+            after = {row["slot"]: row["number"] for row in rows}
+
+    def _begin(self, way: Way, partition: TopicPartition, rows: Sequence[Any]) -> None:
+        way.is_busy = True
+        slots = Counter(row["slot"] for row in rows)
+        self._busy += slots
+        task = asyncio.get_running_loop().create_task(self._send(way, partition, rows), name=f"outbox {partition}")
+        self._publishing.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._publishing.discard(task)
+            self._busy -= slots
+            way.is_busy = False
+            self._due |= slots.keys()  # more may wait behind what was read
+            self._news.set()
+
+        task.add_done_callback(ended)
+
+    async def _send(self, way: Way, partition: TopicPartition, rows: Sequence[Any]) -> None:
+        """Publish the rows and delete them; after a failure they wait, and only those of this partition."""
+        started_ns = time.time_ns()
+        try:
+            await self._publish(rows)
+            await self._delete(rows)
+        except Exception as error:
+            known = error if isinstance(error, HeadraceError) else classify(error)
+            if known is None:
+                logger.exception("publishing from the outbox failed and is tried again", topic=partition.topic)
+            seconds = way.failed()
+            self._ways.forget(partition.topic)
+            asyncio.get_running_loop().call_later(seconds, self._look_again, {row["slot"] for row in rows})
+            logger.warning(
+                "events of the outbox wait",
+                topic=partition.topic,
+                events=len(rows),
+                retry_seconds=round(seconds, 1),
+                error=str(known or type(error).__name__),
+            )
+            return
+        way.succeeded()
+        if self._tracing.enabled:
+            for row in rows:
+                self._tracing.relayed(partition.topic, dict(unpack_headers(row["headers"])), started_ns, time.time_ns())
+
+    def _look_again(self, slots: set[int]) -> None:
+        self._due |= slots
+        self._news.set()
+
+    async def _publish(self, rows: Sequence[Any]) -> None:
+        """Publish the rows; one that the log refuses is found by halving and becomes a dead letter."""
+        records = [_record(row) for row in rows]
+        try:
+            await self._log.publish(records)
+        except RecordTooLargeError as error:
+            if len(rows) > 1:
+                half = len(rows) // 2
+                await self._publish(rows[:half])
+                await self._publish(rows[half:])
+                return
+            await self._give_up(rows[0], records[0], str(error))
+            return
+        for topic, count in Counter(record.topic for record in records).items():
+            self._metrics.outbox_published_total.labels(topic=topic).inc(count)
+
+    async def _give_up(self, row: Any, record: NewRecord, error: str) -> None:
+        group, place = f"{self._service}.{SUBSCRIPTION}", TopicPartition(record.topic, row["slot"])
+        async with self._asking, self._ask().transaction():
+            await store_refused_emit(self._ask(), group, place, record, error)
+            await self._ask().execute(sql.outbox.DELETE, self._service, [row["slot"]], [row["number"]])
+        self._metrics.outbox_refused_total.labels(topic=record.topic).inc()
+        logger.error("the log refused an event of the outbox: dead letter", topic=record.topic, error=error)
+
+    async def _delete(self, rows: Sequence[Any]) -> None:
+        slots, numbers = [row["slot"] for row in rows], [row["number"] for row in rows]
+        async with self._asking:
+            await self._ask().execute(sql.outbox.DELETE, self._service, slots, numbers)
+
+    async def _take_replays(self) -> None:
+        """Put dead letters that a person wants to be replayed back into the outbox, behind what waits."""
+        group = f"{self._service}.{SUBSCRIPTION}"
+        async with self._asking, self._ask().transaction():
+            letters = await self._ask().fetch(sql.dead_letter.TAKE_REFUSED_EMITS, group)
+            rows = [
+                new_row(NewRecord(each["topic"], each["record_key"], each["value"], _headers(each["headers"])), 2**31)
+                for each in letters
+            ]
+            await write(self._ask(), self._service, rows)
+
+    async def _measure(self) -> None:
+        if time.monotonic() < self._measured_at + MEASURE_SECONDS:
+            return
+        self._measured_at = time.monotonic()
+        async with self._asking:
+            pending = await self._ask().fetchrow(sql.outbox.PENDING, self._service)
+        self._metrics.outbox_pending.set(pending["events"])
+        self._metrics.outbox_oldest_pending_seconds.set(pending["oldest_seconds"])
+
+    def _ask(self) -> Connection:
+        """Return the session. Raises: HeadraceError while there is none."""
+        if self._connection is None:
+            raise HeadraceError("the outbox has no connection to Postgres.")
+        return self._connection
+
+
+def _record(row: Any) -> NewRecord:
+    return NewRecord(row["topic"], row["key"], row["value"], _headers(row["headers"]))
+
+
+def _headers(packed: bytes) -> list[tuple[str, bytes]]:
+    return [(name, value or b"") for name, value in unpack_headers(packed)]

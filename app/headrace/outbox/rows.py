@@ -1,0 +1,60 @@
+"""What a row of the outbox is: a record, and where its key belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from headrace import sql
+from headrace.database.pool import Connection
+from headrace.emits.emitter import size_of
+from headrace.errors import RecordTooLargeError
+from headrace.log.partitioner import partition_for
+from headrace.log.ports import NewRecord
+from headrace.log.stored import pack_headers
+from headrace.publishing.checking import CheckedEvent
+
+BUCKETS = 1_024
+"""Transactions of one bucket commit one after another. More would need more of Postgres' lock table (6,400 entries by
+default) when one transaction emits for thousands of keys."""
+SLOTS = 64
+"""The most processes that share the work of a service; the trigger of `headrace.outbox` knows the number as well."""
+
+Prepare = Callable[..., CheckedEvent]
+"""(event, key=..., id=...) -> the event, checked. Raises: ConfigurationError, EventError."""
+Wake = Callable[[set[int]], None]
+"""Tells the relay that the slots have committed rows."""
+
+
+class NewRow(NamedTuple):
+    """A row to be written; the trigger gives it its number and slot."""
+
+    bucket: int
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: bytes
+
+    @property
+    def slot(self) -> int:
+        """The slot that the trigger will give it."""
+        return self.bucket % SLOTS
+
+
+def new_row(record: NewRecord, max_bytes: int) -> NewRow:
+    """Return the row of a record. Raises: RecordTooLargeError, since here the team can still see and mend it."""
+    size = size_of(record)
+    if size > max_bytes:
+        raise RecordTooLargeError(
+            f"the event has {size:,} bytes, the log takes {max_bytes:,}; publish less, or raise "
+            "HEADRACE_KAFKA_MAX_RECORD_BYTES and the topic's max.message.bytes."
+        )
+    bucket = partition_for(record.key or b"", BUCKETS)
+    return NewRow(bucket, record.topic, record.key, record.value, pack_headers(record.headers))
+
+
+async def write(connection: Connection, service: str, rows: Sequence[NewRow]) -> set[int]:
+    """Write the rows in the connection's transaction; return the slots to wake after its commit."""
+    if rows:
+        await connection.execute(sql.outbox.INSERT, service, *(list(column) for column in zip(*rows, strict=True)))
+    return {row.slot for row in rows}

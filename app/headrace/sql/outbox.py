@@ -1,0 +1,62 @@
+"""Queries on `headrace.outbox`: events that routes have written in their own transactions, and who publishes them."""
+
+INSERT = """
+insert into headrace.outbox (service, bucket, id, topic, key, value, headers)
+select $1, new.bucket, gen_random_uuid(), new.topic, new.key, new.value, new.headers
+from unnest($2::smallint[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[]) with ordinality
+    as new (bucket, topic, key, value, headers, place)
+order by new.bucket, new.place
+"""
+"""Writes events; in the order of their buckets, so that two statements never wait for each other in a circle."""
+
+READ = """
+with first as (
+    select waiting.*, sum(coalesce(octet_length(value), 0) + octet_length(headers))
+               over (partition by waiting.slot order by waiting.number) as bytes,
+           row_number() over (partition by waiting.slot order by waiting.number) as place
+    from unnest($2::smallint[], $3::bigint[]) as wanted (slot, after)
+    cross join lateral (
+        select slot, number, topic, key, value, headers from headrace.outbox
+        where service = $1 and slot = wanted.slot and number > wanted.after order by number limit $4
+    ) as waiting
+)
+select slot, number, topic, key, value, headers from first where bytes <= $5 or place = 1 order by slot, number
+"""
+"""Reads the first events of each slot, in order, behind a number of the same pass: every pass begins at the front."""
+
+DELETE = """
+delete from headrace.outbox using unnest($2::smallint[], $3::bigint[]) as gone (slot, number)
+where service = $1 and outbox.slot = gone.slot and outbox.number = gone.number
+"""
+"""Removes events that the log has."""
+
+PENDING = """
+select count(*) as events, coalesce(extract(epoch from clock_timestamp() - min(queued_at)), 0)::float8 as oldest_seconds
+from headrace.outbox where service = $1
+"""
+"""Counts the events of a service that wait, and tells the age of the oldest."""
+
+JOIN = "select pg_advisory_lock_shared(hashtext('headrace.outbox/' || $1), -1)"
+"""Makes the session a member of the service's relays, for as long as it lives."""
+
+MEMBERS = """
+select count(*) from pg_locks
+where locktype = 'advisory' and objsubid = 2 and granted
+  and database = (select oid from pg_database where datname = current_database())
+  and classid = (hashtext('headrace.outbox/' || $1)::bigint & 4294967295)::oid and objid = 4294967295::oid
+"""
+"""Counts the service's relays."""
+
+TAKE = """
+select slot from unnest($2::smallint[]) as wanted (slot)
+where pg_try_advisory_lock(hashtext('headrace.outbox/' || $1), slot) limit $3
+"""
+"""Takes slots that no other session holds, at most a number of them; they come free when the session ends."""
+
+RELEASE = """
+select pg_advisory_unlock(hashtext('headrace.outbox/' || $1), slot) from unnest($2::smallint[]) as given (slot)
+"""
+"""Lets slots go."""
+
+NOTIFY = "select pg_notify('headrace_outbox', $1)"
+"""Tells the relays of other processes which slots have events."""

@@ -1,0 +1,175 @@
+"""The relay: one event that the log refuses parks alone, an outage delays its own partition only, work is shared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+
+from headrace import Headrace
+from headrace.errors import RecordTooLargeError, TransportError
+from headrace.log.memory import MemoryLog
+from headrace.log.partitioner import partition_for
+from headrace.log.ports import NewRecord, Position
+from headrace.outbox.rows import SLOTS
+from headrace.runtime import Runtime
+from tests.support.orders import Placed, books, order_service
+from tests.support.platform import client, fetch, running, sample, settings_for, value
+from tests.support.waiting import until
+
+HERE, ELSEWHERE = "ada", next(f"c{n}" for n in range(99) if partition_for(b"ada", 3) != partition_for(b"c%d" % n, 3))
+"""Customers of two partitions."""
+
+
+class Moody(MemoryLog):
+    """A log that refuses events as too large, or has one partition away, as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.too_large: set[int] = set()
+        self.away: int | None = None
+        self.hangs: asyncio.Event | None = None
+        self.calls: list[int] = []
+
+    async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
+        if self.hangs is not None:
+            await self.hangs.wait()
+        for record in records:
+            if any(b'"number":%d}' % number in (record.value or b"") for number in self.too_large):
+                raise RecordTooLargeError("Kafka refused an event for orders as too large.")
+            if self.away == partition_for(record.key or b"", 3):
+                raise TransportError("one partition has no leader.")
+        self.calls.append(len(records))
+        return await super().publish(records)
+
+
+async def emit(platform: Headrace, customer: str, *numbers: int) -> None:
+    async with platform.transaction() as tx:
+        for number in numbers:
+            tx.emit(Placed(customer=customer, number=number))
+
+
+async def until_arrived(runtime: Runtime, expected: dict[str, list[int]]) -> None:
+    async def is_so() -> bool:
+        return await books(runtime) == expected
+
+    await until(is_so, f"{expected} has arrived")
+
+
+async def waiting(runtime: Runtime) -> int:
+    return int(await value(runtime, "select count(*) from headrace.outbox"))
+
+
+async def test_an_event_that_the_log_refuses_parks_alone_and_can_be_replayed(database_url: str) -> None:
+    platform, log = order_service(settings_for(database_url)), Moody()
+    log.too_large = {3, 6}
+    async with running(platform, log) as runtime:
+        await emit(platform, HERE, *range(8))
+        await until_arrived(runtime, {HERE: [0, 1, 2, 4, 5, 7]})
+        async with client(platform) as http:
+            query = {"subscription": "outbox"}
+            letters = (await http.get("/dead-letters", params=query)).json()["dead_letters"]
+            assert {letter["reason"] for letter in letters} == {"emit_refused"}
+            assert len(letters) == 2
+            log.too_large = {6}
+            for letter in letters:
+                assert (await http.post(f"/dead-letters/{letter['id']}/replay")).status_code < 300
+            await until_arrived(runtime, {HERE: [0, 1, 2, 4, 5, 7, 3]})
+
+            async def is_back() -> bool:
+                found = (await http.get("/dead-letters", params={**query, "open": "true"})).json()["dead_letters"]
+                return len(found) == 1
+
+            await until(is_back, "what is still too large is a dead letter again")
+        assert sample(runtime, "outbox_refused_total", topic="orders") == 3
+
+
+async def test_a_partition_that_is_away_delays_its_own_events_only(database_url: str) -> None:
+    platform, log = order_service(settings_for(database_url)), Moody()
+    log.away = partition_for(HERE.encode(), 3)
+    async with running(platform, log) as runtime:
+        for first in (0, 600):  # more than one pass reads
+            await emit(platform, HERE, *range(first, first + 600))
+        for number in range(3):
+            await emit(platform, ELSEWHERE, number)
+        await until_arrived(runtime, {ELSEWHERE: [0, 1, 2]})
+        assert await waiting(runtime) == 1_200
+        await emit(platform, HERE, 1_200)
+        log.away = None
+        await until_arrived(runtime, {HERE: list(range(1_201)), ELSEWHERE: [0, 1, 2]})
+
+
+async def test_what_was_committed_without_a_word_is_found(database_url: str) -> None:
+    """A process that dies between its commit and the wake leaves a row that nobody was told of."""
+    platform = order_service(settings_for(database_url))
+    async with running(platform, MemoryLog()) as runtime:
+        platform.runtime = None  # so that nothing is woken
+        connection = await asyncpg.connect(database_url)
+        async with platform.transaction(connection) as tx:
+            tx.emit(Placed(customer=HERE, number=1))
+        await connection.close()
+        await until_arrived(runtime, {HERE: [1]})
+
+
+async def test_the_relay_comes_back_after_its_session_was_ended(database_url: str) -> None:
+    platform = order_service(settings_for(database_url))
+    async with running(platform, MemoryLog()) as runtime:
+        await until(lambda: runtime.outbox is not None and len(runtime.outbox.owned) == SLOTS, "it has all slots")
+        await fetch(runtime, "select pg_terminate_backend(pid, 5000) from pg_locks where objid = 4294967295")
+        await emit(platform, HERE, 1, 2)
+        await until_arrived(runtime, {HERE: [1, 2]})
+
+
+async def test_two_processes_share_the_slots_and_tell_each_other(database_url: str) -> None:
+    """Each publishes its half; when one leaves, the other one takes what it had."""
+    log = MemoryLog()
+    first, second = (order_service(settings_for(database_url)) for _ in range(2))
+    async with running(first, log) as runtime:
+        one = runtime.outbox
+        assert one is not None
+        await until(lambda: len(one.owned) == SLOTS, "the first one has all slots")
+        ingest = settings_for(database_url).model_copy(update={"role": "ingest"})
+        other = Runtime(ingest, second.registry)
+        other.log, second.runtime = log, other
+        await other.start()
+        two = other.outbox
+        assert two is not None
+        await until(lambda: (len(one.owned), len(two.owned)) == (SLOTS // 2, SLOTS // 2), "each has half of them")
+        assert not one.owned & two.owned
+        customers = [f"customer-{number}" for number in range(40)]
+        for number in range(3):
+            for customer in customers:
+                await emit(first if number % 2 else second, customer, number)
+        await until_arrived(runtime, {customer: [0, 1, 2] for customer in customers})
+        assert sample(runtime, "outbox_published_total") > 0
+        assert sample(other, "outbox_published_total") > 0
+        await other.stop()
+        await until(lambda: len(one.owned) == SLOTS, "the first one has all slots again")
+
+
+async def test_a_stop_publishes_what_is_committed(database_url: str) -> None:
+    platform, log = order_service(settings_for(database_url)), Moody()
+    log.hangs = asyncio.Event()
+    async with running(platform, log) as runtime:
+        await emit(platform, HERE, 1)
+        await until(lambda: runtime.outbox is not None and bool(runtime.outbox.owned), "the relay works")
+        await emit(platform, HERE, 2)
+        asyncio.get_running_loop().call_soon(log.hangs.set)
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("select count(*) from headrace.outbox") == 0
+    await connection.close()
+    assert sum(log.calls) == 2
+
+
+async def test_waiting_events_are_counted(database_url: str) -> None:
+    platform, log = order_service(settings_for(database_url)), Moody()
+    connection = await asyncpg.connect(database_url)
+    async with platform.transaction(connection) as tx:
+        tx.emit(Placed(customer=HERE, number=1))
+    await connection.close()
+    log.hangs = asyncio.Event()
+    async with running(platform, log) as runtime:
+        await until(lambda: sample(runtime, "outbox_pending") == 1, "one event waits")
+        assert sample(runtime, "outbox_oldest_pending_seconds") > 0
+        log.hangs.set()
