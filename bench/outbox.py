@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headrace import Event, Headrace
+from headrace.cloudevents import decode_record
 from headrace.database.pool import Pool
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord, Position
@@ -34,13 +35,13 @@ class Timed(MemoryLog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: dict[bytes, float] = {}
+        self.seen: dict[str, float] = {}
 
     async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
         """Note the time, by the event's id."""
         now = time.perf_counter()
         for record in records:
-            self.seen[dict(record.headers)["ce_id"]] = now
+            self.seen[decode_record(record)[0].id] = now
         return await super().publish(records)
 
 
@@ -72,15 +73,15 @@ async def measure(events: int, backlog: int) -> list[tuple[str, str]]:
     ]
 
 
-async def _move(platform: Headrace, number: int, committed: dict[bytes, float]) -> None:
+async def _move(platform: Headrace, number: int, committed: dict[str, float]) -> None:
     async with platform.transaction() as tx:
         await tx.connection.execute("insert into thing values ($1, $2)", "a", number)
         event = tx.emit(Moved(thing=f"thing-{number % KEYS}", number=number))
-    committed[event.encode()] = time.perf_counter()
+    committed[event] = time.perf_counter()
 
 
 async def _latency(platform: Headrace, log: Timed, events: int) -> list[float]:
-    committed: dict[bytes, float] = {}
+    committed: dict[str, float] = {}
     for number in range(events):
         await _move(platform, number, committed)
         await asyncio.sleep(0.005)
@@ -88,7 +89,7 @@ async def _latency(platform: Headrace, log: Timed, events: int) -> list[float]:
 
 
 async def _throughput(platform: Headrace, log: Timed, events: int) -> tuple[list[float], float]:
-    committed: dict[bytes, float] = {}
+    committed: dict[str, float] = {}
 
     async def call(first: int) -> None:
         for number in range(first, events, CALLERS):
@@ -126,7 +127,7 @@ async def _drain(platform: Headrace, log: Timed, pool: Pool, backlog: int) -> tu
     return rate, int(await pool.fetchval("select pg_total_relation_size('headrace.outbox')"))
 
 
-async def _waits(log: Timed, committed: dict[bytes, float]) -> list[float]:
+async def _waits(log: Timed, committed: dict[str, float]) -> list[float]:
     await until(lambda: committed.keys() <= log.seen.keys(), "every event is published")
     return sorted(log.seen[event] - at for event, at in committed.items())
 

@@ -8,9 +8,9 @@ The way of an event, with the folders it passes:
                                   └───────────── emits/ ◀──────────────────┤ dead_letters/
                                                         queries/ ◀─────────┘
 ```
-`platform.py` is what a team declares, `runtime.py` what runs, `settings.py` what can be set, `errors.py` what can go
-wrong. `telemetry/` and `http/` stand beside the flow; under it are `database/` and
-`sql/`, all queries on Headrace's own tables.
+`publishing/` and `outbox/` are the ways in for code: a route, a task, a script. `platform.py` is what a team declares,
+`runtime.py` what runs, `settings.py` what can be set, `errors.py` what can go wrong. `telemetry/` and `http/` stand
+beside the flow; under it are `database/` and `sql/`, all queries on Headrace's own tables.
 """
 
 from headrace.envelope import Envelope
@@ -18,6 +18,8 @@ from headrace.errors import HeadraceError, HeadraceWarning
 from headrace.event import Event, event
 from headrace.handlers.inject import Emit, State, Transaction
 from headrace.handlers.subscription import Subscription
+from headrace.http.caller import Caller
+from headrace.http.guard import require
 from headrace.log.ports import Record
 from headrace.outbox.dependency import Outbox
 from headrace.platform import Headrace
@@ -28,6 +30,7 @@ from headrace.version import VERSION
 __version__ = VERSION
 
 __all__ = [
+    "Caller",
     "Emit",
     "Envelope",
     "Event",
@@ -43,4 +46,5 @@ __all__ = [
     "Transaction",
     "__version__",
     "event",
+    "require",
 ]

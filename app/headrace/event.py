@@ -23,7 +23,18 @@ MAX_FAULTS = 20
 class EventType:
     """What the platform knows of one event type: its names and how its data go to and from JSON."""
 
-    __slots__ = ("dataschema", "decode", "encode", "key_field", "model", "schema", "topic", "type", "version")
+    __slots__ = (
+        "dataschema",
+        "decode",
+        "encode",
+        "is_internal",
+        "key_field",
+        "model",
+        "schema",
+        "topic",
+        "type",
+        "version",
+    )
 
     def __init__(
         self,
@@ -36,6 +47,7 @@ class EventType:
         decode: Callable[[bytes], Any],
         encode: Callable[[Any], bytes],
         schema: Callable[[], dict[str, Any]],
+        is_internal: bool = False,
     ) -> None:
         self.type = type
         self.topic = topic
@@ -50,6 +62,8 @@ class EventType:
         """Model -> JSON bytes. Raises: SchemaError (inf or nan), and what the model's own serializers raise."""
         self.schema = schema
         """The JSON Schema (2020-12) of the data."""
+        self.is_internal = is_internal
+        """True if the HTTP door refuses such events: the service itself publishes them."""
 
     def check_version(self, dataschema: str) -> None:
         """Raise SchemaError if the event's `dataschema` names a newer version of this type than the class has.
@@ -74,8 +88,8 @@ class Event(BaseModel):
 
     `type` is the CloudEvents type, `topic` the topic of such events, `key` the field that order is kept by (default:
     the event's subject, else its id). `version` is the schema's version: events carry it as `dataschema` if it is
-    above 1, and an event of a newer version than the class becomes a dead letter. Data are checked strictly: JSON
-    `"5"` is not an int.
+    above 1, and an event of a newer version than the class becomes a dead letter. An `internal` type is published by
+    the service's own code and handlers, and refused over HTTP. Data are checked strictly: JSON `"5"` is not an int.
     """
 
     __headrace_event_type__: ClassVar[EventType]
@@ -87,6 +101,7 @@ class Event(BaseModel):
         topic: str | None = None,
         key: str | None = None,
         version: int = 1,
+        internal: bool = False,
         **config: Unpack[ConfigDict],
     ) -> None:
         """Name the class keywords for type checkers; `__pydantic_init_subclass__` reads them, once fields are known."""
@@ -100,14 +115,16 @@ class Event(BaseModel):
         topic: str | None = None,
         key: str | None = None,
         version: int = 1,
+        internal: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__pydantic_init_subclass__()
         if kwargs:
             raise ConfigurationError(
-                f"{cls.__name__}: {next(iter(kwargs))}= is not known; an event type has type, topic, key and version."
+                f"{cls.__name__}: {next(iter(kwargs))}= is not known; "
+                "an event type has type, topic, key, version and internal."
             )
-        if (type, topic, key, version) == (None, None, None, 1):
+        if (type, topic, key, version, internal) == (None, None, None, 1, False):
             return  # an abstract base of a team's own events
         names = _checked_names(cls, type, topic, key, version, cls.model_fields)
         validator, serializer = cls.__pydantic_validator__, cls.__pydantic_serializer__
@@ -138,11 +155,12 @@ class Event(BaseModel):
             decode=decode,
             encode=encode,
             schema=cls.model_json_schema,
+            is_internal=internal,
         )
 
 
 def event(
-    *, type: str, topic: str, key: str | None = None, version: int = 1
+    *, type: str, topic: str, key: str | None = None, version: int = 1, internal: bool = False
 ) -> Callable[[type[StructT]], type[StructT]]:
     """Declare a `msgspec.Struct` as an event type; the fast alternative to subclassing `Event`."""
 
@@ -185,6 +203,7 @@ def event(
                 decode=decode,
                 encode=encode,
                 schema=schema,
+                is_internal=internal,
             ),
         )
         return model

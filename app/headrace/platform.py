@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError, StateUnavailableError, TransportError
 from headrace.handlers.subscription import Start, Subscription
+from headrace.http.authenticator import Authenticator
 from headrace.http.guard import install_guard, require
 from headrace.http.openapi import extend_openapi
 from headrace.http.problems import ProblemRoute
@@ -46,10 +47,11 @@ class Headrace:
     wallets = events.subscription("wallets")
     ```
     `service` names the service in the sources of events, in the consumer groups and in every table. Settings come from
-    the environment unless given.
+    the environment unless given. `authenticate=Depends(function)` says who a request to the platform's routes comes
+    from, instead of API keys: the function is any FastAPI dependency that returns a `Caller`, or None.
     """
 
-    def __init__(self, service: str, settings: Settings | None = None) -> None:
+    def __init__(self, service: str, settings: Settings | None = None, *, authenticate: Any = None) -> None:
         self.registry = Registry(service)
         self.runtime: Runtime | None = None
         """The running platform; None before the application has started."""
@@ -59,6 +61,7 @@ class Headrace:
         """True if whoever runs the application waits for `runtime.failed`; else the process sends itself SIGTERM."""
         self.publisher = EventPublisher(self.registry, self._running)
         """What `publish` works with; a route takes it as `Publisher`."""
+        self.authenticator = None if authenticate is None else Authenticator(authenticate)
         self._settings = settings
         self.router = build_router()
 
@@ -154,7 +157,7 @@ class Headrace:
         settings = self.settings
         configure_logging(settings)
         app.state.headrace = self
-        install_guard(app, settings)
+        install_guard(app, settings, self.authenticator)
         build_openapi = app.openapi
         app.openapi = lambda: extend_openapi(build_openapi(), self.registry)  # type: ignore[method-assign]
         is_server = threading.current_thread() is threading.main_thread()  # a test's client runs it in another one

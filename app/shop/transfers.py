@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field, PositiveInt
 
-from headrace import Outbox
-from headrace.http.guard import require
+from headrace import Outbox, require
 from shop.events import WalletCredited, WalletDebited
 
 router = APIRouter(tags=["transfers"])

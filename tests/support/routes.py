@@ -14,7 +14,7 @@ def application(platform: Headrace) -> FastAPI:
     app = FastAPI()
     app.include_router(platform.router)
     app.state.headrace = platform
-    install_guard(app, platform.settings)
+    install_guard(app, platform.settings, platform.authenticator)
     return app
 
 

@@ -7,12 +7,14 @@ import headrace
 
 def test_public_names_are_these() -> None:
     assert headrace.__all__ == [
+        "Caller",
         "Emit",
         "Envelope",
         "Event",
         "Headrace",
         "HeadraceError",
         "HeadraceWarning",
+        "Outbox",
         "Published",
         "Publisher",
         "Record",
@@ -21,6 +23,7 @@ def test_public_names_are_these() -> None:
         "Transaction",
         "__version__",
         "event",
+        "require",
     ]
 
 

@@ -53,7 +53,7 @@ def run(
     if settings.role == "worker":
         work = _work(app, platform)
     else:
-        refuse_exposure(settings, host)
+        refuse_exposure(settings, host, is_authenticated=platform.authenticator is not None)
         work = _serve(app, platform, host, port)
     platform.is_supervised = True
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -19,9 +19,10 @@ TEST_CLIENT = "testclient"
 """The client address that Starlette's TestClient gives to its requests."""
 
 
-def refuse_exposure(settings: Settings, host: str) -> None:
+def refuse_exposure(settings: Settings, host: str, *, is_authenticated: bool = False) -> None:
     """Raise ConfigurationError if serving on the address would let anybody in: not loopback, no keys, not allowed."""
-    if settings.api_keys_file is not None or settings.ingest.allow_unauthenticated or is_loopback(host):
+    is_guarded = is_authenticated or settings.api_keys_file is not None
+    if is_guarded or settings.ingest.allow_unauthenticated or is_loopback(host):
         return
     raise ConfigurationError(
         f"serving on {host} without API keys would let anybody publish and operate; name a file of keys in "

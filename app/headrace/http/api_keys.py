@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from headrace.errors import ConfigurationError
+from headrace.http.caller import Caller, check_scope
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.security")
@@ -23,13 +24,12 @@ Signature = tuple[int, int, int]
 class ApiKey(msgspec.Struct, frozen=True):
     """Says of one key who it stands for and what it may do. The key itself is not kept."""
 
-    name: str
     digest: bytes
-    scopes: frozenset[str]
+    caller: Caller
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
-    scopes: list[Permission]
+    scopes: list[str]
     name: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     key: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None
@@ -66,7 +66,7 @@ class KeyFile:
         except ConfigurationError as error:
             logger.error("api keys not changed", error=str(error))
         else:
-            logger.info("api keys read again", keys=[key.name for key in self._keys])
+            logger.info("api keys read again", keys=[key.caller.name for key in self._keys])
 
 
 def _read(path: Path) -> tuple[tuple[ApiKey, ...], Signature]:
@@ -79,8 +79,7 @@ def _read(path: Path) -> tuple[tuple[ApiKey, ...], Signature]:
         raise ConfigurationError(f"{setting} cannot be read: {error.strerror}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(
-            f'{setting} is wrong: {error}; write [{{"name": "ci", "key": "...", "scopes": ["publish"]}}]; the scopes '
-            "are publish, read and operate."
+            f'{setting} is wrong: {error}; write [{{"name": "ci", "key": "...", "scopes": ["publish"]}}].'
         ) from None
     if not entries:
         raise ConfigurationError(f"{setting} holds no key, so that nobody would be served; add one.")
@@ -94,7 +93,12 @@ def _key(setting: str, number: int, entry: _Entry) -> ApiKey:
     if (entry.key is None) == (entry.sha256 is None):
         raise ConfigurationError(f"{setting}: entry {number} needs either key or sha256.")
     digest = bytes.fromhex(entry.sha256) if entry.sha256 else hashlib.sha256((entry.key or "").encode()).digest()
-    return ApiKey(entry.name or f"key {number}", digest, frozenset(entry.scopes))
+    for scope in entry.scopes:
+        try:
+            check_scope(scope)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{setting}: entry {number}: {error}") from None
+    return ApiKey(digest, Caller(entry.name or f"key {number}", entry.scopes))
 
 
 def _signature(stat: os.stat_result) -> Signature:

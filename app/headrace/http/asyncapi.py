@@ -39,6 +39,7 @@ def build_asyncapi(registry: Registry, events_path: str) -> dict[str, Any]:
     Source: AsyncAPI 3.0.0; bindings http 0.3.0, kafka 0.5.0.
     """
     types = list(sorted_types(registry.types))
+    public = [event_type for event_type in types if not event_type.is_internal]
     schemas: dict[str, Any] = {}
     messages = {component_name(event_type.type): _message(event_type, schemas) for event_type in types}
     topics = {
@@ -52,7 +53,7 @@ def build_asyncapi(registry: Registry, events_path: str) -> dict[str, Any]:
     ingest = {
         "address": events_path,
         "description": "CloudEvents over HTTP: structured, batched or binary mode. 202 once the log has them.",
-        "messages": _message_references(types),
+        "messages": _message_references(public),
     }
     return {
         "asyncapi": "3.0.0",
@@ -63,7 +64,7 @@ def build_asyncapi(registry: Registry, events_path: str) -> dict[str, Any]:
         },
         "defaultContentType": PLAIN,
         "channels": {HTTP: ingest, **topics},
-        "operations": {"accept": _accept(types, events_path), **_subscriptions(registry)},
+        "operations": {"accept": _accept(public, events_path), **_subscriptions(registry)},
         "components": {"messages": messages, "schemas": schemas},
     }
 

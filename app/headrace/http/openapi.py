@@ -125,7 +125,7 @@ def extend_openapi(app_openapi: dict[str, Any], registry: Registry) -> dict[str,
         bearer={"type": "http", "scheme": "bearer", "description": "A key of HEADRACE_API_KEYS_FILE."},
         apiKey={"type": "apiKey", "in": "header", "name": "X-API-Key"},
     )
-    types = list(sorted_types(registry.types))
+    types = [event_type for event_type in sorted_types(registry.types) if not event_type.is_internal]
     data = {event_type.type: {"$ref": add_schema(event_type, schemas)} for event_type in types}
     operations = [
         operation

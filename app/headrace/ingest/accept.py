@@ -10,7 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.cloudevents import Mode
+from headrace.http.access import forbidden
 from headrace.http.body import read_body
+from headrace.http.caller import Caller
 from headrace.http.problems import Problem
 from headrace.ingest.checking import check_all
 from headrace.ingest.limiter import Limiter
@@ -30,7 +32,13 @@ ALL_NAMED = "return=representation"
 
 
 async def accept(
-    runtime: Runtime, limiter: Limiter, request: Request, route: str, mode: Mode, plain: PlainEvent | None = None
+    runtime: Runtime,
+    limiter: Limiter,
+    request: Request,
+    route: str,
+    mode: Mode,
+    caller: Caller,
+    plain: PlainEvent | None = None,
 ) -> Response:
     """Answer 202 once the log has every event of the request. Raises: Problem, and then none was accepted."""
     limits = runtime.settings.ingest
@@ -45,6 +53,7 @@ async def accept(
         parsed = parse_request(mode, request.headers, body, plain=plain, limits=limits)
         measurement.events = len(parsed)
         events = await check_all(parsed, runtime.registry.types, span, mode)
+        _check_scopes(caller, events)
         try:
             positions = await publish(runtime, log, events, span.traceparent, place)
         except Problem as problem:
@@ -52,6 +61,13 @@ async def accept(
                 problem.detail += f" Send it as Idempotency-Key: {events[0].envelope.id}."
             raise
     return Response(_answer(request, events, positions), 202, media_type=JSON)
+
+
+def _check_scopes(caller: Caller, events: Sequence[CheckedEvent]) -> None:
+    """Raise Problem 403 if the caller may not publish one of the types."""
+    refused = sorted({each.event_type.type for each in events if not caller.may_publish(each.event_type.type)})
+    if refused:
+        raise forbidden(f"{caller.name!r} lacks the scope publish:{refused[0]}.")
 
 
 def _answer(request: Request, events: Sequence[CheckedEvent], positions: Sequence[Position]) -> bytes:

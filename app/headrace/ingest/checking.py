@@ -40,12 +40,19 @@ async def check_all(
             faults.append((index, outcome))
             continue
         try:
+            _refuse_internal(outcome, types)
             checked.append(check_event(outcome, types, now, trace))
         except EventError as error:
             faults.append((index, error))
     if faults:
         raise _refusal(faults, len(parsed))
     return checked
+
+
+def _refuse_internal(parsed: ParsedEvent, types: Mapping[str, EventType]) -> None:
+    event_type = types.get(parsed.envelope.type)
+    if event_type is not None and event_type.is_internal:
+        raise UnknownTypeError(f"the type {event_type.type!r} is internal: the service alone publishes it.")
 
 
 def _trace_context(span: IngestSpan, mode: Mode, topic: str, envelope: Envelope) -> TraceContext:

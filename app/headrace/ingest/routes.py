@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.cloudevents import MediaTypeError, check_json_media_type, request_mode
+from headrace.http.caller import Caller
 from headrace.http.guard import guard_of
 from headrace.http.openapi import POST_DATA, POST_DATA_ID, POST_EVENTS, POST_EVENTS_ID, RESPONSES
 from headrace.http.problems import Problem, ProblemRoute
@@ -41,12 +42,12 @@ def build_router() -> APIRouter:
 
         The answer comes after the log has the events. After a 503 send the same ids again: duplicates are recognised.
         """
-        runtime = _runtime_for_publisher(request)
+        runtime, caller = await _runtime_for_publisher(request)
         try:
             mode = request_mode(request.headers.get("content-type"))
         except MediaTypeError as error:
             raise _media_type_refused(runtime, error) from error
-        return await accept(runtime, limiter, request, "/events", mode)
+        return await accept(runtime, limiter, request, "/events", mode, caller)
 
     @router.post(
         "/events/{type:path}",
@@ -62,29 +63,28 @@ def build_router() -> APIRouter:
 
         `Idempotency-Key` becomes the event's id, so that the request may be sent again without a second effect.
         """
-        runtime = _runtime_for_publisher(request)
+        runtime, caller = await _runtime_for_publisher(request)
         try:
             check_json_media_type(request.headers.get("content-type"))
         except MediaTypeError as error:
             raise _media_type_refused(runtime, error) from error
         plain = PlainEvent(runtime.registry.service, type)
-        return await accept(runtime, limiter, request, "/events/{type}", "plain", plain)
+        return await accept(runtime, limiter, request, "/events/{type}", "plain", caller, plain)
 
     return router
 
 
-def _runtime_for_publisher(request: Request) -> Runtime:
-    """Return the platform for a caller who may publish. Raises: Problem 401, 403, 503.
+async def _runtime_for_publisher(request: Request) -> tuple[Runtime, Caller]:
+    """Return the platform, and the caller, who may publish. Raises: Problem 401, 403, 503.
 
     Called by hand: as a FastAPI dependency it costs a tenth of a small request.
     """
     runtime = runtime_of(request)
     try:
-        guard_of(request.app).admit(request, "publish")
+        return runtime, await guard_of(request.app).admit(request, "publish")
     except Problem as problem:
         count_refused(runtime.metrics, problem, 1)
         raise
-    return runtime
 
 
 def _media_type_refused(runtime: Runtime, error: MediaTypeError) -> Problem:

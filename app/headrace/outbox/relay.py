@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from headrace import sql
 from headrace.backoff import Backoff
+from headrace.cloudevents import decode_record
 from headrace.database.failures import classify
 from headrace.database.pool import Connection, Pool, open_session
 from headrace.dead_letters.owner import store_refused_emit
@@ -236,8 +237,9 @@ class OutboxRelay:
             return
         way.succeeded()
         if self._tracing.enabled:
-            for row in rows:
-                self._tracing.relayed(partition.topic, dict(unpack_headers(row["headers"])), started_ns, time.time_ns())
+            for record in map(_record, rows):
+                if len(record.headers) > 1:  # it has a trace context
+                    self._tracing.relayed(record.topic, decode_record(record)[0], started_ns, time.time_ns())
 
     def _look_again(self, slots: set[int]) -> None:
         self._due |= slots
@@ -288,9 +290,9 @@ class OutboxRelay:
             return
         self._measured_at = time.monotonic()
         async with self._asking:
-            pending = await self._ask().fetchrow(sql.outbox.PENDING, self._service)
-        self._metrics.outbox_pending.set(pending["events"])
-        self._metrics.outbox_oldest_pending_seconds.set(pending["oldest_seconds"])
+            ((events, oldest_seconds),) = await self._ask().fetch(sql.outbox.PENDING, self._service)
+        self._metrics.outbox_pending.set(events)
+        self._metrics.outbox_oldest_pending_seconds.set(oldest_seconds)
 
     def _ask(self) -> Connection:
         """Return the session. Raises: HeadraceError while there is none."""

@@ -43,7 +43,8 @@ def check_event(parsed: ParsedEvent, types: Mapping[str, EventType], now: dateti
     envelope, data = parsed
     event_type = types.get(envelope.type)
     if event_type is None:
-        raise UnknownTypeError(f"the type {envelope.type!r} is not declared; declared are: {', '.join(sorted(types))}.")
+        declared = ", ".join(sorted(name for name, each in types.items() if not each.is_internal))
+        raise UnknownTypeError(f"the type {envelope.type!r} is not declared; declared are: {declared}.")
     if envelope.dataschema is not None:
         event_type.check_version(envelope.dataschema)
     event = event_type.decode(data)

@@ -35,8 +35,10 @@ def answered() -> Iterator[None]:
         raise too_large(str(error)) from error
     except EventError as error:
         raise Problem(422, "schema", "Data do not fit the event type", str(error)) from error
-    except (TransportError, StateUnavailableError) as error:
+    except TransportError as error:
         raise unavailable(f"{str(error).rstrip('.')}; {AGAIN}.") from error
+    except StateUnavailableError as error:
+        raise unavailable(str(error)) from error
 
 
 async def route_publisher(connection: HTTPConnection) -> AsyncIterator[EventPublisher]:

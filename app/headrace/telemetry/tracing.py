@@ -168,14 +168,13 @@ class Tracing:
         times = facts.started_ns, facts.ended_ns
         self._record(f"send {facts.topic}", SpanKind.PRODUCER, values, [facts.source], *times, parent=batch)
 
-    def relayed(self, topic: str, headers: Mapping[str, bytes | None], started_ns: int, ended_ns: int) -> None:
+    def relayed(self, topic: str, envelope: Envelope, started_ns: int, ended_ns: int) -> None:
         """Record that an event of the outbox reached the log, below the route's span, if that is sampled."""
-        traceparent = (headers.get("ce_traceparent") or b"").decode()
-        parent = trace_context.parse(traceparent, (headers.get("ce_tracestate") or b"").decode() or None)
-        if self._tracer is None or parent is None or not is_sampled(traceparent):
+        parent = trace_context.parse(envelope.traceparent, envelope.tracestate)
+        if self._tracer is None or parent is None or not is_sampled(envelope.traceparent):
             return
         values = self._messaging("send", topic) | self._endpoint
-        values[key.MESSAGE_ID] = (headers.get("ce_id") or b"").decode()
+        values[key.MESSAGE_ID] = envelope.id
         times = started_ns, ended_ns
         self._record(f"send {topic}", SpanKind.PRODUCER, values, [], *times, parent=NonRecordingSpan(parent))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import asyncpg
 import pytest
@@ -73,7 +74,7 @@ async def test_a_lower_number_that_commits_later_is_published(events: Headrace, 
 
 @pytest.mark.parametrize("isolation", ["read_committed", "repeatable_read", "serializable"])
 async def test_a_second_transaction_of_the_key_waits_for_the_first(
-    events: Headrace, database_url: str, isolation: str
+    events: Headrace, database_url: str, isolation: Literal["read_committed", "repeatable_read", "serializable"]
 ) -> None:
     """Its number is taken after the first one's commit, though its snapshot is older than that."""
     first, second = await asyncpg.connect(database_url), await asyncpg.connect(database_url)

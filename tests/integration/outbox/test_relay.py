@@ -61,7 +61,7 @@ async def waiting(runtime: Runtime) -> int:
     return int(await value(runtime, "select count(*) from headrace.outbox"))
 
 
-async def test_an_event_that_the_log_refuses_parks_alone_and_can_be_replayed(database_url: str) -> None:
+async def test_an_event_that_the_log_refuses_parks_alone(database_url: str) -> None:
     platform, log = order_service(settings_for(database_url)), Moody()
     log.too_large = {3, 6}
     async with running(platform, log) as runtime:

@@ -151,7 +151,7 @@ async def test_a_commit_that_fails_is_no_success_for_the_caller(events: Headrace
     await arrived(events, {"ada": [2]})
 
 
-async def test_a_connection_of_ones_own_works_without_a_running_platform(database_url: str) -> None:
+async def test_a_connection_of_ones_own_works_in_a_script(database_url: str) -> None:
     """A script writes; the service that starts afterwards publishes."""
     platform = order_service(settings_for(database_url))
     with pytest.raises(StateUnavailableError, match="not connected"):

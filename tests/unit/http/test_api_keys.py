@@ -28,8 +28,8 @@ def test_a_key_is_found_by_its_text_or_by_its_digest(tmp_path: Path) -> None:
     ci, ops = keys.find("s3cret"), keys.find("other")
     assert ci is not None
     assert ops is not None
-    assert (ci.name, ci.scopes) == ("ci", frozenset({"publish"}))
-    assert (ops.name, ops.scopes) == ("key 2", frozenset({"read", "operate"}))
+    assert (ci.caller.name, ci.caller.scopes) == ("ci", frozenset({"publish"}))
+    assert (ops.caller.name, ops.caller.scopes) == ("key 2", frozenset({"read", "operate"}))
     assert keys.find("S3cret") is None
     assert keys.find("") is None
     assert keys.find("\xff") is None
