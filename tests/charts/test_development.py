@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft7Validator
 from packaging.requirements import Requirement
 
-from tests.charts.helm import CHART, MINIMAL, ROOT, Object, merged, of_kind, one, pod_specs, render, to_json
+from tests.charts.helm import CHART, MINIMAL, ROOT, TOOLS, Object, merged, of_kind, one, pod_specs, render, to_json
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PARTS = sorted(file for file in (ROOT / "k8s").glob("*/*.yaml") if file.name != "kustomization.yaml")
@@ -107,6 +109,19 @@ def test_skaffold_names_files_that_exist() -> None:
     for release in (each for one_ in configurations for each in one_["deploy"]["helm"]["releases"]):
         assert (ROOT / release["chartPath"] / "Chart.yaml").exists()
         assert all((ROOT / file).exists() for file in release["valuesFiles"])
+
+
+def test_skaffold_fits_its_own_schema() -> None:
+    """The one that its first line names, as Skaffold itself publishes it."""
+    (skaffold,) = documents(ROOT / "skaffold.yaml")
+    schemas = TOOLS / "skaffold-schemas"
+    if not schemas.exists():
+        pytest.skip("Skaffold's schemas are missing: `make chart-tools` installs them (with Go).")
+    schema = json.loads((schemas / f"{skaffold['apiVersion'].removeprefix('skaffold/')}.json").read_text())
+    faults = [error.message for error in Draft7Validator(schema).iter_errors(skaffold)]
+    assert not faults
+    broken = skaffold | {"deploy": {"helm": {"releases": [{"name": "headrace", "chart": "charts/headrace"}]}}}
+    assert not Draft7Validator(schema).is_valid(broken), "the schema refuses nothing"
 
 
 def test_skaffold_says_the_command_of_each_profile() -> None:

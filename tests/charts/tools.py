@@ -19,6 +19,8 @@ TOOLS = ROOT / "build" / "tools"
 SCHEMAS = Path(__file__).parent / "schemas.lock"
 VERSIONS = ("1.29.0", "newest")
 """The Kubernetes that rendered objects are checked for: the oldest that Chart.yaml allows, and the newest known."""
+SKAFFOLD = "github.com/GoogleContainerTools/skaffold/v2@v2.16.1"
+"""Its module holds the schemas of all versions of skaffold.yaml."""
 
 
 def main() -> None:
@@ -33,6 +35,7 @@ def main() -> None:
         _install(name, partial(_go, name, module))
     _install("promtool", _promtool)
     _install("kubernetes-json-schema", _schemas)
+    _install("skaffold-schemas", _skaffold)
 
 
 def _install(name: str, install: Callable[[], None]) -> None:
@@ -66,6 +69,17 @@ def _promtool() -> None:
         (package,) = Path(folder).glob("*.deb")
         _run(["dpkg-deb", "--extract", str(package), folder])
         shutil.copy(Path(folder) / "usr" / "bin" / "promtool", TOOLS / "promtool")
+
+
+def _skaffold() -> None:
+    told = subprocess.run(["go", "mod", "download", "-json", SKAFFOLD], check=True, capture_output=True, text=True)
+    folder = Path(json.loads(told.stdout)["Dir"]) / "docs-v2" / "content" / "en" / "schemas"
+    with tempfile.TemporaryDirectory(dir=TOOLS) as made:
+        copied = Path(made) / "schemas"
+        shutil.copytree(folder, copied, ignore=lambda _, names: [name for name in names if not name.startswith("v4")])
+        for path in (copied, *copied.iterdir()):
+            path.chmod(0o755)  # modules are kept read-only
+        copied.rename(TOOLS / "skaffold-schemas")
 
 
 def _schemas() -> None:
