@@ -161,6 +161,7 @@ class Headrace:
         build_openapi = app.openapi
         app.openapi = lambda: extend_openapi(build_openapi(), self.registry)  # type: ignore[method-assign]
         is_server = threading.current_thread() is threading.main_thread()  # a test's client runs it in another one
+        self.registry.follow(app.dependency_overrides)
         self.runtime = Runtime(settings, self.registry, ends_process=is_server)
         if is_server and not self.is_supervised:
             leave_when_failed(self.runtime.failed)

@@ -84,6 +84,16 @@ class Registry:
                 for model in handler.signature.emits:
                     self._check_known(model, f"subscription {subscription.name!r}, handler {handler.name}")
 
+    def follow(self, overrides: dict[Any, Callable[..., Any]]) -> None:
+        """Let handlers call what FastAPI's `app.dependency_overrides` names, now and when it changes.
+
+        Raises: ConfigurationError (see `Handler.follow`).
+        """
+        for subscription in self.subscriptions.values():
+            for handler in subscription.handlers.values():
+                handler.overrides = overrides
+                handler.follow()
+
     def handler_names(self) -> dict[CodeType, str]:
         """Return the handlers' names by the code of their functions, to recognise one on a stack."""
         return {

@@ -110,6 +110,7 @@ class Run:
         ready = self._refuse_unreadable([item for item in self.items if item.outcome is Outcome.READY])
         for handler in {item.handler for item in ready}:
             assert handler is not None
+            handler.follow()
             self._entries_of[handler] = [self._caches[name].entries for name in handler.state_names]
         try:
             for is_async, group in groupby(ready, key=_is_async):
@@ -182,7 +183,9 @@ class Run:
     def _call_with_dependencies(self, item: Item, handler: Handler, states: Sequence[Any]) -> None:
         is_done = False
         with ExitStack() as stack:
-            values = [_enter(stack, dependency, item, self.emitter) for dependency in handler.dependencies]
+            values: list[Any] = []
+            for each in handler.dependencies:
+                values.append(_enter(stack, each, item, self.emitter, states, values))
             self._emit_returned(handler.call(item.event, item.envelope, states, self.emitter, None, values))
             is_done = True
         if not is_done:
@@ -246,11 +249,13 @@ class Run:
     ) -> None:
         is_done = False
         async with asyncio.timeout(self._timeout) as limit, AsyncExitStack() as stack:
-            values = [await _aenter(stack, each, item, self.emitter) for each in handler.dependencies]
+            values: list[Any] = []
+            for each in handler.dependencies:
+                values.append(await _aenter(stack, each, item, self.emitter, states, transaction, values))
             returned = await handler.call(item.event, item.envelope, states, self.emitter, transaction, values)
             self._emit_returned(returned)
             if transaction is not None:
-                transaction.check()
+                await transaction.check()
             is_done = True
         if limit.expired():
             raise TimeoutError(CUT_OFF)  # the handler swallowed it
@@ -342,15 +347,24 @@ def _is_iterator(value: object) -> bool:
     return isinstance(value, Iterator)
 
 
-def _enter(stack: ExitStack, dependency: Dependency, item: Item, emitter: Emitter) -> Any:
-    nested = [_enter(stack, each, item, emitter) for each in dependency.signature.dependencies]
-    value = dependency.signature.call(item.event, item.envelope, (), emitter, None, nested)
+def _enter(
+    stack: ExitStack, dependency: Dependency, item: Item, emitter: Emitter, states: Sequence[Any], before: Sequence[Any]
+) -> Any:
+    """Return the dependency's value; `before` are those of the ones that were called before it."""
+    value = dependency.signature.call(item.event, item.envelope, states, emitter, None, before)
     return stack.enter_context(contextmanager(lambda: value)()) if dependency.is_generator else value
 
 
-async def _aenter(stack: AsyncExitStack, dependency: Dependency, item: Item, emitter: Emitter) -> Any:
-    nested = [await _aenter(stack, each, item, emitter) for each in dependency.signature.dependencies]
-    value = dependency.signature.call(item.event, item.envelope, (), emitter, None, nested)
+async def _aenter(
+    stack: AsyncExitStack,
+    dependency: Dependency,
+    item: Item,
+    emitter: Emitter,
+    states: Sequence[Any],
+    transaction: Transaction | None,
+    before: Sequence[Any],
+) -> Any:
+    value = dependency.signature.call(item.event, item.envelope, states, emitter, transaction, before)
     if dependency.is_generator:
         if hasattr(value, "__anext__"):
             return await stack.enter_async_context(asynccontextmanager(lambda: value)())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar, cast
 
 from headrace.database.failures import classify, sqlstate_of
 from headrace.database.pool import Connection
@@ -43,7 +43,15 @@ class Transaction:
         self._connection = connection
         self.unavailable: StateUnavailableError | None = None
         """The failure of a statement that Postgres, not the handler, is to blame for; None without one."""
-        self._refused: Exception | None = None
+        self._refused: BaseException | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """asyncpg's connection inside the batch's transaction, for libraries that want one; do not close or keep it.
+
+        `async with tx.connection.transaction()` is a savepoint: what fails in it can be tolerated.
+        """
+        return cast("Connection", _Connection(self))
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """Run statements; return the last command's status."""
@@ -65,10 +73,24 @@ class Transaction:
         """Run a query; return the first column of its first row, or None."""
         return await self._guard(query, self._connection.fetchval, *args, timeout=timeout)
 
-    def check(self) -> None:
-        """Raise what a statement raised and the handler swallowed: Postgres has aborted the whole transaction."""
-        if (error := self.unavailable or self._refused) is not None:
-            raise error
+    async def check(self) -> None:
+        """Raise what a statement raised and the handler swallowed, if Postgres has aborted the whole transaction."""
+        if self.unavailable is not None:
+            raise self.unavailable
+        if self._refused is None:
+            return
+        try:
+            await self._connection.execute("select")
+        except Exception:
+            raise self._refused from None
+
+    def note(self, error: BaseException) -> None:
+        """Remember what a statement raised; called by those that use the connection themselves."""
+        failure = classify(error)
+        if isinstance(failure, StateUnavailableError):
+            self.unavailable = failure
+        elif sqlstate_of(error):
+            self._refused = error
 
     async def _guard(self, query: str, call: Any, *args: Any, timeout: float | None) -> Any:
         if _CONTROL.search(query):
@@ -79,12 +101,23 @@ class Transaction:
         try:
             return await call(query, *args, timeout=timeout)
         except Exception as error:
-            failure = classify(error)
-            if isinstance(failure, StateUnavailableError):
-                self.unavailable = failure
-            elif sqlstate_of(error):
-                self._refused = error
+            self.note(error)
             raise
+
+
+class _Connection:
+    """The connection as `Transaction.connection` gives it: statements are guarded, the rest is asyncpg's."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _GUARDED:
+            return getattr(self._transaction, name)
+        return getattr(self._transaction._connection, name)
+
+
+_GUARDED = frozenset({"execute", "executemany", "fetch", "fetchrow", "fetchval"})
 
 
 _CONTROL = re.compile(

@@ -39,7 +39,7 @@ def warn_of_session(function: Callable[..., Any], where: str, *annotations: Any)
             sentence = (
                 f"{where}: {part.__module__.partition('.')[0]}'s {part.__name__} commits by itself, so its SQL happens "
                 "again each time the event runs again; write the SQL with `tx: Transaction`, a parameter of the "
-                "handler, which commits together with the event."
+                "handler, or with `headrace.sqlalchemy.BatchSession`, which commit together with the event."
             )
             code = getattr(function, "__code__", None)
             filename, line = (code.co_filename, code.co_firstlineno) if code is not None else (where, 0)

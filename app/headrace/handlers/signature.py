@@ -6,6 +6,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -27,16 +28,27 @@ Call = Callable[[Any, Envelope, Any, Emit, "Transaction | None", Any], Any]
 MENU = "the event (annotated with its class), Envelope, State[T], Emit, Transaction, or Annotated[T, Depends(function)]"
 
 
+Overrides = Mapping[Any, Callable[..., Any]]
+"""FastAPI's `app.dependency_overrides`: a dependency, and what is called in its place."""
+
+
 class Signature:
-    """What a function asks for, and `call`, which passes it by position."""
+    """What a function asks for, and `call`, which passes it by position.
+
+    The signatures of its dependencies share `states` and `dependencies` with it: a dependency of two functions is
+    called once per event, before both.
+    """
 
     __slots__ = (
         "_function",
         "_is_dependency",
+        "_overrides",
+        "_own_states",
         "call",
         "dependencies",
         "emits",
         "events",
+        "has_async_dependency",
         "is_async",
         "name",
         "returns",
@@ -50,20 +62,26 @@ class Signature:
         function: Callable[..., Any],
         local_names: Mapping[str, Any] | None = None,
         *,
-        is_dependency: bool = False,
+        overrides: Overrides = MappingProxyType({}),
+        caller: Signature | None = None,
     ) -> None:
         self.name: str = getattr(function, "__qualname__", repr(function)).rpartition("<locals>.")[2]
         body = _body(function)
         self.is_async: bool = inspect.iscoroutinefunction(body)
+        is_dependency = caller is not None
         self._is_dependency = is_dependency
         self._function = body
+        self._overrides = overrides
+        self._own_states: set[type[Any]] = set()
+        self.has_async_dependency = False
         if inspect.isasyncgenfunction(body) and not is_dependency:
             raise ConfigurationError(
                 f"{self.name}: an async handler cannot yield; return a list of events, or call emit."
             )
         self.events: tuple[type[Any], ...] = ()
-        self.states: list[StateType] = []
-        self.dependencies: list[Dependency] = []
+        self.states: list[StateType] = [] if caller is None else caller.states
+        self.dependencies: list[Dependency] = [] if caller is None else caller.dependencies
+        """In the order in which they are called."""
         self.wants_envelope = self.wants_transaction = False
         hints = _hints(body, self.name, local_names)
         self.returns: Any = hints.get("return", inspect.Parameter.empty)
@@ -80,7 +98,8 @@ class Signature:
             source = self._source(parameter, hint, local_names)
             by_name = by_name or parameter.kind is inspect.Parameter.KEYWORD_ONLY
             arguments.append(f"{parameter.name}={source}" if by_name else source)
-        if self.wants_transaction and not self.is_async:
+        takes_transaction = any(argument.endswith("transaction") for argument in arguments)
+        if takes_transaction and not (self.is_async or inspect.isasyncgenfunction(body)):
             raise ConfigurationError(
                 f"{self.name}: a Transaction is awaited, so the handler must be `async def {self.name}(...)`."
             )
@@ -122,42 +141,60 @@ class Signature:
     def _state(self, model: Any, where: str) -> str:
         if not inspect.isclass(model):
             raise ConfigurationError(f"{where}: State[...] takes a class, not {model!r}.")
-        if any(state.model is model for state in self.states):
+        if model in self._own_states:
             raise ConfigurationError(f"{where}: State[{model.__name__}] is asked for twice; one parameter is enough.")
+        self._own_states.add(model)
+        for index, state in enumerate(self.states):
+            if state.model is model:
+                return f"states[{index}]"
         self.states.append(StateType(model))
         return f"states[{len(self.states) - 1}]"
 
     def _dependency(self, depends: Depends, hint: Any, where: str, local_names: Mapping[str, Any] | None) -> str:
         if depends.dependency is None:
             raise ConfigurationError(f"{where}: Depends() needs the function to call: Depends(get_rates).")
-        dependency = Dependency(depends.dependency, local_names)
+        function = self._overrides.get(depends.dependency, depends.dependency)
+        dependency = self._known(function) if depends.use_cache else None
+        if dependency is None:
+            dependency = Dependency(function, local_names, self, self._overrides, is_shared=depends.use_cache)
+            self.dependencies.append(dependency)
+        self.has_async_dependency = self.has_async_dependency or dependency.is_async
         if dependency.is_async and not self.is_async and not self._is_dependency:
             raise ConfigurationError(
                 f"{where}: {dependency.signature.name} is async, so the handler must be `async def {self.name}(...)`."
             )
-        warn_of_session(self._function, where, hint, dependency.signature.returns)
-        self.dependencies.append(dependency)
+        if not dependency.signature.wants_transaction:  # else its session is the batch's
+            warn_of_session(self._function, where, hint, dependency.signature.returns)
         self.wants_envelope = self.wants_envelope or dependency.signature.wants_envelope
-        return f"dependencies[{len(self.dependencies) - 1}]"
+        self.wants_transaction = self.wants_transaction or dependency.signature.wants_transaction
+        return f"dependencies[{self.dependencies.index(dependency)}]"
+
+    def _known(self, function: Callable[..., Any]) -> Dependency | None:
+        return next((each for each in self.dependencies if each.function is function and each.is_shared), None)
 
 
 class Dependency:
     """A function named in `Depends(...)`: called per event; what follows its `yield` runs when the handler is done."""
 
-    __slots__ = ("is_async", "is_generator", "signature")
+    __slots__ = ("function", "is_async", "is_generator", "is_shared", "signature")
 
-    def __init__(self, function: Callable[..., Any], local_names: Mapping[str, Any] | None) -> None:
-        self.signature = Signature(function, local_names, is_dependency=True)
-        nested = self.signature
-        if nested.states or nested.wants_transaction:
-            raise ConfigurationError(
-                f"Depends({nested.name}): a dependency takes the event, Envelope or other dependencies; "
-                "ask for State and Transaction in the handler itself."
-            )
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        local_names: Mapping[str, Any] | None,
+        caller: Signature,
+        overrides: Overrides,
+        *,
+        is_shared: bool,
+    ) -> None:
+        self.function = function
+        self.is_shared = is_shared
+        """False for `Depends(..., use_cache=False)`: the next parameter that asks for it gets another value."""
+        self.signature = Signature(function, local_names, caller=caller, overrides=overrides)
         body = _body(function)
         self.is_generator = inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body)
         self.is_async: bool = (
-            nested.is_async or inspect.isasyncgenfunction(body) or any(d.is_async for d in nested.dependencies)
+            self.signature.is_async or inspect.isasyncgenfunction(body) or self.signature.has_async_dependency
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from headrace.errors import ConfigurationError
 from headrace.event import EventType, event_type_of
-from headrace.handlers.signature import Signature
+from headrace.handlers.signature import Overrides, Signature
 from headrace.state.codec import StateType
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -21,10 +21,47 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 class Handler:
     """One handler of a subscription, ready to be called."""
 
-    __slots__ = ("call", "dependencies", "function", "is_async", "name", "signature", "state_names")
+    __slots__ = (
+        "_followed",
+        "_names",
+        "call",
+        "dependencies",
+        "function",
+        "is_async",
+        "name",
+        "overrides",
+        "signature",
+        "state_names",
+    )
 
-    def __init__(self, function: Callable[..., Any], signature: Signature) -> None:
+    def __init__(self, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
+        """`names` are the local ones of the place where it was declared."""
         self.function = function
+        self._names = names
+        self.overrides: Overrides = {}
+        """FastAPI's `app.dependency_overrides`, once the application has started."""
+        self._followed: Overrides = {}
+        self._take(Signature(function, names))
+
+    def follow(self) -> None:
+        """Call what the application's `dependency_overrides` say from now on.
+
+        Raises: ConfigurationError (an override that asks for a state or a transaction that the handler does not).
+        """
+        if self.overrides == self._followed:
+            return
+        wanted = dict(self.overrides)
+        signature = Signature(self.function, self._names, overrides=wanted)
+        more = {state.name for state in signature.states} - set(self.state_names)
+        if more or (signature.wants_transaction and not self.signature.wants_transaction):
+            raise ConfigurationError(
+                f"{self.name}: an entry of app.dependency_overrides asks for a State or a Transaction that the handler "
+                "and its own dependencies do not ask for; let the override do without."
+            )
+        self._take(signature)
+        self._followed = wanted
+
+    def _take(self, signature: Signature) -> None:
         self.signature = signature
         self.call = signature.call
         self.name = signature.name
@@ -101,8 +138,8 @@ class Subscription:
         return event_types
 
     def _add(self, function: Callable[..., Any], event_types: list[EventType], names: Mapping[str, Any]) -> None:
-        signature = Signature(function, names)
-        handler = Handler(function, signature)
+        handler = Handler(function, names)
+        signature = handler.signature
         where = f"subscription {self.name!r}, handler {handler.name}"
         for state in signature.states:
             known = self.states.setdefault(state.name, state)
@@ -112,7 +149,8 @@ class Subscription:
                     f"{state.model.__qualname__}); rename one class, since its lower-case name is its identity."
                 )
         for event_type in event_types:
-            _check_takes(signature, event_type, where)
+            for each in (signature, *(dependency.signature for dependency in signature.dependencies)):
+                _check_takes(each, event_type, where)
             if event_type.type in self.handlers:
                 raise ConfigurationError(
                     f"{where}: {event_type.type} already has the handler {self.handlers[event_type.type].name}; "
@@ -123,12 +161,10 @@ class Subscription:
 
 
 def _check_takes(signature: Signature, event_type: EventType, where: str) -> None:
-    """Refuse a function, or a dependency of it, whose event parameter is of another class than the handled one."""
+    """Refuse a function whose event parameter is of another class than the handled one."""
     if signature.events and not issubclass(event_type.model, signature.events):
         shown = " | ".join(model.__name__ for model in signature.events)
         raise ConfigurationError(
             f"{where}: the event parameter of {signature.name} is a {shown}, but the handler is declared for "
             f"{event_type.model.__name__}; make both the same."
         )
-    for dependency in signature.dependencies:
-        _check_takes(dependency.signature, event_type, where)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends
@@ -18,6 +18,7 @@ from headrace.engine.threads import HandlerThreads
 from headrace.errors import ConfigurationError
 from headrace.item import Item, Outcome
 from headrace.log.ports import StoredRecord
+from headrace.registry import Registry
 from headrace.state.cache import StateCache
 from headrace.telemetry.tracing import Tracing
 
@@ -320,3 +321,88 @@ async def test_transaction_control_in_a_handlers_sql_is_refused(sql: str) -> Non
         ConfigurationError, match="a handler's Transaction commits with its batch; remove BEGIN, COMMIT"
     ):
         await Transaction(Unreachable()).execute(sql)  # type: ignore[arg-type]
+
+
+async def test_a_dependency_of_two_is_called_once_per_event(bench: Bench) -> None:
+    """As FastAPI does; `use_cache=False` asks for another value."""
+    calls: list[str] = []
+
+    def rates(event: Credited) -> list[str]:
+        calls.append(event.customer)
+        return calls
+
+    def converter(rate: Annotated[list[str], Depends(rates)]) -> list[str]:
+        return rate
+
+    def fresh(rate: Annotated[list[str], Depends(rates, use_cache=False)]) -> list[str]:
+        return rate
+
+    @bench.subscription.on(Credited)
+    def handler(
+        event: Credited,
+        one: Annotated[list[str], Depends(rates)],
+        two: Annotated[list[str], Depends(converter)],
+        three: Annotated[list[str], Depends(fresh)],
+    ) -> None:
+        assert one is two is three
+
+    assert (await bench.run(Credited(customer="ada"))).outcome is Outcome.APPLIED
+    assert calls == ["ada", "ada"]
+    assert (await bench.run(Credited(customer="bob"))).outcome is Outcome.APPLIED
+    assert calls == ["ada", "ada", "bob", "bob"]
+
+
+async def test_a_dependency_changes_the_state_of_the_key(bench: Bench) -> None:
+    def purse(wallet: State[Wallet], limit: int = 3) -> Wallet:
+        wallet.balance += limit
+        return wallet
+
+    @bench.subscription.on(Credited)
+    def handler(event: Credited, kept: Annotated[Wallet, Depends(purse)], wallet: State[Wallet]) -> None:
+        assert kept is wallet
+        wallet.balance += event.amount
+
+    assert (await bench.run(Credited(customer="ada", amount=1))).outcome is Outcome.APPLIED
+    assert bench.wallet == Wallet(balance=4)
+
+
+def clock() -> int:
+    return 1
+
+
+def calendar(now: Annotated[int, Depends(clock)]) -> int:
+    return now * 10
+
+
+async def test_dependency_overrides_are_followed(bench: Bench) -> None:
+    """Those of a dependency's dependency too, and at once when they change."""
+    seen: list[tuple[int, int]] = []
+
+    @bench.subscription.on(Credited)
+    def handler(event: Credited, day: Annotated[int, Depends(calendar)], now: Annotated[int, Depends(clock)]) -> None:
+        seen.append((day, now))
+
+    overrides: dict[Any, Callable[..., Any]] = {}
+    bench.subscription.handlers["credited"].overrides = overrides
+    await bench.run(Credited(customer="ada"))
+    overrides[clock] = lambda: 7
+    await bench.run(Credited(customer="ada"))
+    overrides[calendar] = lambda: 0
+    await bench.run(Credited(customer="ada"))
+    overrides.clear()
+    await bench.run(Credited(customer="ada"))
+    assert seen == [(10, 1), (70, 7), (0, 7), (10, 1)]
+
+
+def test_an_override_that_asks_for_more_is_refused() -> None:
+    registry = Registry("shop")
+    wallets = registry.add_subscription("wallets", "earliest")
+
+    @wallets.on(Credited)
+    def handler(event: Credited, day: Annotated[int, Depends(calendar)]) -> None: ...
+
+    def greedy(wallet: State[Wallet]) -> int:
+        return wallet.balance
+
+    with pytest.raises(ConfigurationError, match=r"app.dependency_overrides asks for a State or a Transaction"):
+        registry.follow({calendar: greedy})

@@ -112,18 +112,18 @@ def nested_async_dependency(event: Credited, rate: Annotated[int, Depends(over_a
 def empty_depends(event: Credited, rate: Annotated[int, Depends()]) -> None: ...
 
 
-def state_in_dependency(wallet: State[Wallet]) -> int:
-    return wallet.balance
-
-
 async def transaction_in_dependency(tx: Transaction) -> int:
     return 1
 
 
-async def with_state_dependency(balance: Annotated[int, Depends(state_in_dependency)]) -> None: ...
+def sync_rates(tx: Transaction) -> int:
+    return 1
 
 
-async def with_transaction_dependency(value: Annotated[int, Depends(transaction_in_dependency)]) -> None: ...
+def with_transaction_dependency(value: Annotated[int, Depends(transaction_in_dependency)]) -> None: ...
+
+
+async def with_sync_transaction_dependency(value: Annotated[int, Depends(sync_rates)]) -> None: ...
 
 
 REFUSALS: list[tuple[Callable[..., Any], str]] = [
@@ -174,14 +174,13 @@ REFUSALS: list[tuple[Callable[..., Any], str]] = [
     ),
     (empty_depends, "parameter 'rate': Depends() needs the function to call: Depends(get_rates)."),
     (
-        with_state_dependency,
-        "Depends(state_in_dependency): a dependency takes the event, Envelope or other dependencies; "
-        "ask for State and Transaction in the handler itself.",
+        with_transaction_dependency,
+        "parameter 'value': transaction_in_dependency is async, so the handler must be "
+        "`async def with_transaction_dependency(...)`.",
     ),
     (
-        with_transaction_dependency,
-        "Depends(transaction_in_dependency): a dependency takes the event, Envelope or other dependencies; "
-        "ask for State and Transaction in the handler itself.",
+        with_sync_transaction_dependency,
+        "sync_rates: a Transaction is awaited, so the handler must be `async def sync_rates(...)`.",
     ),
 ]
 
@@ -235,6 +234,22 @@ def test_envelope_of_a_dependency_is_known_to_the_handler() -> None:
     def handler(event: Credited, name: Annotated[str, Depends(nested)]) -> None: ...
 
     assert Signature(handler, locals()).wants_envelope
+
+
+def test_a_dependency_shares_states_and_transaction() -> None:
+    class Count(BaseModel):
+        n: int = 0
+
+    async def balance(wallet: State[Wallet], tx: Transaction) -> int:
+        return wallet.balance
+
+    async def handler(
+        event: Credited, count: State[Count], before: Annotated[int, Depends(balance)], wallet: State[Wallet]
+    ) -> None: ...
+
+    signature = Signature(handler, locals())
+    assert [state.name for state in signature.states] == ["count", "wallet"]
+    assert signature.wants_transaction
 
 
 def test_plain_parameter_with_a_default_keeps_it() -> None:
