@@ -1,10 +1,10 @@
-"""What tests ask for by name: real servers for the session, a fresh database and a topic name for each test.
+"""What tests ask for by name: real servers for the run, a fresh database and a topic name for each test.
 
 | fixture | what it is |
 | --- | --- |
-| `kafka` | the session's `KafkaServer` (`.bootstrap`, `.url`, `.create_topic(name, partitions)`); leave it running |
+| `kafka` | the run's `KafkaServer` (`.bootstrap`, `.url`, `.create_topic(name, partitions)`); leave it running |
 | `brokers` | two `KafkaServer`s of one cluster, of this test's own: it may stop and pause them |
-| `postgres` | the session's `PostgresServer` (`.url`, `.database()`); leave it running |
+| `postgres` | the process's `PostgresServer` (`.url`, `.database()`); leave it running |
 | `database_url` | the address of a fresh, migrated database of this test's own |
 | `pool` | an asyncpg pool on it, as the platform opens one |
 | `topic_name` | a name that is this test's own: one grep in the broker's log tells its story |
@@ -28,6 +28,7 @@ from headrace.database.pool import open_pool
 from headrace.settings import Settings
 from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
+from tests.support.shared import SharedServers, shared_kafka
 
 LONG = [
     "crash/test_exactness_on_kafka.py",
@@ -44,6 +45,26 @@ LONG = [
 """Files that take the longest, the longest first. They start first, so that no worker ends on one alone."""
 
 
+SERVERS = pytest.StashKey[SharedServers]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share servers between the processes of the run: the first one has them, the workers of pytest-xdist ask it."""
+    if not hasattr(config, "workerinput"):
+        config.stash[SERVERS] = SharedServers()
+        config.stash[SERVERS].start()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if SERVERS in config.stash:
+        config.stash[SERVERS].stop()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Twice as many processes as processors (`-n auto`), since most tests wait for a server; each has a PostgreSQL."""
+    return min(2 * (os.cpu_count() or 1), 8)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the long files first, and otherwise leave the order as it is."""
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
@@ -51,13 +72,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def kafka() -> AsyncIterator[KafkaServer]:
-    server = KafkaServer(os.environ.get("HEADRACE_TEST_KAFKA"))
-    try:
-        await server.start()
-        yield server
-    finally:
-        await server.stop()
+async def kafka() -> KafkaServer:
+    named = os.environ.get("HEADRACE_TEST_KAFKA")
+    return KafkaServer(named) if named else await shared_kafka()
 
 
 @pytest_asyncio.fixture

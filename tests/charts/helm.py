@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -33,6 +34,9 @@ MINIMAL: dict[str, Any] = {
 }
 """The values without which nothing is rendered."""
 
+ONE_PROCESSOR = {"GOMAXPROCS": "1", "GOGC": "off"}
+"""A run is over before Go's collector is of use, and other tests need the other processors."""
+
 Object = dict[str, Any]
 
 
@@ -53,8 +57,10 @@ def tool(name: str) -> str:
 
 def run(name: str, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a tool to its end."""
+    command = [tool(name), *arguments]
+    environment = os.environ | (ONE_PROCESSOR if name.startswith("helm") else {})
     return subprocess.run(
-        [tool(name), *arguments], input=stdin, capture_output=True, text=True, timeout=100, check=False
+        command, env=environment, input=stdin, capture_output=True, text=True, timeout=100, check=False
     )
 
 
@@ -97,10 +103,7 @@ def refusal(values: Mapping[str, Any], **options: Any) -> str:
 
 def to_json(documents: Sequence[str]) -> list[Object]:
     """Return YAML documents as values; empty ones are left out."""
-    values = json.dumps({"documents": list(documents)})
-    result = run("helm", "template", str(Path(__file__).parent / "to_json"), "--values", "-", stdin=values)
-    assert result.returncode == 0, result.stderr
-    found = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    found = [json.loads(line) for line in _to_json(tuple(documents)).splitlines() if line.startswith("{")]
     return [each["document"] for each in sorted(found, key=lambda each: int(each["index"])) if each["document"]]
 
 
@@ -139,6 +142,14 @@ def environment(objects: Iterable[Object], ending: str) -> dict[str, Any]:
     settings = next(each for each in of_kind(objects, "ConfigMap") if component_of(each) == "settings")
     data: dict[str, Any] = settings["data"]
     return data | {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
+
+
+@cache
+def _to_json(documents: tuple[str, ...]) -> str:
+    values = json.dumps({"documents": documents})
+    result = run("helm", "template", str(Path(__file__).parent / "to_json"), "--values", "-", stdin=values)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @cache

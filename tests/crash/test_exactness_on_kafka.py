@@ -24,7 +24,7 @@ async def test_events_are_applied_once_while_workers_die_and_leave(
     tmp_path: Path, kafka: KafkaServer, postgres: PostgresServer, topic_name: str, handlers: str, seed: int
 ) -> None:
     """One worker is killed, one is paused past its session time-out, and one leaves: every event is applied once."""
-    settings = {"HEADRACE_ENGINE_BATCH_RECORDS": "500", "HEADRACE_ENGINE_BATCH_SECONDS": "10"}
+    settings = {"HEADRACE_ENGINE_BATCH_RECORDS": "500"}
     async with fleet(
         tmp_path,
         kafka,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-from tests.support.service import ROOT
+from tests.support.process import ROOT
 
 
 async def test_wheel_holds_headrace_alone_and_its_data(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
+import signal
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[2]
+from tests.support.process import ROOT, start_headrace
 
 
 class Said(NamedTuple):
@@ -21,7 +22,12 @@ class Said(NamedTuple):
 
 
 async def headrace(
-    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None, answer: str = "", seconds: float = 60
+    folder: Path,
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    answer: str = "",
+    seconds: float = 60,
+    is_fork: bool = True,
 ) -> Said:
     """Run `headrace ARGUMENT...` in the folder and return its exit code and output; `answer` is typed in."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")} | {
@@ -29,22 +35,16 @@ async def headrace(
         "NO_COLOR": "1",
         **(settings or {}),
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "headrace",
-        *arguments,
-        env=environment,
-        cwd=folder,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(answer.encode()), seconds)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode is not None
-    return Said(process.returncode, out.decode(), err.decode())
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as typed:
+        typed.write(answer.encode())
+        typed.seek(0)
+        process = await start_headrace(arguments, environment, folder, out, err, typed, is_fork=is_fork)
+        try:
+            code = await asyncio.wait_for(process.wait(), seconds)
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+        out.seek(0)
+        err.seek(0)
+        return Said(code, out.read().decode(), err.read().decode())

@@ -19,7 +19,10 @@ SETTINGS = {
     "HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
     "HEADRACE_KAFKA_HEARTBEAT_SECONDS": "0.5",
     "HEADRACE_DATABASE_IDLE_IN_TRANSACTION_SECONDS": "5",
+    "HEADRACE_ENGINE_BATCH_SECONDS": "10",
 }
+"""Short waits for a worker that is gone. A rebalance waits for one that is frozen for ten seconds more than a batch may
+take, whatever the session time-out is."""
 
 
 @dataclass(frozen=True)

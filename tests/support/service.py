@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +13,9 @@ from pathlib import Path
 import httpx
 
 from tests.support.ports import free_ports
+from tests.support.process import ROOT, Process, start_headrace
+from tests.support.shared import give_database
 from tests.support.waiting import until
-
-ROOT = Path(__file__).parents[2]
 
 
 class Service:
@@ -32,7 +31,7 @@ class Service:
         self._folder = folder
         self.settings = dict(settings)
         self._log = folder / f"service-{self.port}.log"
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._temporary: Path | None = None
 
     @property
@@ -51,8 +50,12 @@ class Service:
         """True while its process lives."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, *, ready: bool = True) -> None:
-        """Start it; return when it is ready, if asked to."""
+    async def start(self, *, ready: bool = True, is_quick: bool = True) -> None:
+        """Start it; return when it is ready, if asked to.
+
+        `is_quick=False` starts an interpreter and makes the database, as a user's first start does; otherwise it is a
+        fork, and an embedded database is a copy.
+        """
         if self._temporary is None:  # short, for sockets; what a killed service leaves there goes with stop()
             self._temporary = Path(tempfile.mkdtemp(prefix="headrace-test-"))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")} | {
@@ -62,11 +65,11 @@ class Service:
             "TMPDIR": str(self._temporary),
             **self.settings,
         }
-        command = ["-m", "headrace", "run", self._app, "--role", self._role, "--port", str(self.port)]
+        if is_quick and environment.get("HEADRACE_DATABASE", "embedded") == "embedded":
+            await asyncio.to_thread(give_database, Path(environment["HEADRACE_DATA_DIR"]))
+        command = ["run", self._app, "--role", self._role, "--port", str(self.port)]
         with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, env=environment, cwd=self._folder, stdout=log, stderr=log
-            )
+            self._process = await start_headrace(command, environment, self._folder, log, is_fork=is_quick)
         if ready:
             await until(self.is_ready, f"the service is ready:\n{self.output[-2000:]}", 60)
 

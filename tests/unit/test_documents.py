@@ -40,6 +40,12 @@ PROGRAMS = {
 }
 """What pages may use in a shell beside `headrace` and `make`."""
 
+SETTINGS = {name for name, _ in variables()}
+GROUPS = {name[: end + 1] for name in SETTINGS for end, letter in enumerate(name) if letter == "_"}
+"""Beginnings of settings; `HEADRACE_KAFKA_` stands for a group."""
+METRICS = tuple(f"headrace_{metric.name}" for metric in catalogue())
+COMMAND = get_command(cli)
+
 pages = pytest.mark.parametrize("page", PAGES)
 
 
@@ -100,7 +106,7 @@ def test_every_command_that_is_shown_exists(page: str) -> None:
 
 @pages
 def test_every_option_that_is_named_alone_exists(page: str) -> None:
-    known = set(options_of(get_command(cli)))
+    known = set(options_of(COMMAND))
     for name in spans(read(page)):
         if name.startswith("--"):
             assert name.split()[0] in known, name
@@ -168,7 +174,7 @@ def test_the_readme_is_short_and_begins_with_a_handler() -> None:
 
 @pytest.mark.parametrize("name", [Path(page).name for page in DOCS if page.startswith("docs/reference/")])
 def test_a_reference_page_is_what_the_code_says(name: str) -> None:
-    assert read(f"docs/reference/{name}") == reference_pages(app)[name], "write it again: make docs"
+    assert read(f"docs/reference/{name}") == reference()[name], "write it again: make docs"
 
 
 def test_every_setting_in_a_string_exists() -> None:
@@ -194,17 +200,14 @@ def faults(find: Callable[[str], list[str]]) -> dict[str, list[str]]:
 
 
 def unknown_settings(text: str) -> list[str]:
-    """Return the settings that are named and do not exist; `HEADRACE_KAFKA_` stands for a group."""
-    known = {name for name, _ in variables()}
-    groups = {name[: end + 1] for name in known for end, letter in enumerate(name) if letter == "_"}
-    return [name for name in re.findall(r"HEADRACE_(?!TEST_)[A-Z0-9_]*", text) if name not in known | groups]
+    """Return the settings that are named and do not exist."""
+    return [name for name in re.findall(r"HEADRACE_(?!TEST_)[A-Z0-9_]*", text) if name not in SETTINGS | GROUPS]
 
 
 def unknown_metrics(text: str) -> list[str]:
     """Return the metrics that are named and do not exist; the beginning of a name stands for a group."""
-    known = [f"headrace_{metric.name}" for metric in catalogue()]
     named = set(re.findall(r"\bheadrace_[a-z0-9_]+", text)) - attributes()
-    return [name for name in sorted(named) if not any(other.startswith(name) for other in known)]
+    return [name for name in sorted(named) if not any(other.startswith(name) for other in METRICS)]
 
 
 def wrong_commands(commands: Iterable[list[str]]) -> list[str]:
@@ -214,7 +217,7 @@ def wrong_commands(commands: Iterable[list[str]]) -> list[str]:
 
 def is_command(words: list[str]) -> bool:
     """True if the words name a command, and its options are ones that it has."""
-    command = get_command(cli)
+    command = COMMAND
     while isinstance(command, typer.core.TyperGroup):
         if not words:
             return command.name != "headrace"
@@ -343,6 +346,12 @@ def is_served(method: str | None, path: str) -> bool:
     scope = {"type": "http", "method": method or "GET", "path": path, "root_path": "", "headers": []}
     wanted = (Match.FULL,) if method else (Match.FULL, Match.PARTIAL)
     return any(route.matches(scope)[0] in wanted for route in served().routes)
+
+
+@cache
+def reference() -> dict[str, str]:
+    """Return the pages of docs/reference as the code would write them, by name."""
+    return reference_pages(app)
 
 
 @cache

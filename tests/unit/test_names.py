@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +18,4 @@ def names_of_tests() -> Iterator[str]:
     """Yield the name of every test, those of the suites that ship with the platform included."""
     for folder in ("tests", "app"):
         for file in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                    yield node.name
+            yield from re.findall(r"^ *(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)

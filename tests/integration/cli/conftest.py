@@ -18,10 +18,12 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Start a service; it is gone at the end, whatever became of it."""
     started: list[Service] = []
 
-    async def start_one(settings: Mapping[str, str], app: str = "small:app", role: str = "all") -> Service:
+    async def start_one(
+        settings: Mapping[str, str], app: str = "small:app", role: str = "all", *, is_quick: bool = True
+    ) -> Service:
         service = Service(tmp_path, settings, app=app, role=role)
         started.append(service)
-        await service.start()
+        await service.start(is_quick=is_quick)
         return service
 
     yield start_one

@@ -97,7 +97,8 @@ async def test_worker_serves_only_the_management_port(
 
 
 async def test_run_says_on_a_terminal_where_everything_is(start: Start, folder: Path) -> None:
-    service = await start({"HEADRACE_LOG_FORMAT": "console"})
+    """Also at a user's first start: by an interpreter of its own, in a folder without a database."""
+    service = await start({"HEADRACE_LOG_FORMAT": "console"}, is_quick=False)
     await until(lambda: f"probes   http://127.0.0.1:{service.management_port}" in service.output, "told")
     for line in (
         f"small serves on {service.url} (log: embedded)",
@@ -119,6 +120,7 @@ async def test_port_that_is_taken_is_one_sentence(folder: Path, taken: str) -> N
             folder,
             *("run", "small:app", "--port", ports["--port"]),
             settings={"HEADRACE_MANAGEMENT_PORT": ports["HEADRACE_MANAGEMENT_PORT"]},
+            is_fork=False,
         )
     assert said.code == 1
     assert said.err.splitlines()[-1].startswith(f"headrace: {taken}{' ' if taken == '--port' else '='}{port} is taken")
@@ -246,5 +248,5 @@ async def test_help_names_every_verb(folder: Path) -> None:
 
 
 async def test_version_is_told(folder: Path) -> None:
-    said = await headrace(folder, "--version")
+    said = await headrace(folder, "--version", is_fork=False)
     assert (said.code, said.out) == (0, f"headrace {VERSION}\n")

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -15,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from headrace.database import launch
-from tests.support.kafka.installation import find_jars, find_java
+from tests.support.kafka.installation import archive_of_classes, find_jars, find_java
 from tests.support.ports import free_ports
 from tests.support.waiting import until
 
@@ -31,19 +32,29 @@ class KafkaServer:
     """One Kafka node, or the running one that `external` names (then start, stop and kill do nothing)."""
 
     def __init__(
-        self, external: str | None = None, *, is_fast: bool = False, beside: KafkaServer | None = None
+        self,
+        external: str | None = None,
+        *,
+        is_fast: bool = False,
+        archive: Path | None = None,
+        beside: KafkaServer | None = None,
+        ports: Sequence[int] = (),
     ) -> None:
         """A broker that joins the cluster of the one that it is `beside`, or one that is a cluster of its own.
 
         `is_fast` lets Java compile as well as it can: more events a second, for half as much start-up time again.
+        `archive` is where it leaves, when it is shut down, the classes with which later ones start sooner.
+        `ports` are those of a server that another process has started, and that is not to be started or stopped here.
         """
         self._first = beside
         self.node_id: int = 1 if beside is None else beside.node_id + 1
         self._external = external
         self._compiler = [] if is_fast else ["-XX:TieredStopAtLevel=1"]
+        self._archive = archive
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
-        self._plain, self._sasl, self._controller = free_ports(3)
+        self.ports = list(ports) or free_ports(3)
+        self._plain, self._sasl, self._controller = self.ports
         self._admin: AdminClient | None = None
 
     @property
@@ -84,7 +95,8 @@ class KafkaServer:
             await self._format(self._folder)
         with (self._folder / "server.log").open("ab") as log:
             settings = str(self._folder / "server.properties")
-            self._process = self._java(*self._compiler, "-Xmx512m", "kafka.Kafka", settings, output=log.fileno())
+            options = [*self._compiler, *self._classes(), "-Xmx512m"]
+            self._process = self._java(*options, "kafka.Kafka", settings, output=log.fileno())
         self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         await until(lambda: asyncio.to_thread(self._answers), "Kafka answers", _START_SECONDS)
 
@@ -105,7 +117,7 @@ class KafkaServer:
         """End the broker politely and keep its data for the next start."""
         if self._process is not None:
             self._process.terminate()
-            await until(lambda: self.pid is None, "Kafka has stopped", 30.0)
+            await until(lambda: self.pid is None, "Kafka has stopped", 30.0 if self._archive is None else 300.0)
 
     async def kill(self) -> None:
         """End the broker with -9 and keep its data for the next start."""
@@ -192,6 +204,12 @@ class KafkaServer:
             await until(lambda: process.poll() is not None, "Kafka's folder is formatted", _START_SECONDS)
         if process.returncode != 0:
             raise RuntimeError(f"Kafka's folder cannot be formatted:\n{(folder / 'format.log').read_text()[-2_000:]}")
+
+    def _classes(self) -> list[str]:
+        if self._archive is not None:
+            return [f"-XX:ArchiveClassesAtExit={self._archive}"]
+        found = archive_of_classes()
+        return [f"-XX:SharedArchiveFile={found}"] if found.exists() else []
 
     def _java(self, *arguments: str, output: int) -> subprocess.Popen[bytes]:
         assert self._folder is not None

@@ -48,9 +48,20 @@ def test_our_update_replaces_aiokafkas() -> None:
     assert "allow_auto_topic_creation" in inspect.signature(MetadataRequest).parameters
 
 
+def test_our_bootstrap_replaces_aiokafkas() -> None:
+    theirs = inspect.getsource(AIOKafkaClient.bootstrap)
+
+    assert "self._conns[bootstrap_id] = bootstrap_conn" in theirs
+    assert "self._sync_task = create_task(self._md_synchronizer())" in theirs
+    given = re.findall(r"(\w+)=self\._\w+,", theirs)
+    ours = re.findall(r"(\w+)=self\._\w+,", inspect.getsource(KafkaClient._connect))
+    other_mechanisms = ["sasl_kerberos_service_name", "sasl_kerberos_domain_name", "sasl_oauth_token_provider"]
+    assert given == ours + other_mechanisms
+
+
 def test_the_private_names_that_we_use_exist() -> None:
     client = inspect.getsource(AIOKafkaClient)
-    for name in ("_conns", "_md_update_fut", "_get_conn", "_wait_on_metadata"):
+    for name in ("_conns", "_md_update_fut", "_get_conn", "_wait_on_metadata", "_sync_task"):
         assert name in client
     coordinator = inspect.getsource(GroupCoordinator) + inspect.getsource(BaseCoordinator)
     for name in ("member_id", "coordinator_id", "group_id", "_closing"):
