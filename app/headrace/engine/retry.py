@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,12 +11,14 @@ from uuid import UUID
 import msgspec
 
 from headrace import sql
+from headrace.dead_letters.owner import EMIT_REFUSED, Replay
 from headrace.engine.batch import Batch, BatchProcessor, Holding, is_large
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lane, count_runs, read_heads
 from headrace.engine.log_batches import KILLED
 from headrace.engine.settle import settle
 from headrace.engine.transact import transact
+from headrace.engine.verdict import Park
 from headrace.errors import BatchTooLargeError, DataRefusedError, HandlerError
 from headrace.item import DEAD, SKIPPED, Item, Outcome
 from headrace.ledger.rows import Kind
@@ -24,17 +27,6 @@ from headrace.log.stored import plain
 
 MOST_LANES, MOST_EVENTS = 200, 100
 """Lanes, and events of each, in one run."""
-
-EMIT_REFUSED = "emit_refused"
-"""The reason of a dead letter that is an emitted event: a replay publishes it again."""
-
-
-class Replay(NamedTuple):
-    """A dead letter to be replayed."""
-
-    id: UUID
-    reason: str
-    record: StoredRecord
 
 
 class Hung(NamedTuple):
@@ -121,7 +113,7 @@ class Retries:
             item.number, item.key, item.attempt = number, key, lanes.by_key[key].attempts
             if item.outcome in SKIPPED:
                 continue
-            reason = self._failure(key, number, is_head=key not in heads)
+            reason = self._failure(item, key, is_head=key not in heads)
             heads.add(key)
             if key in failed:
                 item.outcome = Outcome.BEHIND_KEY
@@ -130,16 +122,16 @@ class Retries:
                 item.failed(Outcome.HANDLER_ERROR, HandlerError(reason, ""))
         return items
 
-    def _failure(self, key: str, number: int, *, is_head: bool) -> str | None:
+    def _failure(self, item: Item, key: str, *, is_head: bool) -> str | None:
         """Return why an event of a lane is not run, or None."""
-        if (hung := self._hung.get(key)) is not None and hung.number == number:
+        if (hung := self._hung.get(key)) is not None and hung.number == item.number:
             return hung.error
         if not is_head:
             return None
         if key in self._refused:
             return self._refused[key]
         lanes = self._processor.memory.lanes
-        return KILLED if lanes.by_key[key].attempts > lanes.policy.attempts else None
+        return KILLED if lanes.by_key[key].attempts > lanes.policy_of(item.handler).attempts else None
 
     def _has_hung(self, key: str) -> bool:
         """Return whether the head of the lane did not return."""
@@ -156,7 +148,8 @@ class Retries:
             if keys[0] in self._refused:  # not even its failure can be written: not at once again
                 lanes = self._processor.memory.lanes
                 lane = lanes.by_key[keys[0]]
-                lane.due = lanes.due_after(lanes.policy.delay(max(1, lane.attempts)))
+                policy, attempts = lanes.policy_of(None), max(1, lane.attempts)
+                lane.due = lanes.due_after(Park(attempts, policy.delay(attempts), policy.jitter))
             self._refused[keys[0]] = reason
 
     async def replay(self, holding: Holding, replays: Sequence[Replay]) -> None:
@@ -235,12 +228,18 @@ class Retries:
         decoder = self._processor.decoder
 
         def decode() -> list[Item]:
-            return [decoder.decode([replay.record], {})[0] for replay in replays]
+            items = [decoder.decode([replay.record], {})[0] for replay in replays]
+            for replay, item in zip(replays, items, strict=True):
+                if replay.original is not None:
+                    # The mark tells what the log has, so that a copy of it is a duplicate and no conflict, though it
+                    # differs from what was made of it. What could not be read at all has no mark.
+                    item.mark = decoder.decode([replay.original], {})[0].mark or item.mark
+            return items
 
         return await self._processor.off_loop(decode, large=is_large(batch.records, batch.bytes))
 
     def _due_lanes(self, items: Sequence[Item]) -> dict[str, Lane]:
-        """Return the items' lanes, due at once."""
+        """Return the items' lanes, due at once; a key that is held stays so, with the replayed event behind."""
         now, known = time.time(), self._processor.memory.lanes.by_key
         opened: dict[str, Lane] = {}
         for item in items:
@@ -249,7 +248,7 @@ class Retries:
             if kept is None:
                 opened[item.key] = Lane(due=now, since=now, error="replayed")
             else:
-                opened[item.key] = msgspec.structs.replace(kept, due=now)
+                opened[item.key] = msgspec.structs.replace(kept, due=now if kept.due < math.inf else kept.due)
         return opened
 
 
