@@ -32,6 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from headrace.audit.watch import keep_auditing
 from headrace.backoff import Backoff
 from headrace.database.embedded import EmbeddedPostgres
 from headrace.database.installation import read_installation
@@ -279,6 +280,7 @@ class Runtime:
                 self.consumers[subscription.name] = consumer
                 await consumer.start()
         self._keep("ledger", maintain_ledger(context.connection, self.settings.engine))
+        self._keep("audit", keep_auditing(context, self.consumers))
         self._keep("dead letters", keep_days(context.connection, self.settings.dead_letter_days))
         if self.settings.log == EMBEDDED:
             self._keep("embedded log retention", keep_short(pool, served, self.settings.embedded_log_days))

@@ -237,6 +237,13 @@ class EngineSettings(BaseSettings):
         ge=1,
         description="Days that the ledger is kept. Rows stay longer if emitted events or a dedupe window need them.",
     )
+    audit_seconds: float = Field(
+        3600.0,
+        ge=1,
+        le=86_400,
+        description="Seconds between two audits of a subscription: one process at a time compares claims, ledger, "
+        "lanes, dead letters and states. Lower it to hear of a broken promise sooner.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.audit import audit
 from headrace.cli.database import database
 from headrace.cli.dead_letters import dead_letters
 from headrace.cli.doctor import doctor
@@ -57,4 +58,5 @@ cli.add_typer(dead_letters, name="dead-letters")
 cli.add_typer(database, name="database")
 cli.add_typer(lanes, name="lanes")
 cli.add_typer(subscriptions, name="subscriptions")
+cli.command("audit")(audit)
 cli.command("doctor")(doctor)

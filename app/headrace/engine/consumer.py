@@ -31,6 +31,7 @@ class Consumer:
         self._membership: Membership = context.log.membership(
             subscription.group, subscription.topics, self, context.installation
         )
+        self.name, self.group = subscription.name, subscription.group
         self.workers: dict[int, Worker] = {}
         self.threads = HandlerThreads(subscription.name, context.settings.engine.handler_threads)
         self._watch = Watch(context, subscription, self.workers)

@@ -26,6 +26,8 @@ class Kind(IntEnum):
     """Parked events of one or more lanes."""
     REPLAY = 2
     """Dead letters that a person asked to replay."""
+    MOVE = 3
+    """Nothing: a person moved the claim to `next_offset`, or made it there. Rows before it may be of another log."""
 
 
 class Row(NamedTuple):
@@ -43,6 +45,11 @@ class Row(NamedTuple):
     ids: bytes
     marks: bytes
     emits: bytes | None
+
+
+def move(sequence: int, epoch: int, first_offset: int, next_offset: int) -> Row:
+    """Return the row of a claim that a person moved from one offset to another."""
+    return Row(sequence, Kind.MOVE, epoch, first_offset, next_offset, 0, 0, 0, 0, b"", b"", None)
 
 
 async def insert_row(connection: Connection, group: str, partition: TopicPartition, row: Row) -> None:

@@ -5,6 +5,7 @@
 | GET /state/{subscription}/{state}/{key} | states.py | Postgres |
 | GET /subscriptions, POST .../pause, .../resume | subscriptions.py | Postgres; the lag from the log (progress.py) |
 | GET /subscriptions/{name}/lanes, POST .../retry | lanes.py | Postgres (lane_store.py) |
+| POST /subscriptions/{name}/audit | audit.py | Postgres (audit/) |
 | GET /dead-letters, POST .../replay, .../discard | dead_letters.py | Postgres (dead_letters/decisions.py) |
 | GET /events/stream | stream.py | the log (positions.py: from where) |
 | GET /asyncapi.json | http/asyncapi.py | the declared types |
@@ -18,7 +19,7 @@ from fastapi import APIRouter
 
 from headrace.http import asyncapi
 from headrace.http.problems import ProblemRoute
-from headrace.queries import dead_letters, lanes, states, stream, subscriptions
+from headrace.queries import audit, dead_letters, lanes, states, stream, subscriptions
 
 __all__ = ["build_router"]
 
@@ -26,6 +27,6 @@ __all__ = ["build_router"]
 def build_router() -> APIRouter:
     """Return the router of the routes that read and steer; one per platform."""
     router = APIRouter(tags=["queries"], route_class=ProblemRoute)
-    for module in (states, subscriptions, lanes, dead_letters, stream, asyncapi):
+    for module in (states, audit, subscriptions, lanes, dead_letters, stream, asyncapi):
         module.add_routes(router)
     return router

@@ -3,16 +3,30 @@
 A change of a column opens one module here. The tables themselves are made in `database/migrations`.
 
 * A module has the name of its table, without the schema. `lane` has the table `parked` as well, `log` all tables of the
-  embedded log, and `schema` the table of applied migrations.
+  embedded log, `schema` the table of applied migrations, and `audit` what compares tables with each other.
 * A module holds constants and nothing else, each with a docstring that says what the query is for.
 * A query that names two tables is in the module of the table whose rows it returns or changes.
 * Whoever runs a query writes `from headrace import sql`, and passes arguments for `$1`, `$2`. Only what Postgres takes
   no argument for is filled in by `format`: the table and the bounds of a day of the ledger.
 """
 
-from headrace.sql import claim, dead_letter, installation, lane, ledger, log, outbox, schema, state, subscription, topic
+from headrace.sql import (
+    audit,
+    claim,
+    dead_letter,
+    installation,
+    lane,
+    ledger,
+    log,
+    outbox,
+    schema,
+    state,
+    subscription,
+    topic,
+)
 
 __all__ = [
+    "audit",
     "claim",
     "dead_letter",
     "installation",
