@@ -37,6 +37,7 @@ class Consumer:
         self._watch = Watch(context, subscription, self.workers)
         self._gauges = Gauges(context, subscription, self.workers)
         self._supervisor = Supervisor(context, subscription.name, self.threads, self.workers)
+        self._joining = f"joining:{self.name}"
         self._is_stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._revoked_at: float | None = None
@@ -49,6 +50,8 @@ class Consumer:
         with suppress(HeadraceError):
             await self._watch.look()  # a paused subscription does not begin by running
         name = self._subscription.name
+        if self._context.settings.role == "worker":  # one that also serves producers does so meanwhile
+            self._context.health.not_ready(self._joining, "The consumer group was not joined yet.")
         self._tasks = [
             asyncio.create_task(self._look(), name=f"watch {name}"),
             asyncio.create_task(self._supervisor.run(), name=f"supervisor {name}"),
@@ -85,6 +88,7 @@ class Consumer:
         """
         if self._is_stopping:
             return
+        self._context.health.ready(self._joining)  # also without a partition: a spare process is ready
         ours = set(partitions)
         topics = self._subscription.topics
         numbers = {n for _, n in ours if all(TopicPartition(topic, n) in ours for topic in topics)}
