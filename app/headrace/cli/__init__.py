@@ -20,6 +20,7 @@ from headrace.cli.audit import audit
 from headrace.cli.database import database
 from headrace.cli.dead_letters import dead_letters
 from headrace.cli.doctor import doctor
+from headrace.cli.explain import explain_event
 from headrace.cli.lanes import lanes
 from headrace.cli.migrate import migrate_schema
 from headrace.cli.run import run
@@ -59,4 +60,5 @@ cli.add_typer(database, name="database")
 cli.add_typer(lanes, name="lanes")
 cli.add_typer(subscriptions, name="subscriptions")
 cli.command("audit")(audit)
+cli.command("explain")(explain_event)
 cli.command("doctor")(doctor)

@@ -62,7 +62,7 @@ async def read_unmarked(
 ) -> list[tuple[int, list[NewRecord]]]:
     """Return (sequence, emitted records) of the oldest rows behind `after`; empty when there are none."""
     rows = await connection.fetch(sql.ledger.UNPUBLISHED_EMITS, group, *partition, after)
-    return [(row["sequence"], _decode_emits(row["emits"])) for row in rows]
+    return [(row["sequence"], unpack_emits(row["emits"])) for row in rows]
 
 
 def pack_emits(records: Sequence[NewRecord]) -> bytes | None:
@@ -94,4 +94,5 @@ def _little_endian(values: array[int]) -> array[int]:
 
 
 _encode_emits = msgspec.msgpack.Encoder().encode
-_decode_emits = msgspec.msgpack.Decoder(list[NewRecord]).decode
+unpack_emits = msgspec.msgpack.Decoder(list[NewRecord]).decode
+"""Return the records that the ledger keeps in a row's `emits`."""

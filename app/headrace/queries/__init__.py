@@ -8,6 +8,7 @@
 | POST /subscriptions/{name}/audit | audit.py | Postgres (audit/) |
 | GET /dead-letters, POST .../replay, .../discard | dead_letters.py | Postgres (dead_letters/decisions.py) |
 | GET /events/stream | stream.py | the log (positions.py: from where) |
+| GET /events/{id} | events.py | Postgres and the log (explain/) |
 | GET /asyncapi.json | http/asyncapi.py | the declared types |
 
 A pause, a retry or a decision is a row in Postgres; the owner of the partition acts on it. So any pod takes the
@@ -19,7 +20,7 @@ from fastapi import APIRouter
 
 from headrace.http import asyncapi
 from headrace.http.problems import ProblemRoute
-from headrace.queries import audit, dead_letters, lanes, states, stream, subscriptions
+from headrace.queries import audit, dead_letters, events, lanes, states, stream, subscriptions
 
 __all__ = ["build_router"]
 
@@ -27,6 +28,6 @@ __all__ = ["build_router"]
 def build_router() -> APIRouter:
     """Return the router of the routes that read and steer; one per platform."""
     router = APIRouter(tags=["queries"], route_class=ProblemRoute)
-    for module in (states, audit, subscriptions, lanes, dead_letters, stream, asyncapi):
+    for module in (states, audit, subscriptions, lanes, dead_letters, stream, events, asyncapi):
         module.add_routes(router)
     return router
