@@ -22,9 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -32,8 +30,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from headrace.audit.watch import keep_auditing
 from headrace.backoff import Backoff
 from headrace.database.embedded import EmbeddedPostgres
+from headrace.database.heartbeat import Heartbeat, process_name
 from headrace.database.installation import read_installation
 from headrace.database.migrate import PHASES, Schema, expected_version
 from headrace.database.opening import SchemaTooOldError, embedded_folder, open_database
@@ -128,6 +128,7 @@ class Runtime:
         self._opened: set[str] = set()
         self._executor = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix=f"{THREAD_PREFIX}decode")
         self._address: str | None = None
+        self._owner = process_name()
         self._connecting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -262,10 +263,11 @@ class Runtime:
             self.tracing,
             self.health,
             self._executor,
-            owner_name(),
+            self._owner,
             installation,
             self._pace,
         )
+        await self._announce(context)
         await self._check_topics(context)
         self._start_outbox(log, pool)
         if self.settings.role == "ingest":
@@ -277,21 +279,27 @@ class Runtime:
         self._end_with_us("drain", self._drain, seconds=self.settings.engine.drain_seconds + GROUP_SECONDS + 2.0)
         for subscription in served:
             if subscription.name not in self.consumers:
-                consumer = Consumer(context, subscription)
-                self.consumers[subscription.name] = consumer
+                consumer = self.consumers[subscription.name] = Consumer(context, subscription)
                 await consumer.start()
         self._keep("ledger", maintain_ledger(context.connection, self.settings.engine))
+        self._keep("audit", keep_auditing(context, self.consumers))
         self._keep("dead letters", keep_days(context.connection, self.settings.dead_letter_days))
         if self.settings.log == EMBEDDED:
             self._keep("embedded log retention", keep_short(pool, served, self.settings.embedded_log_days))
 
+    async def _announce(self, context: EngineContext) -> None:
+        """Be among the living processes, which `headrace migrate --phase post` asks for. Raises: StateError."""
+        heartbeat = Heartbeat(context.connection, context.owner, self.settings.role)
+        if "heartbeat" not in self._opened:
+            await heartbeat.start()
+        self._end_with_us("heartbeat", heartbeat.stop, seconds=3)
+
     async def _open_database(self) -> Pool:
         if self.pool is None:
-            options = self.settings.database_options
             self.pool = await open_database(
                 self.settings,
                 await self._database_address(),
-                migrates=self.settings.is_database_embedded or options.migrate_on_start,
+                migrates=self.settings.is_database_embedded or self.settings.database_options.migrate_on_start,
                 report=lambda step: logger.info("migration", step=step),
                 compare=self._measure_schema,
             )
@@ -392,8 +400,3 @@ def new_log(settings: Settings, pool: Pool | None) -> Log:
         return MemoryLog()
     assert pool is not None, "the embedded log lives in the database"
     return EmbeddedLog(pool)
-
-
-def owner_name() -> str:
-    """Return a name for this process that no other has: host, process id, start."""
-    return f"{socket.gethostname()}/{os.getpid()}/{time.time_ns():x}"

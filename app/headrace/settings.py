@@ -255,6 +255,13 @@ class EngineSettings(BaseSettings):
         ge=1,
         description="Days that the ledger is kept. Rows stay longer if emitted events or a dedupe window need them.",
     )
+    audit_seconds: float = Field(
+        3600.0,
+        ge=1,
+        le=86_400,
+        description="Seconds between two audits of a subscription: one process at a time compares claims, ledger, "
+        "lanes, dead letters and states. Lower it to hear of a broken promise sooner.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -406,6 +413,8 @@ class Settings(BaseSettings):
             raise ValueError(f"HEADRACE_ROLE={self.role} needs a log that processes share: HEADRACE_LOG=kafka://...")
         if not self.is_database_embedded and not _is_postgres(self.database.get_secret_value()):
             raise ValueError("HEADRACE_DATABASE must be embedded or postgresql://user@host:port/name")
+        if self.is_kafka and self.engine.batch_seconds >= self.kafka.max_poll_seconds:
+            raise ValueError("HEADRACE_ENGINE_BATCH_SECONDS must be below HEADRACE_KAFKA_MAX_POLL_SECONDS")
         if self.is_kafka and self.database_options.idle_in_transaction_seconds >= self.kafka.session_timeout_seconds:
             raise ValueError(
                 "HEADRACE_DATABASE_IDLE_IN_TRANSACTION_SECONDS must be below HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS"

@@ -143,6 +143,15 @@ CASES: dict[str, Case] = {
         },
     ),
     "EventsConflict": Case(*appears("headrace_events_conflict_total", T), minute=80),
+    "AuditMismatch": Case(
+        {f'headrace_audit_mismatches{{{S}, check="ids"}}': flat(1)},
+        {f'headrace_audit_mismatches{{{S}, check="ids"}}': flat(0)},
+    ),
+    "AuditNotRunning": Case(
+        {f"headrace_audit_last_run_timestamp_seconds{{{S}}}": flat(0)},
+        {f"headrace_audit_last_run_timestamp_seconds{{{S}}}": rising(60)},
+        minute=140,
+    ),
     "HandlerErrors": Case(
         {
             f'headrace_handler_errors_total{{{S}, handler="credit", error="KeyError"}}': rising(6),

@@ -111,6 +111,9 @@ async def _compare(service: Service, load: Load) -> None:
         }
         assert sum(load.expected.overdrawn.values()) > 100
         assert (await client.get("/dead-letters")).json()["dead_letters"] == []
+        for subscription in ("wallets", "alerts"):
+            audit = (await client.post(f"/subscriptions/{subscription}/audit", timeout=30)).json()
+            assert audit["clean"], audit["findings"]
 
 
 async def _is_settled(client: httpx.AsyncClient) -> bool:

@@ -64,6 +64,7 @@ async def test_no_event_overtakes_another_of_its_key(
         assert found == {key: list(range(EACH)) for key in KEYS}
         assert await order.pool.fetchval("select count(*) from headrace.dead_letter") == 0
         assert await order.pool.fetchval("select sum(parked) from headrace.ledger") > EACH
+        await order.assert_promises_hold()
 
 
 async def _produce(order: Fleet, numbers: range, chance: random.Random) -> None:

@@ -9,6 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
+from tests.support.auditing import assert_promises_hold
 from tests.support.postgres import PostgresServer
 from tests.support.service import Service
 from tests.support.waiting import until
@@ -58,6 +59,7 @@ async def test_event_that_kills_its_process_is_parked_alone(
             await _publish(service, [_cup("eve", 3)])
             await until(lambda: _is_settled(pool), "the new event is applied")
             assert await pool.fetchval("select count(*) from headrace.dead_letter") == 1
+            await assert_promises_hold(url)
         finally:
             await service.stop()
             await pool.close()

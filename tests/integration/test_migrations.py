@@ -14,7 +14,10 @@ from headrace.database.migrate import PHASES, Migration, expected_version, load_
 from headrace.database.pool import connect, open_pool
 from headrace.errors import ConfigurationError
 from headrace.log.embedded import EmbeddedLog
+from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
+from headrace.version import VERSION
+from tests.support.platform import fetch, notebook, running, settings_for
 from tests.support.postgres import GUEST, PostgresServer
 
 
@@ -111,6 +114,42 @@ async def test_a_file_changed_after_it_was_applied_is_refused(connection: asyncp
 async def test_post_waits_for_pre(connection: asyncpg.Connection) -> None:
     with pytest.raises(ConfigurationError, match="headrace migrate --phase pre"):
         await migrate(connection, "post")
+
+
+async def test_post_waits_for_the_end_of_older_code(connection: asyncpg.Connection) -> None:
+    """A process that does not know the migration holds it up, until it has ended or was silent for a minute."""
+    await migrate(connection)
+    farewell = Migration("post", 7, "farewell", "create table headrace.farewell (id int)")
+    files = [*load_migrations(), farewell]
+    row = "insert into headrace.process (name, role, version, post, seen_at) values ($1, 'worker', $2, $3, {})"
+    await connection.execute(row.format("now()"), "pod-new", "2.0", 7)
+    await connection.execute(row.format("now() - interval '61 s'"), "pod-dead", "1.0", 0)
+    await connection.execute(row.format("now()"), "pod-old", "1.0", 0)
+    with pytest.raises(
+        ConfigurationError, match=r"post/0007_farewell .* last minute: pod-old \(version 1.0\); replace"
+    ):
+        await migrate(connection, "post", known=files)
+    await connection.execute("delete from headrace.process where name = 'pod-old'")
+    await connection.execute(
+        "insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset) "
+        "values ('shop.wallets', 'wallets', 0, 1, gen_random_uuid(), 'pod-ancient', 0, 9)"
+    )
+    with pytest.raises(ConfigurationError, match=r"pod-ancient \(version unknown\)"):
+        await migrate(connection, "post", known=files)
+    await connection.execute("update headrace.claim set committed_at = now() - interval '61 s'")
+    assert await migrate(connection, "post", known=files) == ["post/0007_farewell"]
+
+
+async def test_a_platform_is_among_the_processes_while_it_lives(database_url: str, topic_name: str) -> None:
+    platform = notebook(settings_for(database_url), topic_name)
+    async with running(platform, MemoryLog()) as runtime:
+        (process,) = await fetch(runtime, "select * from headrace.process")
+        owners = {row["owner"] for row in await fetch(runtime, "select owner from headrace.claim")}
+        assert owners == {process["name"]}
+        assert (process["version"], process["post"]) == (VERSION, expected_version("post"))
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("select count(*) from headrace.process") == 0
+    await connection.close()
 
 
 async def test_the_schema_is_ours_whatever_the_search_path(connection: asyncpg.Connection) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 
+from tests.support.auditing import assert_clean
 from tests.support.kafka import KafkaServer
 from tests.support.lag import lag
 from tests.support.postgres import PostgresServer
@@ -42,6 +43,11 @@ class Fleet:
     async def is_disowned(self, worker: Service) -> bool:
         """True when the others hold every claim that the worker had."""
         return not await self.pool.fetchval(OWNED, f"%/{worker.pid}/%")
+
+    async def assert_promises_hold(self) -> None:
+        """Audit every subscription; a finding fails the test."""
+        async with self.pool.acquire() as connection:
+            await assert_clean(connection)
 
     async def lag(self, subscription: str, topic: str) -> int:
         """Return how many records of the topic are not behind a claim of the subscription."""

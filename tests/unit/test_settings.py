@@ -101,6 +101,10 @@ RELATIONS: list[tuple[dict[str, str], str]] = [
         "HEADRACE_DATABASE must be embedded or postgresql://user@host:port/name",
     ),
     (
+        {"HEADRACE_LOG": "kafka://a:1", "HEADRACE_KAFKA_MAX_POLL_SECONDS": "30"},
+        "HEADRACE_ENGINE_BATCH_SECONDS must be below HEADRACE_KAFKA_MAX_POLL_SECONDS",
+    ),
+    (
         {"HEADRACE_LOG": "kafka://a:1", "HEADRACE_DATABASE_IDLE_IN_TRANSACTION_SECONDS": "45"},
         "HEADRACE_DATABASE_IDLE_IN_TRANSACTION_SECONDS must be below HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS",
     ),

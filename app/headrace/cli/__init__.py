@@ -17,10 +17,12 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.audit import audit
 from headrace.cli.database import database
 from headrace.cli.dead_letters import dead_letters
 from headrace.cli.describe import describe
 from headrace.cli.doctor import doctor
+from headrace.cli.explain import explain_event
 from headrace.cli.lanes import lanes
 from headrace.cli.load import load
 from headrace.cli.migrate import migrate_schema
@@ -61,5 +63,7 @@ cli.add_typer(dead_letters, name="dead-letters")
 cli.add_typer(database, name="database")
 cli.add_typer(lanes, name="lanes")
 cli.add_typer(subscriptions, name="subscriptions")
+cli.command("audit")(audit)
+cli.command("explain")(explain_event)
 cli.command("doctor")(doctor)
 cli.command("load")(load)

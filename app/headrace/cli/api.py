@@ -91,7 +91,7 @@ async def open_source(
     Raises: ConfigurationError (the file of the key, the settings, the database), BadParameter (the options do not go
     together).
     """
-    api = _api_of(url, api_key_file)
+    api = api_of(url, api_key_file)
     if api is not None:
         yield over_http(api)
         return
@@ -99,7 +99,7 @@ async def open_source(
         yield of_database(pool)
 
 
-def _api_of(url: str | None, api_key_file: Path | None) -> Api | None:
+def api_of(url: str | None, api_key_file: Path | None) -> Api | None:
     """Return the API that the options name; None if they mean the database.
 
     Raises: ConfigurationError (the file of the key), BadParameter (the options do not go together).

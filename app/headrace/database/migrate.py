@@ -32,6 +32,10 @@ _ADVISORY_LOCK = int.from_bytes(b"migrate")  # any number that nobody else in th
 _LOCK_TIMEOUT = "5s"  # a migration that waits for a long reader holds up everybody who comes after it
 _LOCK_ATTEMPTS = 60
 _PAUSE_SECONDS = 1.0
+_NAMED = 5
+
+ALIVE_SECONDS = 60.0
+"""A process that was seen within this time counts as alive; it beats four times as often."""
 
 
 class Migration(NamedTuple):
@@ -62,8 +66,9 @@ async def migrate(
 
     `target` is an address or a connection that is in no transaction; `known` are the package's own files unless given.
     Safe to run again and by several at once.
-    Raises: ConfigurationError (a `post` file that this code does not know was applied, a file was changed, the user may
-    not create), StateUnavailableError (a lock could not be taken, connection lost: run it again).
+    Raises: ConfigurationError (a `post` file that this code does not know was applied, one is to be applied while older
+    code still runs, a file was changed, the user may not create), StateUnavailableError (a lock could not be taken,
+    connection lost: run it again).
     """
     if isinstance(target, str):
         connection = await connect(target)
@@ -220,7 +225,22 @@ async def _next_step(connection: Connection, phase: Phase, known: Sequence[Migra
         )
     if phase == "post" and schema.lacks("pre"):
         raise ConfigurationError("the `pre` migrations come first: run headrace migrate --phase pre.")
-    return next((migration for migration in schema.missing if migration.phase == phase), None)
+    step = next((migration for migration in schema.missing if migration.phase == phase), None)
+    if step is not None and phase == "post":
+        await _refuse_older_processes(connection, step)
+    return step
+
+
+async def _refuse_older_processes(connection: Connection, step: Migration) -> None:
+    """Raises: ConfigurationError (a process lives whose code may need what the migration takes away)."""
+    older = await connection.fetch(sql.process.OLDER, step.number, ALIVE_SECONDS)
+    if older:
+        names = ", ".join(f"{row['name']} (version {row['version']})" for row in older[:_NAMED])
+        more = f" and {len(older) - _NAMED} more" if len(older) > _NAMED else ""
+        raise ConfigurationError(
+            f"{step} takes away what older code needs, and processes that do not know it were seen in the last minute: "
+            f"{names}{more}; replace them, then run headrace migrate --phase post again."
+        )
 
 
 async def _create_table(connection: Connection) -> None:

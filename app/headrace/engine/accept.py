@@ -21,6 +21,7 @@ from headrace.database.pool import Connection
 from headrace.engine.claim import Fingerprint
 from headrace.errors import ConfigurationError
 from headrace.ledger.inheritance import inherit_ids
+from headrace.ledger.rows import insert_row, move
 from headrace.log.ports import Bounds, Log, TopicInfo, TopicPartition
 
 FETCH_SECONDS = 5.0
@@ -126,9 +127,11 @@ async def _follow(
     if await _continues(log, info, bounds, claim):
         await connection.execute(sql.claim.SET_LOG, *place, claim["subscription"], info.log_id)
         return None
-    begin = bounds[place].begin
-    await connection.execute(sql.claim.RESET, *place, claim["subscription"], begin, info.log_id)
-    return f"{claim['subscription']}: {place.topic}/{place.partition} continues at offset {begin}"
+    group, begin = claim["subscription"], bounds[place].begin
+    moved = await connection.fetchrow(sql.claim.RESET, *place, group, begin, info.log_id)
+    assert moved is not None
+    await insert_row(connection, group, place, move(moved["sequence"], moved["epoch"], claim["next_offset"], begin))
+    return f"{group}: {place.topic}/{place.partition} continues at offset {begin}"
 
 
 async def _add_missing(

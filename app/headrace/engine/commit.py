@@ -31,8 +31,7 @@ async def write_effects(connection: Connection, claim: Claim, effects: Effects, 
         await close_lanes(connection, group, partition, effects.closed)
     if effects.dead:
         await store_dead_letters(connection, group, partition, effects.dead)
-    if effects.items or effects.emits or effects.next_offset != claim.next_offset:
-        await insert_row(connection, group, claim.partition, _row(claim, effects, sequence))
+    await insert_row(connection, group, claim.partition, _row(claim, effects, sequence))
     await claim.advance(connection, effects.next_offset, sequence, effects.emitted_through, effects.last)
 
 

@@ -34,6 +34,7 @@ class Consumer:
         self._membership: Membership = context.log.membership(
             subscription.group, subscription.topics, self, context.installation
         )
+        self.name, self.group = subscription.name, subscription.group
         self.workers: dict[int, Worker] = {}
         self.threads = HandlerThreads(subscription.name, context.settings.engine.handler_threads)
         self.breaker = Breaker(subscription.name, context.settings.engine.outage_keys)
@@ -42,6 +43,7 @@ class Consumer:
         self._watch = Watch(context, subscription, self.workers)
         self._gauges = Gauges(context, subscription, self.workers, self.breaker)
         self._supervisor = Supervisor(context, subscription.name, self.threads, self.workers)
+        self._joining = f"joining:{self.name}"
         self._is_stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._revoked_at: float | None = None
@@ -54,6 +56,8 @@ class Consumer:
         with suppress(HeadraceError):
             await self._watch.look()  # a paused subscription does not begin by running
         name = self._subscription.name
+        if self._context.settings.role == "worker":  # one that also serves producers does so meanwhile
+            self._context.health.not_ready(self._joining, "The consumer group was not joined yet.")
         self._tasks = [
             asyncio.create_task(self._look(), name=f"watch {name}"),
             asyncio.create_task(self._supervisor.run(), name=f"supervisor {name}"),
@@ -93,6 +97,7 @@ class Consumer:
         """
         if self._is_stopping:
             return
+        self._context.health.ready(self._joining)  # also without a partition: a spare process is ready
         ours = set(partitions)
         topics = self._subscription.topics
         numbers = {n for _, n in ours if all(TopicPartition(topic, n) in ours for topic in topics)}

@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from headrace import sql
 from headrace.engine.breaker import Breaker
 from headrace.engine.context import EngineContext
@@ -33,6 +35,7 @@ class Gauges:
     async def show(self) -> dict[int, int]:
         """Set every gauge; return the lag of each partition number. Raises: TransportError, StateError."""
         await self._show_dead_letters()
+        await self._show_audit()
         self._show_memory(time.time())
         self._show_pool()
         self._show_outage()
@@ -47,6 +50,17 @@ class Gauges:
         self._reasons |= open_by_reason.keys()
         for reason, count in open_by_reason.items():
             self._metrics.dead_letters_open.labels(subscription=self._name, reason=reason).set(count)
+
+    async def _show_audit(self) -> None:
+        """Show what the last audit found, whichever process made it: else a mended promise would alarm for an hour."""
+        async with self._context.connection() as connection:
+            row = await connection.fetchrow(sql.subscription.LAST_AUDIT, self._subscription.group)
+        if row is None or row["mismatches"] is None:
+            return
+        for check, count in msgspec.json.decode(row["mismatches"]).items():
+            self._metrics.audit_mismatches.labels(subscription=self._name, check=check).set(count)
+        ended = row["audited_at"].timestamp()
+        self._metrics.audit_last_run_timestamp_seconds.labels(subscription=self._name).set(ended)
 
     async def _show_lag(self) -> dict[int, int]:
         """Show how far the claims are behind the log's ends, and what an open transaction holds back of it."""

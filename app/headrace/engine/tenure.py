@@ -257,12 +257,12 @@ class Tenure:
         marked_at, backoff = time.monotonic(), Backoff(0.05, 5.0)
         try:
             while not (stopping.is_set() or self._orders.claim_again or self._is_abandoned):
-                if self._orders.is_paused:
-                    self._touch()
-                    await asyncio.wait({stopped}, timeout=self._context.pace.fetch)
-                    continue
                 try:
-                    await self._turn(fetches, stopped)
+                    if self._orders.is_paused:
+                        self._touch()
+                        await asyncio.wait({stopped}, timeout=self._context.pace.fetch)
+                    else:
+                        await self._turn(fetches, stopped)
                     if time.monotonic() - marked_at > self._context.pace.mark:
                         marked_at = time.monotonic()
                         await self._mark_emits()

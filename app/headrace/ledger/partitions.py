@@ -59,7 +59,7 @@ async def tend(lend: ConnectionFactory, settings: EngineSettings, today: date) -
             if _name(day) not in tables:
                 await _make(connection, day)
         for table in sorted(tables):
-            day = datetime.strptime(table[-8:], "%Y%m%d").replace(tzinfo=UTC).date()
+            day = _day(table)
             if day < oldest:
                 await _drop(connection, table, settings.dedupe_window_ids * IDENTITY_BYTES if day >= window_from else 0)
 
@@ -70,6 +70,15 @@ def _name(day: date) -> str:
 
 async def _tables(connection: Connection) -> set[str]:
     return {row["relname"] for row in await connection.fetch(sql.ledger.DAYS)}
+
+
+async def days(connection: Connection) -> set[date]:
+    """Return the days that have a partition."""
+    return {_day(table) for table in await _tables(connection)}
+
+
+def _day(table: str) -> date:
+    return datetime.strptime(table[-8:], "%Y%m%d").replace(tzinfo=UTC).date()
 
 
 async def _make(connection: Connection, day: date) -> None:

@@ -26,6 +26,8 @@ class Kind(IntEnum):
     """Parked events of one or more lanes."""
     REPLAY = 2
     """Dead letters that a person asked to replay."""
+    MOVE = 3
+    """Nothing: a person moved the claim to `next_offset`, or made it there. Rows before it may be of another log."""
 
 
 class Row(NamedTuple):
@@ -45,6 +47,11 @@ class Row(NamedTuple):
     emits: bytes | None
 
 
+def move(sequence: int, epoch: int, first_offset: int, next_offset: int) -> Row:
+    """Return the row of a claim that a person moved from one offset to another."""
+    return Row(sequence, Kind.MOVE, epoch, first_offset, next_offset, 0, 0, 0, 0, b"", b"", None)
+
+
 async def insert_row(connection: Connection, group: str, partition: TopicPartition, row: Row) -> None:
     """Write the row inside the caller's transaction."""
     await connection.execute(sql.ledger.INSERT, group, *partition, *row)
@@ -55,7 +62,7 @@ async def read_unmarked(
 ) -> list[tuple[int, list[NewRecord]]]:
     """Return (sequence, emitted records) of the oldest rows behind `after`; empty when there are none."""
     rows = await connection.fetch(sql.ledger.UNPUBLISHED_EMITS, group, *partition, after)
-    return [(row["sequence"], _decode_emits(row["emits"])) for row in rows]
+    return [(row["sequence"], unpack_emits(row["emits"])) for row in rows]
 
 
 def pack_emits(records: Sequence[NewRecord]) -> bytes | None:
@@ -87,4 +94,5 @@ def _little_endian(values: array[int]) -> array[int]:
 
 
 _encode_emits = msgspec.msgpack.Encoder().encode
-_decode_emits = msgspec.msgpack.Decoder(list[NewRecord]).decode
+unpack_emits = msgspec.msgpack.Decoder(list[NewRecord]).decode
+"""Return the records that the ledger keeps in a row's `emits`."""

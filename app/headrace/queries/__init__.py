@@ -8,7 +8,9 @@
 | GET /dead-letters, .../groups | dead_letters.py | Postgres (dead_letters/search.py) |
 | POST /dead-letters/{decision} | dead_letter_decisions.py | Postgres (dead_letters/decisions.py) |
 | POST /dead-letters/{id}/{decision}, .../edit | dead_letter_decisions.py | the same, and dead_letters/edits.py |
+| POST /subscriptions/{name}/audit | audit.py | Postgres (audit/) |
 | GET /events/stream | stream.py | the log (positions.py: from where) |
+| GET /events/{id} | events.py | Postgres and the log (explain/) |
 | GET /asyncapi.json | http/asyncapi.py | the declared types |
 
 A pause, a retry or a decision is a row in Postgres; the owner of the partition acts on it. So any pod takes the
@@ -20,7 +22,16 @@ from fastapi import APIRouter
 
 from headrace.http import asyncapi
 from headrace.http.problems import ProblemRoute
-from headrace.queries import dead_letter_decisions, dead_letters, lanes, states, stream, subscriptions
+from headrace.queries import (
+    audit,
+    dead_letter_decisions,
+    dead_letters,
+    events,
+    lanes,
+    states,
+    stream,
+    subscriptions,
+)
 
 __all__ = ["build_router"]
 
@@ -28,6 +39,9 @@ __all__ = ["build_router"]
 def build_router() -> APIRouter:
     """Return the router of the routes that read and steer; one per platform."""
     router = APIRouter(tags=["queries"], route_class=ProblemRoute)
-    for module in (states, subscriptions, lanes, dead_letters, dead_letter_decisions, stream, asyncapi):
+    modules = (
+        states, audit, subscriptions, lanes, dead_letters, dead_letter_decisions, stream, events, asyncapi
+    )  # fmt: skip
+    for module in modules:
         module.add_routes(router)
     return router

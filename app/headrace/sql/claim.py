@@ -13,6 +13,9 @@ select topic, partition, next_offset from headrace.claim where subscription = $1
 POSITIONS = "select topic, partition, log_id, next_offset from headrace.claim where subscription = $1"
 """Reads which partitions a subscription knows, of which logs, and where its claims stand."""
 
+GROUPS = "select distinct subscription from headrace.claim order by subscription"
+"""Lists the subscriptions that have claims."""
+
 PROGRESS = """
 select subscription, topic, partition, owner, epoch, next_offset, committed_at from headrace.claim
 where subscription = any($1::text[])
@@ -63,10 +66,14 @@ for update
 ADVANCE = """
 update headrace.claim
 set next_offset = $7, sequence = $8, emitted_through = $9, last_offset = $10, last_timestamp = $11, last_crc = $12,
-    crashes = case when $7 > next_offset then 0 else crashes end, committed_at = now()
+    crashes = case when $7 > next_offset then 0 else crashes end,
+    committed_at = case when $8 > sequence then now() else committed_at end
 where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
 """
-"""Moves the row along if it is still the owner's: the last statement of a batch."""
+"""Moves the row along if it is still the owner's: the last statement of a batch.
+
+`committed_at` is that of the last ledger row: to note that emits are in the log is no batch.
+"""
 
 BEGIN_APPLYING = """
 update headrace.claim set is_applying = true
@@ -86,6 +93,9 @@ where subscription = $1 and topic = $2 and partition = $3 for update
 """
 """Tells which batch was the last, once no other session holds the row."""
 
+SEQUENCES = "select topic, sequence from headrace.claim where subscription = $1 and partition = $2"
+"""Tells the last batch of each topic's claim on a partition number."""
+
 OF_TOPIC = """
 select subscription, partition, next_offset, last_offset, last_timestamp, last_crc,
        coalesce(c.log_id, t.log_id) as log_id
@@ -104,10 +114,11 @@ OF_TOPIC_FOR_UPDATE = f"{OF_TOPIC} for update of c"
 RESET = """
 update headrace.claim
    set epoch = epoch + 1, token = gen_random_uuid(), owner = null, next_offset = $4, claimed_offset = $4,
-       last_offset = null, last_timestamp = null, last_crc = null, crashes = 0, log_id = $5
- where topic = $1 and partition = $2 and subscription = $3
+       last_offset = null, last_timestamp = null, last_crc = null, crashes = 0, log_id = $5,
+       sequence = sequence + 1, committed_at = now()
+ where topic = $1 and partition = $2 and subscription = $3 returning sequence, epoch
 """
-"""Moves a claim to an offset of another log; whoever owns it is fenced."""
+"""Moves a claim to an offset of another log; whoever owns it is fenced. A ledger row of that sequence must follow."""
 
 SET_LOG = "update headrace.claim set log_id = $4 where topic = $1 and partition = $2 and subscription = $3"
 """Notes which log a claim belongs to that stays where it is."""

@@ -28,19 +28,19 @@ LAST_SEQUENCE = (
 
 COPY_IDS = """
 with newest as (
-    select sequence, ids, marks, committed_at,
+    select sequence, ids, marks,
            coalesce(sum(length(ids)) over (order by sequence desc rows between unbounded preceding and 1 preceding), 0)
                as newer_bytes
     from headrace.ledger
     where subscription = $1 and topic = $2 and partition = $3 and length(ids) > 0
 )
 insert into headrace.ledger (subscription, topic, partition, sequence, kind, epoch, first_offset, next_offset,
-                             applied, skipped, parked, dead, ids, marks, committed_at)
-select $1, $2, $4, $5 + row_number() over (order by sequence), 0, 0, $6, $6, 0, 0, 0, 0, ids, marks, committed_at
+                             applied, skipped, parked, dead, ids, marks)
+select $1, $2, $4, $5 + row_number() over (order by sequence), 0, 0, $6, $6, 0, 0, 0, 0, ids, marks
 from newest where newer_bytes < $7
 returning length(ids) as bytes
 """
-"""Copies the newest ids of one partition into the ledger of another, as batches that did nothing else."""
+"""Copies the newest ids of one partition into the ledger of another, as batches of epoch 0 that did nothing else."""
 
 TRY_LOCK_DAYS = "select pg_try_advisory_xact_lock(hashtext('headrace.ledger'))"
 """Lets one process at a time change the partitions of days, until the transaction ends."""

@@ -15,6 +15,24 @@ ALL_PAUSED = "select subscription from headrace.subscription where paused"
 PAUSED_AMONG = "select subscription from headrace.subscription where paused and subscription = any($1::text[])"
 """Lists those of some subscriptions that are paused."""
 
+TAKE_AUDIT_TURN = """
+insert into headrace.subscription as kept (subscription, audit_begun_at) values ($1, now())
+on conflict (subscription) do update set audit_begun_at = now()
+where kept.audit_begun_at is null or kept.audit_begun_at <= now() - $2::float8 * interval '1 second'
+returning true
+"""
+"""Begins the audit of a subscription if no process has begun one for a number of seconds."""
+
+NOTE_AUDIT = """
+insert into headrace.subscription as kept (subscription, audited_at, audit) values ($1, $2, $3)
+on conflict (subscription) do update set audited_at = excluded.audited_at, audit = excluded.audit
+where kept.audited_at is null or kept.audited_at < excluded.audited_at
+"""
+"""Keeps the result of an audit, unless there is one of a later snapshot."""
+
+LAST_AUDIT = "select audited_at, audit -> 'mismatches' as mismatches from headrace.subscription where subscription = $1"
+"""Tells when a subscription was last audited, and how many mismatches were found."""
+
 LIST = """
 with named as (
     select subscription from headrace.claim union select subscription from headrace.subscription

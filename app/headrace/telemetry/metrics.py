@@ -161,6 +161,10 @@ class Metrics:
     ]
     dedupe_window_seconds: Annotated[Gauge, Row("subscription", "Time that the dedupe window spans")]
     dedupe_window_ids: Annotated[Gauge, Row("subscription", "Event ids in memory")]
+    audit_mismatches: Annotated[
+        Gauge, Row("subscription check", "What the last audit found wrong; anything but 0 is a broken promise")
+    ]
+    audit_last_run_timestamp_seconds: Annotated[Gauge, Row("subscription", "When the last audit came to its end")]
     schema_version: Annotated[Gauge, Row("phase", "Version of the database's schema")]
     schema_version_expected: Annotated[Gauge, Row("phase", "Version of the schema that this code needs")]
 

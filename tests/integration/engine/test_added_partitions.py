@@ -20,6 +20,7 @@ from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, TopicPartition
 from headrace.runtime import Runtime
+from tests.support.auditing import assert_promises_hold
 from tests.support.kafka import KafkaServer
 from tests.support.obstacles import Gate
 from tests.support.platform import (
@@ -91,6 +92,7 @@ async def test_added_partitions_lose_and_double_nothing(
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
         known = {page for page in PAGES if page not in STAYING}
         assert await value(runtime, "select sum(applied) from headrace.ledger where partition > 1") == 2 * len(known)
+    await assert_promises_hold(database_url)
 
 
 async def test_a_start_finds_more_partitions_and_drains_the_old(database_url: str, topic_name: str) -> None:
@@ -190,16 +192,16 @@ async def test_a_new_partition_inherits_the_newest_event_ids(pool: asyncpg.Pool,
             await insert_row(connection, "shop.notes", source, row)
         await insert_row(connection, "shop.notes", heir, Row(8, Kind.BATCH, 1, 0, 9, 0, 0, 0, 0, b"", b"", None))
 
-        assert await inherit_ids(connection, "shop.notes", source, 3, 100, limit=3) == (10, 4)
+        assert await inherit_ids(connection, "shop.notes", source, 3, 100, limit=3) == (11, 4)
 
-        window = window_of(await read_window(connection, "shop.notes", heir, 10, 100), 100)
+        window = window_of(await read_window(connection, "shop.notes", heir, 11, 100), 100)
         assert list(window.marks) == ids[6:]
         assert [window.marks[known] for known in ids[6:]] == [3 << 32 | 7, -1, 4 << 32 | 7, -1]
         rows = await connection.fetch("select * from headrace.ledger where partition = 3 and sequence > 8")
         assert {(row["first_offset"], row["next_offset"], row["applied"], row["emits"]) for row in rows} == {
             (100, 100, 0, None)
         }
-        assert await inherit_ids(connection, "shop.notes", source, 4, 0, limit=0) == (0, 0)
+        assert await inherit_ids(connection, "shop.notes", source, 4, 0, limit=0) == (1, 0)
 
 
 def notebook_of_two(database_url: str, kafka: KafkaServer, topic: str, other: str) -> Any:

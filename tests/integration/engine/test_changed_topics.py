@@ -14,6 +14,7 @@ from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
 from headrace.runtime import Runtime
+from tests.support.auditing import assert_promises_hold
 from tests.support.kafka import KafkaServer
 from tests.support.platform import (
     fetch,
@@ -63,6 +64,7 @@ async def test_topic_created_again_is_refused_until_it_is_accepted(
         await until_settled(runtime, "notes")
         assert runtime.health.readiness() == (True, [])
         assert await pages(runtime) == {"a": [*range(10), *range(10, records)]}  # ids are known beyond the topic's life
+    await assert_promises_hold(database_url)
 
 
 async def test_records_that_retention_took_are_reported_as_missing(
@@ -94,6 +96,7 @@ async def test_records_that_retention_took_are_reported_as_missing(
         held = [page for page in PAGES if partition_of(page) == 0]
         assert all(found[page] in ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5]) for page in held), "an event was applied again"
         assert sum(found[page] == [1, 2, 3, 4, 5] for page in held) == 2, "the two that are gone"
+    await assert_promises_hold(database_url)
 
 
 async def test_another_log_is_refused_until_it_is_accepted(database_url: str, topic_name: str) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
 
 from headrace import Event, Headrace, State
 from headrace.database.migrate import migrate
@@ -96,6 +97,27 @@ async def test_a_rollout_that_adds_a_topic_causes_no_duel(
                 assert [number - 100 for number in found[page] if number > 100] == list(numbers)
             assert await value(after, "select max(epoch) from headrace.claim") <= 5
             assert sample(before, "claim_fenced_total") + sample(after, "claim_fenced_total") == 0
+
+
+async def test_a_worker_is_ready_once_it_has_joined(database_url: str, topic_name: str, kafka: KafkaServer) -> None:
+    """A stranger with another assignor holds the group; a spare worker without a partition is ready all the same."""
+    name = f"notes-{secrets.token_hex(4)}"
+    settings = settings_for(database_url, kafka.url, partitions=1).model_copy(update={"role": "worker"})
+    await kafka.create_topic(topic_name, 1)
+    stranger = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"notebook.{name}"})
+    stranger.subscribe([topic_name])
+    await until(lambda: asyncio.to_thread(_has_partition, stranger), "the stranger is in the group")
+    async with running(notebook(settings, topic_name, subscription=name), is_waiting=True) as first:
+        assert first.health.readiness() == (False, [f"joining:{name}"])
+        await asyncio.to_thread(stranger.close)
+        await until(lambda: first.health.readiness() == (True, []), "the worker has joined")
+        async with running(notebook(settings, topic_name, subscription=name), is_waiting=True) as spare:
+            await until(lambda: spare.health.readiness() == (True, []), "the second worker has joined")
+
+
+def _has_partition(consumer: Consumer) -> bool:
+    consumer.poll(0.2)
+    return bool(consumer.assignment())
 
 
 async def test_a_leaderless_partition_stops_only_its_worker(

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord
 from headrace.runtime import Runtime
+from tests.support.auditing import assert_promises_hold
 from tests.support.kafka import KafkaServer
 from tests.support.lag import lag as lag_by_librdkafka
 from tests.support.obstacles import let_pass
@@ -57,6 +58,7 @@ async def test_aborted_transactions_are_never_applied_and_leave_no_lag(
         await publish(runtime, noted(topic_name, "a", 11))
         await until_settled(runtime, "notes")
         assert (await pages(runtime))["a"] == list(range(1, 12))
+    await assert_promises_hold(database_url)
 
 
 async def test_batch_across_unseen_records_ends_behind_its_last_one(
@@ -159,14 +161,17 @@ async def test_two_owners_of_the_same_states_never_deadlock(
 
 
 async def test_group_offsets_follow_the_claims(database_url: str, topic_name: str, kafka: KafkaServer) -> None:
+    """From the claim on, also if nothing was ever read: a scaler that sees no offset starts a pod per partition."""
     name = f"notes-{secrets.token_hex(4)}"
     platform = notebook(settings_for(database_url, kafka.url, partitions=2), topic_name, subscription=name)
     async with running(platform) as runtime:
-        await publish(runtime, *(noted(topic_name, f"page-{number}", 1) for number in range(40)))
-        await until_settled(runtime, name)
-        claimed = {row["partition"]: row["next_offset"] for row in await fetch(runtime, "select * from headrace.claim")}
         consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group(runtime, name)})
         try:
+            await until(lambda: _follows(consumer, topic_name, {0: 0, 1: 0}), "the group has offsets before any record")
+            await publish(runtime, *(noted(topic_name, f"page-{number}", 1) for number in range(40)))
+            await until_settled(runtime, name)
+            rows = await fetch(runtime, "select partition, next_offset from headrace.claim")
+            claimed = {row["partition"]: row["next_offset"] for row in rows}
             await until(lambda: _follows(consumer, topic_name, claimed), "the group's offsets are the claims'")
         finally:
             await asyncio.to_thread(consumer.close)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.ledger.rows import _decode_emits, pack_emits, pack_marks, unpack_marks
+from headrace.ledger.rows import pack_emits, pack_marks, unpack_emits, unpack_marks
 from headrace.log.ports import NewRecord
 
 
@@ -10,7 +10,7 @@ def test_records_come_out_of_the_ledger_as_they_went_in() -> None:
     records = [NewRecord("echoes", b"a", b"\xff", [("ce_id", b"1")]), NewRecord("echoes", None, None, [])]
     packed = pack_emits(records)
     assert packed is not None
-    assert _decode_emits(packed) == records
+    assert unpack_emits(packed) == records
 
 
 def test_batch_without_emits_keeps_nothing() -> None:

@@ -77,6 +77,8 @@ CATALOGUE = {
     "db_commit_unknown_total": (Counter, "subscription resolved", None),
     "dedupe_window_seconds": (Gauge, "subscription", None),
     "dedupe_window_ids": (Gauge, "subscription", None),
+    "audit_mismatches": (Gauge, "subscription check", None),
+    "audit_last_run_timestamp_seconds": (Gauge, "subscription", None),
     "schema_version": (Gauge, "phase", None),
     "schema_version_expected": (Gauge, "phase", None),
     "drain_duration_seconds": (Histogram, "", WORK_SECONDS),

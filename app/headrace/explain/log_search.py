@@ -1,0 +1,80 @@
+"""Asks the log about one event: when it was taken in, and whether it still waits to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from headrace.cloudevents import decode_record
+from headrace.errors import DecodeError, HeadraceError
+from headrace.explain.fate import Fate
+from headrace.explain.search import Asked
+from headrace.handlers.subscription import Subscription
+from headrace.log.ports import Log, Record, TopicPartition
+
+FETCH_RECORDS, FETCH_BYTES, FETCH_SECONDS = 500, 4 * 2**20, 0.5
+MOST_RECORDS = 5_000
+"""Records of the ones that wait that are looked through."""
+
+
+async def with_acceptance(log: Log, fates: Sequence[Fate]) -> list[Fate]:
+    """Return the fates with the time at which the log took the event in, where it still has it. Never raises."""
+    return [fate._replace(accepted_at=await _accepted_at(log, fate)) for fate in fates]
+
+
+async def _accepted_at(log: Log, fate: Fate) -> datetime | None:
+    if fate.topic is None or fate.partition is None or fate.offset is None:
+        return None
+    place = TopicPartition(fate.topic, fate.partition)
+    try:
+        for record in await _read(log, {place: fate.offset}, 1):
+            if record.offset == fate.offset:
+                return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    except HeadraceError:
+        return None
+    return None
+
+
+async def find_pending(
+    log: Log, subscription: Subscription, claims: Mapping[TopicPartition, int], asked: Asked
+) -> Fate | None:
+    """Return the event's fate if it is among the next records of the claims; None if not. Raises: TransportError."""
+    bounds = await log.bounds(list(claims)) if claims else {}
+    positions = {
+        place: max(offset, bounds[place].begin)
+        for place, offset in claims.items()
+        if place in bounds and offset < bounds[place].end
+    }
+    if not positions:
+        return None
+    for record in await _read(log, positions, MOST_RECORDS):
+        try:
+            envelope, _ = decode_record(record)
+        except DecodeError:
+            continue
+        if envelope.id != asked.id or (asked.source or envelope.source, asked.type or envelope.type) != (
+            envelope.source,
+            envelope.type,
+        ):
+            continue
+        before = record.offset - positions[TopicPartition(record.topic, record.partition)]
+        at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        detail = f"it waits in the log, with {before} records of its partition before it."
+        place = record.topic, record.partition, record.offset
+        return Fate(subscription.name, "pending", detail, envelope.source, envelope.type, *place, None, at)
+    return None
+
+
+async def _read(log: Log, positions: Mapping[TopicPartition, int], most: int) -> list[Record]:
+    """Return at most so many records from the positions on; fewer if no more come within half a second."""
+    reader = await log.reader(positions)
+    found: list[Record] = []
+    try:
+        while len(found) < most:
+            fetched = await reader.fetch(min(FETCH_RECORDS, most - len(found)), FETCH_BYTES, FETCH_SECONDS)
+            if not fetched:
+                break
+            found += [record for records in fetched.values() for record in records]
+    finally:
+        await reader.close()
+    return found

@@ -1,0 +1,124 @@
+"""Looks for one event in the tables of one subscription."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from headrace import sql
+from headrace.cloudevents import decode_record
+from headrace.database.pool import Connection, Row
+from headrace.envelope import identity
+from headrace.explain.fate import Emitted, Fate
+from headrace.handlers.subscription import Subscription
+from headrace.ledger.rows import IDENTITY_BYTES, unpack_emits
+from headrace.log.ports import StoredRecord
+from headrace.log.stored import plain
+
+ROWS, RETRIES = 10_000, 200
+"""The newest ledger rows of a claim, and rows of retries, that are looked through."""
+IDS = 200_000
+"""The newest ids of a claim that are looked through."""
+
+
+class Asked(NamedTuple):
+    """The event that is meant; without source and type those are tried that are known."""
+
+    id: str
+    source: str | None
+    type: str | None
+
+
+async def find_fates(
+    connection: Connection, subscription: Subscription, asked: Asked, sources: Sequence[str]
+) -> list[Fate]:
+    """Return what the subscription did with the event; empty if its tables do not know it.
+
+    `sources` are tried if none is asked for. Raises: asyncpg's errors.
+    """
+    group, filters = subscription.group, [plain(text) if text is not None else None for text in asked]
+    parked = await connection.fetch(sql.explain.PARKED, group, *filters)
+    letters = await connection.fetch(sql.explain.DEAD_LETTERS, group, *filters)
+    fates = [_parked(subscription, row, asked.id) for row in parked]
+    settled = {(fate.source, fate.type) for fate in fates}
+    for row in letters:
+        if (row["source"], row["type"]) not in settled and row["settled_at"] is None:
+            settled.add((row["source"], row["type"]))
+            fates.append(_dead(subscription, row))
+    known = {(row["source"], row["type"]) for row in (*parked, *letters)}
+    for source, type_ in sorted(_names(subscription, asked, sources) | known):
+        if (source, type_) not in settled and (fate := await _applied(connection, subscription, asked, source, type_)):
+            fates.append(fate)
+    return fates
+
+
+def _names(subscription: Subscription, asked: Asked, sources: Sequence[str]) -> set[tuple[str, str]]:
+    """Return the (source, type) pairs to try: those asked for, else those that this service gives."""
+    service = subscription.group.partition(".")[0]
+    types = [asked.type] if asked.type else sorted(subscription.event_types)
+    if asked.source:
+        return {(asked.source, type_) for type_ in types}
+    return {(source, type_) for type_ in types for source in (f"/{service}/{type_}", *sources)}
+
+
+def _parked(subscription: Subscription, row: Row, event_id: str) -> Fate:
+    if row["head_offset"] == row["offset"]:
+        detail = f"it failed {row['attempts']} times ({row['error']}) and runs again at {row['due_at']:%H:%M:%S} UTC."
+    else:
+        detail = (
+            f"it waits behind the event {row['head_id']} of its key (offset {row['head_offset']}), "
+            f"which fails: {row['error']}."
+        )
+    place = row["topic"], row["partition"], row["offset"]
+    return Fate(subscription.name, "parked", detail, row["source"], row["type"], *place, row["parked_at"])
+
+
+def _dead(subscription: Subscription, row: Row) -> Fate:
+    after = {"replay": " It is to be replayed.", "discard": " It was discarded."}.get(row["decision"], "")
+    detail = f"dead letter {row['id']} ({row['reason']}) after {row['attempts']} runs: {row['error']}.{after}"
+    place = row["topic"], row["partition"], row["offset"]
+    return Fate(subscription.name, "dead_letter", detail, row["source"], row["type"], *place, row["created_at"])
+
+
+async def _applied(
+    connection: Connection, subscription: Subscription, asked: Asked, source: str, type_: str
+) -> Fate | None:
+    topic = subscription.event_types[type_].topic if type_ in subscription.event_types else None
+    if topic is None:
+        return None
+    identities = [identity(source, type_, asked.id)]
+    found = await connection.fetch(
+        sql.explain.LEDGER, subscription.group, topic, identities, ROWS, IDS * IDENTITY_BYTES
+    )
+    if not found:
+        return None
+    row = found[0]
+    emitted = _emitted(row["emits"], asked.id, row["sequence"] <= row["emitted_through"])
+    waited = row["parked"] > 0
+    if waited and not emitted:
+        emitted = await _emitted_later(connection, subscription.group, row, asked.id)
+    at = f"{row['committed_at']:%Y-%m-%d %H:%M:%S} UTC"
+    detail = f"it was applied at {at}, or from its lane later." if waited else f"it was applied at {at}."
+    offset = int.from_bytes(row["offset"], "little", signed=True) if row["offset"] else None
+    place = row["topic"], row["partition"], offset
+    return Fate(subscription.name, "applied", detail, source, type_, *place, row["committed_at"], emitted=emitted)
+
+
+async def _emitted_later(connection: Connection, group: str, row: Row, event_id: str) -> list[Emitted]:
+    place = row["topic"], row["partition"], row["sequence"]
+    for later in await connection.fetch(sql.explain.RETRIES_WITH_EMITS, group, *place, RETRIES):
+        if emitted := _emitted(later["emits"], event_id, later["sequence"] <= row["emitted_through"]):
+            return emitted
+    return []
+
+
+def _emitted(packed: bytes | None, event_id: str, published: bool) -> list[Emitted]:
+    if packed is None:
+        return []
+    found = []
+    for record in unpack_emits(packed):
+        stored = StoredRecord(record.topic, 0, -1, 0, record.key, record.value, (*record.headers,))
+        envelope, _ = decode_record(stored)
+        if envelope.causationid == event_id:
+            found.append(Emitted(envelope.type, record.topic, envelope.id, published))
+    return found

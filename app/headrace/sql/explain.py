@@ -1,0 +1,59 @@
+"""Queries that look for one event by its id, for `GET /events/{id}`."""
+
+PARKED = """
+select parked.topic, parked.partition, parked."offset", parked.source, parked.type, parked.parked_at,
+       lane.error, lane.due_at, lane.attempts, head.event_id as head_id, head."offset" as head_offset
+from headrace.parked join headrace.lane using (subscription, partition, key)
+cross join lateral (
+    select event_id, "offset" from headrace.parked first
+    where first.subscription = lane.subscription and first.partition = lane.partition and first.key = lane.key
+    order by number limit 1
+) as head
+where subscription = $1 and parked.event_id = $2
+  and ($3::text is null or parked.source = $3) and ($4::text is null or parked.type = $4)
+order by parked.number limit 10
+"""
+"""Reads where an event waits, and behind which one."""
+
+DEAD_LETTERS = """
+select id, topic, partition, "offset", source, type, reason, error, handler, attempts, created_at, decision, decided_at,
+       settled_at
+from headrace.dead_letter
+where subscription = $1 and event_id = $2
+  and ($3::text is null or source = $3) and ($4::text is null or type = $4) and reason <> 'emit_refused'
+order by created_at desc limit 10
+"""
+"""Reads the dead letters of an event, the newest first."""
+
+LEDGER = """
+select c.topic, c.partition, c.emitted_through, row.sequence, row.parked, row.dead, row.committed_at, row.emits,
+       wanted.id, substring(row.marks from (position(wanted.id in row.ids) - 1) / 2 + 1 for 8) as "offset"
+from headrace.claim c cross join lateral (
+    select sequence, epoch, parked, dead, committed_at, ids, marks, emits from (
+        select sequence, epoch, parked, dead, committed_at, ids, marks, emits, coalesce(
+            sum(octet_length(ids)) over (order by sequence desc rows between unbounded preceding and 1 preceding), 0
+        ) as newer
+        from (
+            select * from headrace.ledger l
+            where l.subscription = c.subscription and l.topic = c.topic and l.partition = c.partition
+              and octet_length(l.ids) > 0 order by l.sequence desc limit $4
+        ) as newest
+    ) as placed where newer < $5
+) as row, unnest($3::bytea[]) as wanted (id)
+where c.subscription = $1 and c.topic = $2 and row.epoch > 0 and position(wanted.id in row.ids) > 0
+limit 10
+"""
+"""Finds the batches that took identities in, among the newest ids of each claim on a topic.
+
+An id has 16 bytes, its offset 8, so the offset stands at half the id's place.
+"""
+
+RETRIES_WITH_EMITS = """
+select sequence, committed_at, emits from headrace.ledger
+where subscription = $1 and topic = $2 and partition = $3 and sequence > $4 and kind = 1 and emits is not null
+order by sequence limit $5
+"""
+"""Reads what lanes emitted after a batch."""
+
+SINCE = "select min(committed_at) from headrace.ledger where subscription = $1 and octet_length(ids) > 0"
+"""Tells how far back the ids of a subscription are kept."""

@@ -1,0 +1,92 @@
+"""What became of an event: each outcome, from what is kept anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from headrace import Emit, Event, Headrace, State
+from headrace.log.memory import MemoryLog
+from headrace.settings import Settings
+from tests.support.platform import Notes, client, noted, publish, record, running, settings_for, value
+from tests.support.waiting import until
+
+SOURCE = {"source": "/tests"}
+
+
+def notebook(settings: Settings, topic: str) -> Headrace:
+    """Return a service that echoes what it notes; pages `torn` fail."""
+    platform = Headrace("notebook", settings)
+
+    class Noted(Event, type="noted", topic=topic, key="page"):
+        page: str
+        number: int
+
+    class Echoed(Event, type="echoed", topic=f"{topic}-echoes", key="page"):
+        page: str
+
+    @platform.subscription("notes").on(Noted)
+    def note(event: Noted, kept: State[Notes], emit: Emit) -> None:
+        if event.page == "torn":
+            raise ValueError("no paper")
+        kept.numbers.append(event.number)
+        emit(Echoed(page=event.page))
+
+    @platform.subscription("echoes").on(Echoed)
+    def echo(event: Echoed, kept: State[Notes]) -> None:
+        kept.numbers.append(1)
+
+    return platform
+
+
+Ask = Callable[..., Awaitable[dict[str, Any]]]
+
+
+async def _is(ask: Ask, event_id: str, outcome: str) -> bool:
+    return bool((await ask(event_id))["notes"]["outcome"] == outcome)
+
+
+async def test_each_outcome_is_told(database_url: str, topic_name: str) -> None:
+    """Applied with what it emitted, parked and behind what, dead and why, pending, and not known."""
+    settings = settings_for(database_url, partitions=2, retry_first_seconds=900, retry_max_seconds=900)
+    platform = notebook(settings, topic_name)
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+
+        async def fates(event_id: str, **query: str) -> dict[str, Any]:
+            answer = await http.get(f"/events/{event_id}", params=query)
+            assert answer.status_code == 200, answer.text
+            return {fate["subscription"]: fate for fate in answer.json()["fates"]}
+
+        await publish(runtime, noted(topic_name, "ada", 1, "first"), noted(topic_name, "ada", 2, "second"))
+        await publish(runtime, noted(topic_name, "torn", 1, "head"), noted(topic_name, "torn", 2, "tail"))
+        await publish(runtime, record(topic_name, "noted", {"page": 7}, key="odd", id="odd"))
+        await until(lambda: value(runtime, "select count(*) = 2 from headrace.parked"), "two events wait")
+        await until(lambda: value(runtime, "select count(*) = 1 from headrace.dead_letter"), "one is given up on")
+        await until(
+            lambda: value(
+                runtime, "select count(*) = 1 from headrace.state where state = 'notes' and subscription like '%echoes'"
+            ),
+            "the echoes are applied",
+        )
+
+        second = (await fates("second", **SOURCE))["notes"]
+        assert (second["outcome"], second["topic"], second["type"]) == ("applied", topic_name, "noted")
+        assert second["accepted_at"] is not None and second["at"] >= second["accepted_at"]
+        (emitted,) = second["emitted"]
+        assert (emitted["type"], emitted["topic"]) == ("echoed", f"{topic_name}-echoes")
+        assert (await fates(emitted["id"]))["echoes"]["outcome"] == "applied"  # its source is known
+
+        head, tail = (await fates("head"))["notes"], (await fates("tail"))["notes"]
+        assert head["outcome"] == tail["outcome"] == "parked"
+        assert "it failed 1 times" in head["detail"] and "no paper" in head["detail"]
+        assert "it waits behind the event head of its key" in tail["detail"]
+        odd = (await fates("odd"))["notes"]
+        assert odd["outcome"] == "dead_letter" and "(schema)" in odd["detail"]
+
+        unknown = await fates("second")
+        assert unknown["notes"]["outcome"] == "unknown"
+        assert "name it with `source`" in unknown["notes"]["detail"]
+        await http.post("/subscriptions/notes/pause")
+        await until(lambda: runtime.consumers["notes"].workers[0].orders.is_paused, "the subscription is paused")
+        await publish(runtime, noted(topic_name, "bob", 1, "late"))
+        await until(lambda: _is(fates, "late", "pending"), "the event waits in the log")
