@@ -67,5 +67,5 @@ class Plan:
         if self.state is None:
             said.append("No state is named (--state), so only positions, lanes and dead letters are checked.")
         else:
-            said.append(f"The effect is read at GET /state/{'/'.join(self.state)}/KEY.")
+            said.append(f"The effect is read from the states {'/'.join(self.state)}.")
         return said

