@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -12,6 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
+import msgspec
 import typer
 
 from headrace.connections import current_database
@@ -45,7 +46,13 @@ class Api:
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
     async def ask(
-        self, method: str, path: str, query: dict[str, object] | None = None, refusals: tuple[int, ...] = ()
+        self,
+        method: str,
+        path: str,
+        query: dict[str, object] | None = None,
+        refusals: tuple[int, ...] = (),
+        *,
+        body: Mapping[str, object] | None = None,
     ) -> dict[str, Any]:
         """Return the JSON of an answer, or of one of the named refusals.
 
@@ -53,16 +60,18 @@ class Api:
         """
         given = {name: value for name, value in (query or {}).items() if value is not None}
         address = f"{self._url}{path}?{urlencode(given)}" if given else f"{self._url}{path}"
-        request = Request(address, method=method, headers=self._headers)  # noqa: S310 - http or https, checked
+        content = msgspec.json.encode(body) if body is not None else None
+        headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
+        request = Request(address, content, headers, method=method)  # noqa: S310 - http or https, checked
         try:
             return dict(json.loads(await asyncio.to_thread(_read, request)))
         except HTTPError as error:
-            body = _problem(error)
+            problem = _problem(error)
             if error.code in refusals:
-                return body
+                return problem
             key = "; name a file with an API key: --api-key-file" if error.code == 401 else ""
             raise ConfigurationError(
-                f"{self._url} answered {error.code}: {body['detail'].rstrip('.')}{key}."
+                f"{self._url} answered {error.code}: {problem['detail'].rstrip('.')}{key}."
             ) from error
         except (URLError, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)

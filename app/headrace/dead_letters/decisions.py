@@ -1,13 +1,15 @@
-"""What a person does with dead letters, over HTTP and on the command line alike: find, read, decide; and their end."""
+"""What a person decides about dead letters, one or many, over HTTP and on the command line alike; and their end."""
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from headrace import sql
 from headrace.database.pool import Connection, Row
+from headrace.dead_letters.search import Filter, read, unknown
 from headrace.log.stored import plain
 
 EXPIRED_AT_ONCE = 10_000
@@ -17,23 +19,16 @@ Decision = Literal["replay", "discard"]
 PAST: dict[Decision, str] = {"replay": "replayed", "discard": "discarded"}
 
 
-class Filter(NamedTuple):
-    """Which dead letters are meant; None means all."""
+class Act(NamedTuple):
+    """Who does something to a dead letter, and why; both are kept with it."""
 
-    service: str | None = None
-    """Those of this service's subscriptions."""
-    subscription: str | None = None
-    """Those of a subscription: its name (`wallets`) or its group (`shop.wallets`)."""
-    reason: str | None = None
-    is_open: bool | None = None
-    """True: those without a decision; False: those with one."""
+    by: str
+    why: str | None = None
 
-
-class Place(NamedTuple):
-    """Where a page ended: the last dead letter that it showed."""
-
-    created_at: datetime
-    id: UUID
+    @property
+    def arguments(self) -> tuple[str, str | None]:
+        """The act as the queries take it."""
+        return plain(self.by, 200), plain(self.why) if self.why else None
 
 
 class Decided(NamedTuple):
@@ -53,38 +48,62 @@ class Refused(NamedTuple):
     """True if the dead letter exists and was decided before."""
 
 
-async def find(connection: Connection, wanted: Filter, after: Place | None, limit: int) -> list[Row]:
-    """Return dead letters, the newest first, from behind the place. Raises: asyncpg's errors."""
-    created_at, last_id = after or (None, None)
-    service, subscription, reason, is_open = wanted
-    names = (_held(subscription), _held(reason))
-    return await connection.fetch(sql.dead_letter.LIST, service, *names, is_open, created_at, last_id, limit)
+class Progress(NamedTuple):
+    """How far a decision about many has come: when it began, and the last letter that it decided about."""
+
+    begun_at: datetime
+    group: str
+    partition: int
+    topic: str
+    offset: int
+    id: UUID
 
 
-async def read(connection: Connection, identity: UUID, service: str | None = None) -> Row | None:
-    """Return one dead letter with its record; None if there is none, or if it is of another service."""
-    return await connection.fetchrow(sql.dead_letter.READ, identity, service)
+class Step(NamedTuple):
+    """What one step of a decision about many did."""
+
+    decided: Counter[str]
+    """Letters by group."""
+    next: Progress | None
+    """Where the next step continues; None if nothing is left."""
 
 
 async def decide(
-    connection: Connection, identity: UUID, decision: Decision, service: str | None = None
+    connection: Connection, identity: UUID, decision: Decision, act: Act, service: str | None = None
 ) -> Decided | Refused:
     """Decide about one dead letter; a decision is taken once."""
-    row = await connection.fetchrow(sql.dead_letter.DECIDE, identity, decision, service)
+    row = await connection.fetchrow(sql.dead_letter.DECIDE, identity, decision, service, *act.arguments)
     if row is not None:
         return Decided(decision, row["subscription"], dict(row))
-    known = await read(connection, identity, service)
+    return refused(await read(connection, identity, service), identity)
+
+
+async def decide_many(
+    connection: Connection, wanted: Filter, decision: Decision, act: Act, after: Progress | None, limit: int
+) -> Step:
+    """Decide about the next `limit` open letters that the filter means, in the order of the log.
+
+    A letter is met at most once, also if its replay fails or is refused in the meantime: what comes into being after
+    the first step is left out. Whoever was interrupted may begin anew, since decided letters are not met again.
+    Cancel: safe; the step is done or not.
+    """
+    begun_at, *place = after or (None,) * 6
+    rows = await connection.fetch(
+        sql.dead_letter.DECIDE_MANY, *wanted.arguments, begun_at, *place, limit, decision, *act.arguments
+    )
+    following = Progress(*rows[-1]) if len(rows) == limit else None
+    return Step(Counter(row["subscription"] for row in rows), following)
+
+
+def refused(known: Row | None, identity: UUID) -> Refused:
+    """Return why an open dead letter of this id was not found."""
     if known is None:
         return Refused(unknown(identity), is_known=False)
     if known["decision"] is None:  # its replay was taken back in this very moment
         return Refused(f"the dead letter {identity} is being changed; ask again.", is_known=True)
     past, at = PAST[known["decision"]], known["decided_at"].isoformat()
-    return Refused(f"the dead letter {identity} was {past} at {at}.", is_known=True)
-
-
-def unknown(identity: UUID) -> str:
-    """Return the sentence for a dead letter that does not exist."""
-    return f"there is no dead letter {identity}."
+    by = f" by {known['decided_by']}" if known["decided_by"] else ""
+    return Refused(f"the dead letter {identity} was {past} at {at}{by}.", is_known=True)
 
 
 async def expire(connection: Connection, days: int) -> int:
@@ -99,8 +118,3 @@ async def expire(connection: Connection, days: int) -> int:
         deleted += step
         if step < EXPIRED_AT_ONCE:
             return deleted
-
-
-def _held(name: str | None) -> str | None:
-    """Return a name as a query can ask for it: Postgres refuses a NUL, and nothing that it holds is named so."""
-    return plain(name) if name is not None else None

@@ -6,6 +6,8 @@ import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from headrace.database.pool import Row
 from headrace.log.stored import unpack_headers
 
@@ -31,22 +33,36 @@ def summary(row: Row, subscription: str) -> dict[str, Any]:
         "type": row["type"],
         "reason": row["reason"],
         "error": row["error"],
+        "error_type": row["error_type"],
         "handler": row["handler"],
         "attempts": row["attempts"],
         "created_at": row["created_at"],
+        "edited": row["is_edited"],
         "decision": row["decision"],
         "decided_at": row["decided_at"],
+        "decided_by": row["decided_by"],
         "settled_at": row["settled_at"],
     }
 
 
 def record(row: Row) -> dict[str, Any]:
-    """Return what a single dead letter shows besides: the record as it was."""
+    """Return what a single dead letter shows besides: the record as it was, what was made of it, and by whom."""
     headers = unpack_headers(row["headers"])
     return {
         **shown_bytes("record_key", row["record_key"]),
         **shown_bytes("value", row["value"]),
         "headers": [{"name": name, **shown_bytes("value", value)} for name, value in headers],
+        **shown_bytes("edited_value", row["edited_value"]),
+        "history": msgspec.json.decode(row["history"]),
+    }
+
+
+def group(row: Row, subscription: str) -> dict[str, Any]:
+    """Return what is shown of a group of dead letters; `error` is the newest one's."""
+    return {
+        "subscription": subscription,
+        **{name: row[name] for name in ("reason", "type", "handler", "error_type", "letters")},
+        **{name: row[name] for name in ("first_at", "last_at", "error")},
     }
 
 

@@ -113,7 +113,7 @@ class Relay:
                 await self._publish(records[half:])
                 return
             async with self._lend() as connection:
-                await store_refused_emit(connection, self._group, self._partition, records[0], str(error))
+                await store_refused_emit(connection, self._group, self._partition, records[0], error)
             labels = {"subscription": self._subscription, "topic": records[0].topic}
             self._metrics.emits_refused_total.labels(**labels).inc()
             logger.error("the log refused an emitted event: dead letter", **labels, error=str(error))

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from headrace import sql
+from headrace.dead_letters.owner import EMIT_REFUSED, Replay
 from headrace.engine.batch import Batch, BatchProcessor, Holding, is_large
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lane, count_runs, read_heads
@@ -24,17 +25,6 @@ from headrace.log.stored import plain
 
 MOST_LANES, MOST_EVENTS = 200, 100
 """Lanes, and events of each, in one run."""
-
-EMIT_REFUSED = "emit_refused"
-"""The reason of a dead letter that is an emitted event: a replay publishes it again."""
-
-
-class Replay(NamedTuple):
-    """A dead letter to be replayed."""
-
-    id: UUID
-    reason: str
-    record: StoredRecord
 
 
 class Hung(NamedTuple):
@@ -235,7 +225,13 @@ class Retries:
         decoder = self._processor.decoder
 
         def decode() -> list[Item]:
-            return [decoder.decode([replay.record], {})[0] for replay in replays]
+            items = [decoder.decode([replay.record], {})[0] for replay in replays]
+            for replay, item in zip(replays, items, strict=True):
+                if replay.original is not None:
+                    # The mark tells what the log has, so that a copy of it is a duplicate and no conflict, though it
+                    # differs from what was made of it. What could not be read at all has no mark.
+                    item.mark = decoder.decode([replay.original], {})[0].mark or item.mark
+            return items
 
         return await self._processor.off_loop(decode, large=is_large(batch.records, batch.bytes))
 

@@ -21,6 +21,7 @@ from functools import partial
 
 from headrace.backoff import Backoff
 from headrace.database.pool import Connection
+from headrace.dead_letters.owner import Replay
 from headrace.emits.relay import Relay
 from headrace.engine.batch import BatchProcessor, Holding
 from headrace.engine.claim import claim, enroll, known_partitions
@@ -29,7 +30,7 @@ from headrace.engine.continuity import check_bounds, check_fingerprint, check_lo
 from headrace.engine.log_batches import Exclusion, LogBatches
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.report import Reporter
-from headrace.engine.retry import Hung, Replay, Retries
+from headrace.engine.retry import Hung, Retries
 from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
 from headrace.errors import FencedError, StateError, StateUnavailableError, TransportError

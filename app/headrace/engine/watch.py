@@ -9,7 +9,6 @@ from typing import Any
 from headrace import sql
 from headrace.dead_letters.owner import read_replays
 from headrace.engine.context import EngineContext
-from headrace.engine.retry import Replay
 from headrace.engine.worker import Phase, Worker
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import TopicPartition
@@ -50,7 +49,7 @@ class Watch:
             worker.orders.is_paused = self.is_paused
             worker.orders.reads_due_times |= is_retry_new
             if number in replays and _takes_replays(worker):
-                worker.orders.replays = [Replay(*each) for each in replays[number]]
+                worker.orders.replays = replays[number]
         for topic, partition, next_offset in claims:
             known = idle[partition].get(TopicPartition(topic, partition), 0)
             if next_offset < known:

@@ -5,7 +5,8 @@
 | GET /state/{subscription}/{state}/{key} | states.py | Postgres |
 | GET /subscriptions, POST .../pause, .../resume | subscriptions.py | Postgres; the lag from the log (progress.py) |
 | GET /subscriptions/{name}/lanes, POST .../retry | lanes.py | Postgres (lane_store.py) |
-| GET /dead-letters, POST .../replay, .../discard | dead_letters.py | Postgres (dead_letters/decisions.py) |
+| GET /dead-letters, .../groups | dead_letters.py | Postgres (dead_letters/search.py) |
+| POST /dead-letters/..., .../edit | dead_letter_decisions.py | Postgres (dead_letters/decisions.py, edits.py) |
 | GET /events/stream | stream.py | the log (positions.py: from where) |
 | GET /asyncapi.json | http/asyncapi.py | the declared types |
 
@@ -18,7 +19,7 @@ from fastapi import APIRouter
 
 from headrace.http import asyncapi
 from headrace.http.problems import ProblemRoute
-from headrace.queries import dead_letters, lanes, states, stream, subscriptions
+from headrace.queries import dead_letter_decisions, dead_letters, lanes, states, stream, subscriptions
 
 __all__ = ["build_router"]
 
@@ -26,6 +27,6 @@ __all__ = ["build_router"]
 def build_router() -> APIRouter:
     """Return the router of the routes that read and steer; one per platform."""
     router = APIRouter(tags=["queries"], route_class=ProblemRoute)
-    for module in (states, subscriptions, lanes, dead_letters, stream, asyncapi):
+    for module in (states, subscriptions, lanes, dead_letters, dead_letter_decisions, stream, asyncapi):
         module.add_routes(router)
     return router

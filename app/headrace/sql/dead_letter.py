@@ -2,17 +2,30 @@
 
 INSERT = """
 insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, value,
-                                  headers, source, event_id, type, reason, error, handler, attempts)
-select $1, $2, new.*
+                                  headers, source, event_id, type, reason, error, error_type, handler, attempts,
+                                  edited_value, history)
+select $1, $2, new.topic, new.at, new.millis, new.key, new.record_key,
+       case when before.edited_value is null then new.value else before.value end,
+       new.headers, new.source, new.event_id, new.type, new.reason, new.error, new.error_type, new.handler,
+       new.attempts, before.edited_value, coalesce(before.history, '[]')
 from unnest($3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[], $8::bytea[], $9::bytea[], $10::text[],
-            $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[]) as new
+            $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::int[])
+    as new (topic, at, millis, key, record_key, value, headers, source, event_id, type, reason, error, error_type,
+            handler, attempts)
+left join lateral (
+    select letter.value, letter.edited_value, letter.history from headrace.dead_letter as letter
+    where letter.subscription = $1 and letter.partition = $2 and letter.topic = new.topic and letter."offset" = new.at
+      and letter.decision = 'replay' and letter.settled_at is not null and letter."timestamp" = new.millis
+      and coalesce(letter.edited_value, letter.value) is not distinct from new.value
+    order by letter.settled_at desc limit 1
+) as before on true
 """
-"""Writes dead letters."""
+"""Writes dead letters. One that was replayed and has failed again keeps its original record and its history."""
 
 INSERT_REFUSED_EMIT = """
 insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, value,
-                                  headers, source, event_id, type, reason, error)
-select $1, $2, $3, -1, (extract(epoch from now()) * 1000)::bigint, $4, $4, $5, $6, $7, $8, $9, 'emit_refused', $10
+                                  headers, source, event_id, type, reason, error, error_type)
+select $1, $2, $3, -1, (extract(epoch from now()) * 1000)::bigint, $4, $4, $5, $6, $7, $8, $9, 'emit_refused', $10, $11
 where not exists (
     select from headrace.dead_letter
     where subscription = $1 and source = $7 and event_id = $8 and reason = 'emit_refused' and decision is null
@@ -22,17 +35,22 @@ where not exists (
 
 WAITING_REPLAYS = """
 with waiting as (
-    select id, partition, reason, topic, "offset", "timestamp", record_key, value, headers,
-           sum(coalesce(octet_length(value), 0) + octet_length(headers))
-               over (partition by partition order by topic, "offset", id) as bytes,
-           row_number() over (partition by partition order by topic, "offset", id) as place
-    from headrace.dead_letter
-    where subscription = $1 and partition = any($2::int[]) and decision = 'replay' and settled_at is null
+    select letter.*,
+           sum(coalesce(octet_length(coalesce(edited_value, value)), 0) + octet_length(headers))
+               over (partition by letter.partition order by topic, "offset", id) as bytes,
+           row_number() over (partition by letter.partition order by topic, "offset", id) as place
+    from unnest($2::int[]) as asked (number)
+    cross join lateral (
+        select id, partition, reason, topic, "offset", "timestamp", record_key, value, edited_value, headers
+        from headrace.dead_letter
+        where subscription = $1 and partition = asked.number and decision = 'replay' and settled_at is null
+        order by topic, "offset", id limit $3
+    ) as letter
 )
-select id, partition, reason, topic, "offset", "timestamp", record_key, value, headers from waiting
-where place = 1 or (place <= $3 and bytes <= $4) order by partition, place
+select id, partition, reason, topic, "offset", "timestamp", record_key, value, edited_value, headers from waiting
+where place = 1 or bytes <= $4 order by partition, place
 """
-"""Reads the first dead letters of each partition that are to be replayed."""
+"""Reads the first dead letters of each partition that are to be replayed, in the order of the log."""
 
 SETTLE_REPLAYS = """
 update headrace.dead_letter set settled_at = now()
@@ -50,7 +68,9 @@ returning topic, record_key, value, headers
 """Takes up the replays of events that the log refused, of an outbox: they are published again."""
 
 REOPEN_REPLAYS = """
-update headrace.dead_letter set decision = null, decided_at = null, error = again.error
+update headrace.dead_letter
+set decision = null, decided_at = null, error = again.error, history = history || jsonb_build_object(
+    'did', 'refuse', 'by', 'the owner of the partition', 'at', now(), 'why', again.error)
 from unnest($1::uuid[], $2::text[]) as again (id, error)
 where dead_letter.id = again.id and decision = 'replay' and settled_at is null
 """
@@ -68,32 +88,80 @@ COUNT_OPEN = (
 """Counts the dead letters of each subscription that wait for a decision."""
 
 _COLUMNS = """
-id, subscription, topic, partition, "offset", "timestamp", key, source, event_id, type, reason, error, handler,
-attempts, created_at, decision, decided_at, settled_at"""
+id, subscription, topic, partition, "offset", "timestamp", key, source, event_id, type, reason, error, error_type,
+handler, attempts, created_at, edited_value is not null as is_edited, decision, decided_at, settled_at,
+case when decision is not null then history -> -1 ->> 'by' end as decided_by"""
 """Names the columns that a list shows."""
+
+_WANTED = """
+    ($1::text is null or starts_with(subscription, $1 || '.'))
+and ($2::text is null or $2 in (subscription, substr(subscription, strpos(subscription, '.') + 1)))
+and ($3::text is null or type = $3) and ($4::bytea is null or key = $4) and ($5::text is null or reason = $5)
+and ($6::text is null or error_type = $6) and ($7::text is null or handler = $7)
+and ($8::timestamptz is null or created_at >= $8) and ($9::timestamptz is null or created_at < $9)
+and ($10::boolean is null or (decision is null) = $10)"""
+"""Says which letters a filter means."""
 
 LIST = f"""
 select {_COLUMNS} from headrace.dead_letter
-where ($1::text is null or starts_with(subscription, $1 || '.'))
-  and ($2::text is null or $2 in (subscription, substr(subscription, strpos(subscription, '.') + 1)))
-  and ($3::text is null or reason = $3) and ($4::boolean is null or (decision is null) = $4)
-  and ($5::timestamptz is null or (created_at, id) < ($5, $6::uuid))
-order by created_at desc, id desc limit $7
-"""  # noqa: S608 - the columns are those above
+where {_WANTED} and ($11::timestamptz is null or (created_at, id) < ($11, $12::uuid))
+order by created_at desc, id desc limit $13
+"""  # noqa: S608 - the parts are those above
 """Lists dead letters, the newest first, from a place on."""
 
+GROUPS = f"""
+with counted as (
+    select subscription, reason, type, handler, error_type, count(*) as letters, min(created_at) as first_at,
+           max(created_at) as last_at, (array_agg(id order by created_at desc, id desc))[1] as newest
+    from headrace.dead_letter where {_WANTED} group by subscription, reason, type, handler, error_type
+)
+select counted.*, dead_letter.error, (sum(letters) over ())::bigint as total
+from counted left join headrace.dead_letter on dead_letter.id = counted.newest
+order by letters desc, last_at desc, newest limit $11
+"""  # noqa: S608 - the parts are those above
+"""Counts dead letters by what failed and how, the largest group first; `total` is over all groups."""
+
 READ = f"""
-select {_COLUMNS}, record_key, value, headers from headrace.dead_letter
+select {_COLUMNS}, record_key, value, headers, edited_value, history from headrace.dead_letter
 where id = $1 and ($2::text is null or starts_with(subscription, $2 || '.'))
 """  # noqa: S608 - the columns are those above
-"""Reads one dead letter with its record."""
+"""Reads one dead letter with its record and its history."""
 
 DECIDE = """
-update headrace.dead_letter set decision = $2, decided_at = now()
+update headrace.dead_letter
+set decision = $2, decided_at = now(),
+    history = history || jsonb_build_object('did', $2::text, 'by', $4::text, 'at', now(), 'why', $5::text)
 where id = $1 and ($3::text is null or starts_with(subscription, $3 || '.')) and decision is null
 returning subscription, topic, partition, "offset", reason, event_id, source
 """
 """Decides about one dead letter, if it is open."""
+
+DECIDE_MANY = f"""
+with chosen as (
+    select id, subscription, partition, topic, "offset" from headrace.dead_letter
+    where {_WANTED} and decision is null and created_at <= coalesce($11::timestamptz, now())
+      and ($12::text is null or (subscription, partition, topic, "offset", id)
+                                > ($12, $13::int, $14::text, $15::bigint, $16::uuid))
+    order by subscription, partition, topic, "offset", id limit $17 for update
+), decided as (
+    update headrace.dead_letter as letter
+    set decision = $18, decided_at = now(),
+        history = history || jsonb_build_object('did', $18::text, 'by', $19::text, 'at', now(), 'why', $20::text)
+    from chosen where letter.id = chosen.id
+)
+select coalesce($11::timestamptz, now()) as begun_at, subscription, partition, topic, "offset", id from chosen
+order by subscription, partition, topic, "offset", id
+"""  # noqa: S608 - the parts are those above
+"""Decides about the next open letters of a filter, in the order of the log; later letters than its begin stay."""
+
+EDIT = """
+update headrace.dead_letter
+set edited_value = $2,
+    history = history || jsonb_build_object('did', 'edit', 'by', $4::text, 'at', now(), 'why', $5::text)
+where id = $1 and ($3::text is null or starts_with(subscription, $3 || '.')) and decision is null
+returning subscription, topic, partition, "offset", reason, event_id, source
+"""
+"""Keeps another value beside the record of an open letter."""
 
 EXPIRE = """
 delete from headrace.dead_letter where id in (

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from tests.support.command import headrace
+from tests.support.command import Said, headrace
 from tests.support.ports import free_ports
 from tests.support.service import Service
 from tests.support.waiting import until
@@ -114,12 +114,63 @@ async def test_more_dead_letters_than_a_page_are_decided(folder: Path, database_
     assert (said.code, said.out) == (0, "1201 dead letters discarded\n"), said.err
 
 
+async def test_dead_letters_are_counted_by_error(folder: Path, database_url: str) -> None:
+    await bury(database_url, 3)
+    await bury(database_url, 1, reason="decode")
+    settings = {"HEADRACE_DATABASE": database_url}
+    said = await headrace(folder, "dead-letters", "groups", settings=settings)
+    assert said.code == 0, said.err
+    head, first, second = said.out.splitlines()
+    assert head.split()[:3] == ["LETTERS", "SUBSCRIPTION", "REASON"]
+    assert first.split()[:3] == ["3", "things", "gave_up"] and "no\\x1b[2J ink" in first
+    assert second.split()[:3] == ["1", "things", "decode"]
+    narrowed = await headrace(folder, "dead-letters", "groups", "--since", "1h", "--json", settings=settings)
+    assert json.loads(narrowed.out)["total"] == 4
+    nothing = await headrace(folder, "dead-letters", "groups", "--until", "1h", settings=settings)
+    assert nothing.out == "there is no open dead letter\n"
+
+
+async def test_dead_letter_is_edited_in_the_database(folder: Path, database_url: str) -> None:
+    """The application declares the event type, by which the edit is checked."""
+    (letter,) = await bury(database_url, 1, subscription="small.things")
+    connection = await asyncpg.connect(database_url)
+    headers = {"ce_specversion": "1.0", "ce_id": "e-0", "ce_source": "/test", "ce_type": "thing.made"}
+    packed = msgspec.msgpack.encode([(name, value.encode()) for name, value in headers.items()])
+    await connection.execute("update headrace.dead_letter set headers = $1, key = null, record_key = null", packed)
+    await connection.close()
+    settings = {"HEADRACE_DATABASE": database_url}
+
+    async def edit(data: str, *more: str) -> Said:
+        return await headrace(
+            folder, "dead-letters", "edit", letter, "--data", "-", *more, settings=settings, answer=data
+        )
+
+    app = ("--app", "small:app", "--why", "a name")
+    unnamed = await edit('{"name": "oar"}')
+    assert unnamed.code == 1 and "--app MODULE:APP" in unnamed.err
+    refused = await edit('{"name": 7}', *app)
+    assert (refused.code, refused.err.startswith("thing.made: name")) == (1, True), refused.err
+    edited = await edit('{"name": "oar"}', *app)
+    assert edited.code == 0, edited.err
+    (folder / "pen").write_text("#!/bin/sh\nsed -i s/oar/paddle/ $1\n")
+    (folder / "pen").chmod(0o755)
+    with_editor = settings | {"EDITOR": "./pen"}
+    again = await headrace(folder, "dead-letters", "edit", letter, "--app", "small:app", settings=with_editor)
+    assert again.code == 0, again.err
+    unchanged = await headrace(folder, "dead-letters", "edit", letter, "--app", "small:app", settings=with_editor)
+    assert unchanged.code == 1 and "nothing was changed" in unchanged.err
+    shown = await headrace(folder, "dead-letters", "show", letter, settings=settings)
+    assert '"name": "paddle"' in shown.out and ": a name" in shown.out and "edit by " in shown.out
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["replay"],
         ["discard", "00000000-0000-0000-0000-000000000000", "--all-open"],
         ["replay", "00000000-0000-0000-0000-000000000000", "--subscription", "things"],
+        ["replay", "00000000-0000-0000-0000-000000000000", "--error-type", "KeyError"],
+        ["list", "--since", "yesterday"],
         ["replay", "not-an-id"],
         ["list", "--api-key-file", "key"],
         ["list", "--limit", "0"],

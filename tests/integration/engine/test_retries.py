@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from headrace import Event, Headrace, State
+from headrace.dead_letters.owner import Replay
 from headrace.engine.lanes import Lane, park, read_heads
-from headrace.engine.retry import Replay
 from headrace.item import Item, Outcome
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import StoredRecord

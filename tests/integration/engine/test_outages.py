@@ -1,0 +1,93 @@
+"""An outage of what a handler needs is no fault of its events: they wait, and no attempt is used up."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from headrace.engine import breaker
+from headrace.log.memory import MemoryLog
+from headrace.runtime import Runtime
+from tests.support.platform import (
+    client,
+    fetch,
+    has_pages,
+    notebook,
+    publish,
+    sample,
+    settings_for,
+    spread,
+    until_settled,
+    value,
+    watched,
+)
+from tests.support.waiting import until
+
+PAGES = [f"page-{number}" for number in range(30)]
+
+
+class Bank:
+    """What the handler needs: it is away, or there, and some pages are never served."""
+
+    def __init__(self) -> None:
+        self.is_away = True
+        self.calls = 0
+        self.never: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Any) -> None:
+        with self._lock:
+            self.calls += 1
+        if self.is_away or event.page in self.never:
+            raise RuntimeError("the bank does not answer")
+
+
+@pytest.fixture(autouse=True)
+def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "FIRST_PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(breaker, "LONGEST_PROBE_SECONDS", 0.05)
+
+
+async def test_outage_parks_little_and_uses_up_no_attempt(database_url: str, topic_name: str) -> None:
+    """With one attempt for each event none becomes a dead letter; afterwards all are applied in order."""
+    bank = Bank()
+    settings = settings_for(database_url, partitions=2, retry_attempts=1, outage_keys=5)
+    platform = notebook(settings, topic_name, bank)
+    async with watched(platform, MemoryLog()) as runtime, client(platform) as http:
+        await publish(runtime, *spread(topic_name, PAGES, 3))
+        await until(lambda: sample(runtime, "handler_outage", handler="note") == 1, "the metric tells of the outage")
+        await until(lambda: _is_told(http), "every process tells of it")
+        calls = bank.calls
+        await until(lambda: bank.calls > calls + 3, "single events are tried")
+        assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
+        assert await value(runtime, "select coalesce(max(attempts), 0) from headrace.lane") == 0
+        bank.is_away = False
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {page: [1, 2, 3] for page in PAGES})
+        await until(lambda: sample(runtime, "handler_outage", handler="note") == 0, "the metric tells of the end")
+        await until(lambda: _is_over(runtime), "the database tells of the end")
+
+
+async def test_poison_does_not_keep_the_breaker_open(database_url: str, topic_name: str) -> None:
+    """The next probe is another event."""
+    bank = Bank()
+    platform = notebook(settings_for(database_url, partitions=1, retry_attempts=2), topic_name, bank)
+    async with watched(platform, MemoryLog()) as runtime:
+        await publish(runtime, *spread(topic_name, PAGES, 1))
+        await until(lambda: sample(runtime, "handler_outage", handler="note") == 1, "the breaker is open")
+        bank.never = set(PAGES[:10])
+        bank.is_away = False
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {page: [1] for page in PAGES[10:]})
+        assert await value(runtime, "select count(*) from headrace.dead_letter") == 10
+
+
+async def _is_told(http: Any) -> bool:
+    (outage,) = (await http.get("/subscriptions/notes")).json()["outages"] or [None]
+    return outage is not None and outage["handler"] == "note" and "does not answer" in outage["error"]
+
+
+async def _is_over(runtime: Runtime) -> bool:
+    return await fetch(runtime, "select * from headrace.outage") == []
