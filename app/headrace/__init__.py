@@ -18,6 +18,7 @@ from headrace.errors import HeadraceError, HeadraceWarning
 from headrace.event import Event, event
 from headrace.handlers.inject import Emit, State, Transaction
 from headrace.handlers.subscription import Subscription
+from headrace.handlers.verdicts import DeadLetter, Retry, Skip
 from headrace.http.caller import Caller
 from headrace.http.guard import require
 from headrace.log.ports import Record
@@ -31,6 +32,7 @@ __version__ = VERSION
 
 __all__ = [
     "Caller",
+    "DeadLetter",
     "Emit",
     "Envelope",
     "Event",
@@ -41,6 +43,8 @@ __all__ = [
     "Published",
     "Publisher",
     "Record",
+    "Retry",
+    "Skip",
     "State",
     "Subscription",
     "Transaction",

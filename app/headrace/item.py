@@ -29,14 +29,19 @@ class Outcome(Enum):
     SCHEMA = "schema"
     UNKNOWN_TYPE = "unknown_type"
     GAVE_UP = "gave_up"
+    PERMANENT = "permanent"
+    ASKED = "asked"
+    SKIPPED_BY_HANDLER = "skipped_by_handler"
 
     __hash__ = object.__hash__  # Enum's own is a Python function, called for every item that is counted
 
 
 APPLIED = frozenset({Outcome.APPLIED})
-SKIPPED = frozenset({Outcome.DUPLICATE_ID, Outcome.CONFLICTING_ID, Outcome.UNHANDLED})
+SKIPPED = frozenset({Outcome.DUPLICATE_ID, Outcome.CONFLICTING_ID, Outcome.UNHANDLED, Outcome.SKIPPED_BY_HANDLER})
 PARKED = frozenset({Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.PROCESS_KILLED, Outcome.DATA_REFUSED})
-DEAD = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE, Outcome.GAVE_UP})
+GIVEN_UP = frozenset({Outcome.GAVE_UP, Outcome.PERMANENT, Outcome.ASKED})
+"""These dead letters had a handler that was called, or tried to be: their identity is known from then on."""
+DEAD = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE}) | GIVEN_UP
 
 
 NO_ENVELOPE = Envelope(id="-", source="-", type="-")

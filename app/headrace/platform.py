@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from fastapi import APIRouter, Depends, FastAPI
 
 from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError, StateUnavailableError, TransportError
+from headrace.handlers.policy import PolicyOptions
 from headrace.handlers.subscription import Start, Subscription
 from headrace.http.authenticator import Authenticator
 from headrace.http.guard import install_guard, require
@@ -72,9 +73,12 @@ class Headrace:
             self._settings = load_settings()
         return self._settings
 
-    def subscription(self, name: str, *, start: Start = "earliest") -> Subscription:
-        """Declare a subscription; `start` says with which event it begins: the oldest, or what comes from now on."""
-        return self.registry.add_subscription(name, start)
+    def subscription(self, name: str, *, start: Start = "earliest", **options: Unpack[PolicyOptions]) -> Subscription:
+        """Declare a subscription; `start` says with which event it begins: the oldest, or what comes from now on.
+
+        The options say what is done about its handlers when they fail, unless they have options of their own.
+        """
+        return self.registry.add_subscription(name, start, **options)
 
     def declare(self, *models: type[Any]) -> None:
         """Declare event types that no handler of this service takes: those that are only published or emitted."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from types import CodeType
-from typing import Any
+from typing import Any, Unpack
 
 from headrace.errors import ConfigurationError
 from headrace.event import EventType, event_type_of
+from headrace.handlers.policy import PolicyOptions
 from headrace.handlers.subscription import Start, Subscription
 from headrace.log.ports import Record
 
@@ -60,11 +61,11 @@ class Registry:
             )
         return event_type
 
-    def add_subscription(self, name: str, start: Start) -> Subscription:
-        """Declare a subscription. Raises: ConfigurationError (bad or taken name)."""
+    def add_subscription(self, name: str, start: Start, **options: Unpack[PolicyOptions]) -> Subscription:
+        """Declare a subscription. Raises: ConfigurationError (bad or taken name, a wrong option)."""
         if name in self.subscriptions:
             raise ConfigurationError(f"the subscription {name!r} is declared twice; give one another name.")
-        subscription = self.subscriptions[name] = Subscription(name, start, service=self.service)
+        subscription = self.subscriptions[name] = Subscription(name, start, service=self.service, **options)
         return subscription
 
     def complete(self) -> None:

@@ -43,6 +43,7 @@ from headrace.dead_letters.retention import keep_days
 from headrace.engine.consumer import Consumer
 from headrace.engine.context import EngineContext
 from headrace.engine.pace import Pace
+from headrace.engine.policies import check_policies
 from headrace.errors import ConfigurationError, StateError, StateUnavailableError, TransportError
 from headrace.garbage import tune_garbage_collection
 from headrace.ledger.partitions import maintain_ledger, try_to_tend
@@ -136,6 +137,7 @@ class Runtime:
         """
         self.registry.complete()
         check_subscriptions(self.settings, self.registry)
+        check_policies(self.settings.engine, self.registry)
         self.health.not_ready(CONNECTING)
         tune_garbage_collection()  # before the loop is watched, since it takes a tenth of a second
         self._start_instruments()

@@ -218,9 +218,21 @@ class EngineSettings(BaseSettings):
     retry_first_seconds: float = Field(
         0.5,
         gt=0,
-        description="Seconds before the first retry. The wait doubles with each failure; up to half of it is random.",
+        description="Seconds before the first retry. The wait doubles with each failure.",
     )
     retry_max_seconds: float = Field(300.0, gt=0, description="The longest wait between two retries, in seconds.")
+    retry_jitter: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="The part of a wait that chance takes off, from 0 to 1, so that keys which failed at one moment do "
+        "not come back at one moment.",
+    )
+    retry_at_end: Literal["dead_letter", "hold"] = Field(
+        "dead_letter",
+        description="What happens after the last attempt: `dead_letter`, and the key continues; or `hold`: the key "
+        "waits until an operator retries it.",
+    )
     emits_pending: int = Field(
         20_000,
         ge=1,

@@ -8,6 +8,7 @@ import headrace
 def test_public_names_are_these() -> None:
     assert headrace.__all__ == [
         "Caller",
+        "DeadLetter",
         "Emit",
         "Envelope",
         "Event",
@@ -18,6 +19,8 @@ def test_public_names_are_these() -> None:
         "Published",
         "Publisher",
         "Record",
+        "Retry",
+        "Skip",
         "State",
         "Subscription",
         "Transaction",

@@ -18,6 +18,7 @@ import typer
 
 from headrace.cli.database import database
 from headrace.cli.dead_letters import dead_letters
+from headrace.cli.describe import describe
 from headrace.cli.doctor import doctor
 from headrace.cli.lanes import lanes
 from headrace.cli.migrate import migrate_schema
@@ -51,6 +52,7 @@ def options(
 
 
 cli.command("run")(run)
+cli.command("describe")(describe)
 cli.command("migrate")(migrate_schema)
 cli.command("topics")(topics)
 cli.add_typer(dead_letters, name="dead-letters")

@@ -23,6 +23,9 @@ lanes = typer.Typer(help="Keys whose events wait for a retry: list them, retry t
 
 Name = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="Its name, or in a database SERVICE.NAME.")]
 Key = Annotated[str | None, typer.Option(help="Only the lane of this key.")]
+Handler = Annotated[str | None, typer.Option(help="Only keys whose first event this handler failed on.")]
+ErrorType = Annotated[str | None, typer.Option(help="Only keys whose first event failed so, such as KeyError.")]
+Held = Annotated[bool, typer.Option("--held", help="Only keys that are held until an operator acts.")]
 Lane = dict[str, Any]
 """A lane as `GET /subscriptions/{name}/lanes` shows it."""
 
@@ -30,11 +33,11 @@ Lane = dict[str, Any]
 class Source(Protocol):
     """Finds and retries lanes, wherever they are."""
 
-    def find(self, name: str, key: str | None) -> AsyncIterator[Lane]:
+    def find(self, wanted: Filter) -> AsyncIterator[Lane]:
         """Yield lanes by partition and key."""
         ...
 
-    async def retry(self, name: str, key: str | None) -> int:
+    async def retry(self, wanted: Filter) -> int:
         """Make the lanes due now; return how many they are."""
         ...
 
@@ -45,22 +48,22 @@ class DatabaseSource:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def find(self, name: str, key: str | None) -> AsyncIterator[Lane]:
+    async def find(self, wanted: Filter) -> AsyncIterator[Lane]:
         """Yield them page by page."""
         after: Place | None = None
         while True:
             async with self._pool.acquire() as connection:
-                rows = await find(connection, Filter(subscription=name, key=key), after, PAGE)
+                rows = await find(connection, wanted, after, PAGE)
             for row in rows:
                 yield dict(msgspec.to_builtins(shown(row, row["subscription"])))
             if len(rows) < PAGE:
                 return
             after = place_of(rows[-1])
 
-    async def retry(self, name: str, key: str | None) -> int:
+    async def retry(self, wanted: Filter) -> int:
         """Make them due now."""
         async with self._pool.acquire() as connection:
-            return await retry(connection, Filter(subscription=name, key=key))
+            return await retry(connection, wanted)
 
 
 class HttpSource:
@@ -69,38 +72,50 @@ class HttpSource:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    async def find(self, name: str, key: str | None) -> AsyncIterator[Lane]:
+    async def find(self, wanted: Filter) -> AsyncIterator[Lane]:
         """Yield them page by page."""
-        asked: dict[str, object] = {"key": key, "limit": PAGE}
+        asked = _query(wanted) | {"limit": PAGE}
         while True:
-            page = await self._api.ask("GET", f"/subscriptions/{quote(name, safe='')}/lanes", asked)
+            page = await self._api.ask("GET", f"{_path(wanted)}/lanes", asked)
             for each in page["lanes"]:
                 yield each
             if page["next"] is None:
                 return
             asked["cursor"] = page["next"]
 
-    async def retry(self, name: str, key: str | None) -> int:
+    async def retry(self, wanted: Filter) -> int:
         """Make them due now."""
-        path = f"/subscriptions/{quote(name, safe='')}/lanes/retry"
-        return int((await self._api.ask("POST", path, {"key": key}))["lanes"])
+        return int((await self._api.ask("POST", f"{_path(wanted)}/lanes/retry", _query(wanted)))["lanes"])
+
+
+def _path(wanted: Filter) -> str:
+    return f"/subscriptions/{quote(wanted.subscription or '', safe='')}"
+
+
+def _query(wanted: Filter) -> dict[str, object]:
+    held = str(wanted.is_held).lower() if wanted.is_held is not None else None
+    return {"key": wanted.key, "handler": wanted.handler, "error_type": wanted.error_type, "held": held}
 
 
 @lanes.command("list")
 def list_lanes(
     subscription: Name,
     key: Key = None,
+    handler: Handler = None,
+    error_type: ErrorType = None,
+    held: Held = False,
     limit: Annotated[int, typer.Option(min=1, help="The most to print.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     url: Url = None,
     api_key_file: KeyFile = None,
 ) -> None:
     """Print the parked keys: when each runs next, and why its first event failed."""
+    wanted = Filter(None, subscription, key, handler, error_type, True if held else None)
 
     async def work() -> list[Lane]:
         found: list[Lane] = []
         async with _source(url, api_key_file) as source:
-            async for lane in source.find(subscription, key):
+            async for lane in source.find(wanted):
                 found.append(lane)
                 if len(found) > limit:
                     break
@@ -125,28 +140,32 @@ def list_lanes(
         )
     stdout.print(printed if found else "no key is parked")
     if len(found) > limit:
-        stderr.print(f"there are more than {limit}: raise --limit, or name one with --key")
+        stderr.print(f"there are more than {limit}: raise --limit, or narrow with --key, --handler and --error-type")
 
 
 @lanes.command("retry")
 def retry_lanes(
     subscription: Name,
     key: Key = None,
+    handler: Handler = None,
+    error_type: ErrorType = None,
+    held: Held = False,
     every: Annotated[bool, typer.Option("--all", help="Every lane of the subscription.")] = False,
     url: Url = None,
     api_key_file: KeyFile = None,
 ) -> None:
-    """Run the parked events of one key, or of all, without waiting any longer."""
-    if (key is None) != every:
-        raise typer.BadParameter("name one key with --key, or pass --all.")
+    """Run the parked events of one key, of a handler, of an error, or of all, without waiting any longer."""
+    wanted = Filter(None, subscription, key, handler, error_type, True if held else None)
+    if (wanted == Filter(None, subscription)) != every:
+        raise typer.BadParameter("say which with --key, --handler, --error-type or --held, or pass --all.")
 
     async def work() -> int:
         async with _source(url, api_key_file) as source:
-            return await source.retry(subscription, key)
+            return await source.retry(wanted)
 
     count = asyncio.run(work())
     stdout.print(f"{count_of(count, 'lane')} to be retried by the owner")
-    if not count and key is not None:
+    if not count and not every:
         raise typer.Exit(1)
 
 
@@ -155,6 +174,8 @@ def _source(url: str | None, api_key_file: Path | None) -> AbstractAsyncContextM
 
 
 def _next(lane: Lane) -> str:
+    if lane["held"]:
+        return "held"
     seconds = (datetime.fromisoformat(lane["next_attempt_at"]) - datetime.now(UTC)).total_seconds()
     return "now" if seconds <= 0 else f"in {seconds:.0f} s"
 

@@ -10,8 +10,13 @@ the owner of the partition puts the event into its key's lane, in which it runs 
 still cannot be read, and one whose identity was taken from another offset meanwhile, are refused and stay open. The
 replay of an emitted event that the log refused (`emit_refused`) publishes it again.
 
-`owner.py` is the owner's side: it writes dead letters and reads what is to be replayed. `decisions.py` is a person's
-side: find, read, decide and expire, over HTTP and on the command line alike. `shown.py` says how a dead letter looks to
-a person.
+An open letter may be edited: its record stays, and the edited value is replayed under the same identity. The window of
+known events keeps the mark of what the log has, so that a copy of the record is a duplicate of its edit, no conflict.
+An event that fails again after its replay is a new letter with the record, the edit and the history of the old one.
+
+`owner.py` is the owner's side: it writes dead letters and reads what is to be replayed. A person's side, over HTTP and
+on the command line alike: `search.py` finds, counts and reads, `edits.py` edits, `decisions.py` decides about one or
+many, and expires. `shown.py` says how a dead letter looks to a person. Each act is kept with the letter (`history`).
+Many are decided in steps, in the order of the log, so that replays of one key keep their order.
 `reason` is text: a release may add new reasons, and nothing that reads dead letters depends on the list.
 """

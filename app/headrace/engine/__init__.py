@@ -16,7 +16,8 @@ batch.py, one attempt:  decode ─▶ load ─▶ run ─▶ settle ─▶ write
 `UPDATE claim … WHERE epoch, token, next_offset` (claim.py). All of a batch happens, or nothing. The number
 of statements does not grow with the batch, which makes it fast: the commit costs a disk flush, all else is by set.
 
-**What becomes of an event that fails** is one pure function, `verdict.py`. **What is done about a batch that fails** is
+**What becomes of an event that fails** is one pure function, `verdict.py`, of its handler's policy
+(`handlers/policy.py`, made complete with the settings in `policies.py`). **What is done about a batch that fails** is
 one table, `transact.py`. The event is at fault (its bytes, its data): dead letter. Its handler: the batch runs again
 with care, the event is parked, later events of its key wait behind it. Its data as Postgres sees them: the batch is
 halved until the one event is found, and parked. A transaction that is too large: the same. Postgres itself: wait, then

@@ -89,7 +89,9 @@ class BatchProcessor:
         memory: PartitionMemory,
         reporter: Reporter,
         threads: HandlerThreads,
+        handler_seconds: float,
     ) -> None:
+        """`handler_seconds`: the longest that a call of any handler may take."""
         self.context = context
         self.subscription = subscription
         self.partition = partition
@@ -104,7 +106,7 @@ class BatchProcessor:
         """The run whose handlers are being called."""
         self._threads = threads
         self._engine = context.settings.engine
-        self._idle_limit_ms = round((self._engine.handler_seconds + context.pace.target + IDLE_MARGIN_SECONDS) * 1_000)
+        self._idle_limit_ms = round((handler_seconds + context.pace.target + IDLE_MARGIN_SECONDS) * 1_000)
         self.wants_transaction = any(h.signature.wants_transaction for h in subscription.handlers.values())
 
     async def attempt(self, batch: Batch) -> Effects:

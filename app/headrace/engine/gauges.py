@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 
@@ -86,6 +87,8 @@ class Gauges:
         lanes: list[Lane] = [lane for tenure in self._tenures() for lane in tenure.memory.lanes.by_key.values()]
         topic = self._subscription.topics[0]
         metrics.lane_keys.labels(subscription=name, topic=topic).set(len(lanes))
+        held = sum(lane.due == math.inf for lane in lanes)
+        metrics.lane_held_keys.labels(subscription=name, topic=topic).set(held)
         metrics.lane_events.labels(subscription=name, topic=topic).set(sum(lane.events for lane in lanes))
         oldest = max((now - lane.since for lane in lanes), default=0.0)
         metrics.lane_oldest_seconds.labels(subscription=name, topic=topic).set(oldest)

@@ -10,27 +10,36 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from headrace import sql
 from headrace.database.pool import Connection
-from headrace.engine.verdict import Park, RetryPolicy
+from headrace.dead_letters.owner import error_type
+from headrace.engine.verdict import Park
+from headrace.handlers.policy import Policy
+from headrace.handlers.subscription import Handler
 from headrace.item import Item
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import pack_headers, plain, stored_record
 
 
 class Lane(msgspec.Struct):
-    """One key's lane. `due` and `since` are Unix seconds; `attempts` are the head's runs so far."""
+    """One key's lane. `due` and `since` are Unix seconds; `attempts` are the head's runs so far.
+
+    A lane that is never due is held: only an operator's retry runs it again.
+    """
 
     due: float
     since: float
     attempts: int = 0
     events: int = 0
     error: str = ""
+    error_type: str | None = None
+    handler: str | None = None
+    """What failed: the handler of the head, and the class of its error."""
     is_counted: bool = False
     """True if the head's next run was counted already, and an outage ended it."""
     head: int = 0
@@ -40,8 +49,9 @@ class Lane(msgspec.Struct):
 class Lanes:
     """The lanes of one partition of one subscription, by key."""
 
-    def __init__(self, policy: RetryPolicy) -> None:
-        self.policy = policy
+    def __init__(self, policy_of: Callable[[Handler | None], Policy]) -> None:
+        self.policy_of = policy_of
+        """Returns the policy of a handler."""
         self.by_key: dict[str, Lane] = {}
         self.next_number = 1
 
@@ -63,6 +73,8 @@ class Lanes:
                 attempts=row["attempts"],
                 events=row["events"],
                 error=row["error"],
+                error_type=row["error_type"],
+                handler=row["handler"],
                 is_counted=row["is_running"] and not (is_orphaned or hung.get(key) == row["head"]),
                 head=row["head"],
             )
@@ -93,13 +105,26 @@ class Lanes:
         """Return the seconds until a lane is due, or None when there is no lane."""
         return max(0.0, min(lane.due for lane in self.by_key.values()) - now) if self.by_key else None
 
-    def opened(self, park: Park, reason: str) -> Lane:
+    def opened(self, park: Park, item: Item) -> Lane:
         """Return the lane that a failing event opens."""
-        return Lane(due=self.due_after(park.delay), since=time.time(), attempts=park.attempts, error=reason)
+        lane = Lane(due=0.0, since=time.time())
+        self.park(lane, park, item)
+        return lane
 
-    def due_after(self, delay: float) -> float:
-        """Return when a lane is due after at most `delay` seconds, in Unix seconds: up to half of it is random."""
-        return time.time() + delay * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
+    def park(self, lane: Lane, park: Park, item: Item) -> None:
+        """Let the lane's head wait as the verdict says, and note why."""
+        lane.attempts, lane.due = park.attempts, self.due_after(park)
+        lane.error, lane.error_type = reason_of(item), error_type(item.error)
+        lane.handler = item.handler.name if item.handler is not None else None
+
+    def due_after(self, park: Park) -> float:
+        """Return when a lane is due, in Unix seconds: chance takes off a part of the delay."""
+        return time.time() + park.delay * (1.0 - park.jitter * random.random())  # noqa: S311 - no secret
+
+
+def reason_of(item: Item) -> str:
+    """Return why an event waits, or was given up on."""
+    return plain(str(item.error or item.outcome.value))
 
 
 async def read_heads(
@@ -130,7 +155,10 @@ async def park(connection: Connection, group: str, partition: int, items: Sequen
 
 async def open_lanes(connection: Connection, group: str, partition: int, lanes: Mapping[str, Lane]) -> None:
     """Write the lanes' rows, sorted by key."""
-    rows = [(key.encode(), lane.attempts, lane.due, lane.error) for key, lane in sorted(lanes.items())]
+    rows = [
+        (key.encode(), lane.attempts, lane.due, lane.error, lane.error_type, lane.handler)
+        for key, lane in sorted(lanes.items())
+    ]
     await connection.execute(sql.lane.OPEN, group, partition, *zip(*rows, strict=True))
 
 

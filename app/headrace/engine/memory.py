@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lanes
-from headrace.engine.verdict import RetryPolicy
+from headrace.handlers.policy import Policy
+from headrace.handlers.subscription import Handler
 from headrace.ledger.window import DedupeWindow
 from headrace.settings import EngineSettings
 from headrace.state.cache import StateCache
@@ -17,12 +18,15 @@ from headrace.state.codec import StateType
 class PartitionMemory:
     """Dedupe windows (by topic), state caches (by state) and lanes of one partition number of one subscription."""
 
-    def __init__(self, settings: EngineSettings, states: Mapping[str, StateType]) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        states: Mapping[str, StateType],
+        policy_of: Callable[[Handler | None], Policy],
+    ) -> None:
         self.windows: dict[str, DedupeWindow] = {}
         self.caches = {name: StateCache(state, settings.state_cache_keys) for name, state in states.items()}
-        self.lanes = Lanes(
-            RetryPolicy(settings.retry_attempts, settings.retry_first_seconds, settings.retry_max_seconds)
-        )
+        self.lanes = Lanes(policy_of)
 
     def follow(self, topic: str, effects: Effects) -> None:
         """Follow what was committed."""

@@ -17,6 +17,7 @@ from headrace.engine.effects import Effects
 from headrace.engine.trace import batch_facts, trace_batch
 from headrace.errors import DataRefusedError, HeadraceError
 from headrace.handlers.subscription import Handler, Subscription
+from headrace.handlers.verdicts import HandlerVerdict
 from headrace.item import DEAD, PARKED, SKIPPED, Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.partitioner import partition_for
@@ -74,7 +75,7 @@ class Reporter:
         elif isinstance(error, DataRefusedError):
             what = "Postgres refused the data of a batch, which runs again in smaller parts"
             self._warn_once_a_minute(what, type(_cause(error)).__name__, **self._of_error(_cause(error)))
-        elif cause == "handler":
+        elif cause == "handler" and not isinstance(error.__cause__, HandlerVerdict):
             is_new = self._is_new(item, _cause(error))
             fields = self._of_error(_cause(error), with_traceback=is_new)
             self._logger.warning("a handler raised, its batch runs again event by event", **_of_item(item), **fields)
@@ -218,7 +219,7 @@ class Reporter:
             first = items[0]
             assert first.error is not None
             error, count = _cause(first.error), len(items)
-            if outcome in (Outcome.HANDLER_ERROR, Outcome.GAVE_UP):
+            if outcome in (Outcome.HANDLER_ERROR, Outcome.GAVE_UP, Outcome.PERMANENT):
                 label = self._metrics.error_label(handler, error)
                 self._child("handler_errors_total", subscription=self._name, handler=handler, error=label).inc(count)
             if outcome is Outcome.PROCESS_KILLED:

@@ -17,6 +17,7 @@ from headrace.engine.lanes import Lane, count_runs, read_heads
 from headrace.engine.log_batches import KILLED
 from headrace.engine.settle import settle
 from headrace.engine.transact import transact
+from headrace.engine.verdict import Park
 from headrace.errors import BatchTooLargeError, DataRefusedError, HandlerError
 from headrace.item import DEAD, SKIPPED, Item, Outcome
 from headrace.ledger.rows import Kind
@@ -111,7 +112,7 @@ class Retries:
             item.number, item.key, item.attempt = number, key, lanes.by_key[key].attempts
             if item.outcome in SKIPPED:
                 continue
-            reason = self._failure(key, number, is_head=key not in heads)
+            reason = self._failure(item, key, is_head=key not in heads)
             heads.add(key)
             if key in failed:
                 item.outcome = Outcome.BEHIND_KEY
@@ -120,16 +121,16 @@ class Retries:
                 item.failed(Outcome.HANDLER_ERROR, HandlerError(reason, ""))
         return items
 
-    def _failure(self, key: str, number: int, *, is_head: bool) -> str | None:
+    def _failure(self, item: Item, key: str, *, is_head: bool) -> str | None:
         """Return why an event of a lane is not run, or None."""
-        if (hung := self._hung.get(key)) is not None and hung.number == number:
+        if (hung := self._hung.get(key)) is not None and hung.number == item.number:
             return hung.error
         if not is_head:
             return None
         if key in self._refused:
             return self._refused[key]
         lanes = self._processor.memory.lanes
-        return KILLED if lanes.by_key[key].attempts > lanes.policy.attempts else None
+        return KILLED if lanes.by_key[key].attempts > lanes.policy_of(item.handler).attempts else None
 
     def _has_hung(self, key: str) -> bool:
         """Return whether the head of the lane did not return."""
@@ -146,7 +147,8 @@ class Retries:
             if keys[0] in self._refused:  # not even its failure can be written: not at once again
                 lanes = self._processor.memory.lanes
                 lane = lanes.by_key[keys[0]]
-                lane.due = lanes.due_after(lanes.policy.delay(max(1, lane.attempts)))
+                policy, attempts = lanes.policy_of(None), max(1, lane.attempts)
+                lane.due = lanes.due_after(Park(attempts, policy.delay(attempts), policy.jitter))
             self._refused[keys[0]] = reason
 
     async def replay(self, holding: Holding, replays: Sequence[Replay]) -> None:

@@ -27,10 +27,11 @@ from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.trace import link_of
-from headrace.errors import HandlerError
+from headrace.errors import ConfigurationError, HandlerError
 from headrace.handlers.inject import Transaction
 from headrace.handlers.signature import Dependency
 from headrace.handlers.subscription import Handler
+from headrace.handlers.verdicts import HandlerVerdict, Skip
 from headrace.item import Item, Outcome
 from headrace.state.cache import Entry, StateCache
 from headrace.telemetry.facts import HandlerCall
@@ -248,7 +249,8 @@ class Run:
         self, item: Item, handler: Handler, states: Sequence[Any], transaction: Transaction | None
     ) -> None:
         is_done = False
-        async with asyncio.timeout(self._timeout) as limit, AsyncExitStack() as stack:
+        limit_seconds = handler.timeout_seconds if handler.timeout_seconds is not None else self._timeout
+        async with asyncio.timeout(limit_seconds) as limit, AsyncExitStack() as stack:
             values: list[Any] = []
             for each in handler.dependencies:
                 values.append(await _aenter(stack, each, item, self.emitter, states, transaction, values))
@@ -284,15 +286,23 @@ class Run:
     ) -> None:
         if not self._careful:
             raise HandlerFailedError(item) from error
-        self._report_failed(item, error)
         key = item.key
         assert key is not None
         for name, value in zip(handler.state_names, saved or (), strict=saved is not None):
             self._caches[name].entries[key].value = value
         self.emitter.undo()
-        self._failed.add(key)
         seconds = time.perf_counter() - started
-        wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {text_of(error)}", handler.name)
+        if isinstance(error, HandlerVerdict):
+            if isinstance(error, Skip):
+                item.outcome = Outcome.SKIPPED_BY_HANDLER
+                self._observe(handler, seconds)
+                self._trace_call(item, handler, seconds)
+                return
+            wrapped = HandlerError(f"{handler.name}: {text_of(error)}", handler.name)
+        else:
+            self._report_failed(item, error)
+            wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {text_of(error)}", handler.name)
+        self._failed.add(key)
         wrapped.__cause__ = error
         item.failed(Outcome.HANDLER_ERROR, wrapped)
         self._observe(handler, seconds)
@@ -317,8 +327,13 @@ class Run:
     def _emit_returned(self, returned: Any) -> None:
         if returned is None:
             return
-        for event in returned if isinstance(returned, (list, tuple)) or _is_iterator(returned) else (returned,):
-            self.emitter(event)
+        try:
+            for event in returned if isinstance(returned, (list, tuple)) or _is_iterator(returned) else (returned,):
+                self.emitter(event)
+        except ConfigurationError:
+            if isinstance(returned, HandlerVerdict):  # asked only if it is no event, so that events cost nothing more
+                raise returned from None
+            raise
 
 
 def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]) -> dict[str, set[str]]:

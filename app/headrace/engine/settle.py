@@ -6,12 +6,11 @@ import time
 
 from headrace.engine.claim import Fingerprint
 from headrace.engine.effects import Effects, StateRow
-from headrace.engine.lanes import Lane, Lanes
+from headrace.engine.lanes import Lane, Lanes, reason_of
 from headrace.engine.run import Run
 from headrace.engine.verdict import APPLY, LATER, SKIP, DeadLetter, Park, verdict
-from headrace.item import Item, Outcome
+from headrace.item import GIVEN_UP, Item, Outcome
 from headrace.ledger.rows import Kind
-from headrace.log.stored import plain
 from headrace.state.cache import StateCache
 
 AT_ONCE = Park(attempts=0, delay=0.0)
@@ -48,13 +47,15 @@ def _settle_batch(effects: Effects, lanes: Lanes) -> None:
 
     The batch ends before the first event that the run did not come to.
     """
-    number, policy, seen, applied = lanes.next_number, lanes.policy, effects.seen, Outcome.APPLIED
+    number, seen, applied = lanes.next_number, effects.seen, Outcome.APPLIED
     for index, item in enumerate(effects.items):
         if item.outcome is applied:  # nearly all
             seen.append(item)
             continue
-        decided = verdict(item.outcome, 1, policy)
+        decided = verdict(item.outcome, 1, lanes.policy_of(item.handler), _cause(item))
         if decided is SKIP:
+            if item.outcome is Outcome.SKIPPED_BY_HANDLER:
+                seen.append(item)
             continue
         if decided is LATER:
             effects.next_offset = item.record.offset
@@ -62,7 +63,7 @@ def _settle_batch(effects: Effects, lanes: Lanes) -> None:
             effects.items = effects.items[:index]
             return
         if isinstance(decided, DeadLetter):
-            if decided.reason is Outcome.GAVE_UP:
+            if decided.reason in GIVEN_UP:
                 seen.append(item)
             item.outcome = decided.reason
             effects.dead.append((item, decided.attempts))
@@ -70,7 +71,7 @@ def _settle_batch(effects: Effects, lanes: Lanes) -> None:
         assert item.key is not None
         if item.key not in lanes.by_key and item.key not in effects.lanes:
             head = decided if isinstance(decided, Park) else AT_ONCE  # behind one that was given up on
-            effects.lanes[item.key] = lanes.opened(head, _reason(item))
+            effects.lanes[item.key] = lanes.opened(head, item)
         seen.append(item)
         item.number = number
         number += 1
@@ -95,12 +96,13 @@ def _settle_lanes(effects: Effects, lanes: Lanes) -> None:
 def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item]) -> Lane:
     after = Lane(due=time.time(), since=lane.since, attempts=0, events=lane.events, error=lane.error)
     for index, item in enumerate(items):
-        decided = verdict(item.outcome, lane.attempts if index == 0 else 1, lanes.policy)
+        attempt = lane.attempts if index == 0 else 1
+        decided = verdict(item.outcome, attempt, lanes.policy_of(item.handler), _cause(item))
         if isinstance(decided, Park):
-            after.attempts, after.due, after.error = decided.attempts, lanes.due_after(decided.delay), _reason(item)
+            lanes.park(after, decided, item)
             return after
         if isinstance(decided, DeadLetter):
-            after.error = _reason(item)
+            after.error = reason_of(item)
             item.outcome = decided.reason
             effects.dead.append((item, decided.attempts))
         elif decided is not APPLY and decided is not SKIP:
@@ -112,5 +114,6 @@ def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item]) 
     return after
 
 
-def _reason(item: Item) -> str:
-    return plain(str(item.error or item.outcome.value))
+def _cause(item: Item) -> BaseException | None:
+    """Return what the item's handler raised."""
+    return item.error.__cause__ if item.error is not None else None

@@ -32,10 +32,13 @@ ASYNC_GRACE_SECONDS = 1.0
 
 
 def overdue_handler(status: Status, limit_seconds: float) -> bool:
-    """Tell whether the running handler is beyond its limit."""
+    """Tell whether the running handler is beyond its own limit, or else beyond the given one."""
     running = status.running
     if running is None:
         return False
+    handler = running.item.handler
+    if handler is not None and handler.timeout_seconds is not None:
+        limit_seconds = handler.timeout_seconds
     return running.seconds > limit_seconds + (ASYNC_GRACE_SECONDS if running.is_async else 0.0)
 
 

@@ -29,6 +29,7 @@ from headrace.engine.context import EngineContext
 from headrace.engine.continuity import check_bounds, check_fingerprint, check_log, check_partitions, resume_at
 from headrace.engine.log_batches import Exclusion, LogBatches
 from headrace.engine.memory import PartitionMemory
+from headrace.engine.policies import Policies
 from headrace.engine.report import Reporter
 from headrace.engine.retry import Hung, Retries
 from headrace.engine.run import Run
@@ -83,10 +84,13 @@ class Tenure:
         self._orders = orders
         self._touch = touch
         self._reporter = Reporter(context, subscription, partition, touch=touch)
-        self.memory = PartitionMemory(context.settings.engine, subscription.states)
+        policies = Policies(subscription, context.settings.engine)
+        self.memory = PartitionMemory(context.settings.engine, subscription.states, policies.of)
         self.holdings: dict[str, Holding] = {}
         """By topic."""
-        processor = BatchProcessor(context, subscription, partition, self.memory, self._reporter, threads)
+        processor = BatchProcessor(
+            context, subscription, partition, self.memory, self._reporter, threads, policies.longest_seconds
+        )
         self.processor = processor
         self._batches = LogBatches(processor, orders.excluded)
         self._retries = Retries(processor, orders.hung)

@@ -1,4 +1,4 @@
-"""What a handler may return, read from its return annotation: nothing, an event, or a list or iterator of events."""
+"""What a handler may return, read from its return annotation: nothing, events, or a verdict such as `Skip`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing_extensions import TypeAliasType
 
 from headrace.errors import ConfigurationError
 from headrace.event import Event, event_type_of
+from headrace.handlers.verdicts import HandlerVerdict
 
 _SEVERAL = frozenset(
     {
@@ -43,6 +44,8 @@ def returned_models(hint: Any, name: str) -> tuple[type[Any], ...]:
     if origin in _SEVERAL:
         return _of_all([each for each in arguments if each is not Ellipsis], name)
     if isinstance(hint, TypeVar) or (isinstance(hint, Hashable) and hint in _SEVERAL | _NOTHING):
+        return ()
+    if inspect.isclass(hint) and issubclass(hint, HandlerVerdict):
         return ()
     if inspect.isclass(hint) and (event_type_of(hint) is not None or issubclass(hint, Event)):
         return (hint,)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, Unpack
 
 from headrace.errors import ConfigurationError
 from headrace.event import EventType, event_type_of
+from headrace.handlers.policy import PolicyOptions, checked
 from headrace.handlers.signature import Overrides, Signature
 from headrace.state.codec import StateType
 
@@ -29,9 +30,11 @@ class Handler:
         "function",
         "is_async",
         "name",
+        "options",
         "overrides",
         "signature",
         "state_names",
+        "timeout_seconds",
     )
 
     def __init__(self, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
@@ -42,6 +45,13 @@ class Handler:
         """FastAPI's `app.dependency_overrides`, once the application has started."""
         self._followed: Overrides = {}
         self._take(Signature(function, names))
+        self.set_options({})
+
+    def set_options(self, options: Mapping[str, Any]) -> None:
+        """Take the options of its policy, its own over the subscription's; the settings have what is missing."""
+        self.options = options
+        self.timeout_seconds: float | None = options.get("timeout_seconds")
+        """How long a call may take; None: as the settings say."""
 
     def follow(self) -> None:
         """Call what the application's `dependency_overrides` say from now on.
@@ -77,7 +87,7 @@ class Subscription:
     states, and the rows of the old name stay in the database.
     """
 
-    def __init__(self, name: str, start: Start = "earliest", *, service: str) -> None:
+    def __init__(self, name: str, start: Start = "earliest", *, service: str, **options: Unpack[PolicyOptions]) -> None:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
                 f"subscription {name!r}: a name has 1 to 100 of a-z, 0-9, '.', '_', '-' "
@@ -89,6 +99,8 @@ class Subscription:
         self.group = f"{service}.{name}"
         """The name outside of this service: the consumer group, and `subscription` in every table of the platform."""
         self.start: Start = start
+        self.options = checked(options, f"subscription {name!r}")
+        """The options of the policies of its handlers, as far as they have none of their own."""
         self.handlers: dict[str, Handler] = {}
         self.event_types: dict[str, EventType] = {}
         self.states: dict[str, StateType] = {}
@@ -103,17 +115,20 @@ class Subscription:
         """True if a handler reads the envelope, so that unknown extensions are worth decoding."""
         return any(handler.signature.wants_envelope for handler in self.handlers.values())
 
-    def on(self, *models: type[Any]) -> Callable[[FunctionT], FunctionT]:
+    def on(self, *models: type[Any], **options: Unpack[PolicyOptions]) -> Callable[[FunctionT], FunctionT]:
         """Declare a function as the handler of event types: `@wallets.on(WalletCredited)`.
 
-        Raises: ConfigurationError if the signature asks for what cannot be injected, or a type already has a handler.
+        The options say what is done if it fails: `@wallets.on(WalletCredited, attempts=3, permanent=KeyError)`; the
+        others are those of the subscription, and then those of the settings.
+        Raises: ConfigurationError if the signature asks for what cannot be injected, a type already has a handler, or
+        an option is wrong.
         """
         event_types = self._declared(models)
         caller = sys._getframe(1)
         local_names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
 
         def declare(function: FunctionT) -> FunctionT:
-            self._add(function, event_types, local_names)
+            self._add(function, event_types, local_names, options)
             return function
 
         return declare
@@ -137,10 +152,17 @@ class Subscription:
             event_types.append(event_type)
         return event_types
 
-    def _add(self, function: Callable[..., Any], event_types: list[EventType], names: Mapping[str, Any]) -> None:
+    def _add(
+        self,
+        function: Callable[..., Any],
+        event_types: list[EventType],
+        names: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
         handler = Handler(function, names)
         signature = handler.signature
         where = f"subscription {self.name!r}, handler {handler.name}"
+        handler.set_options(self.options | checked(options, where))
         for state in signature.states:
             known = self.states.setdefault(state.name, state)
             if known.model is not state.model:

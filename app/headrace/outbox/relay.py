@@ -256,18 +256,18 @@ class OutboxRelay:
                 await self._publish(rows[:half])
                 await self._publish(rows[half:])
                 return
-            await self._give_up(rows[0], records[0], str(error))
+            await self._give_up(rows[0], records[0], error)
             return
         for topic, count in Counter(record.topic for record in records).items():
             self._metrics.outbox_published_total.labels(topic=topic).inc(count)
 
-    async def _give_up(self, row: Any, record: NewRecord, error: str) -> None:
+    async def _give_up(self, row: Any, record: NewRecord, error: Exception) -> None:
         group, place = f"{self._service}.{SUBSCRIPTION}", TopicPartition(record.topic, row["slot"])
         async with self._asking, self._ask().transaction():
             await store_refused_emit(self._ask(), group, place, record, error)
             await self._ask().execute(sql.outbox.DELETE, self._service, [row["slot"]], [row["number"]])
         self._metrics.outbox_refused_total.labels(topic=record.topic).inc()
-        logger.error("the log refused an event of the outbox: dead letter", topic=record.topic, error=error)
+        logger.error("the log refused an event of the outbox: dead letter", topic=record.topic, error=str(error))
 
     async def _delete(self, rows: Sequence[Any]) -> None:
         slots, numbers = [row["slot"] for row in rows], [row["number"] for row in rows]

@@ -6,7 +6,8 @@
 | GET /subscriptions, POST .../pause, .../resume | subscriptions.py | Postgres; the lag from the log (progress.py) |
 | GET /subscriptions/{name}/lanes, POST .../retry | lanes.py | Postgres (lane_store.py) |
 | GET /dead-letters, .../groups | dead_letters.py | Postgres (dead_letters/search.py) |
-| POST /dead-letters/..., .../edit | dead_letter_decisions.py | Postgres (dead_letters/decisions.py, edits.py) |
+| POST /dead-letters/{decision} | dead_letter_decisions.py | Postgres (dead_letters/decisions.py) |
+| POST /dead-letters/{id}/{decision}, .../edit | dead_letter_decisions.py | the same, and dead_letters/edits.py |
 | GET /events/stream | stream.py | the log (positions.py: from where) |
 | GET /asyncapi.json | http/asyncapi.py | the declared types |
 

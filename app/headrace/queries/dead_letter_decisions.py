@@ -1,4 +1,4 @@
-"""`POST /dead-letters`: a person edits, replays or discards what was given up on, one or all that match."""
+"""`POST /dead-letters/{decision}`, and of one letter: a person edits, replays or discards what was given up on."""
 
 from __future__ import annotations
 

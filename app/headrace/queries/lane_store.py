@@ -11,6 +11,7 @@ import msgspec
 from headrace import sql
 from headrace.database.pool import Connection, Row
 from headrace.dead_letters.shown import shown_bytes
+from headrace.log.stored import plain
 
 
 class Filter(NamedTuple):
@@ -21,12 +22,19 @@ class Filter(NamedTuple):
     subscription: str | None = None
     """Those of the subscriptions of this name or group, whatever their service is."""
     key: str | None = None
+    handler: str | None = None
+    """Those whose first event this handler failed on."""
+    error_type: str | None = None
+    """Those whose first event failed with this class of error, such as `KeyError`."""
+    is_held: bool | None = None
+    """True: those that only an operator's retry runs again; False: those that are retried by themselves."""
 
     @property
-    def arguments(self) -> tuple[str | None, str | None, bytes | None]:
+    def arguments(self) -> tuple[object, ...]:
         """The filter as the queries take it: keys are bytes, since text of Postgres cannot hold every key."""
-        name = self.subscription.replace("\x00", "\N{REPLACEMENT CHARACTER}") if self.subscription else None
-        return self.group, name, self.key.encode() if self.key is not None else None
+        key = self.key.encode() if self.key is not None else None
+        names = (_held(self.subscription), key, _held(self.handler), _held(self.error_type))
+        return (self.group, *names, self.is_held)
 
 
 class Place(NamedTuple):
@@ -40,6 +48,11 @@ class Place(NamedTuple):
     def cursor(self) -> str:
         """The place as text for a URL."""
         return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).decode()
+
+
+def _held(name: str | None) -> str | None:
+    """Return a name as a query can ask for it: Postgres refuses a NUL, and nothing that it holds is named so."""
+    return plain(name) if name else None
 
 
 def place_of(row: Row) -> Place:
@@ -81,10 +94,13 @@ def shown(row: Row, subscription: str) -> dict[str, Any]:
         "partition": row["partition"],
         **shown_bytes("key", row["key"]),
         "attempts": row["attempts"],
+        "held": row["due_at"] is None,
         "next_attempt_at": row["due_at"],
         "parked_at": row["parked_at"],
         "events": row["events"],
         "error": row["error"],
+        "error_type": row["error_type"],
+        "handler": row["handler"],
         "head": {
             "type": row["type"],
             "source": row["source"],

@@ -18,6 +18,10 @@ from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.lanes")
 
+Handler = Annotated[str | None, Query(description="Only keys whose first event this handler failed on.")]
+ErrorType = Annotated[str | None, Query(description="Only keys whose first event failed so, such as KeyError.")]
+Held = Annotated[bool | None, Query(description="true: only held keys; false: only those that are retried.")]
+
 
 def add_routes(router: APIRouter) -> None:
     """Add the routes."""
@@ -33,17 +37,21 @@ def add_routes(router: APIRouter) -> None:
         request: Request,
         name: str,
         key: Annotated[str | None, Query(description="Only the lane of this key.")] = None,
+        handler: Handler = None,
+        error_type: ErrorType = None,
+        held: Held = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
     ) -> Response:
         """Return the parked keys: their first event, its last error, its runs so far and when it runs next.
 
+        A key that is `held` runs next when an operator retries it.
         `next` is the cursor of the following page, null at the end.
         """
         subscription = subscription_of(runtime_of(request), name)
-        after = _parse_cursor(cursor)
+        after, wanted = _parse_cursor(cursor), Filter(subscription.group, None, key, handler, error_type, held)
         async with connection(request) as postgres:
-            rows = await find(postgres, Filter(subscription.group, key=key), after, limit + 1)
+            rows = await find(postgres, wanted, after, limit + 1)
         page = rows[:limit]
         following = place_of(page[-1]).cursor if len(rows) > limit else None
         return json_response({"lanes": [shown(row, name) for row in page], "next": following})
@@ -53,12 +61,18 @@ def add_routes(router: APIRouter) -> None:
         request: Request,
         name: str,
         who: Annotated[str, Depends(require("operate"))],
-        key: Annotated[str | None, Query(description="Only the lane of this key; without it, every lane.")] = None,
+        key: Annotated[str | None, Query(description="Only the lane of this key.")] = None,
+        handler: Handler = None,
+        error_type: ErrorType = None,
+        held: Held = None,
     ) -> Response:
-        """Run the parked events of one key, or of all, without waiting any longer; attempts are counted as ever."""
+        """Run the parked events of the lanes that match, or of all, without waiting any longer.
+
+        Attempts are counted as ever; the event at the head of a held key has all its attempts again.
+        """
         subscription = subscription_of(runtime_of(request), name)
         async with connection(request) as postgres:
-            count = await retry(postgres, Filter(subscription.group, key=key))
+            count = await retry(postgres, Filter(subscription.group, None, key, handler, error_type, held))
         if key is not None and not count:
             raise not_found(f"the key {key[:200]!r} has no lane in the subscription {name!r}.")
         logger.info("lanes retried", subscription=name, lanes=count, by=who)

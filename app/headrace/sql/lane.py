@@ -2,11 +2,13 @@
 
 LOAD = """
 select lane.key, lane.attempts, lane.is_running, extract(epoch from lane.due_at)::float8 as due, lane.error,
+       lane.error_type, lane.handler,
        extract(epoch from lane.parked_at)::float8 as since, count(*) as events,
        min(parked.number) as head, max(parked.number) as number
 from headrace.lane join headrace.parked using (subscription, partition, key)
 where subscription = $1 and partition = $2
-group by lane.key, lane.attempts, lane.is_running, lane.due_at, lane.error, lane.parked_at
+group by lane.key, lane.attempts, lane.is_running, lane.due_at, lane.error, lane.error_type, lane.handler,
+         lane.parked_at
 """
 """Reads which keys are parked, with the first and the last number of their events."""
 
@@ -16,11 +18,13 @@ select key, extract(epoch from due_at)::float8 as due from headrace.lane where s
 """Reads when lanes are due."""
 
 OPEN = """
-insert into headrace.lane (subscription, partition, key, attempts, due_at, error)
-select $1, $2, new.key, new.attempts, to_timestamp(new.due), new.error
-from unnest($3::bytea[], $4::int[], $5::float8[], $6::text[]) as new (key, attempts, due, error)
+insert into headrace.lane (subscription, partition, key, attempts, due_at, error, error_type, handler)
+select $1, $2, new.key, new.attempts, to_timestamp(new.due), new.error, new.error_type, new.handler
+from unnest($3::bytea[], $4::int[], $5::float8[], $6::text[], $7::text[], $8::text[])
+    as new (key, attempts, due, error, error_type, handler)
 on conflict (subscription, partition, key) do update
-set attempts = excluded.attempts, due_at = excluded.due_at, error = excluded.error, is_running = false
+set attempts = excluded.attempts, due_at = excluded.due_at, error = excluded.error,
+    error_type = excluded.error_type, handler = excluded.handler, is_running = false
 """
 """Writes lanes as they are from now on."""
 
@@ -35,7 +39,8 @@ CLOSE = "delete from headrace.lane where subscription = $1 and partition = $2 an
 """Removes lanes that are empty."""
 
 LIST = """
-select lane.subscription, lane.partition, lane.key, lane.attempts, lane.due_at, lane.parked_at, lane.error,
+select lane.subscription, lane.partition, lane.key, lane.attempts, nullif(lane.due_at, 'infinity') as due_at,
+       lane.parked_at, lane.error, lane.error_type, lane.handler,
        waiting.events, head.topic, head."offset", head.source, head.event_id, head.type, head.reason
 from headrace.lane
 cross join lateral (
@@ -48,9 +53,10 @@ left join lateral (
 ) as head on true
 where ($1::text is null or lane.subscription = $1)
   and ($2::text is null or $2 in (lane.subscription, substr(lane.subscription, strpos(lane.subscription, '.') + 1)))
-  and ($3::bytea is null or lane.key = $3)
-  and ($4::text is null or (lane.subscription, lane.partition, lane.key) > ($4, $5::int, $6::bytea))
-order by lane.subscription, lane.partition, lane.key limit $7
+  and ($3::bytea is null or lane.key = $3) and ($4::text is null or lane.handler = $4)
+  and ($5::text is null or lane.error_type = $5) and ($6::boolean is null or (lane.due_at = 'infinity') = $6)
+  and ($7::text is null or (lane.subscription, lane.partition, lane.key) > ($7, $8::int, $9::bytea))
+order by lane.subscription, lane.partition, lane.key limit $10
 """
 """Lists lanes with their first event, from a place on."""
 
@@ -59,7 +65,8 @@ with asked as (
     select subscription, partition, key from headrace.lane
     where ($1::text is null or subscription = $1)
       and ($2::text is null or $2 in (subscription, substr(subscription, strpos(subscription, '.') + 1)))
-      and ($3::bytea is null or key = $3)
+      and ($3::bytea is null or key = $3) and ($4::text is null or handler = $4)
+      and ($5::text is null or error_type = $5) and ($6::boolean is null or (due_at = 'infinity') = $6)
     order by subscription, partition, key for update
 ), due as (
     update headrace.lane set due_at = now() from asked

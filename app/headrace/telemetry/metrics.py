@@ -117,6 +117,7 @@ class Metrics:
     subscription_paused: Annotated[Gauge, Row("subscription", "1 while paused")]
 
     lane_keys: Annotated[Gauge, Row("subscription topic", "Keys held back, of owned partitions")]
+    lane_held_keys: Annotated[Gauge, Row("subscription topic", "Keys held until an operator acts, of owned partitions")]
     lane_events: Annotated[Gauge, Row("subscription topic", "Events in lanes, of owned partitions")]
     lane_oldest_seconds: Annotated[Gauge, Row("subscription topic", "Age of the oldest event in a lane")]
     lane_released_total: Annotated[Counter, Row("subscription outcome", "Events that left a lane")]

@@ -101,7 +101,7 @@ class Reads:
     async def _read(self, connection: Any, group: str, partitions: Any) -> Any:
         self.partitions.append(list(partitions))
         found = await owner.read_replays(connection, group, partitions)
-        self.sizes += [sum(len(record.value or b"") for _, _, record in each) for each in found.values()]
+        self.sizes += [sum(len(replay.record.value or b"") for replay in each) for each in found.values()]
         return found
 
     def count(self, partition: int) -> int:

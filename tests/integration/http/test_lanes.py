@@ -56,6 +56,9 @@ async def test_a_lane_tells_why_and_when(platform: Opener, pool: asyncpg.Pool[An
         "attempts": 4,
         "events": 2,
         "error": "no ink",
+        "error_type": None,
+        "handler": None,
+        "held": False,
         "head": {
             "type": "wallet.credited",
             "source": "/s",

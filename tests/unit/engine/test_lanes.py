@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.engine.lanes import Lane, Lanes
-from headrace.engine.verdict import RetryPolicy
+from headrace.engine.verdict import Park
+from headrace.handlers.policy import Policy
+from headrace.handlers.subscription import Handler
 from headrace.log.stored import plain
 
-POLICY = RetryPolicy(attempts=8, first_seconds=0.5, longest_seconds=60.0)
+
+def policy_of(handler: Handler | None) -> Policy:
+    return Policy(attempts=8, first_seconds=0.5, max_seconds=60.0)
 
 
 def test_retries_of_keys_that_failed_together_are_spread() -> None:
-    """Up to half of a delay is random."""
-    lanes = Lanes(POLICY)
+    """Chance takes off a part of a delay, as large as the policy says."""
+    lanes = Lanes(policy_of)
     now = time.time()
-    waits = [lanes.due_after(8.0) - now for _ in range(200)]
+    waits = [lanes.due_after(Park(1, 8.0, 0.5)) - now for _ in range(200)]
     assert all(4.0 <= wait <= 9.0 for wait in waits)
+    assert 8.0 <= lanes.due_after(Park(1, 8.0)) - now <= 9.0
     assert max(waits) - min(waits) > 2.0, "keys that failed together would come back together"
 
 
 def test_lanes_are_due_in_the_order_of_their_time() -> None:
     """At most as many at once as are asked for."""
-    lanes = Lanes(POLICY)
+    lanes = Lanes(policy_of)
     lanes.by_key = {f"key-{n}": Lane(due=100.0 + n, since=0.0) for n in (5, 1, 4, 2, 3)}
     assert lanes.due(99.0, 10) == []
     assert lanes.due(103.5, 10) == ["key-1", "key-2", "key-3"]
@@ -33,11 +39,18 @@ def test_lanes_are_due_in_the_order_of_their_time() -> None:
 
 
 def test_next_lane_tells_how_long_a_worker_may_rest() -> None:
-    lanes = Lanes(POLICY)
+    lanes = Lanes(policy_of)
     assert lanes.seconds_to_next(100.0) is None
     lanes.by_key = {"a": Lane(due=103.0, since=0.0), "b": Lane(due=101.0, since=0.0)}
     assert lanes.seconds_to_next(100.0) == 1.0
     assert lanes.seconds_to_next(102.0) == 0.0
+
+
+def test_held_lane_is_never_due() -> None:
+    lanes = Lanes(policy_of)
+    lanes.by_key = {"a": Lane(due=lanes.due_after(Park(0, math.inf)), since=0.0)}
+    assert lanes.due(1e12, 10) == []
+    assert lanes.seconds_to_next(0.0) == math.inf
 
 
 @given(st.text(st.characters(exclude_categories=())))

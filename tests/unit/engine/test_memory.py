@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lane
 from headrace.engine.memory import PartitionMemory
+from headrace.handlers.policy import Policy
 from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.ledger.window import DedupeWindow
@@ -25,7 +26,7 @@ class Kept(BaseModel):
 @pytest.fixture
 def memory() -> PartitionMemory:
     settings = EngineSettings(dedupe_window_ids=4, state_cache_keys=3)
-    made = PartitionMemory(settings, {"kept": StateType(Kept)})
+    made = PartitionMemory(settings, {"kept": StateType(Kept)}, lambda handler: Policy(3, 1.0, 2.0))
     made.windows["pages"] = DedupeWindow(4)
     return made
 

@@ -14,9 +14,9 @@ from headrace.engine.lanes import Lane, Lanes
 from headrace.engine.run import Run
 from headrace.engine.settle import changed_states, settle
 from headrace.engine.threads import HandlerThreads
-from headrace.engine.verdict import RetryPolicy
 from headrace.envelope import Envelope
 from headrace.errors import HandlerError
+from headrace.handlers.policy import Policy
 from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
@@ -178,7 +178,7 @@ async def _run(numbers: dict[str, int], *, careful: bool) -> tuple[StateCache, R
 
 
 def _lanes(**by_key: Lane) -> Lanes:
-    lanes = Lanes(RetryPolicy(5, 0.5, 60.0))
+    lanes = Lanes(lambda handler: Policy(5, 0.5, 60.0))
     lanes.by_key = by_key
     return lanes
 
