@@ -233,6 +233,12 @@ class EngineSettings(BaseSettings):
         description="What happens after the last attempt: `dead_letter`, and the key continues; or `hold`: the key "
         "waits until an operator retries it.",
     )
+    outage_keys: int = Field(
+        20,
+        ge=0,
+        description="So many different keys of a handler have to fail within 30 s, and 70 % of its keys, before its "
+        "partitions wait for the end of an outage. With 0 only exceptions that its policy names as one make them wait.",
+    )
     emits_pending: int = Field(
         20_000,
         ge=1,

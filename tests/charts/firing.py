@@ -122,6 +122,10 @@ CASES: dict[str, Case] = {
     "PausedLong": Case(
         {f"headrace_subscription_paused{{{S}}}": flat(1)}, {f"headrace_subscription_paused{{{S}}}": flat(0)}, minute=300
     ),
+    "HandlerOutage": Case(
+        {f'headrace_handler_outage{{{S}, handler="credit"}}': flat(1)},
+        {f'headrace_handler_outage{{{S}, handler="credit"}}': flat(0)},
+    ),
     "LaneTooOld": Case(
         {f"headrace_lane_oldest_seconds{{{T}}}": flat(901)}, {f"headrace_lane_oldest_seconds{{{T}}}": flat(900)}
     ),

@@ -23,6 +23,9 @@ with care, the event is parked, later events of its key wait behind it. Its data
 halved until the one event is found, and parked. A transaction that is too large: the same. Postgres itself: wait, then
 the same batch again. Another owner: stop at once.
 
+**An outage is not poison**: if many different keys of a handler fail at once, the run is undone; its partitions wait
+and probe with single events (breaker.py).
+
 **What survives a crash**: everything up to the last commit. A new owner claims the partition (epoch + 1), loads what
 the previous one had in memory (dedupe window from the ledger, lanes; states when they are needed) and continues at the
 claim's next offset. Kafka's group offsets are hints for lag tools and never read.

@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
 from headrace.emits.relay import Relay
+from headrace.engine.breaker import Breaker
 from headrace.engine.claim import Claim, Fingerprint
 from headrace.engine.commit import write_effects
 from headrace.engine.context import EngineContext
@@ -90,6 +91,7 @@ class BatchProcessor:
         reporter: Reporter,
         threads: HandlerThreads,
         handler_seconds: float,
+        breaker: Breaker,
     ) -> None:
         """`handler_seconds`: the longest that a call of any handler may take."""
         self.context = context
@@ -97,6 +99,7 @@ class BatchProcessor:
         self.partition = partition
         self.memory = memory
         self.reporter = reporter
+        self.breaker = breaker
         self.decoder = BatchDecoder(subscription, context.registry.types, context.registry.decoders)
         self.is_careful = False
         """True if the next attempt keeps what it needs to undo a single event."""
@@ -112,7 +115,8 @@ class BatchProcessor:
     async def attempt(self, batch: Batch) -> Effects:
         """Apply the batch, or as much of it as its handlers do in the target time.
 
-        Raises: HandlerFailedError (apply it again with care), StateError, FencedError: nothing was committed, except
+        Raises: HandlerFailedError (apply it again with care), OutageError, StateError, FencedError: nothing was
+        committed, except
         that a StateUnavailableError may leave that unknown. `undo` must follow.
         """
         items = await self._decode(batch)
@@ -121,6 +125,8 @@ class BatchProcessor:
             if self.wants_transaction:
                 await transaction.begin_guarded(batch.holding.claim, self._idle_limit_ms)
             run = await self._run(batch, items, transaction.connection)
+            if self.is_careful and not self.memory.lanes.is_probing:
+                self.breaker.judge(run.items, self.memory.lanes.policy_of, is_of_log=batch.kind is Kind.BATCH)
             effects = await self._settle(batch, run)
             await self.write(await transaction.begin(), batch, effects)
         self.remember(batch, effects)
@@ -205,6 +211,8 @@ class BatchProcessor:
         if effects.emits:
             relay.push(batch.sequence, [record for _, record in effects.emits], span)
         self.memory.follow(claim.partition.topic, effects)
+        if self.memory.lanes.is_probing:
+            self.breaker.probed(effects.items)
         self.is_careful = any(item.outcome is Outcome.HANDLER_ERROR for item in effects.items)
 
     async def off_loop(self, function: Callable[[], T], *, large: bool) -> T:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from headrace import sql
+from headrace.engine.breaker import Breaker, Outage
 from headrace.engine.context import EngineContext
 from headrace.engine.gauges import Gauges
 from headrace.engine.supervisor import Supervisor
@@ -16,6 +18,7 @@ from headrace.engine.worker import Phase, Worker
 from headrace.errors import HeadraceError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Membership, TopicPartition
+from headrace.log.stored import plain
 from headrace.stopping import is_being_cancelled
 from headrace.telemetry.logging import get_logger
 
@@ -33,8 +36,11 @@ class Consumer:
         )
         self.workers: dict[int, Worker] = {}
         self.threads = HandlerThreads(subscription.name, context.settings.engine.handler_threads)
+        self.breaker = Breaker(subscription.name, context.settings.engine.outage_keys)
+        self._told: Outage | None = None
+        """The outage that the database was told of."""
         self._watch = Watch(context, subscription, self.workers)
-        self._gauges = Gauges(context, subscription, self.workers)
+        self._gauges = Gauges(context, subscription, self.workers, self.breaker)
         self._supervisor = Supervisor(context, subscription.name, self.threads, self.workers)
         self._is_stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -65,6 +71,9 @@ class Consumer:
         await self._membership.commit(_offsets(workers))
         await self._membership.stop()
         self.threads.stop()
+        self.breaker.outage = None
+        with suppress(HeadraceError):
+            await self._tell_outage()
         return clean
 
     async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
@@ -94,7 +103,12 @@ class Consumer:
             await self._stop_workers(lost, self._context.settings.engine.batch_seconds)
         for number in sorted(numbers - self.workers.keys()):
             worker = self.workers[number] = Worker(
-                self._context, self._subscription, number, self.threads, is_paused=self._watch.is_paused
+                self._context,
+                self._subscription,
+                number,
+                self.threads,
+                self.breaker,
+                is_paused=self._watch.is_paused,
             )
             worker.start()
 
@@ -129,6 +143,7 @@ class Consumer:
         while True:
             try:
                 await self._watch.look()
+                await self._tell_outage()
                 now = time.monotonic()
                 if now - gauged_at >= self._context.pace.gauge:
                     gauged_at = now
@@ -145,6 +160,19 @@ class Consumer:
             except Exception:
                 logger.exception("the watch of a subscription failed", subscription=self._subscription.name)
             await asyncio.sleep(self._context.pace.watch)
+
+    async def _tell_outage(self) -> None:
+        """Write into the database what the breaker is open for, for those who ask any process. Raises: StateError."""
+        outage, group, owner = self.breaker.outage, self._subscription.group, self._context.owner
+        if outage == self._told:
+            return
+        async with self._context.connection() as connection:
+            if outage is None:
+                await connection.execute(sql.outage.OVER, group, owner)
+            else:
+                error = plain(outage.error)
+                await connection.execute(sql.outage.TELL, group, owner, outage.handler, error, outage.since)
+        self._told = outage
 
     async def _compare_topics(self) -> None:
         """Say so if partitions belong to nobody, since only some of the topics have that many."""

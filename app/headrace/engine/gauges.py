@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from headrace import sql
+from headrace.engine.breaker import Breaker
 from headrace.engine.context import EngineContext
 from headrace.engine.lanes import Lane
 from headrace.engine.tenure import Tenure
@@ -18,12 +19,15 @@ from headrace.log.ports import Bounds, TopicPartition
 class Gauges:
     """The gauges of one subscription in one process."""
 
-    def __init__(self, context: EngineContext, subscription: Subscription, workers: Mapping[int, Worker]) -> None:
+    def __init__(
+        self, context: EngineContext, subscription: Subscription, workers: Mapping[int, Worker], breaker: Breaker
+    ) -> None:
         self._context = context
         self._metrics = context.metrics
         self._subscription = subscription
         self._name = subscription.name
         self._workers = workers
+        self._breaker = breaker
         self._reasons: set[str] = set()
 
     async def show(self) -> dict[int, int]:
@@ -31,6 +35,7 @@ class Gauges:
         await self._show_dead_letters()
         self._show_memory(time.time())
         self._show_pool()
+        self._show_outage()
         return await self._show_lag()
 
     async def _show_dead_letters(self) -> None:
@@ -100,6 +105,12 @@ class Gauges:
         metrics.emits_pending.labels(subscription=name).set(sum(relay.pending for relay in relays))
         age = max((relay.oldest_pending_seconds for relay in relays), default=0.0)
         metrics.emits_oldest_pending_seconds.labels(subscription=name).set(age)
+
+    def _show_outage(self) -> None:
+        outage = self._breaker.outage
+        for name in {handler.name for handler in self._subscription.handlers.values()}:
+            is_met = outage is not None and outage.handler == name
+            self._metrics.handler_outage.labels(subscription=self._name, handler=name).set(is_met)
 
     def _show_pool(self) -> None:
         metrics, pool = self._metrics, self._context.pool

@@ -52,8 +52,15 @@ class Lanes:
     def __init__(self, policy_of: Callable[[Handler | None], Policy]) -> None:
         self.policy_of = policy_of
         """Returns the policy of a handler."""
+        self.is_probing = False
+        """True while a single event is run to see whether an outage is over: whatever it raises is of the outage."""
         self.by_key: dict[str, Lane] = {}
         self.next_number = 1
+
+    def policy(self, handler: Handler | None) -> Policy:
+        """Return the policy of a handler as it is now."""
+        policy = self.policy_of(handler)
+        return policy._replace(outage=(BaseException,)) if self.is_probing else policy
 
     async def load(
         self, connection: Connection, group: str, partition: int, *, is_orphaned: bool, hung: Mapping[str, int]

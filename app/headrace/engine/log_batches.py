@@ -33,13 +33,13 @@ class LogBatches:
         self._size = BatchSize(processor.context.settings.engine.batch_records, processor.context.pace.target)
         self._refusals = 0
 
-    async def apply(self, holding: Holding) -> None:
-        """Apply the next of `holding.pending` in one transaction.
+    async def apply(self, holding: Holding, *, is_single: bool = False) -> None:
+        """Apply the next of `holding.pending` in one transaction, or only the first.
 
-        Raises: StateUnavailableError (nothing was applied; wait, then apply again), FencedError.
+        Raises: StateUnavailableError, OutageError (nothing was applied; wait, then apply again), FencedError.
         """
         claim, topic = holding.claim, holding.claim.partition.topic
-        records = holding.pending[: 1 if claim.is_suspect else self._size.records]
+        records = holding.pending[: 1 if is_single or claim.is_suspect else self._size.records]
         first, last = records[0], records[-1]
         if claim.blames_next_event:
             self._excluded[topic, first.offset] = (Outcome.PROCESS_KILLED, HandlerError(KILLED, ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -238,7 +239,7 @@ class Retries:
         return await self._processor.off_loop(decode, large=is_large(batch.records, batch.bytes))
 
     def _due_lanes(self, items: Sequence[Item]) -> dict[str, Lane]:
-        """Return the items' lanes, due at once."""
+        """Return the items' lanes, due at once; a key that is held stays so, with the replayed event behind."""
         now, known = time.time(), self._processor.memory.lanes.by_key
         opened: dict[str, Lane] = {}
         for item in items:
@@ -247,7 +248,7 @@ class Retries:
             if kept is None:
                 opened[item.key] = Lane(due=now, since=now, error="replayed")
             else:
-                opened[item.key] = msgspec.structs.replace(kept, due=now)
+                opened[item.key] = msgspec.structs.replace(kept, due=now if kept.due < math.inf else kept.due)
         return opened
 
 

@@ -52,7 +52,7 @@ def _settle_batch(effects: Effects, lanes: Lanes) -> None:
         if item.outcome is applied:  # nearly all
             seen.append(item)
             continue
-        decided = verdict(item.outcome, 1, lanes.policy_of(item.handler), _cause(item))
+        decided = verdict(item.outcome, 1, lanes.policy(item.handler), _cause(item))
         if decided is SKIP:
             if item.outcome is Outcome.SKIPPED_BY_HANDLER:
                 seen.append(item)
@@ -97,7 +97,7 @@ def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item]) 
     after = Lane(due=time.time(), since=lane.since, attempts=0, events=lane.events, error=lane.error)
     for index, item in enumerate(items):
         attempt = lane.attempts if index == 0 else 1
-        decided = verdict(item.outcome, attempt, lanes.policy_of(item.handler), _cause(item))
+        decided = verdict(item.outcome, attempt, lanes.policy(item.handler), _cause(item))
         if isinstance(decided, Park):
             lanes.park(after, decided, item)
             return after

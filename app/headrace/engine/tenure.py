@@ -24,9 +24,11 @@ from headrace.database.pool import Connection
 from headrace.dead_letters.owner import Replay
 from headrace.emits.relay import Relay
 from headrace.engine.batch import BatchProcessor, Holding
+from headrace.engine.breaker import Breaker, OutageError
 from headrace.engine.claim import claim, enroll, known_partitions
 from headrace.engine.context import EngineContext
 from headrace.engine.continuity import check_bounds, check_fingerprint, check_log, check_partitions, resume_at
+from headrace.engine.fetches import Fetches
 from headrace.engine.log_batches import Exclusion, LogBatches
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.policies import Policies
@@ -34,11 +36,10 @@ from headrace.engine.report import Reporter
 from headrace.engine.retry import Hung, Retries
 from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
-from headrace.errors import FencedError, StateError, StateUnavailableError, TransportError
+from headrace.errors import FencedError, StateError, StateUnavailableError
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.window import PackedRows, read_window, window_of
 from headrace.log.ports import Bounds, Reader, Record, TopicInfo, TopicPartition
-from headrace.stopping import CANCEL_SECONDS, end_tasks
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
@@ -77,11 +78,13 @@ class Tenure:
         threads: HandlerThreads,
         orders: Orders,
         touch: Callable[[], None],
+        breaker: Breaker,
     ) -> None:
         self._context = context
         self._subscription = subscription
         self._partition = partition
         self._orders = orders
+        self._breaker = breaker
         self._touch = touch
         self._reporter = Reporter(context, subscription, partition, touch=touch)
         policies = Policies(subscription, context.settings.engine)
@@ -89,7 +92,7 @@ class Tenure:
         self.holdings: dict[str, Holding] = {}
         """By topic."""
         processor = BatchProcessor(
-            context, subscription, partition, self.memory, self._reporter, threads, policies.longest_seconds
+            context, subscription, partition, self.memory, self._reporter, threads, policies.longest_seconds, breaker
         )
         self.processor = processor
         self._batches = LogBatches(processor, orders.excluded)
@@ -263,6 +266,8 @@ class Tenure:
                     if time.monotonic() - marked_at > self._context.pace.mark:
                         marked_at = time.monotonic()
                         await self._mark_emits()
+                except OutageError:  # the breaker has told it, and is open from now on
+                    self._touch()
                 except StateUnavailableError as error:
                     self._reporter.waiting(error)
                     await asyncio.wait({stopped}, timeout=backoff.next_seconds())
@@ -274,6 +279,9 @@ class Tenure:
 
     async def _turn(self, fetches: Fetches, stopped: asyncio.Task[bool]) -> None:
         """Do what is due beside the log, then one transaction of what was fetched."""
+        if self._breaker.outage is not None:
+            await self._sit_out(fetches, stopped)
+            return
         await self._retry()
         await self._throttle(stopped)
         holding = next((holding for holding in self.holdings.values() if holding.pending), None)
@@ -286,6 +294,26 @@ class Tenure:
             self._take(fetched)
         elif not self._orders.is_paused:
             await self._batches.apply(holding)
+            self._touch()
+
+    async def _sit_out(self, fetches: Fetches, stopped: asyncio.Task[bool]) -> None:
+        """Wait for the end of a handler's outage: run a single event if it is this partition's turn to probe."""
+        self._touch()
+        lanes, pace = self.memory.lanes, self._context.pace.fetch
+        holding = next((holding for holding in self.holdings.values() if holding.pending), None)
+        if holding is None and not lanes.due(time.time(), 1):
+            self._take(await fetches.wait(pace, stopped) or {})
+        elif not self._breaker.take_probe():
+            await asyncio.wait({stopped}, timeout=min(pace, self._breaker.seconds_to_probe()))
+        else:
+            self.processor.is_careful = lanes.is_probing = True
+            try:
+                if holding is not None:
+                    await self._batches.apply(holding, is_single=True)
+                else:
+                    await self._retries.retry_due(next(iter(self.holdings.values())), is_cautious=True)
+            finally:
+                lanes.is_probing = False
             self._touch()
 
     async def _retry(self) -> None:
@@ -380,35 +408,3 @@ class Tenure:
             holding.relay.abandon()
         if self.running is not None:
             self.running.abandon()
-
-
-class Fetches:
-    """At most one fetch under way: it outlives a wait that something else ends."""
-
-    def __init__(self, reader: Reader, max_records: int, max_bytes: int) -> None:
-        self._reader = reader
-        self._max_records = max_records
-        self._max_bytes = max_bytes
-        self._task: asyncio.Task[dict[TopicPartition, list[Record]]] | None = None
-
-    async def wait(self, seconds: float, stopped: asyncio.Task[bool]) -> dict[TopicPartition, list[Record]] | None:
-        """Return what was fetched, empty when nothing came in time; None when the stop came first."""
-        if self._task is None:
-            fetch = self._reader.fetch(self._max_records, self._max_bytes, seconds)
-            self._task = asyncio.create_task(fetch)
-        await asyncio.wait({self._task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not self._task.done():
-            return None
-        task, self._task = self._task, None
-        if task.cancelled():
-            raise TransportError("the log's client cancelled its own fetch; a new client reads on.")
-        return task.result()
-
-    async def stop(self) -> None:
-        """Cancel the fetch under way; the reader is of no use afterwards. A fetch that does not end is left behind."""
-        task, self._task = self._task, None
-        if task is None:
-            return
-        await end_tasks({task}, CANCEL_SECONDS)
-        if task.done() and not task.cancelled():
-            task.exception()  # it was of no interest any more

@@ -8,6 +8,7 @@
 | Postgres is away, or asks to try again | undo and raise: the caller waits, and sees a stop or a pause meanwhile |
 | Postgres timed out, or ran out of memory | undo and raise: the caller takes fewer events |
 | Postgres refused the data | undo and raise: the caller looks for the event that is at fault |
+| a handler meets an outage | undo and raise: the caller waits for the breaker |
 | another owner holds the claim | raise: the caller stops at once |
 """
 

@@ -18,6 +18,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from headrace.backoff import Backoff
+from headrace.engine.breaker import Breaker
 from headrace.engine.claim import release
 from headrace.engine.context import EngineContext
 from headrace.engine.log_batches import Exclusion
@@ -75,6 +76,7 @@ class Worker:
         subscription: Subscription,
         partition: int,
         threads: HandlerThreads,
+        breaker: Breaker,
         *,
         is_paused: bool,
     ) -> None:
@@ -82,6 +84,7 @@ class Worker:
         self._subscription = subscription
         self._partition = partition
         self._threads = threads
+        self._breaker = breaker
         self._touched_at = time.monotonic()
         self._offsets: dict[TopicPartition, int] = {}
         self._stopping = asyncio.Event()
@@ -229,7 +232,9 @@ class Worker:
         self._enter(Phase.CLAIMING)
         self.orders.claim_again = False
         context, subscription = self._context, self._subscription
-        tenure = Tenure(context, subscription, self._partition, self._threads, self.orders, self._touch_if_current)
+        tenure = Tenure(
+            context, subscription, self._partition, self._threads, self.orders, self._touch_if_current, self._breaker
+        )
         self.tenure = tenure
         try:
             with context.tracing.claim(subscription.name, ",".join(subscription.topics), self._partition):

@@ -29,6 +29,10 @@ async def read_progress(
     claims = {_place(row): row for row in await postgres.fetch(sql.claim.PROGRESS, groups)}
     parked = {_place(row): row for row in await postgres.fetch(sql.lane.PARKED_BY_PARTITION, groups)}
     paused = {row["subscription"] for row in await postgres.fetch(sql.subscription.PAUSED_AMONG, groups)}
+    outages: dict[str, list[dict[str, Any]]] = {}
+    for row in await postgres.fetch(sql.outage.AMONG, groups):
+        shown = {name: row[name] for name in ("handler", "error", "since", "owner")}
+        outages.setdefault(row["subscription"], []).append(shown)
     every_topic = sorted({topic for subscription in subscriptions for topic in subscription.topics})
     bounds, reason = await _bounds(log, every_topic)
     answer = []
@@ -46,6 +50,7 @@ async def read_progress(
                 "name": subscription.name,
                 "topics": topics,
                 "paused": group in paused,
+                "outages": outages.get(group, []),
                 "lag": sum(lags) if None not in lags else None,
                 "lag_unknown": reason,
                 "parked_keys": sum(partition["parked_keys"] for partition in partitions),

@@ -10,7 +10,20 @@ A change of a column opens one module here. The tables themselves are made in `d
   no argument for is filled in by `format`: the table and the bounds of a day of the ledger.
 """
 
-from headrace.sql import claim, dead_letter, installation, lane, ledger, log, outbox, schema, state, subscription, topic
+from headrace.sql import (
+    claim,
+    dead_letter,
+    installation,
+    lane,
+    ledger,
+    log,
+    outage,
+    outbox,
+    schema,
+    state,
+    subscription,
+    topic,
+)
 
 __all__ = [
     "claim",
@@ -19,6 +32,7 @@ __all__ = [
     "lane",
     "ledger",
     "log",
+    "outage",
     "outbox",
     "schema",
     "state",

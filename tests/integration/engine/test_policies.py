@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headrace import DeadLetter, Emit, Event, Headrace, Retry, Skip, State
+from headrace.engine import breaker
 from headrace.log.memory import MemoryLog
 from headrace.runtime import Runtime
 from tests.support.obstacles import Gate
@@ -154,7 +155,11 @@ async def test_handler_asks_for_a_retry_at_its_own_time(database_url: str, topic
         await until(lambda: has_pages(runtime, {"a": [1]}), "it is applied")
 
 
-async def test_outage_uses_up_no_attempt(database_url: str, topic_name: str) -> None:
+async def test_declared_outage_uses_up_no_attempt(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(breaker, "LONGEST_PROBE_SECONDS", 0.05)
     remaining = 5
 
     def answer(number: int) -> None:

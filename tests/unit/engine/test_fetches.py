@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from headrace.engine import tenure
-from headrace.engine.tenure import Fetches
+from headrace.engine import fetches as module
+from headrace.engine.fetches import Fetches
 from headrace.errors import TransportError
 from headrace.log.ports import Record, TopicPartition
 
@@ -32,7 +32,7 @@ async def test_client_that_cancels_its_own_fetch_is_away() -> None:
 
 
 async def test_fetch_that_swallows_its_cancellation_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tenure, "CANCEL_SECONDS", 0.01)
+    monkeypatch.setattr(module, "CANCEL_SECONDS", 0.01)
     over = asyncio.Event()
 
     async def deaf(*_: object) -> Any:

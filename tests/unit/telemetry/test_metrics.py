@@ -49,6 +49,7 @@ CATALOGUE = {
     "lane_keys": (Gauge, "subscription topic", None),
     "lane_events": (Gauge, "subscription topic", None),
     "lane_oldest_seconds": (Gauge, "subscription topic", None),
+    "handler_outage": (Gauge, "subscription handler", None),
     "lane_held_keys": (Gauge, "subscription topic", None),
     "lane_released_total": (Counter, "subscription outcome", None),
     "dead_letters_open": (Gauge, "subscription reason", None),
