@@ -37,20 +37,21 @@ class Handler:
         "timeout_seconds",
     )
 
-    def __init__(
-        self, function: Callable[..., Any], names: Mapping[str, Any], options: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
         """`names` are the local ones of the place where it was declared."""
         self.function = function
         self._names = names
         self.overrides: Overrides = {}
         """FastAPI's `app.dependency_overrides`, once the application has started."""
         self._followed: Overrides = {}
-        self.options = options or {}
-        """The options of its policy, its own over the subscription's; the settings have what is missing."""
-        self.timeout_seconds: float | None = self.options.get("timeout_seconds")
-        """How long a call may take; None: as the settings say."""
         self._take(Signature(function, names))
+        self.set_options({})
+
+    def set_options(self, options: Mapping[str, Any]) -> None:
+        """Take the options of its policy, its own over the subscription's; the settings have what is missing."""
+        self.options = options
+        self.timeout_seconds: float | None = options.get("timeout_seconds")
+        """How long a call may take; None: as the settings say."""
 
     def follow(self) -> None:
         """Call what the application's `dependency_overrides` say from now on.
@@ -158,10 +159,10 @@ class Subscription:
         names: Mapping[str, Any],
         options: Mapping[str, Any],
     ) -> None:
-        where = f"subscription {self.name!r}, handler {getattr(function, '__qualname__', repr(function))}"
-        handler = Handler(function, names, self.options | checked(options, where))
+        handler = Handler(function, names)
         signature = handler.signature
         where = f"subscription {self.name!r}, handler {handler.name}"
+        handler.set_options(self.options | checked(options, where))
         for state in signature.states:
             known = self.states.setdefault(state.name, state)
             if known.model is not state.model:
