@@ -11,8 +11,9 @@ FIND_PYTHON = for name in $(PYTHON) python3.14 python3.13 python3.12 python3.11 
     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done
 APP ?= shop.service:app
 ARGS ?=
+TARGET ?=
 
-.PHONY: help run test chart-tools chart-test lint format docs bench lock clean
+.PHONY: help run test chart-tools chart-test lint format docs bench load lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,10 @@ docs: $(VENV)/.runtime ## write the pages of docs/reference from the code
 bench: $(VENV)/.development ## measure, beside a bare loop in the same run (in less than 90 s: ARGS=--quick)
 	@$(BIN)/python -m tests.support.kafka
 	@$(BIN)/python -m bench $(ARGS)
+
+load: $(VENV)/.development ## load the example service, or a deployment of yours (TARGET=http://...), and prove it exact
+	@if [ -n "$(TARGET)" ]; then exec $(BIN)/headrace load $(TARGET) $(ARGS); fi; \
+	$(BIN)/python -m tests.support.kafka && exec $(BIN)/python -m bench.load $(ARGS)
 
 lock: ## resolve the dependencies again and write both locks
 	@python=$$($(FIND_PYTHON)); $${python:?needs Python 3.11 or newer} -m venv build/lock

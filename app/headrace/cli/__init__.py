@@ -4,6 +4,7 @@
 | --- | --- |
 | 0 | done; `headrace run`: stopped as asked, with a clean drain |
 | 1 | refused, in one sentence on standard error (`__main__`); `headrace run`: also a stop that was cut short |
+| 1 | `headrace load`: the run was not exact |
 | 2 | wrong command line; the usage is on standard error |
 | 70 | `headrace run`: the process is beyond repair (`supervisor`); another one should be started |
 
@@ -20,6 +21,7 @@ from headrace.cli.database import database
 from headrace.cli.dead_letters import dead_letters
 from headrace.cli.doctor import doctor
 from headrace.cli.lanes import lanes
+from headrace.cli.load import load
 from headrace.cli.migrate import migrate_schema
 from headrace.cli.run import run
 from headrace.cli.subscriptions import subscriptions
@@ -58,3 +60,4 @@ cli.add_typer(database, name="database")
 cli.add_typer(lanes, name="lanes")
 cli.add_typer(subscriptions, name="subscriptions")
 cli.command("doctor")(doctor)
+cli.command("load")(load)

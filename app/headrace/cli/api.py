@@ -96,13 +96,14 @@ def _api_of(url: str | None, api_key_file: Path | None) -> Api | None:
     Raises: ConfigurationError (the file of the key), BadParameter (the options do not go together).
     """
     if url is not None:
-        return Api(url, _read_key(api_key_file))
+        return Api(url, read_key(api_key_file))
     if api_key_file is not None:
         raise typer.BadParameter("--api-key-file goes with --url.")
     return None
 
 
-def _read_key(file: Path | None) -> str | None:
+def read_key(file: Path | None) -> str | None:
+    """Return the key that a file holds; None without a file. Raises: ConfigurationError."""
     if file is None:
         return None
     try:
