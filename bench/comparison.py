@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from bench.contenders import BARE_LOOP, FETCH_ALONE, UPSERT_ALONE, Contender
+from bench.contenders import (
+    BARE_LOOP,
+    FASTSTREAM_BATCH,
+    FASTSTREAM_CONCURRENT,
+    FASTSTREAM_IN_ORDER,
+    FETCH_ALONE,
+    HEADRACE_SQL,
+    MSGSPEC,
+    PYDANTIC,
+    SLOW_ROUNDS,
+    SQLALCHEMY_ORM,
+    SQLALCHEMY_UPSERT,
+    UPSERT_ALONE,
+    Contender,
+)
 from bench.measure import Run, measure
 from bench.servers import Servers, Topic
 
 
 async def interleave(
-    servers: Servers, pairs: Sequence[tuple[Contender, Topic]], rounds: int, tell: Callable[[str], None]
+    servers: Servers,
+    contenders: Sequence[Contender],
+    topics: Mapping[int | None, Topic],
+    rounds: int,
+    tell: Callable[[str], None],
 ) -> list[Run]:
     """Return the runs: every contender once a round, in turn, each round beginning with another one."""
     runs = []
     for number in range(rounds):
-        first = number % len(pairs)
-        for contender, topic in [*pairs[first:], *pairs[:first]]:
+        turn = [each for each in contenders if number < SLOW_ROUNDS or not each.is_slow]
+        first = number % len(turn) if turn else 0
+        for contender in [*turn[first:], *turn[:first]]:
             tell(f"round {number + 1} of {rounds}: {contender.label}")
-            runs.append(await measure(servers, contender, topic))
+            runs.append(await measure(servers, contender, topics[contender.most_events]))
     return runs
 
 
@@ -42,11 +61,11 @@ class Comparison:
         """Return the median of events per second."""
         return self.median(contender, lambda run: run.events_per_second)
 
-    def of_bare_loop(self, contender: str) -> float | None:
-        """Return the contender's rate as a share of the bare loop's."""
-        if BARE_LOOP.name not in self.contenders:
+    def ratio(self, contender: str, other: str) -> float | None:
+        """Return the contender's rate by the other's; None if one of them was not measured."""
+        if not {contender, other} <= set(self.contenders):
             return None
-        return self.rate(contender) / self.rate(BARE_LOOP.name)
+        return self.rate(contender) / self.rate(other)
 
     @property
     def harmonic_bound(self) -> float | None:
@@ -57,6 +76,20 @@ class Comparison:
         return 1 / sum(1 / self.rate(half) for half in halves)
 
     @property
-    def inexact(self) -> list[Run]:
-        """The runs that are no result."""
-        return [run for run in self.runs if run.fault]
+    def ratios(self) -> dict[str, float]:
+        """Return the ratios that the project has goals for, each by a sentence."""
+        found: dict[str, float] = {}
+        for contender in (PYDANTIC, MSGSPEC):
+            for other in (BARE_LOOP, FASTSTREAM_BATCH, FASTSTREAM_CONCURRENT, FASTSTREAM_IN_ORDER, SQLALCHEMY_ORM):
+                if (ratio := self.ratio(contender.name, other.name)) is not None:
+                    found[f"{contender.label} : {other.label}"] = ratio
+            if self.harmonic_bound is not None and contender.name in self.contenders:
+                found[f"{contender.label} : harmonic bound"] = self.rate(contender.name) / self.harmonic_bound
+        if (ratio := self.ratio(HEADRACE_SQL.name, SQLALCHEMY_UPSERT.name)) is not None:
+            found[f"{HEADRACE_SQL.label} : {SQLALCHEMY_UPSERT.label}"] = ratio
+        return found
+
+    @property
+    def faults(self) -> list[str]:
+        """What was wrong in runs that are no result."""
+        return [f"{run.contender}: {run.fault}" for run in self.runs if run.fault]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 PYTHON = sys.executable
+SLOW_ROUNDS = 2
+"""Rates of some hundred a second vary less than a tenth."""
 
 
 class Store(Enum):
@@ -15,7 +18,7 @@ class Store(Enum):
     HEADRACE = "headrace"
     """In `headrace.state`; the claims tell what is applied, the ledger is the dedupe's cost."""
     TABLE = "wallet"
-    """In the table `wallet` of `peers/schema.sql`; the dedupe's cost, if there is dedupe, is the table `inbox`."""
+    """In the table `wallet` of `peers/schema.sql`; the dedupe's cost is the table `inbox`, or Headrace's ledger."""
     NONE = "none"
     """It measures itself and prints the figures: one half of the work, apart."""
 
@@ -26,27 +29,80 @@ class Contender:
 
     name: str
     label: str
+    promise: str
+    """What becomes of an event when the process dies, and of the order of a key."""
     command: tuple[str, ...]
     store: Store
+    most_events: int | None = None
+    """A slow one reads a shorter topic: the rates compare all the same. None: all events."""
     environment: dict[str, str] = field(default_factory=dict)
+    applications: int = 1
+    """How often it applies each event: once for each subscription."""
+    processes: int = 1
+    """How many share the partitions."""
+
+    @property
+    def is_slow(self) -> bool:
+        """True if it is measured in SLOW_ROUNDS rounds."""
+        return self.most_events is not None
 
 
-def peer(name: str, label: str, store: Store = Store.TABLE) -> Contender:
+def peer(name: str, label: str, promise: str, most_events: int | None = None, store: Store = Store.TABLE) -> Contender:
     """Return a contender that is a module of `bench.peers`."""
-    return Contender(name, label, (PYTHON, "-m", f"bench.peers.{name.replace('-', '_')}"), store)
+    command = (PYTHON, "-m", f"bench.peers.{name.replace('-', '_')}")
+    return Contender(name, label, promise, command, store, most_events)
 
 
-def headrace(name: str, label: str, app: str, store: Store = Store.HEADRACE, **settings: str) -> Contender:
+def headrace(
+    name: str, label: str, app: str, most_events: int | None = None, store: Store = Store.HEADRACE, **settings: str
+) -> Contender:
     """Return a contender that is a service of Headrace with default settings."""
     command = (PYTHON, "-m", "headrace", "run", app, "--role", "worker")
-    return Contender(name, label, command, store, settings)
+    return Contender(name, label, "exactly once, in order", command, store, most_events, dict(settings))
 
 
-FETCH_ALONE = peer("fetch-alone", "fetching alone", Store.NONE)
-UPSERT_ALONE = peer("upsert-alone", "upserting alone", Store.NONE)
-BARE_LOOP = peer("bare-loop", "bare loop, at least once")
+FETCH_ALONE = peer("fetch-alone", "fetching alone", "half of the work", store=Store.NONE)
+UPSERT_ALONE = peer("upsert-alone", "upserting alone", "half of the work", store=Store.NONE)
+BARE_LOOP = peer("bare-loop", "bare loop", "at least once, in order")
 PYDANTIC = headrace("headrace-pydantic", "Headrace, Pydantic", "shop.service:app", HEADRACE_SUBSCRIPTIONS="wallets")
 MSGSPEC = headrace("headrace-msgspec", "Headrace, msgspec", "bench.peers.headrace_msgspec:app")
+FASTSTREAM_BATCH = peer("faststream-batch", "FastStream, batches, own transaction", "exactly once, in order", 200_000)
+FASTSTREAM_CONCURRENT = peer(
+    "faststream-concurrent", "FastStream, inbox, 20 workers", "at most once, any order", 20_000
+)
+FASTSTREAM_IN_ORDER = peer("faststream-in-order", "FastStream, inbox, one by one", "exactly once, in order", 2_000)
+SQLALCHEMY_ORM = peer("sqlalchemy-orm", "aiokafka + SQLAlchemy, tutorial", "at least once, in order", 2_000)
+HEADRACE_SQL = headrace(
+    "headrace-sql", "Headrace, own SQL for each event", "bench.peers.headrace_sql:app", 20_000, Store.TABLE
+)
+SQLALCHEMY_UPSERT = peer("sqlalchemy-upsert", "aiokafka + SQLAlchemy, own SQL", "at least once, in order", 2_000)
 
-FAST = (FETCH_ALONE, UPSERT_ALONE, BARE_LOOP, PYDANTIC, MSGSPEC)
 QUICK = (FETCH_ALONE, BARE_LOOP, PYDANTIC, MSGSPEC)
+ALL = (
+    *(FETCH_ALONE, UPSERT_ALONE, BARE_LOOP, PYDANTIC, MSGSPEC),
+    *(FASTSTREAM_BATCH, FASTSTREAM_CONCURRENT, FASTSTREAM_IN_ORDER, SQLALCHEMY_ORM, HEADRACE_SQL, SQLALCHEMY_UPSERT),
+)
+LATENCY_LOW = (
+    BARE_LOOP,
+    PYDANTIC,
+    MSGSPEC,
+    FASTSTREAM_BATCH,
+    FASTSTREAM_CONCURRENT,
+    FASTSTREAM_IN_ORDER,
+    SQLALCHEMY_ORM,
+)
+"""Those whose latency is measured at a rate that all of them hold."""
+LATENCY_HIGH = (BARE_LOOP, PYDANTIC, MSGSPEC, FASTSTREAM_BATCH, FASTSTREAM_CONCURRENT)
+"""Those that hold 2,000 events a second."""
+
+LABELS = {contender.name: contender.label for contender in ALL}
+
+
+def chosen(names: str, of: Sequence[Contender]) -> Sequence[Contender]:
+    """Return the contenders with these names, separated by commas; all of them for "". Raises: SystemExit."""
+    if not names:
+        return of
+    known = {each.name: each for each in ALL}
+    if unknown := set(names.split(",")) - known.keys():
+        raise SystemExit(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return [known[name] for name in names.split(",")]

@@ -28,7 +28,7 @@ from tests.support.waiting import until
 Answer = TypeVar("Answer")
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS, RUN_SECONDS, STOP_SECONDS, EMIT_SECONDS = 60, 180, 20, 10
+START_SECONDS, RUN_SECONDS, STOP_SECONDS, EMIT_SECONDS = 120, 300, 20, 10
 SHORTEST_POLL, LONGEST_POLL = 0.01, 0.25
 """Seconds. The end is waited for by looking seldom at first, and often when it is near: looking costs Postgres time."""
 
@@ -87,12 +87,12 @@ async def measure(servers: Servers, contender: Contender, topic: Topic) -> Run:
 async def _observed(servers: Servers, contender: Contender, topic: Topic, url: str, flush: Flush) -> Run:
     alerts = await asyncio.to_thread(_end_offset, servers.kafka.bootstrap, "alerts")
     connection = await asyncpg.connect(url)
-    observer = Observer(connection, contender.store)
+    observer = Observer(connection, contender)
     async with process(servers, contender, topic, url) as worker:
-        await until(lambda: _unless_ended(worker, observer.has_begun), f"{contender.label} has begun", START_SECONDS)
+        await until(lambda: unless_ended(worker, observer.has_begun), f"{contender.label} has begun", START_SECONDS)
         cost, cpu = await observer.cost(), Cpu.so_far(worker.pid, servers)
         first, started = await observer.applied(), perf_counter()
-        await _finished(worker, observer, first, topic.events)
+        await until_applied(worker, observer, first, topic.events)
         seconds = perf_counter() - started
         used, peak = Cpu.so_far(worker.pid, servers).since(cpu), peak_bytes(worker.pid)
         written = (await observer.cost()).since(cost)
@@ -103,11 +103,12 @@ async def _observed(servers: Servers, contender: Contender, topic: Topic, url: s
     return Run(contender.name, topic.events - first, seconds, used, peak, written, flush, fault)
 
 
-async def _finished(worker: asyncio.subprocess.Process, observer: Observer, first: int, events: int) -> None:
+async def until_applied(worker: asyncio.subprocess.Process, observer: Observer, first: int, events: int) -> None:
+    """Return when all events are applied; `first` were when this was called. Raises: SystemExit, TimeoutError."""
     started = perf_counter()
     async with asyncio.timeout(RUN_SECONDS):
         while True:
-            applied = await _unless_ended(worker, observer.applied)
+            applied = await unless_ended(worker, observer.applied)
             if applied >= events:
                 return
             elapsed = perf_counter() - started
@@ -170,7 +171,8 @@ async def _end(worker: asyncio.subprocess.Process) -> None:
     await worker.wait()
 
 
-async def _unless_ended(worker: asyncio.subprocess.Process, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+async def unless_ended(worker: asyncio.subprocess.Process, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Return the answer. Raises: SystemExit if the contender has ended by itself."""
     if worker.returncode is not None:
         raise SystemExit(f"a contender ended with exit code {worker.returncode}; its words are above")
     return await ask()
@@ -178,7 +180,7 @@ async def _unless_ended(worker: asyncio.subprocess.Process, ask: Callable[[], Aw
 
 async def _fault_of_alerts(servers: Servers, topic: Topic, before: int) -> str:
     """Return what is wrong with the emitted alerts: each is in the log, and once."""
-    wanted = sum(topic.expected.overdrawn.values())
+    wanted = topic.emits
 
     async def emitted() -> int:
         return await asyncio.to_thread(_end_offset, servers.kafka.bootstrap, "alerts") - before

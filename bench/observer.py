@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from bench.contenders import Store
+from bench.contenders import Contender, Store
 from tests.support.wallets import Expected
 
 Wallet = tuple[int, int, int, int]
@@ -43,18 +43,21 @@ NOTHING = Cost(0, 0, 0)
 class Observer:
     """Looks at one contender's tables over a connection of its own."""
 
-    def __init__(self, connection: asyncpg.Connection, store: Store) -> None:
+    def __init__(self, connection: asyncpg.Connection, contender: Contender) -> None:
         self._connection = connection
-        self._store = store
+        self._store = contender.store
+        self._applications = contender.applications
+        self._processes = contender.processes
 
     async def applied(self) -> int:
         """Return how many events have taken effect."""
-        return int(await self._connection.fetchval(_APPLIED[self._store]))
+        return int(await self._connection.fetchval(_APPLIED[self._store])) // self._applications
 
     async def has_begun(self) -> bool:
-        """Tell whether an event has taken effect; cheaper than to count them."""
+        """Tell whether an event has taken effect, and each process has a part; cheaper than to count events."""
         if self._store is Store.HEADRACE:
-            return await self.applied() > 0
+            owners = await self._connection.fetchval("select count(distinct owner) from headrace.claim")
+            return owners >= self._processes and await self.applied() > 0
         return bool(await self._connection.fetchval("select exists (select from wallet)"))
 
     async def cost(self) -> Cost:
@@ -66,8 +69,9 @@ class Observer:
     async def wallets(self) -> dict[str, Wallet]:
         """Return every wallet."""
         if self._store is Store.HEADRACE:
-            rows = await self._connection.fetch("select key, data from headrace.state where state = 'wallet'")
+            rows = await self._connection.fetch("select distinct key, data from headrace.state where state = 'wallet'")
             states = {row["key"]: json.loads(row["data"]) for row in rows}
+            assert len(states) == len(rows), "two subscriptions have different wallets"
             return {key: (w["balance"], w["credits"], w["debits"], w["applied"]) for key, w in states.items()}
         rows = await self._connection.fetch("select customer, balance, credits, debits, applied from wallet")
         return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}

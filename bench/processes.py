@@ -16,7 +16,7 @@ def cpu_seconds(pid: int | None) -> float:
 
 def peak_bytes(pid: int | None) -> int:
     """Return the sum of the most memory that the process and its children have had."""
-    return sum(_peak_bytes(each) for each in tree(pid))
+    return sum(_memory_bytes(each, "VmHWM") for each in tree(pid))
 
 
 def tree(pid: int | None) -> set[int]:
@@ -58,9 +58,9 @@ def _cpu_seconds(pid: int) -> float:
     return sum(int(ticks) for ticks in _fields(pid)[11:15]) / _TICKS
 
 
-def _peak_bytes(pid: int) -> int:
+def _memory_bytes(pid: int, name: str) -> int:
     try:
-        peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return int(peak[1]) * 1024 if peak else 0
+    return int(found[1]) * 1024 if found else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
@@ -28,6 +28,8 @@ class Topic:
     events: int
     customers: int
     expected: Expected
+    emits: int
+    """How many events Headrace emits when it applies them."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,19 @@ class Servers:
     spans: SpanSink
     form: Form
     is_traced: bool
+    topics: set[str] = field(default_factory=set)
+    """Those that exist."""
 
-    async def topic(self, name: str, partitions: int, events: int, customers: int) -> Topic:
-        """Return a new topic that is full of wallet events."""
+    async def topic(self, name: str, partitions: int, events: int, customers: int, note_bytes: int = 0) -> Topic:
+        """Return a topic that is full of so many wallet events; one of that name that exists is deleted before."""
+        if name in self.topics:
+            await self.kafka.delete_topic(name)
         await self.kafka.create_topic(name, partitions)
+        self.topics.add(name)
         expected = Expected()
-        stream = wallet_events(expected, events, customers, self.form, is_traced=self.is_traced)
+        stream = wallet_events(expected, events, customers, self.form, is_traced=self.is_traced, note_bytes=note_bytes)
         await asyncio.to_thread(lambda: fill(self.kafka.bootstrap, name, stream, self.form))
-        return Topic(name, partitions, events, customers, expected)
+        return Topic(name, partitions, events, customers, expected, sum(expected.overdrawn.values()))
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[str]:

@@ -21,8 +21,8 @@ SAMPLED_RATIO = 0.05
 """Events whose trace is kept: as many as Headrace keeps of the requests that bring it events."""
 
 PRODUCERS: dict[Form, dict[str, object]] = {
-    "own": {"compression.type": "zstd", "batch.size": 262_144},  # Headrace's own defaults
-    "binary": {},
+    "own": {"compression.type": "zstd", "batch.size": 262_144, "log_level": 3},  # Headrace's own defaults
+    "binary": {"log_level": 3},
 }
 
 
@@ -32,7 +32,14 @@ def fill(bootstrap: str, topic: str, events: Iterable[Wire], form: Form) -> None
 
 
 def wallet_events(
-    expected: Expected, count: int, customers: int, form: Form, *, is_traced: bool = True, seed: int = 1
+    expected: Expected,
+    count: int,
+    customers: int,
+    form: Form,
+    *,
+    is_traced: bool = True,
+    note_bytes: int = 0,
+    seed: int = 1,
 ) -> Iterator[Wire]:
     """Yield distinct wallet events and count them in `expected`; the same seed makes the same events."""
     randomness = random.Random(seed)
@@ -40,16 +47,26 @@ def wallet_events(
         customer = f"customer-{randomness.randrange(customers)}"
         amount, is_credit = randomness.randint(1, 100), randomness.random() < CREDIT_RATIO
         expected.apply(customer, amount, is_credit=is_credit)
-        yield wallet_event(randomness, customer, amount, form, is_credit=is_credit, is_traced=is_traced)
+        note = randomness.randbytes(note_bytes // 2).hex()
+        yield wallet_event(randomness, customer, amount, form, is_credit=is_credit, is_traced=is_traced, note=note)
 
 
 def wallet_event(
-    randomness: random.Random, customer: str, amount: int, form: Form, *, is_credit: bool, is_traced: bool
+    randomness: random.Random,
+    customer: str,
+    amount: int,
+    form: Form,
+    *,
+    is_credit: bool,
+    is_traced: bool,
+    note: str = "",
 ) -> Wire:
     """Return one event with the attributes that Headrace's ingest gives it."""
     event_id = str(uuid.UUID(int=randomness.getrandbits(128), version=4))
     kind = "wallet.credited" if is_credit else "wallet.debited"
     data = b'{"customer":"%b","amount":%d}' % (customer.encode(), amount)
+    if note:
+        data = b'%b,"note":"%b"}' % (data[:-1], note.encode())
     now, traceparent = datetime.now(UTC), _traceparent(randomness) if is_traced else None
     if form == "own":
         envelope = Envelope(
