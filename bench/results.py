@@ -68,7 +68,8 @@ def write_results(
     }
     (folder / "peers.json").write_text(json.dumps(rounded(whole), indent=1) + "\n")
     (folder / "peers.md").write_text(page(comparison, counted, latencies, environment))
-    plot_throughput(comparison, folder)
+    if comparison.runs:
+        plot_throughput(comparison, folder)
     if latencies:
         plot_latency(latencies, folder)
 
@@ -84,9 +85,9 @@ def page(
         f"{machine_['memory_gib']} GiB that Kafka, PostgreSQL and the benchmark share. "
         f"{settings['events']:,} events, {settings['customers']:,} keys, {settings['partitions']} partitions; "
         f"records: {settings['records']}, traces: {settings['traces']}. {flush_line(flushes)}",
-        markdown(throughput_rows(comparison)),
-        markdown(ratio_rows(comparison)),
     ]
+    if comparison.runs:
+        parts += [markdown(throughput_rows(comparison)), markdown(ratio_rows(comparison))]
     if comparison.harmonic_bound is not None:
         parts.append(f"Harmonic bound of fetching and upserting alone: {comparison.harmonic_bound:,.0f} events/s.")
     if counted:

@@ -17,6 +17,8 @@ Rows = list[list[str]]
 """The first one is the head."""
 
 PROMISE = "promise"
+MOST_LATE = 0.01
+"""If more events leave late, the sender is the bottleneck and not the contender."""
 
 
 def throughput_rows(comparison: Comparison) -> Rows:
@@ -32,7 +34,8 @@ def latency_rows(latencies: Sequence[Latency]) -> Rows:
     rows = [["contender", "events/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "sent late", "seen later ms"]]
     for each in latencies:
         shown = [f"{each.percentiles[p]:.1f}" if p in each.percentiles else "-" for p in ("p50", "p90", "p99", "p99.9")]
-        late, later = f"{each.late_ratio:.2%}", f"{each.seen_later_ms:.1f}"
+        void = ", so void" if each.late_ratio > MOST_LATE else ""
+        late, later = f"{each.late_ratio:.2%}{void}", f"{each.seen_later_ms:.1f}"
         rows.append([LABELS[each.contender], f"{each.rate:,}", *shown, f"{each.max:.1f}", late, later])
     return rows
 

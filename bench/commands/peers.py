@@ -21,7 +21,7 @@ from bench.servers import Servers, Topic, servers
 from bench.tables import count_rows, flush_line, latency_rows, ratio_rows, terminal, throughput_rows
 
 PARTS = ("throughput", "counts", "latency")
-LATENCY_CELLS = ((LATENCY_LOW, 100, 8.0), (LATENCY_HIGH, 2_000, 10.0))
+LATENCY_CELLS = ((LATENCY_LOW, 100, 11.0), (LATENCY_HIGH, 2_000, 10.0))
 """(contenders, events a second, seconds)"""
 
 console = Console(width=160)
