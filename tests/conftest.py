@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -44,6 +45,9 @@ LONG = [
 ]
 """Files that take the longest, the longest first. They start first, so that no worker ends on one alone."""
 
+
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")  # a machine that has other work to do makes no test fail
 
 SERVERS = pytest.StashKey[SharedServers]()
 

@@ -67,5 +67,6 @@ class Plan:
         if self.state is None:
             said.append("No state is named (--state), so only positions, lanes and dead letters are checked.")
         else:
-            said.append(f"The effect is read from the states {'/'.join(self.state)}.")
+            subscription, state = self.state
+            said.append(f"The effect is read at GET /state/{subscription}/{state}/KEY.")
         return said

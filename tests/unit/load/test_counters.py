@@ -10,7 +10,7 @@ BEFORE = Reading(Counter(applied=5), claims=0, started=10.0)
 AFTER = Reading(Counter(applied=8, skipped=1), claims=6, started=10.0)
 
 
-def test_counters_of_the_same_processes_with_all_claims_are_used() -> None:
+def test_counters_are_used_if_the_same_processes_hold_all() -> None:
     assert Counters([], (), frozenset(), 6).since(BEFORE, AFTER) == {"applied": 3, "skipped": 1}
 
 

@@ -53,15 +53,14 @@ async def test_sends_begin_on_schedule_though_no_answer_comes() -> None:
 async def test_latency_counts_from_when_the_send_was_due() -> None:
     """Sends that are overdue at the begin go out at once, with the whole wait in their latency."""
     paced, _ = pacing(Scripted(ACCEPTED))
-    await paced.run(array("d", [-2.0, -1.0, 0.0]))
+    await paced.run(array("d", [-2.0, -1.0]))
     found = paced.latencies.percentiles()
     assert found.max is not None
     assert found.max >= 1_900
-    assert paced.sends == 3
-    assert paced.late_sends >= 2, "the third is due at once"
+    assert (paced.sends, paced.late_sends) == (2, 2)
 
 
-async def test_refused_events_are_not_expected_but_doubtful_are_kept() -> None:
+async def test_refused_events_are_forgotten_and_doubtful_ones_kept() -> None:
     paced, expected = pacing(Scripted(Outcome("429"), BUSY, ACCEPTED))
     await paced.run(array("d", [0.0, 0.0, 0.0]))
     assert (paced.refused, len(paced.doubtful), paced.accepted) == (2, 2, 2)
