@@ -58,7 +58,7 @@ async def test_run_of_lanes_reads_no_more_bytes_than_a_batch(
         if is_broken:
             raise ValueError("not yet")
 
-    settings = settings_for(database_url, partitions=1, retry_attempts=1_000, batch_bytes=BATCH_BYTES)
+    settings = settings_for(database_url, partitions=1, retry_attempts=1_000, batch_bytes=BATCH_BYTES, outage_keys=0)
     async with running(_padded(settings, topic_name, fail), MemoryLog()) as runtime:
         padding = "x" * EVENT_BYTES
         names = [f"page-{number}" for number in range(LANES)]

@@ -13,7 +13,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from headrace.log.kafka import KafkaLog
 from headrace.log.ports import NewRecord, Position, Reader, Record
-from headrace.settings import DatabaseSettings, KafkaSettings, Settings
+from headrace.settings import DatabaseSettings, EngineSettings, KafkaSettings, Settings
 
 MANY_BYTES = 2**30
 
@@ -32,7 +32,9 @@ async def kafka_log(url: str, **options: Any) -> AsyncIterator[KafkaLog]:
 def settings_for(url: str, **options: Any) -> Settings:
     """Return settings with this log and these options of HEADRACE_KAFKA_."""
     database = DatabaseSettings(idle_in_transaction_seconds=3)  # below any session timeout that a test asks for
-    return Settings(log=url, kafka=KafkaSettings(**options), database_options=database)
+    kafka = KafkaSettings(**options)
+    engine = EngineSettings(batch_seconds=min(30.0, kafka.max_poll_seconds / 2))
+    return Settings(log=url, kafka=kafka, engine=engine, database_options=database)
 
 
 def records(topic: str, numbers: Iterable[int]) -> list[NewRecord]:
