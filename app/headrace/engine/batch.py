@@ -116,8 +116,7 @@ class BatchProcessor:
         """Apply the batch, or as much of it as its handlers do in the target time.
 
         Raises: HandlerFailedError (apply it again with care), OutageError, StateError, FencedError: nothing was
-        committed, except
-        that a StateUnavailableError may leave that unknown. `undo` must follow.
+        committed, except that a StateUnavailableError may leave that unknown. `undo` must follow.
         """
         items = await self._decode(batch)
         await self._load_states(items)

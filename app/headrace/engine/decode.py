@@ -7,7 +7,6 @@ from typing import Any
 from zlib import crc32
 
 from headrace.cloudevents import decode_record, event_key
-from headrace.cloudevents.key import MAX_KEY_CHARACTERS
 from headrace.envelope import Envelope, identity
 from headrace.errors import DecodeError, EventError, UnknownTypeError
 from headrace.event import EventType, event_type_of
@@ -75,10 +74,7 @@ class BatchDecoder:
                 if envelope.dataschema is not None:
                     event_type.check_version(envelope.dataschema)
                 item.event = event = event if event is not None else event_type.decode(data)
-                key = envelope.partitionkey
-                if key is None or not key.isascii() or len(key) > MAX_KEY_CHARACTERS:
-                    key = event_key(envelope, event_type, event)
-                item.key = key
+                item.key = event_key(envelope, event_type, event)
                 fresh[known] = mark
             except EventError as error:
                 item.failed(_OUTCOMES.get(error.reason, Outcome.DECODE), error)

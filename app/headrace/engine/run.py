@@ -241,9 +241,7 @@ class Run:
                 self._fail(item, handler, error, saved, started)
                 continue
             item.outcome = Outcome.APPLIED
-            seconds = time.perf_counter() - started
-            self._observe(handler, seconds)
-            self._trace_call(item, handler, seconds)
+            self._called(item, handler, time.perf_counter() - started)
 
     async def _await_handler(
         self, item: Item, handler: Handler, states: Sequence[Any], transaction: Transaction | None
@@ -275,6 +273,10 @@ class Run:
         }
         self.written |= written
 
+    def _called(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
+        self._observe(handler, seconds)
+        self._trace_call(item, handler, seconds, error_type)
+
     def _trace_call(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
         if self._tracing.wants_call(item.envelope.traceparent, seconds, error_type is not None):
             ended_ns = time.time_ns()
@@ -295,8 +297,7 @@ class Run:
         if isinstance(error, HandlerVerdict):
             if isinstance(error, Skip):
                 item.outcome = Outcome.SKIPPED_BY_HANDLER
-                self._observe(handler, seconds)
-                self._trace_call(item, handler, seconds)
+                self._called(item, handler, seconds)
                 return
             wrapped = HandlerError(f"{handler.name}: {text_of(error)}", handler.name)
         else:
@@ -305,8 +306,7 @@ class Run:
         self._failed.add(key)
         wrapped.__cause__ = error
         item.failed(Outcome.HANDLER_ERROR, wrapped)
-        self._observe(handler, seconds)
-        self._trace_call(item, handler, seconds, type(error).__name__)
+        self._called(item, handler, seconds, type(error).__name__)
 
     def _refuse_unreadable(self, items: Sequence[Item]) -> list[Item]:
         """Fail the events whose state does not fit its class; return the others."""
