@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Container
+from functools import partial
 
 import pytest
 
@@ -25,9 +27,15 @@ from tests.support.platform import (
 )
 from tests.support.waiting import until
 
+GIVEN_UP = "select count(*) >= 5 from headrace.dead_letter where key like 'torn-%'"
+TAKEN_UP = "select count(*) = 0 from headrace.dead_letter where decision = 'replay' and settled_at is null"
 
-def unreliable(settings: Settings, topic: str, chance: random.Random) -> Headrace:
-    """Return a service whose handler fails one time in five, and emits; another subscription takes the emits."""
+
+def unreliable(settings: Settings, topic: str, chance: random.Random, torn: Container[str] = ()) -> Headrace:
+    """Return a service whose handler fails one time in five, and emits; another subscription takes the emits.
+
+    It always fails for a page that is torn.
+    """
     platform = Headrace("notebook", settings)
 
     class Noted(Event, type="noted", topic=topic, key="page"):
@@ -39,7 +47,7 @@ def unreliable(settings: Settings, topic: str, chance: random.Random) -> Headrac
 
     @platform.subscription("notes").on(Noted)
     def note(event: Noted, kept: State[Notes], emit: Emit) -> None:
-        if chance.random() < 0.2:
+        if chance.random() < 0.2 or event.page in torn:
             raise ValueError("no ink")
         kept.numbers.append(event.number)
         emit(Echoed(page=event.page))
@@ -57,18 +65,23 @@ async def test_a_busy_platform_with_deaths_and_replays(database_url: str, topic_
     chance, log = random.Random(seed), MemoryLog()
     for life in range(3):
         settings = settings_for(database_url, partitions=2, retry_attempts=2, batch_records=20)
-        platform = unreliable(settings, topic_name, random.Random(seed + life))
+        torn = {f"torn-{number}" for number in range(5)}
+        platform = unreliable(settings, topic_name, random.Random(seed + life), torn)
         async with running(platform, log) as runtime, client(platform) as http:
             for _ in range(3):
                 pages = [f"page-{chance.randrange(12)}" for _ in range(25)]
                 await publish(runtime, *(noted(topic_name, page, life) for page in pages))
                 await assert_promises_hold(database_url)
-            for letter in (await http.get("/dead-letters")).json()["dead_letters"][:5]:
+            await publish(runtime, *(noted(topic_name, page, life) for page in sorted(torn)))
+            await until(partial(value, runtime, GIVEN_UP), "the torn pages are dead letters")
+            torn.clear()
+            for letter in (await http.get("/dead-letters")).json()["dead_letters"][:8]:
                 await http.post(f"/dead-letters/{letter['id']}/replay")
             await assert_promises_hold(database_url)
             if life < 2:
                 await die(runtime)
             else:
+                await until(partial(value, runtime, TAKEN_UP), "the replays are taken up")
                 await until_settled(runtime, "notes", "echoes", seconds=60)
                 assert await value(runtime, "select count(distinct kind) from headrace.ledger") == 3
         await assert_promises_hold(database_url)
