@@ -15,8 +15,8 @@ from contextlib import suppress
 
 from headrace import sql
 from headrace.database.migrate import ALIVE_SECONDS, expected_version
+from headrace.database.pool import ConnectionFactory
 from headrace.errors import StateError
-from headrace.ledger.window import ConnectionFactory
 from headrace.stopping import end_tasks
 from headrace.version import VERSION
 

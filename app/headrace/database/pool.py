@@ -7,6 +7,8 @@ The platform's SQL always names its schema.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
@@ -25,6 +27,8 @@ SCHEMA = "headrace"
 Connection: TypeAlias = "asyncpg.Connection | asyncpg.pool.PoolConnectionProxy"
 Pool: TypeAlias = "asyncpg.Pool"
 Row: TypeAlias = "asyncpg.Record"
+ConnectionFactory: TypeAlias = "Callable[[], AbstractAsyncContextManager[Connection]]"
+"""Lends a connection, as `EngineContext.connection` does."""
 
 _LOCK_TIMEOUT_SECONDS = 10.0
 _IDLE_CONNECTION_SECONDS = 300.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import NoReturn
 
+from headrace.database.pool import ConnectionFactory
 from headrace.dead_letters.decisions import expire
-from headrace.ledger.window import ConnectionFactory
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.dead_letters")

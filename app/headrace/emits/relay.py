@@ -13,11 +13,11 @@ from opentelemetry.trace import Span
 
 from headrace.backoff import Backoff
 from headrace.cloudevents import decode_record
+from headrace.database.pool import ConnectionFactory
 from headrace.dead_letters.owner import store_refused_emit
 from headrace.errors import HeadraceError, RecordTooLargeError
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.rows import read_unmarked
-from headrace.ledger.window import ConnectionFactory
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.stopping import is_being_cancelled
 from headrace.telemetry.facts import EmitFacts, EventLink

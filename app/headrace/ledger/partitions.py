@@ -16,9 +16,8 @@ import asyncio
 from datetime import UTC, date, datetime, time, timedelta
 
 from headrace import sql
-from headrace.database.pool import Connection
+from headrace.database.pool import Connection, ConnectionFactory
 from headrace.ledger.rows import IDENTITY_BYTES
-from headrace.ledger.window import ConnectionFactory
 from headrace.settings import EngineSettings
 from headrace.telemetry.logging import get_logger
 

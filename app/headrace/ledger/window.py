@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from headrace import sql
@@ -14,9 +13,6 @@ from headrace.log.ports import TopicPartition
 
 FEW_ROWS, MANY_ROWS = 50, 5_000
 """Rows read at a time: few while they are large, many when they are small."""
-
-ConnectionFactory: TypeAlias = "Callable[[], AbstractAsyncContextManager[Connection]]"
-"""Lends a connection, as `EngineContext.connection` does."""
 
 
 class DedupeWindow:
