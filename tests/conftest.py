@@ -27,6 +27,7 @@ import pytest_asyncio
 
 from headrace.database.pool import open_pool
 from headrace.settings import Settings
+from tests.support.folders import keep_files_in_memory
 from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
 from tests.support.shared import SharedServers, shared_kafka
@@ -55,6 +56,7 @@ SERVERS = pytest.StashKey[SharedServers]()
 def pytest_configure(config: pytest.Config) -> None:
     """Share servers between the processes of the run: the first one has them, the workers of pytest-xdist ask it."""
     if not hasattr(config, "workerinput"):
+        keep_files_in_memory()
         config.stash[SERVERS] = SharedServers()
         config.stash[SERVERS].start()
 

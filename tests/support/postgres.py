@@ -135,8 +135,8 @@ class PostgresServer:
         return self._template
 
     async def _create(self, name: str, template: str) -> None:
-        owner = "" if self._external else f" owner {_TENANT}"
-        await self._execute(f"create database {name} template {template}{owner}")
+        ours = "" if self._external else f" owner {_TENANT} strategy file_copy"  # several times faster in memory
+        await self._execute(f"create database {name} template {template}{ours}")
 
     def _url_of(self, name: str) -> str:
         address = urlsplit(self.url)._replace(path=f"/{name}")

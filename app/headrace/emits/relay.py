@@ -172,18 +172,18 @@ class Relay:
                 backoff.reset()
                 for topic, count in Counter([record.topic for record in records]).items():
                     self._metrics.emits_published_total.labels(subscription=self._subscription, topic=topic).inc(count)
-                if self._tracing.enabled:
-                    self._trace(batch, started_ns)
                 for pending in batch:
                     self._pending.popleft()
                     self._through = pending.sequence
+                if self._tracing.enabled:
+                    self._trace(batch, started_ns)
             self._idle.set()
 
     def _trace(self, batch: Sequence[Pending], started_ns: int) -> None:
         ended_ns = time.time_ns()
         for pending in batch:
             for record in pending.records:
-                if len(record.headers) == 1:  # no trace context
+                if len(record.headers) < 2:  # no trace context
                     continue
                 event, _ = decode_record(record)
                 source = EventLink(event.traceparent, event.tracestate, event.causationid or "", -1, "applied")

@@ -17,6 +17,7 @@ from headrace import Event, Headrace, State, Transaction
 from headrace.engine.pace import Pace
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
+from headrace.outbox import relay as outbox
 from headrace.settings import Settings
 from tests.support.counting_proxy import CountingProxy, Counts
 from tests.support.platform import Notes, notebook, noted, publish, running, settings_for
@@ -31,6 +32,12 @@ NOTHING_ELSE = Pace(target=60.0, watch=3_600.0, gauge=3_600.0)
 """The engine asks Postgres for nothing but what a batch needs, and takes the time for the whole batch."""
 
 Service = Callable[[Settings, str], Headrace]
+
+
+@pytest.fixture(autouse=True)
+def _outbox_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outbox looks for rows by the clock as well, and a slow machine's batch of 10,000 outlasts that."""
+    monkeypatch.setattr(outbox, "TICK_SECONDS", 3_600.0)
 
 
 class Cost(NamedTuple):
