@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -64,7 +65,11 @@ class Headrace:
         """What `publish` works with; a route takes it as `Publisher`."""
         self.authenticator = None if authenticate is None else Authenticator(authenticate)
         self._settings = settings
-        self.router = build_router()
+
+    @cached_property
+    def router(self) -> APIRouter:
+        """The platform's routes, for the application to include; built only then, since that takes tens of milliseconds."""
+        return build_router()
 
     @property
     def settings(self) -> Settings:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-MEMORY = Path("/dev/shm")  # Linux keeps its files in memory
+MEMORY = Path("/dev/shm")  # noqa: S108 - Linux keeps the files there in memory; names are made by tempfile
 ENOUGH_BYTES = 4 << 30
 
 
