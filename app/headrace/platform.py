@@ -68,7 +68,7 @@ class Headrace:
 
     @cached_property
     def router(self) -> APIRouter:
-        """The platform's routes, for the application to include; built only then, since that takes tens of milliseconds."""
+        """The platform's routes, for an application to include; made only then, which takes tens of milliseconds."""
         return build_router()
 
     @property

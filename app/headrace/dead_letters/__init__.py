@@ -14,9 +14,10 @@ An open letter may be edited: its record stays, and the edited value is replayed
 known events keeps the mark of what the log has, so that a copy of the record is a duplicate of its edit, no conflict.
 An event that fails again after its replay is a new letter with the record, the edit and the history of the old one.
 
-`owner.py` is the owner's side: it writes dead letters and reads what is to be replayed. A person's side, over HTTP and
-on the command line alike: `search.py` finds, counts and reads, `edits.py` edits, `decisions.py` decides about one or
-many, and expires. `shown.py` says how a dead letter looks to a person. Each act is kept with the letter (`history`).
-Many are decided in steps, in the order of the log, so that replays of one key keep their order.
+The owner of a partition writes dead letters in a batch's transaction, and reads what is to be replayed
+(`ledger/dead_letters.py`). Here is a person's side, over HTTP and on the command line alike: `search.py` finds, counts
+and reads, `edits.py` edits, `decisions.py` decides about one or many, and expires. `shown.py` says how a dead letter
+looks to a person. Each act is kept with the letter (`history`). Many are decided in steps, in the order of the log, so
+that replays of one key keep their order.
 `reason` is text: a release may add new reasons, and nothing that reads dead letters depends on the list.
 """

@@ -15,11 +15,11 @@ from headrace import sql
 from headrace.cloudevents import decode_record, event_key
 from headrace.database.pool import Connection, Row
 from headrace.dead_letters.decisions import Act, Refused, refused
-from headrace.dead_letters.owner import EMIT_REFUSED
 from headrace.dead_letters.search import read
 from headrace.engine.decode import BatchDecoder
 from headrace.errors import EventError, SchemaError, UnknownTypeError
 from headrace.item import DEAD
+from headrace.ledger.dead_letters import EMIT_REFUSED
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import plain, stored_record
 from headrace.registry import Registry

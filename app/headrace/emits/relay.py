@@ -14,9 +14,9 @@ from opentelemetry.trace import Span
 from headrace.backoff import Backoff
 from headrace.cloudevents import decode_record
 from headrace.database.pool import ConnectionFactory
-from headrace.dead_letters.owner import store_refused_emit
 from headrace.errors import HeadraceError, RecordTooLargeError
 from headrace.handlers.subscription import Subscription
+from headrace.ledger.dead_letters import store_refused_emit
 from headrace.ledger.rows import read_unmarked
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.stopping import is_being_cancelled

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from headrace.database.pool import Connection
-from headrace.dead_letters.owner import store_dead_letters
 from headrace.engine.claim import Claim
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import close_lanes, open_lanes, park, unpark
 from headrace.item import APPLIED, DEAD, PARKED, SKIPPED
+from headrace.ledger.dead_letters import store_dead_letters
 from headrace.ledger.rows import Kind, Row, insert_row, pack_emits, pack_marks
 from headrace.state.store import write
 

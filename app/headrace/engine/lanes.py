@@ -17,11 +17,11 @@ import msgspec
 
 from headrace import sql
 from headrace.database.pool import Connection
-from headrace.dead_letters.owner import error_type
 from headrace.engine.verdict import Park
 from headrace.handlers.policy import Policy
 from headrace.handlers.subscription import Handler
 from headrace.item import Item
+from headrace.ledger.dead_letters import error_type
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import pack_headers, plain, stored_record
 

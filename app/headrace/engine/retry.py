@@ -11,7 +11,6 @@ from uuid import UUID
 import msgspec
 
 from headrace import sql
-from headrace.dead_letters.owner import EMIT_REFUSED, Replay
 from headrace.engine.batch import Batch, BatchProcessor, Holding, is_large
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lane, count_runs, read_heads
@@ -21,6 +20,7 @@ from headrace.engine.transact import transact
 from headrace.engine.verdict import Park
 from headrace.errors import BatchTooLargeError, DataRefusedError, HandlerError
 from headrace.item import DEAD, SKIPPED, Item, Outcome
+from headrace.ledger.dead_letters import EMIT_REFUSED, Replay
 from headrace.ledger.rows import Kind
 from headrace.log.ports import NewRecord, StoredRecord
 from headrace.log.stored import plain

@@ -21,7 +21,6 @@ from functools import partial
 
 from headrace.backoff import Backoff
 from headrace.database.pool import Connection
-from headrace.dead_letters.owner import Replay
 from headrace.emits.relay import Relay
 from headrace.engine.batch import BatchProcessor, Holding
 from headrace.engine.breaker import Breaker, OutageError
@@ -38,6 +37,7 @@ from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
 from headrace.errors import FencedError, StateError, StateUnavailableError
 from headrace.handlers.subscription import Subscription
+from headrace.ledger.dead_letters import Replay
 from headrace.ledger.window import PackedRows, read_window, window_of
 from headrace.log.ports import Bounds, Reader, Record, TopicInfo, TopicPartition
 from headrace.telemetry.logging import get_logger

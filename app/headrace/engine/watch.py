@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from headrace import sql
-from headrace.dead_letters.owner import read_replays
 from headrace.engine.context import EngineContext
 from headrace.engine.worker import Phase, Worker
 from headrace.handlers.subscription import Subscription
+from headrace.ledger.dead_letters import read_replays
 from headrace.log.ports import TopicPartition
 from headrace.telemetry.logging import get_logger
 

@@ -21,8 +21,8 @@ from headrace.backoff import Backoff
 from headrace.cloudevents import decode_record
 from headrace.database.failures import classify
 from headrace.database.pool import Connection, Pool, open_session
-from headrace.dead_letters.owner import store_refused_emit
 from headrace.errors import HeadraceError, RecordTooLargeError
+from headrace.ledger.dead_letters import store_refused_emit
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.log.stored import unpack_headers
 from headrace.outbox.rows import new_row, write

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.dead_letters import owner
+from headrace.ledger import dead_letters as owner
 from headrace.log.memory import MemoryLog
 from headrace.runtime import Runtime
 from tests.support.platform import (

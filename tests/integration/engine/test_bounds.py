@@ -10,10 +10,10 @@ import asyncpg
 import pytest
 
 from headrace import Event, Headrace, State
-from headrace.dead_letters import owner
 from headrace.engine import retry, tenure, watch
 from headrace.engine.decode import BatchDecoder
 from headrace.engine.lanes import read_heads
+from headrace.ledger import dead_letters as owner
 from headrace.ledger.window import window_of
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from headrace.dead_letters.owner import Replay
+from headrace.ledger.dead_letters import Replay
 from headrace.log.memory import MemoryLog
 from headrace.log.stored import stored_record
 from headrace.runtime import Runtime

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from headrace import Event, Headrace, State
-from headrace.dead_letters.owner import Replay
+from headrace.ledger.dead_letters import Replay
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
 from headrace.log.stored import stored_record

@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 
 from headrace import Event, Headrace, State
-from headrace.dead_letters.owner import Replay
 from headrace.engine.lanes import Lane, park, read_heads
 from headrace.item import Item, Outcome
+from headrace.ledger.dead_letters import Replay
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import stored_record
