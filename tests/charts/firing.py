@@ -167,6 +167,10 @@ CASES: dict[str, Case] = {
         {f"headrace_emits_oldest_pending_seconds{{{S}}}": flat(31)},
         {f"headrace_emits_oldest_pending_seconds{{{S}}}": flat(30)},
     ),
+    "TimersLate": Case(
+        histogram("timers_late_seconds", S, "30.0", "60.0", 0.1),
+        histogram("timers_late_seconds", S, "30.0", "60.0", 0.005),
+    ),
     "EmitsRefused": Case(*appears("headrace_emits_refused_total", T), minute=80),
     "LoopBlocked": Case(
         {'headrace_loop_blocked_seconds_count{handler="credit"}': rising(0.6)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from headrace.cloudevents import check_key, declared_key, encode_record
 from headrace.envelope import Envelope
@@ -12,6 +12,7 @@ from headrace.errors import ConfigurationError, RecordTooLargeError
 from headrace.event import EventType, event_type_of
 from headrace.item import Item
 from headrace.log.ports import NewRecord
+from headrace.timers.changes import CancelTimers, Change, SetTimer, check_name, due
 
 FRAME_BYTES, HEADER_BYTES = 256, 16
 """More than a record, and each of its headers, takes in the log beside its bytes. An emit that is refused here fails
@@ -31,14 +32,29 @@ class Emitter:
         self.position = 0
         self.emitted: list[tuple[Item, NewRecord]] = []
         """(source item, record), ready to be published."""
+        self.timers: list[tuple[Item, Change]] = []
+        """(source item, timer that is set or cancelled)."""
 
     def undo(self) -> None:
         """Take back what the handler of the current item emitted."""
         while self.emitted and self.emitted[-1][0] is self.cause:
             self.emitted.pop()
+        while self.timers and self.timers[-1][0] is self.cause:
+            self.timers.pop()
 
-    def __call__(self, event: object, *, key: str | None = None) -> None:
-        """Emit one event. Raises: ConfigurationError (type not declared), EventError (key or event too large)."""
+    def __call__(
+        self,
+        event: object,
+        *,
+        key: str | None = None,
+        after: float | timedelta | None = None,
+        at: datetime | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Emit one event, now or later.
+
+        Raises: ConfigurationError (type not declared, time or name wrong), EventError (key or event too large).
+        """
         cause = self.cause
         if cause is None:
             raise ConfigurationError("emit() was called outside of a handler; emit while the handler runs.")
@@ -48,6 +64,7 @@ class Emitter:
             raise ConfigurationError(
                 f"{name} cannot be emitted, since the service does not declare it; write events.declare({name})."
             )
+        later = due(after, at, name) if after is not None or at is not None or name is not None else None
         source = cause.envelope
         event_id = hashlib.blake2b(b"%b%d" % (cause.identity, self.position), key=self._key, digest_size=16).hexdigest()
         self.position += 1
@@ -56,7 +73,7 @@ class Emitter:
             id=event_id,
             source=self._source,
             type=event_type.type,
-            time=datetime.now(UTC),
+            time=datetime.now(UTC) if later is None else later.time,
             datacontenttype="application/json",
             dataschema=event_type.dataschema,
             partitionkey=key,
@@ -72,7 +89,23 @@ class Emitter:
                 f"the emitted {event_type.type} has {size:,} bytes, the log takes {self._max_bytes:,}; emit less, or "
                 "raise HEADRACE_KAFKA_MAX_RECORD_BYTES and the topic's max.message.bytes."
             )
-        self.emitted.append((cause, record))
+        if later is None:
+            self.emitted.append((cause, record))
+        else:
+            self.timers.append((cause, SetTimer(event_type.type, key, name or event_id, later, record)))
+
+    def cancel(self, model: type[object], key: str, name: str | None = None) -> None:
+        """Cancel the timer of an event type and key that has this name, or all of them. Nothing happens without one.
+
+        Raises: ConfigurationError (no event type, a wrong name).
+        """
+        if self.cause is None:
+            raise ConfigurationError("emit.cancel() was called outside of a handler; cancel while the handler runs.")
+        event_type = event_type_of(model) if isinstance(model, type) else None
+        if event_type is None:
+            raise ConfigurationError(f"emit.cancel({model!r}, ...): it takes the class of an event type, and its key.")
+        check_name(name)
+        self.timers.append((self.cause, CancelTimers(event_type.type, check_key(key), name)))
 
 
 def size_of(record: NewRecord) -> int:

@@ -115,6 +115,7 @@ async def _take(connection: Connection, log: Log, info: TopicInfo, claims: Seque
     bounds = await _bounds(log, info)
     await connection.execute(sql.claim.REMOVE_PARTITIONS, info.topic, info.partitions)
     await connection.execute(sql.topic.REMEMBER, info.topic, info.partitions, info.log_id)
+    await connection.execute(sql.timer.FOLLOW_PARTITIONS, sorted(_known(claims)), info.partitions)
     moved = [line for claim in claims if (line := await _follow(connection, log, info, bounds, claim))]
     return moved + await _add_missing(connection, info, bounds, claims, window_ids)
 

@@ -43,6 +43,9 @@ INLINE_RECORDS, INLINE_BYTES = 64, 65_536
 
 IDLE_MARGIN_SECONDS = 5.0
 
+FIRING_SECONDS = 0.05
+"""A run of handlers ends when a timer is due, but takes this long at least."""
+
 
 @dataclass
 class Holding:
@@ -173,14 +176,17 @@ class BatchProcessor:
             observe=self.reporter.handled,
             failed=self.reporter.failed,
             tracing=context.tracing,
-            target_seconds=context.pace.target,
+            target_seconds=min(context.pace.target, max(FIRING_SECONDS, self.memory.timers.seconds)),
         )
         await run.execute(self._threads, connection)
         self.running = None
         return run
 
     async def _settle(self, batch: Batch, run: Run) -> Effects:
-        effects = Effects(batch.kind, run.items, batch.next_offset, batch.last, emits=run.emitter.emitted)
+        emitter = run.emitter
+        effects = Effects(
+            batch.kind, run.items, batch.next_offset, batch.last, emits=emitter.emitted, timers=emitter.timers
+        )
         try:
             known = sum([len(entry.raw) for entry in run.entries()]) if len(run.items) <= INLINE_RECORDS else 0
             effects.states = await self.off_loop(

@@ -10,6 +10,7 @@ from headrace.item import APPLIED, DEAD, PARKED, SKIPPED
 from headrace.ledger.dead_letters import store_dead_letters
 from headrace.ledger.rows import Kind, Row, insert_row, pack_emits, pack_marks
 from headrace.state.store import write
+from headrace.timers.store import write as write_timers
 
 
 async def write_effects(connection: Connection, claim: Claim, effects: Effects, sequence: int) -> None:
@@ -31,6 +32,9 @@ async def write_effects(connection: Connection, claim: Claim, effects: Effects, 
         await close_lanes(connection, group, partition, effects.closed)
     if effects.dead:
         await store_dead_letters(connection, group, partition, effects.dead)
+    if effects.timers:
+        changes = [change for _, change in effects.timers]
+        effects.next_timer_seconds = await write_timers(connection, group, partition, changes)
     await insert_row(connection, group, claim.partition, _row(claim, effects, sequence))
     await claim.advance(connection, effects.next_offset, sequence, effects.emitted_through, effects.last)
 

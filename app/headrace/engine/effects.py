@@ -14,6 +14,7 @@ from headrace.event import EventType
 from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.ports import NewRecord
+from headrace.timers.changes import Change
 
 StateRow: TypeAlias = tuple[str, int, str]
 """(key, new version, JSON)."""
@@ -33,6 +34,9 @@ class Effects:
     """Items whose identity enters the dedupe window."""
     states: dict[str, list[StateRow]] = field(default_factory=dict)
     emits: list[tuple[Item, NewRecord]] = field(default_factory=list)
+    timers: list[tuple[Item, Change]] = field(default_factory=list)
+    next_timer_seconds: float | None = None
+    """When the first of the timers that it set is due, counted from when they were written."""
     parked: list[Item] = field(default_factory=list)
     """Items that enter a lane, numbered."""
     dead: list[tuple[Item, int]] = field(default_factory=list)

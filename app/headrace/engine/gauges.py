@@ -17,6 +17,9 @@ from headrace.engine.worker import Phase, Worker
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Bounds, TopicPartition
 
+COUNT_SECONDS = 60.0
+"""Between two counts of all timers: a million take about a tenth of a second."""
+
 
 class Gauges:
     """The gauges of one subscription in one process."""
@@ -31,11 +34,13 @@ class Gauges:
         self._workers = workers
         self._breaker = breaker
         self._reasons: set[str] = set()
+        self._counts_timers_at = 0.0
 
     async def show(self) -> dict[int, int]:
         """Set every gauge; return the lag of each partition number. Raises: TransportError, StateError."""
         await self._show_dead_letters()
         await self._show_audit()
+        await self._show_timers()
         self._show_memory(time.time())
         self._show_pool()
         self._show_outage()
@@ -61,6 +66,22 @@ class Gauges:
             self._metrics.audit_mismatches.labels(subscription=self._name, check=check).set(count)
         ended = row["audited_at"].timestamp()
         self._metrics.audit_last_run_timestamp_seconds.labels(subscription=self._name).set(ended)
+
+    async def _show_timers(self) -> None:
+        """Count the timers that are due; all of them once a minute, since a million are not counted for nothing."""
+        gauge = self._metrics.timers_pending.labels(subscription=self._name)
+        due = 0
+        if any(tenure.memory.timers.has_timers for tenure in self._tenures()):
+            owned = (self._subscription.group, list(self._workers))
+            async with self._context.connection() as connection:
+                due = await connection.fetchval(sql.timer.COUNT_DUE, *owned)
+                if time.monotonic() >= self._counts_timers_at:
+                    self._counts_timers_at = time.monotonic() + COUNT_SECONDS
+                    gauge.set(await connection.fetchval(sql.timer.COUNT, *owned))
+        else:
+            self._counts_timers_at = 0.0
+            gauge.set(0)
+        self._metrics.timers_due.labels(subscription=self._name).set(due)
 
     async def _show_lag(self) -> dict[int, int]:
         """Show how far the claims are behind the log's ends, and what an open transaction holds back of it."""

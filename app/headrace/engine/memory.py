@@ -13,10 +13,11 @@ from headrace.ledger.window import DedupeWindow
 from headrace.settings import EngineSettings
 from headrace.state.cache import StateCache
 from headrace.state.codec import StateType
+from headrace.timers.clock import TimerClock
 
 
 class PartitionMemory:
-    """Dedupe windows (by topic), state caches (by state) and lanes of one partition number of one subscription."""
+    """What is known of one partition number: dedupe windows (by topic), state caches (by state), lanes, next timer."""
 
     def __init__(
         self,
@@ -27,6 +28,7 @@ class PartitionMemory:
         self.windows: dict[str, DedupeWindow] = {}
         self.caches = {name: StateCache(state, settings.state_cache_keys) for name, state in states.items()}
         self.lanes = Lanes(policy_of)
+        self.timers = TimerClock()
 
     def follow(self, topic: str, effects: Effects) -> None:
         """Follow what was committed."""
@@ -39,6 +41,7 @@ class PartitionMemory:
                     entry.version, entry.raw = version, data.encode()
             cache.trim([row[0] for row in rows])
         self.lanes.follow(effects.lanes, effects.closed, effects.parked)
+        self.timers.follow(effects.next_timer_seconds)
         self.forget(effects.strays)
 
     def forget(self, keys: Iterable[str]) -> None:

@@ -2,8 +2,8 @@
 
 ```
 begin:     claim ─▶ window, lanes ─▶ does the log continue here? ─▶ publish unmarked emits ─▶ open a reader
-serve:     ┌─▶ due lanes, replays ─▶ fetch ─▶ one transaction of what was fetched ─┐   until a stop
-           └───────────────────────────────────────────────────────────────────────┘
+serve:     ┌─▶ due timers, lanes, replays ─▶ fetch ─▶ one transaction of what was fetched ─┐   until a stop
+           └───────────────────────────────────────────────────────────────────────────────┘
 close:     publish what was emitted, mark it, close the reader
 ```
 After each transaction `serve` looks at what was asked of it, so that a stop, a pause and a rebalance wait for one
@@ -35,6 +35,7 @@ from headrace.engine.report import Reporter
 from headrace.engine.retry import Hung, Retries
 from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
+from headrace.engine.timers import DueTimers
 from headrace.errors import FencedError, StateError, StateUnavailableError
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.dead_letters import Replay
@@ -97,6 +98,7 @@ class Tenure:
         self.processor = processor
         self._batches = LogBatches(processor, orders.excluded)
         self._retries = Retries(processor, orders.hung)
+        self._timers = DueTimers(processor)
         self._reader: Reader | None = None
         self._cautious_until = 0.0
         self._is_abandoned = False
@@ -160,6 +162,7 @@ class Tenure:
         for holding in self.holdings.values():
             await holding.relay.publish_unmarked()
             self._touch()
+        await self._timers.load()
         positions = {p: resume_at(self.holdings[p.topic].claim, bounds[p]) for p in self.partitions}
         self._reader = await context.log.reader(positions)
         name = self._subscription.name
@@ -279,6 +282,8 @@ class Tenure:
 
     async def _turn(self, fetches: Fetches, stopped: asyncio.Task[bool]) -> None:
         """Do what is due beside the log, then one transaction of what was fetched."""
+        if await self._timers.fire(next(iter(self.holdings.values()))):
+            self._touch()
         if self._breaker.outage is not None:
             await self._sit_out(fetches, stopped)
             return
@@ -299,7 +304,7 @@ class Tenure:
     async def _sit_out(self, fetches: Fetches, stopped: asyncio.Task[bool]) -> None:
         """Wait for the end of a handler's outage: run a single event if it is this partition's turn to probe."""
         self._touch()
-        lanes, pace = self.memory.lanes, self._context.pace.fetch
+        lanes, pace = self.memory.lanes, min(self._context.pace.fetch, self.memory.timers.seconds)
         holding = next((holding for holding in self.holdings.values() if holding.pending), None)
         if holding is None and not lanes.due(time.time(), 1):
             self._take(await fetches.wait(pace, stopped) or {})
@@ -351,7 +356,8 @@ class Tenure:
 
     def _seconds_to_wait(self) -> float:
         due = self.memory.lanes.seconds_to_next(time.time())
-        return self._context.pace.fetch if due is None else max(0.01, min(self._context.pace.fetch, due))
+        most = min(self._context.pace.fetch, self.memory.timers.seconds)
+        return most if due is None else min(most, max(0.01, due))
 
     def _take(self, fetched: dict[TopicPartition, list[Record]]) -> None:
         """Keep what was fetched to be applied, from each claim's next offset on. Raises: LogMismatchError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Protocol, TypeVar, cast
 
 from headrace.database.failures import classify, sqlstate_of
@@ -27,10 +28,23 @@ class Emit(Protocol):
     """`emit(event)`: the event leaves if and only if the handler's transaction commits.
 
     `key` overrides the key that the event type declares. The event is written as JSON at once: later changes of the
-    object have no effect. Raises: ConfigurationError (not a declared event type).
+    object have no effect. With `after` (seconds or a timedelta) or `at` (a datetime with a zone) it leaves then: a
+    timer. Its `name` lets a later `emit` move it, and `emit.cancel(Type, key, name)` cancel it; one without a name is
+    cancelled together with all others of its type and key: `emit.cancel(Type, key)`.
+    Raises: ConfigurationError (not a declared event type).
     """
 
-    def __call__(self, event: object, *, key: str | None = None) -> None: ...
+    def __call__(
+        self,
+        event: object,
+        *,
+        key: str | None = None,
+        after: float | timedelta | None = None,
+        at: datetime | None = None,
+        name: str | None = None,
+    ) -> None: ...
+
+    def cancel(self, model: type[object], key: str, name: str | None = None) -> None: ...
 
 
 class Transaction:

@@ -28,6 +28,8 @@ class Kind(IntEnum):
     """Dead letters that a person asked to replay."""
     MOVE = 3
     """Nothing: a person moved the claim to `next_offset`, or made it there. Rows before it may be of another log."""
+    TIMER = 4
+    """Timers that were due: their events are its emits."""
 
 
 class Row(NamedTuple):

@@ -26,6 +26,7 @@ from headrace.sql import (
     schema,
     state,
     subscription,
+    timer,
     topic,
 )
 
@@ -44,5 +45,6 @@ __all__ = [
     "schema",
     "state",
     "subscription",
+    "timer",
     "topic",
 ]

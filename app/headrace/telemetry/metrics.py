@@ -132,6 +132,13 @@ class Metrics:
     emits_pending: Annotated[Gauge, Row("subscription", "Emits committed and not yet acknowledged by the log")]
     emits_oldest_pending_seconds: Annotated[Gauge, Row("subscription", "Age of the oldest such emit")]
 
+    timers_pending: Annotated[
+        Gauge, Row("subscription", "Timers that wait, of owned partitions; counted once a minute")
+    ]
+    timers_due: Annotated[Gauge, Row("subscription", "Timers that are due and have not fired, of owned partitions")]
+    timers_fired_total: Annotated[Counter, Row("subscription", "Timers whose event was emitted")]
+    timers_late_seconds: Annotated[Histogram, Row("subscription", "From a timer's time to its firing", AGE_SECONDS)]
+
     outbox_pending: Annotated[Gauge, Row("", "Events of the service's outbox that wait, from Postgres: use max")]
     outbox_oldest_pending_seconds: Annotated[Gauge, Row("", "Age of the oldest such event; 0 when none waits")]
     outbox_published_total: Annotated[Counter, Row("topic", "Events of the outbox that the log has")]

@@ -1,0 +1,73 @@
+"""Fires the timers of one partition number: what is due becomes emits of a ledger row, in one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from headrace.engine.batch import Batch, BatchProcessor, Holding
+from headrace.engine.effects import Effects
+from headrace.engine.transact import transact
+from headrace.item import Item
+from headrace.ledger.rows import Kind
+from headrace.log.ports import StoredRecord
+from headrace.timers.store import FiredTimer, seconds_to_next, take_due
+
+MOST_TIMERS = 1_000
+"""Timers in one transaction; the next ones follow after a batch of the log."""
+
+
+class DueTimers:
+    """The timers of one partition number."""
+
+    def __init__(self, processor: BatchProcessor) -> None:
+        self._processor = processor
+        self._clock = processor.memory.timers
+
+    async def load(self) -> None:
+        """Learn when the next timer is due. Raises: StateError."""
+        processor = self._processor
+        async with processor.context.connection() as connection:
+            self._clock.learn(await seconds_to_next(connection, processor.subscription.group, processor.partition))
+
+    async def fire(self, holding: Holding) -> bool:
+        """Emit the events of the timers that are due, through the claim of `holding`. Returns False if it is not time.
+
+        Raises: StateUnavailableError, FencedError: nothing was fired.
+        """
+        if self._clock.seconds > 0:
+            return False
+        claim = holding.claim
+        batch = Batch(Kind.TIMER, holding, 0, 0, list, claim.next_offset, claim.last)
+        await transact(self._processor, batch, self._attempt)
+        return True
+
+    async def _attempt(self, batch: Batch) -> Effects:
+        processor, group = self._processor, self._processor.subscription.group
+        effects = Effects(Kind.TIMER, [], batch.next_offset, batch.last)
+        async with processor.context.transaction() as connection:
+            fired = await take_due(connection, group, processor.partition, MOST_TIMERS)
+            seconds = await seconds_to_next(connection, group, processor.partition)
+            if fired:
+                effects.emits = [(_item(timer, batch), timer.record) for timer in fired]
+                await processor.write(connection, batch, effects)
+        if fired:
+            processor.remember(batch, effects)
+            self._count(fired)
+        self._clock.learn(seconds)
+        return effects
+
+    def _count(self, fired: Sequence[FiredTimer]) -> None:
+        metrics, name = self._processor.context.metrics, self._processor.subscription.name
+        metrics.timers_fired_total.labels(subscription=name).inc(len(fired))
+        late = metrics.timers_late_seconds.labels(subscription=name)
+        for timer in fired:
+            late.observe(timer.late_seconds)
+        for topic, count in Counter(timer.record.topic for timer in fired).items():
+            metrics.emits_committed_total.labels(subscription=name, topic=topic).inc(count)
+
+
+def _item(timer: FiredTimer, batch: Batch) -> Item:
+    """Return what stands for the cause of the emit: no record of the log, since that was when the timer was set."""
+    partition, record = batch.holding.claim.partition, timer.record
+    return Item(StoredRecord(*partition, batch.next_offset, 0, record.key, record.value, record.headers))

@@ -1,0 +1,59 @@
+"""Queries on `headrace.timer`: events that leave later. All times are those of Postgres' own clock."""
+
+SET = """
+with written as (
+    insert into headrace.timer (subscription, partition, type, key, name, due_at, topic, value, headers)
+    select $1, $2, new.type, new.key, new.name,
+           coalesce(new.at, clock_timestamp() + make_interval(secs => new.after)), new.topic, new.value, new.headers
+    from unnest($3::text[], $4::bytea[], $5::text[], $6::float8[], $7::timestamptz[], $8::text[], $9::bytea[],
+                $10::bytea[]) as new (type, key, name, after, at, topic, value, headers)
+    on conflict (subscription, type, key, name) do update
+    set partition = excluded.partition, due_at = excluded.due_at, topic = excluded.topic, value = excluded.value,
+        headers = excluded.headers, set_at = excluded.set_at
+    returning due_at
+)
+select extract(epoch from min(due_at) - clock_timestamp())::float8 as seconds from written
+"""
+"""Sets timers, in the place of those of the same type, key and name; tells in how many seconds the first is due."""
+
+CANCEL = """
+delete from headrace.timer using unnest($2::text[], $3::bytea[], $4::text[]) as gone (type, key, name)
+where subscription = $1 and timer.type = gone.type and timer.key = gone.key
+  and (gone.name is null or timer.name = gone.name)
+"""
+"""Removes timers by type, key and name, or all of a type and key."""
+
+TAKE_DUE = """
+with fired as (
+    delete from headrace.timer where ctid = any(array(
+        select ctid from headrace.timer
+        where subscription = $1 and partition = $2 and due_at <= (select clock_timestamp())
+        order by due_at limit $3 for update
+    ))
+    returning topic, key, value, headers, due_at
+)
+select topic, key, value, headers, extract(epoch from clock_timestamp() - due_at)::float8 as late_seconds
+from fired order by due_at
+"""
+"""Removes the timers of a partition that are due, the longest due first, and returns their events."""
+
+SECONDS_TO_NEXT = """
+select extract(epoch from due_at - clock_timestamp())::float8 from headrace.timer
+where subscription = $1 and partition = $2 order by due_at limit 1
+"""
+"""Tells in how many seconds the next timer of a partition is due."""
+
+COUNT_DUE = """
+select count(*) from headrace.timer
+where subscription = $1 and partition = any($2::int[]) and due_at <= (select clock_timestamp())
+"""
+"""Counts the timers of some partitions that are due and have not fired."""
+
+COUNT = "select count(*) from headrace.timer where subscription = $1 and partition = any($2::int[])"
+"""Counts the timers of some partitions."""
+
+FOLLOW_PARTITIONS = """
+update headrace.timer set partition = partition % $2
+where subscription = any($1::text[]) and partition >= $2
+"""
+"""Gives the timers of partitions that no longer exist to owners of others."""

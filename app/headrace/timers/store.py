@@ -1,0 +1,61 @@
+"""Timers in Postgres, written and taken by set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from headrace import sql
+from headrace.database.pool import Connection
+from headrace.log.ports import NewRecord
+from headrace.log.stored import pack_headers, unpack_headers
+from headrace.timers.changes import Change, folded
+
+
+class FiredTimer(NamedTuple):
+    """A timer that was due: its event, and how late it was taken."""
+
+    record: NewRecord
+    late_seconds: float
+
+
+async def write(connection: Connection, group: str, partition: int, changes: Iterable[Change]) -> float | None:
+    """Cancel and set timers; return in how many seconds the first of those set is due, None if none was."""
+    cancelled, timers = folded(changes)
+    if cancelled:
+        types, keys, names = zip(*cancelled, strict=True)
+        await connection.execute(sql.timer.CANCEL, group, types, [key.encode() for key in keys], names)
+    if not timers:
+        return None
+    rows = [
+        (
+            timer.type,
+            timer.key.encode(),
+            timer.name,
+            timer.due.after_seconds,
+            timer.due.at,
+            timer.record.topic,
+            timer.record.value,
+            pack_headers(timer.record.headers),
+        )
+        for timer in timers
+    ]
+    seconds: float = await connection.fetchval(sql.timer.SET, group, partition, *zip(*rows, strict=True))
+    return seconds
+
+
+async def take_due(connection: Connection, group: str, partition: int, most: int) -> list[FiredTimer]:
+    """Remove the timers that are due, at most some, inside the caller's transaction; return them in order."""
+    rows = await connection.fetch(sql.timer.TAKE_DUE, group, partition, most)
+    return [FiredTimer(_record(row), row["late_seconds"]) for row in rows]
+
+
+async def seconds_to_next(connection: Connection, group: str, partition: int) -> float | None:
+    """Return in how many seconds the next timer is due; None if there is none."""
+    seconds: float | None = await connection.fetchval(sql.timer.SECONDS_TO_NEXT, group, partition)
+    return seconds
+
+
+def _record(row: Any) -> NewRecord:
+    headers = [(name, header or b"") for name, header in unpack_headers(row["headers"])]
+    return NewRecord(row["topic"], row["key"], row["value"], headers)
