@@ -101,7 +101,7 @@ class Emitter:
         """
         if self.cause is None:
             raise ConfigurationError("emit.cancel() was called outside of a handler; cancel while the handler runs.")
-        event_type = event_type_of(model) if isinstance(model, type) else None
+        event_type = event_type_of(model)
         if event_type is None:
             raise ConfigurationError(f"emit.cancel({model!r}, ...): it takes the class of an event type, and its key.")
         check_name(name)

@@ -54,7 +54,7 @@ class Changes(NamedTuple):
     set: list[SetTimer]
 
 
-def due(after: float | timedelta | None, at: datetime | None, name: str | None) -> Due:
+def due(after: object, at: datetime | None, name: object) -> Due:
     """Return when a timer is due. Raises: ConfigurationError that says what to write."""
     if (after is None) == (at is None):
         raise ConfigurationError("a timer is due either after= some time or at= a time; give one of the two.")
@@ -71,7 +71,7 @@ def due(after: float | timedelta | None, at: datetime | None, name: str | None) 
     return Due(float(seconds), None)
 
 
-def check_name(name: str | None) -> None:
+def check_name(name: object) -> None:
     """Raise ConfigurationError if a timer cannot have the name."""
     if name is not None and (not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS or "\x00" in name):
         raise ConfigurationError(f"a timer's name has 1 to {NAME_CHARACTERS} characters, and {name!r} has not.")

@@ -83,15 +83,14 @@ async def test_cancelled_timer_never_fires(database_url: str, topic_name: str) -
 async def test_second_set_of_a_name_moves_the_timer(database_url: str, topic_name: str) -> None:
     """Within a batch, and in a later one: the last one counts, and one event leaves."""
     async with running(_reminders(settings_for(database_url), topic_name), MemoryLog()) as runtime:
-        names = {"name": "again"}
         await publish(
             runtime,
-            _asked(topic_name, "a", after=0.0, number=1, **names),
-            _asked(topic_name, "a", "cancel", **names),
-            _asked(topic_name, "a", after=FAR, number=2, **names),
+            _asked(topic_name, "a", after=0.0, number=1, name="again"),
+            _asked(topic_name, "a", "cancel", name="again"),
+            _asked(topic_name, "a", after=FAR, number=2, name="again"),
         )
         await until_settled(runtime, "asking")
-        await publish(runtime, _asked(topic_name, "a", after=0.05, number=3, **names))
+        await publish(runtime, _asked(topic_name, "a", after=0.05, number=3, name="again"))
         await until(lambda: _are_reminded(runtime, "a"), "the last one's time has come")
         assert await states(runtime, "reminded", "notes") == {"a": {"numbers": [3]}}
         assert await _timers(runtime) == []
