@@ -172,6 +172,10 @@ CASES: dict[str, Case] = {
         histogram("timers_late_seconds", S, "30.0", "60.0", 0.005),
     ),
     "EmitsRefused": Case(*appears("headrace_emits_refused_total", T), minute=80),
+    "OutboxStuck": Case(
+        {"headrace_outbox_oldest_pending_seconds": flat(31)}, {"headrace_outbox_oldest_pending_seconds": flat(30)}
+    ),
+    "OutboxRefused": Case(*appears("headrace_outbox_refused_total", 'topic="wallets"'), minute=80),
     "LoopBlocked": Case(
         {'headrace_loop_blocked_seconds_count{handler="credit"}': rising(0.6)},
         {'headrace_loop_blocked_seconds_count{handler="credit"}': rising(0.4)},
