@@ -21,6 +21,7 @@ from tests.charts.helm import (
     NEWEST,
     POD_MONITOR,
     PROMETHEUS_RULE,
+    RENDERER,
     Object,
     environment,
     merged,
@@ -116,11 +117,20 @@ def test_names_are_unique_and_fit(release: str) -> None:
     ] == []
 
 
-def test_both_helms_render_the_same() -> None:
-    newer = said(EVERYTHING, api_versions=ALL_KINDS, helm="helm-4/helm")
+@pytest.mark.parametrize("helm", ["helm", "helm-4/helm"])
+def test_every_helm_renders_the_same(helm: str) -> None:
+    newer = said(EVERYTHING, api_versions=ALL_KINDS, helm=helm)
     assert not newer.error, newer.error
     rendered = to_json(re.split(r"^---\n", newer.text, flags=re.MULTILINE))
     assert sorted(map(json.dumps, rendered)) == sorted(map(json.dumps, render(EVERYTHING, api_versions=ALL_KINDS)))
+
+
+def test_the_renderer_says_what_helm_says() -> None:
+    example = CHART / "examples" / "kind.yaml"
+    for values in ({}, {"workers": {"default": None}}, {"ingest": {"unknownValue": 1}}, {"mode": "all"}):
+        ours, theirs = (said(values, files=[example], helm=helm) for helm in (RENDERER, "helm"))
+        assert ours.text.strip() == theirs.text.strip()
+        assert ours.error.strip() == theirs.error.partition("\n\nUse --debug")[0].strip()
 
 
 @pytest.mark.parametrize("example", [*EXAMPLES, None], ids=[*NAMES, "everything"])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+RENDERER = Path(__file__).parent / "renderer"
 TOOLS = ROOT / "build" / "tools"
 SCHEMAS = Path(__file__).parent / "schemas.lock"
 VERSIONS = ("1.29.0", "newest")
@@ -33,6 +34,9 @@ def main() -> None:
     }
     for name, module in modules.items():
         _install(name, partial(_go, name, module))
+    if _is_older("chart-renderer", RENDERER):
+        (TOOLS / "chart-renderer").unlink()
+    _install("chart-renderer", _renderer)
     _install("promtool", _promtool)
     _install("kubernetes-json-schema", _schemas)
     _install("skaffold-schemas", _skaffold)
@@ -51,10 +55,21 @@ def _install(name: str, install: Callable[[], None]) -> None:
         sys.stderr.write(f"installed {TOOLS / name}\n")
 
 
+def _is_older(name: str, source: Path) -> bool:
+    made = TOOLS / name
+    return made.exists() and any(file.stat().st_mtime > made.stat().st_mtime for file in source.iterdir())
+
+
 def _go(name: str, module: str) -> None:
     folder = (TOOLS / name).parent
     environment = os.environ | {"GOBIN": str(folder), "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
     _run(["nice", "go", "install", "-trimpath", "-ldflags", "-s -w", module], env=environment)
+
+
+def _renderer() -> None:
+    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
+    build = ["nice", "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(TOOLS / "chart-renderer"), "."]
+    _run(build, cwd=RENDERER, env=environment)
 
 
 def _promtool() -> None:
