@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 from packaging.requirements import Requirement
+from typer.main import get_command
 
+from headrace.cli import cli
 from tests.charts.helm import CHART, MINIMAL, ROOT, TOOLS, Object, merged, of_kind, one, pod_specs, render, to_json
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PARTS = sorted(file for file in (ROOT / "k8s").glob("*/*.yaml") if file.name != "kustomization.yaml")
+LOAD = ROOT / "k8s" / "load.yaml"
 
 
 def documents(file: Path) -> list[Object]:
@@ -64,7 +67,7 @@ def test_a_service_of_a_team_has_ten_lines() -> None:
     assert lines[-2:] == ["USER 10001:10001", 'CMD ["run", "orders:app", "--host", "0.0.0.0"]']
 
 
-@pytest.mark.parametrize("file", PARTS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*PARTS, LOAD], ids=lambda file: file.stem)
 def test_a_part_of_k8s_is_pinned_and_not_root(file: Path) -> None:
     specs = pod_specs(documents(file))
     assert specs
@@ -72,7 +75,7 @@ def test_a_part_of_k8s_is_pinned_and_not_root(file: Path) -> None:
         assert spec["enableServiceLinks"] is False, "a Service called kafka would set KAFKA_PORT"
         assert spec["securityContext"]["runAsNonRoot"], name
         for container in spec["containers"]:
-            assert re.search(r":v?\d+\.\d+", container["image"]), name
+            assert re.search(r":v?\d+\.\d+|^headrace:dev$", container["image"]), name
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
             assert container["resources"]["limits"] == {"memory": container["resources"]["requests"]["memory"]}, name
 
@@ -96,6 +99,18 @@ def test_the_example_for_a_laptop_names_what_k8s_has() -> None:
     assert "url" in one(everything(), "Secret")["stringData"]
 
 
+def test_the_load_test_asks_for_what_the_command_has() -> None:
+    """What its Job runs is a command line of `headrace`, to the Service of the example for a laptop."""
+    (container,) = pod_specs(documents(LOAD))["Job/load"]["containers"]
+    verb, target, *options = container["args"]
+    command = get_command(cli).commands[verb]  # type: ignore[attr-defined]
+    parsed = command.make_context(verb, [target, *options]).params
+    assert parsed["yes"], "nobody answers in a pod"
+    kind = CHART / "examples" / "kind.yaml"
+    services = [each["metadata"]["name"] for each in of_kind(render({}, files=[kind], release="headrace"), "Service")]
+    assert target.removeprefix("http://") in services
+
+
 def test_grafana_finds_every_dashboard() -> None:
     values = merged(MINIMAL, {"dashboards": {"enabled": True}})
     made = {each["metadata"]["name"] for each in of_kind(render(values, release="headrace"), "ConfigMap")}
@@ -105,10 +120,11 @@ def test_grafana_finds_every_dashboard() -> None:
 
 def test_skaffold_names_files_that_exist() -> None:
     (skaffold,) = documents(ROOT / "skaffold.yaml")
-    configurations = [skaffold, *skaffold["profiles"]]
-    for release in (each for one_ in configurations for each in one_["deploy"]["helm"]["releases"]):
-        assert (ROOT / release["chartPath"] / "Chart.yaml").exists()
-        assert all((ROOT / file).exists() for file in release["valuesFiles"])
+    for each in [skaffold, *skaffold["profiles"]]:
+        for release in each["deploy"].get("helm", {"releases": []})["releases"]:
+            assert (ROOT / release["chartPath"] / "Chart.yaml").exists()
+            assert all((ROOT / file).exists() for file in release["valuesFiles"])
+        assert all((ROOT / file).exists() for file in each.get("manifests", {}).get("rawYaml", []))
 
 
 def test_skaffold_fits_its_own_schema() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from tests.charts.helm import (
     POD_MONITOR,
     PROMETHEUS_RULE,
     RENDERER,
+    ROOT,
     Object,
     environment,
     merged,
@@ -61,6 +63,12 @@ EVERYTHING = merged(
     },
 )
 NAMES = [file.stem for file in EXAMPLES]
+DEVELOPMENT = {
+    file.stem: file
+    for file in (ROOT / "k8s").rglob("*.yaml")
+    if file.name not in ("kustomization.yaml", "kind.yaml", "split.yaml")  # for kustomize, kind and helm
+}
+CHECKED = [*NAMES, "everything", *DEVELOPMENT]
 examples = pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
 
 
@@ -76,7 +84,7 @@ def test_an_example_has_fewer_than_twenty_lines(example: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [OLDEST, "newest"])
-@pytest.mark.parametrize("example", [*NAMES, "everything"])
+@pytest.mark.parametrize("example", CHECKED)
 def test_the_api_server_would_take_every_object(example: str, version: str) -> None:
     found = checked(version)[example]
     assert {each["status"] for each in found} - {""} == {"statusValid"}, found  # an empty document has none
@@ -84,7 +92,7 @@ def test_the_api_server_would_take_every_object(example: str, version: str) -> N
 
 @cache
 def checked(version: str) -> dict[str, list[dict[str, str]]]:
-    """Return what kubeconform says of each object of each example: one run, since the schemas take it long to read."""
+    """Return what kubeconform says of each object, by file: one run, since the schemas take it long to read."""
     schemas_folder, newest = schemas()
     number = newest if version == "newest" else version
     location = "/{{.NormalizedKubernetesVersion}}-local{{.StrictSuffix}}/{{.ResourceKind}}{{.KindSuffix}}.json"
@@ -93,6 +101,8 @@ def checked(version: str) -> dict[str, list[dict[str, str]]]:
             values, files = (EVERYTHING, []) if name == "everything" else ({}, [CHART / "examples" / f"{name}.yaml"])
             result = said(values, files=files, api_versions=ALL_KINDS, kube_version=number)
             (Path(folder) / f"{name}.yaml").write_text(result.text)
+        for name, file in DEVELOPMENT.items():
+            shutil.copy(file, Path(folder) / f"{name}.yaml")
         told = run(
             "kubeconform",
             *("-strict", "-verbose", "-output=json", f"-kubernetes-version={number}"),
@@ -101,7 +111,7 @@ def checked(version: str) -> dict[str, list[dict[str, str]]]:
             folder,
         )
     assert told.stdout, told.stderr
-    found: dict[str, list[dict[str, str]]] = {name: [] for name in (*NAMES, "everything")}
+    found: dict[str, list[dict[str, str]]] = {name: [] for name in CHECKED}
     for each in json.loads(told.stdout)["resources"]:
         found[Path(each["filename"]).stem].append(each)
     return found
