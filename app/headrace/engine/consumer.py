@@ -15,6 +15,7 @@ from headrace.engine.supervisor import Supervisor
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.watch import Watch
 from headrace.engine.worker import Phase, Worker
+from headrace.engine.zeros import begin_at_zero
 from headrace.errors import HeadraceError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Membership, TopicPartition
@@ -53,6 +54,7 @@ class Consumer:
 
     async def start(self) -> None:
         """Join the group."""
+        begin_at_zero(self._context.metrics, self._subscription)
         with suppress(HeadraceError):
             await self._watch.look()  # a paused subscription does not begin by running
         name = self._subscription.name

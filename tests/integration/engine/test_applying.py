@@ -301,3 +301,12 @@ def _with_foreign(settings: Settings, topic: str, before: Any = lambda: None) ->
 
 async def _waits(runtime: Runtime, count: int) -> bool:
     return bool(await value(runtime, "select count(*) from headrace.parked") == count)
+
+
+async def test_counters_of_rare_things_stand_at_zero(database_url: str, topic_name: str) -> None:
+    """An increase to one is an increase only if the zero was seen."""
+    async with running(notebook(settings_for(database_url), topic_name), MemoryLog()) as runtime:
+        found = runtime.metrics.registry.get_sample_value
+        labels = {"subscription": "notes", "topic": topic_name}
+        assert found("headrace_claim_fenced_total", {"subscription": "notes"}) == 0
+        assert found("headrace_events_dead_lettered_total", labels | {"reason": "decode"}) == 0
