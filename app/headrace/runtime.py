@@ -78,7 +78,7 @@ DECODING_THREADS = 4
 THREAD_PREFIX = "headrace-"
 """How the names of the platform's own threads begin."""
 GROUP_SECONDS = 10.0
-"""How long it may take to leave the consumer groups after the workers have stopped."""
+"""How long it may take to leave the consumer groups, beside the stop of the workers."""
 POSTGRES_SECONDS = 90.0
 """The embedded PostgreSQL keeps to shorter limits of its own."""
 

@@ -65,7 +65,11 @@ class KafkaSettings(BaseSettings):
         "it if overloaded nodes lose partitions; lower it to replace a dead worker sooner.",
     )
     heartbeat_seconds: float = Field(
-        3.0, gt=0, le=60, description="Seconds between two heartbeats; at most a third of the session timeout."
+        1.0,
+        gt=0,
+        le=60,
+        description="Seconds between two heartbeats; at most a third of the session timeout. Workers hear by them that "
+        "another one comes or goes, so this is how long a change takes, and how long a worker that stops goes on.",
     )
     max_poll_seconds: float = Field(
         300.0, ge=10, description="A worker that has not polled for this many seconds is removed from its group."

@@ -7,11 +7,13 @@ import dataclasses
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.fleet import Fleet, fleet
 from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
+from tests.support.service import Service
 from tests.support.waiting import until
 from tests.support.wallets import Expected, produce, wallet_stream
 
@@ -59,6 +61,7 @@ async def test_events_are_applied_once_while_workers_die_and_leave(
 
         assert await shop.lag("wallets", shop.name) == 0
         await _compare(shop, expected)
+        assert await _times_taken_for_dead(sleeper) > 0
         assert "claim lost" in sleeper.output, "the sleeper was never fenced: the test did not test it"
         for worker in shop.workers:
             assert "Traceback" not in worker.output
@@ -72,6 +75,13 @@ async def _compare(shop: Fleet, expected: Expected) -> None:
     alerts = await _states(shop, "alerts")
     assert {customer: alert["count"] for customer, alert in alerts.items()} == dict(expected.overdrawn)
     await shop.assert_promises_hold()
+
+
+async def _times_taken_for_dead(worker: Service) -> float:
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"http://127.0.0.1:{worker.management_port}/metrics")).text
+    lines = [line for line in text.splitlines() if line.startswith("headrace_rebalances_total{") and '"lost"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 async def _states(shop: Fleet, subscription: str) -> dict[str, dict[str, int]]:

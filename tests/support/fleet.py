@@ -22,8 +22,7 @@ SETTINGS = {
     "HEADRACE_DATABASE_IDLE_IN_TRANSACTION_SECONDS": "5",
     "HEADRACE_ENGINE_BATCH_SECONDS": "10",
 }
-"""Short waits for a worker that is gone. A rebalance waits for one that is frozen for ten seconds more than a batch may
-take, whatever the session time-out is."""
+"""Short waits for a worker that is gone."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Claim:
         row: Any,
         *,
         is_orphaned: bool,
+        seconds_released: float | None,
         suspect_records: int,
     ) -> None:
         self.group = group
@@ -80,6 +81,8 @@ class Claim:
         """True once the row says that handlers may be running."""
         self.is_orphaned = is_orphaned
         """True if the previous owner died: the event that it was handling may have ended it."""
+        self.seconds_released = seconds_released
+        """For how long nobody held the claim when it was taken; None if its owner had not let go."""
         self._suspect_until: int = self.next_offset + (suspect_records if self.crashes >= SUSPECT_CRASHES else 0)
         self.last: Fingerprint | None = None
         if row["last_offset"] is not None:
@@ -186,12 +189,19 @@ async def claim(
     """
     token = uuid4()
     async with connection.transaction():
-        previous = await connection.fetchval(sql.claim.OWNER_FOR_UPDATE, group, *partition)
+        previous = await connection.fetchrow(sql.claim.OWNER_FOR_UPDATE, group, *partition)
         row = await connection.fetchrow(sql.claim.CLAIM, group, *partition, token, owner, log_end, log_id)
-    if row is None:
+    if row is None or previous is None:
         raise StateUnavailableError(f"{group}: the claim of {partition.topic}/{partition.partition} was removed.")
-    is_orphaned = previous is not None and previous != owner
-    return Claim(group, partition, token, row, is_orphaned=is_orphaned, suspect_records=suspect_records)
+    return Claim(
+        group,
+        partition,
+        token,
+        row,
+        is_orphaned=previous["owner"] not in (None, owner),
+        seconds_released=previous["seconds_released"],
+        suspect_records=suspect_records,
+    )
 
 
 async def release(connection: Connection, group: str, partition: int, topics: Sequence[str], owner: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from headrace import sql
 from headrace.engine.breaker import Breaker, Outage
 from headrace.engine.context import EngineContext
 from headrace.engine.gauges import Gauges
+from headrace.engine.handover import tell_leaving
 from headrace.engine.supervisor import Supervisor
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.watch import Watch
@@ -20,10 +21,13 @@ from headrace.errors import HeadraceError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Membership, TopicPartition
 from headrace.log.stored import plain
-from headrace.stopping import is_being_cancelled
+from headrace.stopping import CANCEL_SECONDS, end_tasks, is_being_cancelled
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
+
+STEP_DOWN_SECONDS = 5.0
+"""How long a stop waits for the group: then its brokers are away, and so are the others'."""
 
 
 class Consumer:
@@ -37,6 +41,9 @@ class Consumer:
         )
         self.name, self.group = subscription.name, subscription.group
         self.workers: dict[int, Worker] = {}
+        self._leaving: dict[int, Worker] = {}
+        """Those that release what is another's from now on."""
+        self._handovers: set[asyncio.Task[None]] = set()
         self.threads = HandlerThreads(subscription.name, context.settings.engine.handler_threads)
         self.breaker = Breaker(subscription.name, context.settings.engine.outage_keys)
         self._told: Outage | None = None
@@ -47,7 +54,8 @@ class Consumer:
         self._joining = f"joining:{self.name}"
         self._is_stopping = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._revoked_at: float | None = None
+        self._rebalancing_at: float | None = None
+        self._longest_standstill_seconds = 0.0
         self._incomplete: set[int] = set()
         """Numbers that are ours in some of the topics only."""
         self._imbalance = ""
@@ -67,32 +75,54 @@ class Consumer:
         await self._membership.start()
 
     async def stop(self, deadline_seconds: float) -> bool:
-        """Drain: finish what was taken, release the claims, leave the group. False if the deadline cut it short."""
+        """Drain: finish what was taken, release the claims, leave the group. False if the deadline cut it short.
+
+        If others can take over, they are told first, and the workers go on until they have heard: so a partition stands
+        still from its release to the next claim, and not while the group divides its partitions.
+        """
         self._is_stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         workers = list(self.workers.values())
-        clean = await self._stop_workers(sorted(self.workers), deadline_seconds)
-        await self._membership.commit(_offsets(workers))
-        await self._membership.stop()
+        if self._membership.is_alone:
+            clean = await self._stop_workers(sorted(self.workers), deadline_seconds)
+            await self._step_down(workers)
+        else:
+            stepping_down = asyncio.create_task(self._step_down(workers), name=f"step down {self.name}")
+            await asyncio.wait({stepping_down}, timeout=STEP_DOWN_SECONDS)
+            clean = await self._stop_workers(sorted(self.workers), deadline_seconds)
+            await stepping_down
+        await end_tasks(self._handovers, CANCEL_SECONDS)
         self.threads.stop()
         self.breaker.outage = None
         with suppress(HeadraceError):
             await self._tell_outage()
         return clean
 
-    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
-        """The partitions leave: finish the transaction in flight and release the claims."""
+    async def _step_down(self, workers: Sequence[Worker]) -> None:
+        """Tell the group how far we are and that we go, and the next owners that claims will be released."""
+        await self._membership.commit(_offsets(workers))
+        if not self._membership.is_alone:
+            await tell_leaving(self._context, self._subscription, sorted(self.workers))
+        await self._membership.stop()
+
+    async def lost(self, partitions: Iterable[TopicPartition]) -> None:
+        """The seat is lost: finish the transactions in flight and release the claims."""
         numbers = sorted({partition.partition for partition in partitions} & self.workers.keys())
         if not numbers:
             return
-        self._revoked_at = time.monotonic()
-        self._context.metrics.rebalances_total.labels(subscription=self._subscription.name, cause="revoked").inc()
+        self._note_rebalance("lost")
         await self._stop_workers(numbers, self._context.settings.engine.batch_seconds)
 
-    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """The partitions that are ours from now on; claims them in the background.
+    async def rebalancing(self) -> None:
+        """The partitions are divided anew: the workers go on, but claim nothing."""
+        self._rebalancing_at = self._rebalancing_at or time.monotonic()
+        for worker in self.workers.values():
+            worker.hold()
+
+    async def assigned(self, partitions: Iterable[TopicPartition], *, was_removed: bool = False) -> None:
+        """The partitions that are ours from now on: claims new ones in the background, lets go of those that leave.
 
         A number is worked on only if it is ours in every topic: while a rollout adds a topic to the subscription, two
         members may share a number, and would take its claims from each other.
@@ -105,9 +135,11 @@ class Consumer:
         numbers = {n for _, n in ours if all(TopicPartition(topic, n) in ours for topic in topics)}
         self._incomplete = {n for _, n in ours} - numbers
         logger.info("partitions assigned", subscription=self._subscription.name, partitions=sorted(numbers))
-        self._context.metrics.rebalances_total.labels(subscription=self._subscription.name, cause="joined").inc()
-        if lost := sorted(self.workers.keys() - numbers):
-            await self._stop_workers(lost, self._context.settings.engine.batch_seconds)
+        if was_removed:
+            self._note_rebalance("lost")
+        self._note_rebalance("joined")
+        for number in sorted(numbers & self.workers.keys()):
+            self.workers[number].settle()
         for number in sorted(numbers - self.workers.keys()):
             worker = self.workers[number] = Worker(
                 self._context,
@@ -117,7 +149,8 @@ class Consumer:
                 self.breaker,
                 is_paused=self._watch.is_paused,
             )
-            worker.start()
+            worker.start(after=self._leaving.get(number))
+        self._let_go(sorted(self.workers.keys() - numbers))
 
     async def refused(self, reason: str) -> None:
         """The group has members of another database, or no longer (`reason` is empty)."""
@@ -128,21 +161,52 @@ class Consumer:
         else:
             self._context.health.ready(condition)
 
+    def _let_go(self, numbers: Sequence[int]) -> None:
+        """Release the partitions once their transactions have ended, in the background: the group waits for nobody."""
+        if not numbers:
+            return
+        self._note_rebalance("revoked")
+        leaving = {number: self.workers[number] for number in numbers}
+        for number, worker in leaving.items():
+            self._forget(number, worker)
+        self._leaving |= leaving
+        task = asyncio.create_task(self._hand_over(leaving), name=f"hand over {self.name}")
+        self._handovers.add(task)
+        task.add_done_callback(self._handovers.discard)
+
+    async def _hand_over(self, leaving: Mapping[int, Worker]) -> None:
+        await tell_leaving(self._context, self._subscription, sorted(leaving))
+        await self._stopped(leaving.values(), self._context.settings.engine.batch_seconds)
+        for number, worker in leaving.items():
+            if self._leaving.get(number) is worker:
+                del self._leaving[number]
+
     async def _stop_workers(self, numbers: Sequence[int], deadline_seconds: float) -> bool:
-        """Stop the workers; one that another stop waits for as well is waited for, too."""
+        """Stop the workers, and those that let go already. False if the deadline cut one short."""
         workers = {number: self.workers[number] for number in numbers}
-        stops = (worker.stop(deadline_seconds) for worker in workers.values())
-        results = await asyncio.gather(*stops, return_exceptions=True)
+        is_clean = await self._stopped([*workers.values(), *self._leaving.values()], deadline_seconds)
         for number, worker in workers.items():
-            if self.workers.pop(number, None) is None:
-                continue
-            self._supervisor.lag.pop(number, None)
-            for partition in worker.topic_partitions:
-                self._context.metrics.forget_partition(self._subscription.name, partition.topic, partition.partition)
+            if self.workers.get(number) is worker:
+                self._forget(number, worker)
+        return is_clean
+
+    async def _stopped(self, workers: Iterable[Worker], deadline_seconds: float) -> bool:
+        """Return when the workers have stopped; one that another stop waits for as well is waited for, too."""
+        results = await asyncio.gather(*(worker.stop(deadline_seconds) for worker in workers), return_exceptions=True)
         for error in results:
             if isinstance(error, BaseException):
-                logger.error("a worker's stop failed", subscription=self._subscription.name, exc_info=error)
+                logger.error("a worker's stop failed", subscription=self.name, exc_info=error)
         return all(result is True for result in results)
+
+    def _forget(self, number: int, worker: Worker) -> None:
+        del self.workers[number]
+        self._supervisor.lag.pop(number, None)
+        for partition in worker.topic_partitions:
+            self._context.metrics.forget_partition(self._subscription.name, partition.topic, partition.partition)
+
+    def _note_rebalance(self, cause: str) -> None:
+        self._rebalancing_at = self._rebalancing_at or time.monotonic()
+        self._context.metrics.rebalances_total.labels(subscription=self._subscription.name, cause=cause).inc()
 
     async def _look(self) -> None:
         """Look at the database and the log, and tell the group how far we are, until cancelled."""
@@ -202,17 +266,23 @@ class Consumer:
             self._context.health.ready(condition)
 
     def _note_standstill(self) -> None:
-        if self._revoked_at is None or not any(worker.phase is Phase.RUNNING for worker in self.workers.values()):
+        name, workers = self._subscription.name, list(self.workers.values())
+        for worker in workers:
+            seconds, worker.stood_still_seconds = worker.stood_still_seconds, None
+            if seconds is not None:
+                self._context.metrics.rebalance_standstill_seconds.labels(subscription=name).observe(seconds)
+                self._longest_standstill_seconds = max(self._longest_standstill_seconds, seconds)
+        if self._rebalancing_at is None or not all(worker.phase is Phase.RUNNING for worker in workers):
             return
-        seconds, self._revoked_at = time.monotonic() - self._revoked_at, None
-        name, ended_ns = self._subscription.name, time.time_ns()
-        self._context.metrics.rebalance_standstill_seconds.labels(subscription=name).observe(seconds)
+        seconds, self._rebalancing_at = time.monotonic() - self._rebalancing_at, None
+        longest, self._longest_standstill_seconds = self._longest_standstill_seconds, 0.0
+        ended_ns = time.time_ns()
         self._context.tracing.rebalanced(
             name,
-            partitions=len(self.workers),
+            partitions=len(workers),
             started_ns=ended_ns - round(seconds * 1e9),
             ended_ns=ended_ns,
-            standstill_seconds=seconds,
+            standstill_seconds=longest,
         )
 
 

@@ -1,7 +1,8 @@
 """A tenure: the time in which this process holds the claims of one partition number, and all that exists only then.
 
 ```
-begin:     claim ─▶ window, lanes ─▶ does the log continue here? ─▶ publish unmarked emits ─▶ open a reader
+begin:     wait for the former owner ─▶ claim ─▶ window, lanes ─▶ does the log continue here?
+             ─▶ publish unmarked emits ─▶ open a reader
 serve:     ┌─▶ due timers, lanes, replays ─▶ fetch ─▶ one transaction of what was fetched ─┐   until a stop
            └───────────────────────────────────────────────────────────────────────────────┘
 close:     publish what was emitted, mark it, close the reader
@@ -28,6 +29,7 @@ from headrace.engine.claim import claim, enroll, known_partitions
 from headrace.engine.context import EngineContext
 from headrace.engine.continuity import check_bounds, check_fingerprint, check_log, check_partitions, resume_at
 from headrace.engine.fetches import Fetches
+from headrace.engine.handover import wait_for_the_former_owner
 from headrace.engine.log_batches import Exclusion, LogBatches
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.policies import Policies
@@ -92,6 +94,7 @@ class Tenure:
         self.memory = PartitionMemory(context.settings.engine, subscription.states, policies.of)
         self.holdings: dict[str, Holding] = {}
         """By topic."""
+        self._claimed_at = 0.0
         processor = BatchProcessor(
             context, subscription, partition, self.memory, self._reporter, threads, policies.longest_seconds, breaker
         )
@@ -134,6 +137,8 @@ class Tenure:
         self._touch()
         for info in infos.values():
             await self._enroll(info)
+        if context.settings.is_kafka:  # no other process can hold the claims of another log
+            await wait_for_the_former_owner(context, self._subscription, self._partition, self._touch)
         packed: dict[str, PackedRows] = {}
         async with context.connection() as connection:
             for partition in self.partitions:
@@ -142,6 +147,7 @@ class Tenure:
                 limit = context.settings.engine.dedupe_window_ids
                 packed[partition.topic] = await read_window(connection, group, partition, holding.claim.sequence, limit)
                 self._touch()
+            self._claimed_at = time.monotonic()
             is_orphaned = any(holding.claim.is_orphaned for holding in self.holdings.values())
             await self.memory.lanes.load(
                 connection,
@@ -173,6 +179,13 @@ class Tenure:
             epoch={topic: held.epoch for topic, held in claims.items()},
             next_offset={topic: held.next_offset for topic, held in claims.items()},
         )
+
+    @property
+    def seconds_since_release(self) -> float | None:
+        """For how long now the former owner has not applied anything; None if it had not let go."""
+        released = [holding.claim.seconds_released for holding in self.holdings.values()]
+        longest = max((seconds for seconds in released if seconds is not None), default=None)
+        return None if longest is None else longest + time.monotonic() - self._claimed_at
 
     def _forget_what_is_over(self) -> None:
         """Drop what was told of events that another owner has brought to an end meanwhile."""

@@ -35,6 +35,8 @@ from headrace.telemetry.logging import get_logger
 logger = get_logger("headrace.engine")
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, REFUSED_SECONDS = 0.2, 10.0, 30.0
+LONGEST_HANDOVER_SECONDS = 300.0
+"""A claim that nobody held for longer was not handed over: the service did not run."""
 
 
 class Phase(Enum):
@@ -90,6 +92,15 @@ class Worker:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         """Ends the delay before the next tenure."""
+        self._settled = asyncio.Event()
+        """Not set while the group divides the partitions anew."""
+        self._settled.set()
+        self._former: Worker | None = None
+        self.has_ended = asyncio.Event()
+        """Set when a stop has ended: this process holds nothing of the partition, but for a worker that came later."""
+        self._given_at: float | None = time.monotonic()
+        self.stood_still_seconds: float | None = None
+        """How long nothing was applied when the partition came here; whoever has taken note of it sets it to None."""
         self._task: asyncio.Task[None] | None = None
         self._logger = logger.bind(subscription=subscription.name, partition=partition)
         self.phase = Phase.CLAIMING
@@ -120,9 +131,10 @@ class Worker:
         idle = time.monotonic() - self._touched_at
         return Status(self.phase, running, idle, sum(self.next_offsets().values()))
 
-    def start(self) -> None:
-        """Begin to claim."""
+    def start(self, *, after: Worker | None = None) -> None:
+        """Begin to claim; `after` another one of this process has let the partition go."""
         self.touch()
+        self._former = after or self._former
         self._task = asyncio.create_task(self._run(), name=f"worker {self._subscription.name}/{self._partition}")
 
     async def stop(self, deadline_seconds: float) -> bool:
@@ -133,6 +145,13 @@ class Worker:
         """
         self._stopping.set()
         self._hurry.set()
+        self._settled.set()
+        try:
+            return await self._stop(deadline_seconds)
+        finally:
+            self.has_ended.set()
+
+    async def _stop(self, deadline_seconds: float) -> bool:
         task = self._task
         if task is None:
             return True
@@ -143,6 +162,8 @@ class Worker:
             self._logger.error("a handler does not end, its task is abandoned")
             self._abandon_tenure()
             self._task = None
+        if self._former is not None:
+            await self._former.has_ended.wait()  # it still holds the claims, under the same name
         if not task.done() or task.cancelled() or task.exception() is not None:
             await self._release()
         return bool(done)
@@ -181,13 +202,27 @@ class Worker:
             exclusion: Exclusion = (Outcome.HANDLER_ERROR, HandlerError(error, ""))
             self.orders.excluded[item.record.topic, item.record.offset] = exclusion
 
+    def hold(self) -> None:
+        """Go on with what is claimed, and claim nothing until `settle`: the partition may have another owner."""
+        self._settled.clear()
+
+    def settle(self) -> None:
+        """Claim again if need be: the partition is still this process's."""
+        self._settled.set()
+
     def touch(self) -> None:
         """Note that the worker does something, or waits for a good reason."""
         self._touched_at = time.monotonic()
 
     async def _run(self) -> None:
+        while self._former is not None and not self._former.has_ended.is_set():
+            await self._wait_a_second(self._former.has_ended)
+        self._former = None
         backoff = Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
         while not self._stopping.is_set():
+            if not self._settled.is_set():
+                await self._wait_a_second(self._settled)
+                continue
             began_at = time.monotonic()
             delay = 0.0
             try:
@@ -228,6 +263,13 @@ class Worker:
                     await self._hurry.wait()
         await self._release()
 
+    async def _wait_a_second(self, event: asyncio.Event) -> None:
+        """Return when the event is set, or after a second."""
+        self._touch_if_current()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await event.wait()
+
     async def _serve_a_tenure(self) -> None:
         self._enter(Phase.CLAIMING)
         self.orders.claim_again = False
@@ -241,12 +283,21 @@ class Worker:
                 await tenure.begin()
             context.health.ready(self._refusal)
             self._enter(Phase.RUNNING)
+            self._note_standstill(tenure)
             await tenure.serve(self._stopping)
         finally:
             await tenure.close(is_polite=self._stopping.is_set() and self._is_current)
             if self._is_current:
                 self.next_offsets()
                 self.tenure = None
+
+    def _note_standstill(self, tenure: Tenure) -> None:
+        """Keep how long the partition stood still, once: from its release, or from when it was given to us."""
+        if self._given_at is not None:
+            seconds = tenure.seconds_since_release
+            if seconds is None or seconds > LONGEST_HANDOVER_SECONDS:
+                seconds = time.monotonic() - self._given_at
+            self.stood_still_seconds, self._given_at = seconds, None
 
     @property
     def _is_current(self) -> bool:

@@ -25,7 +25,6 @@ class KafkaLog:
     def __init__(self, settings: Settings) -> None:
         quiet_client_logs()
         self._kafka = settings.kafka
-        self._batch_seconds = settings.engine.batch_seconds
         self._options = client_options(settings.kafka_brokers, self._kafka)
         self._control = KafkaControl(self._options, self._kafka.request_timeout_seconds, self._kafka.replication_factor)
         self._publisher = KafkaPublisher(self._control, self._options, self._kafka)
@@ -63,6 +62,4 @@ class KafkaLog:
         self, group: str, topics: Sequence[str], listener: AssignmentListener, identity: str
     ) -> KafkaMembership:
         """Return a seat in the consumer group."""
-        return KafkaMembership(
-            group, topics, listener, identity, self._control, self._options, self._kafka, self._batch_seconds
-        )
+        return KafkaMembership(group, topics, listener, identity, self._control, self._options, self._kafka)

@@ -1,10 +1,15 @@
 """A seat in a Kafka consumer group: says which partitions are ours, and reads nothing.
 
 ```
-away ──bootstrap──▶ waiting ──joined──▶ assigned ──rebalance──▶ revoked ──joined──▶ assigned
-  ▲   ◀──── back-off ────┘                 │
-  └──── client died: revoked ◀─────────────┘
+away ──bootstrap──▶ waiting ──joined──▶ assigned ──rebalance──▶ rebalancing ──joined──▶ assigned
+  ▲   ◀──── back-off ────┘                 │                         │
+  └────── client died: lost ◀──────────────┴─────────────────────────┘
 ```
+aiokafka knows the eager protocol only: in a rebalance every member gives all partitions up, and gets its share of them
+again. Nothing stands still for that here. Progress is guarded by the claims, so a member goes on with what it has
+until it is told what it keeps; the assignor leaves it what it can; and who leaves tells the others first, and works
+until they have heard.
+
 Everything that is assigned is paused, so no record is ever fetched: offsets come from the claims, and readers read. A
 task of its own keeps calling `getmany`, because only that resets the clock by which aiokafka decides that a member is
 idle, stops its heartbeat and never joins again (aiokafka issues 1187, 720, 764). `getmany` is never cancelled while the
@@ -38,7 +43,14 @@ METADATA_MILLISECONDS = 30_000
 """How old what is known of the topics may be: partitions that were added, or accepted, have an owner after this."""
 COMMIT_SECONDS = 5.0
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 10.0
-REBALANCE_MARGIN_SECONDS = 10.0
+REBALANCE_SECONDS = 15.0
+"""How long a rebalance waits for a member that is silent. Nobody has to finish anything for it, so a member that takes
+longer is frozen or dead; what belongs to the dead stands still meanwhile."""
+HEARTBEATS_TO_HEAR = 1.25
+"""The others hear of a rebalance in the answer to their next heartbeat. Below the one and a half after which a worker
+that was fenced claims again."""
+LONGEST_HEARING_SECONDS = 5.0
+"""However rare heartbeats are: a stop has a deadline."""
 
 
 class KafkaMembership:
@@ -53,7 +65,6 @@ class KafkaMembership:
         control: KafkaControl,
         options: Options,
         settings: KafkaSettings,
-        batch_seconds: float,
     ) -> None:
         self._group = group
         self._topics = list(topics)
@@ -63,21 +74,24 @@ class KafkaMembership:
         self._control = control
         self._options = options
         self._settings = settings
-        self._rebalance_seconds = batch_seconds + REBALANCE_MARGIN_SECONDS
         self._consumer: AIOKafkaConsumer | None = None
         self._owned: frozenset[TopicPartition] = frozenset()
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._is_joined = False
         self._is_seated = False
+        self._assignor = IdentityAssignor(identity)
 
     async def start(self) -> None:
         """Join in the background."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"membership {self._group}")
 
     async def stop(self) -> None:
-        """Leave the group without telling the listener. Never raises."""
+        """Leave the group without telling the listener; return when the others have heard of it. Never raises."""
         self._is_stopping = True
+        heard = asyncio.get_running_loop().time()
+        if not self.is_alone:
+            heard += min(HEARTBEATS_TO_HEAR * self._settings.heartbeat_seconds, LONGEST_HEARING_SECONDS)
         if self._consumer is not None and self._is_seated:
             await close_consumer(self._consumer)  # before the task is cancelled in getmany, so that the group is left
         if self._task is not None:
@@ -85,6 +99,7 @@ class KafkaMembership:
             await asyncio.wait({self._task}, timeout=STOP_SECONDS)
         if self._consumer is not None:
             await close_consumer(self._consumer)
+        await asyncio.sleep(heard - asyncio.get_running_loop().time())
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit the offsets of the partitions that are ours, for lag tools. Never raises."""
@@ -103,14 +118,19 @@ class KafkaMembership:
         """True from the first time that the group was joined or waited for; an outage later does not change it."""
         return self._is_joined
 
+    @property
+    def is_alone(self) -> bool:
+        """True if the last assignment had no other member, or there was none."""
+        return not self._owned or self._assignor.member_count == 1
+
     async def _run(self) -> None:
         retry_seconds = FIRST_RETRY_SECONDS
         said: str | None = None
         while not self._is_stopping:
             try:
-                consumer, assignor = await self._connect()
+                consumer = await self._connect()
                 retry_seconds, said = FIRST_RETRY_SECONDS, None
-                await self._sit(consumer, assignor)
+                await self._sit(consumer)
             except Exception as error:
                 sentence = str(error if isinstance(error, HeadraceError) else self._explain(error))
                 if sentence != said and not self._is_stopping:
@@ -120,22 +140,22 @@ class KafkaMembership:
             await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
             retry_seconds = min(2 * retry_seconds, LONGEST_RETRY_SECONDS)
 
-    async def _connect(self) -> tuple[AIOKafkaConsumer, IdentityAssignor]:
+    async def _connect(self) -> AIOKafkaConsumer:
         found = await self._control.topics(self._topics)
         for topic in self._topics:
             if topic not in found:
                 raise no_such_topic(topic)
         # Made and started together: a client that starts later than max_poll after it was made never joins (issue 764).
-        assignor = IdentityAssignor(self._identity)
+        self._assignor = IdentityAssignor(self._identity)
         consumer = self._consumer = make_consumer(
             self._options,
             group_id=self._group,
-            partition_assignment_strategy=(assignor,),
+            partition_assignment_strategy=(self._assignor,),
             metadata_max_age_ms=METADATA_MILLISECONDS,
             session_timeout_ms=round(self._settings.session_timeout_seconds * 1000),
             heartbeat_interval_ms=round(self._settings.heartbeat_seconds * 1000),
             max_poll_interval_ms=round(self._settings.max_poll_seconds * 1000),
-            rebalance_timeout_ms=round(self._rebalance_seconds * 1000),
+            rebalance_timeout_ms=round(min(REBALANCE_SECONDS, self._settings.session_timeout_seconds) * 1000),
             enable_auto_commit=False,
             auto_offset_reset="latest",  # of partitions that stay paused
             isolation_level="read_committed",
@@ -144,11 +164,11 @@ class KafkaMembership:
         )
         async with asyncio.timeout(self._settings.request_timeout_seconds):
             await consumer.start()
-        return consumer, assignor
+        return consumer
 
-    async def _sit(self, consumer: AIOKafkaConsumer, assignor: IdentityAssignor) -> None:
+    async def _sit(self, consumer: AIOKafkaConsumer) -> None:
         """Stay in the group until the client dies or a listener failed. Raises what getmany raises."""
-        told = _Told(self, consumer, assignor)
+        told = _Told(self, consumer, self._assignor)
         consumer.subscribe(topics=self._topics, listener=told)
         self._is_joined = self._is_seated = True
         while not self._is_stopping and not told.failed:
@@ -157,20 +177,20 @@ class KafkaMembership:
     async def _give_up(self) -> None:
         """Give the seat up: the partitions leave first, then the client does."""
         self._is_seated = False
-        await self._tell_revoked()
+        await self._tell_lost()
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
             await close_consumer(consumer)
 
-    async def _tell_revoked(self) -> bool:
+    async def _tell_lost(self) -> bool:
         leaving, self._owned = self._owned, frozenset()
         if not leaving or self._is_stopping:
             return True
-        return await self._tell("revoked", self._listener.revoked(leaving))
+        return await self._tell("lost", self._listener.lost(leaving))
 
-    async def _tell_assigned(self, partitions: Iterable[KafkaPartition]) -> bool:
+    async def _tell_assigned(self, partitions: Iterable[KafkaPartition], *, was_removed: bool) -> bool:
         self._owned = frozenset(TopicPartition(*partition) for partition in partitions)
-        return await self._tell("assigned", self._listener.assigned(self._owned))
+        return await self._tell("assigned", self._listener.assigned(self._owned, was_removed=was_removed))
 
     async def _tell_refused(self, reason: str) -> bool:
         if reason == self._refusal:
@@ -204,14 +224,18 @@ class _Told(ConsumerRebalanceListener):  # type: ignore[misc]
         self._membership = membership
         self._consumer = consumer
         self._assignor = assignor
+        self._member = ""
         self.failed = False
 
     async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
-        if not await self._membership._tell_revoked():
+        membership = self._membership
+        if membership._owned and not await membership._tell("rebalancing", membership._listener.rebalancing()):
             self.failed = True
 
     async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
         self._consumer.pause(*assigned)
         told = await self._membership._tell_refused(self._assignor.conflict)
-        if not await self._membership._tell_assigned(assigned) or not told:
+        before, self._member = self._member, self._consumer._coordinator.member_id
+        was_removed = before not in ("", self._member)  # the group did not know it any longer
+        if not await self._membership._tell_assigned(assigned, was_removed=was_removed) or not told:
             self.failed = True

@@ -71,6 +71,11 @@ class LocalMembership:
         """True once the listener was told."""
         return self._is_joined
 
+    @property
+    def is_alone(self) -> bool:
+        """True: no other process can open the log."""
+        return True
+
     async def _join(self) -> None:
         while not self._is_joined:
             try:

@@ -150,9 +150,10 @@ class Membership(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Leave the group at once, without calling the listener. Never raises.
+        """Leave the group without calling the listener; return when the others have heard of it. Never raises.
 
-        Units: the other members may take over when this returns, usually within a second, at most after fifteen.
+        Units: a heartbeat and a quarter if there are other members, but no more than five seconds of that; at most
+        about fifteen seconds if the brokers do not answer.
         Cancel: the group may not be told; then the others wait for the session timeout.
         """
         ...
@@ -162,22 +163,37 @@ class Membership(Protocol):
         """True once the group was joined or is being waited for."""
         ...
 
+    @property
+    def is_alone(self) -> bool:
+        """True if nobody is known who could take the partitions over."""
+        ...
+
 
 class AssignmentListener(Protocol):
     """Told of the partitions that come and go. No method may raise. Calls never overlap."""
 
-    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
-        """The partitions leave: finish the work in flight and release the claims before you return.
+    async def lost(self, partitions: Iterable[TopicPartition]) -> None:
+        """The seat is lost, and the partitions with it: finish the work in flight and release the claims.
 
-        Units: the whole group waits for the slowest of its members here. A member that takes longer than
-        HEADRACE_ENGINE_BATCH_SECONDS and ten seconds more loses its seat.
         Cancel: only when the membership is stopped.
         """
         ...
 
-    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """The partitions that are this process's from now on (all of them). Return at once.
+    async def rebalancing(self) -> None:
+        """The group divides the partitions anew: go on with what is claimed, and claim nothing. Return at once.
 
+        Only a member that has partitions is told. `assigned` follows, or `lost`. Meanwhile another member may have been
+        given the partitions.
+        Cancel: only when the membership is stopped.
+        """
+        ...
+
+    async def assigned(self, partitions: Iterable[TopicPartition], *, was_removed: bool = False) -> None:
+        """The partitions that are this process's from now on (all of them); others that it has go to other members.
+
+        Return at once: no heartbeats are sent meanwhile. In the background, finish the work in flight on those that
+        leave, and release their claims: their next owners wait for that. `was_removed` says that the group took this
+        member for dead since the last time, and others may have had the partitions meanwhile.
         Shape: usually the same numbers of every topic; while members with different topics are in the group, a number
         may be missing for some of the topics, because another member has it.
         Cancel: only when the membership is stopped.

@@ -36,10 +36,24 @@ on conflict (subscription, topic, partition) do nothing
 """
 """Makes the rows of a topic that a subscription reads for the first time."""
 
-OWNER_FOR_UPDATE = """
-select owner from headrace.claim where subscription = $1 and topic = $2 and partition = $3 for update
+HOLDER = """
+select leaving from headrace.claim
+where subscription = $1 and partition = $2 and topic = any($3::text[]) and owner <> $4
+order by leaving desc limit 1
 """
-"""Locks the row and tells its owner so far."""
+"""Tells whether somebody else holds a claim of a partition number, and whether it is letting go."""
+
+LEAVE = """
+update headrace.claim set leaving = true
+where subscription = $1 and partition = any($2::int[]) and topic = any($3::text[]) and owner = $4
+"""
+"""Notes that the owner is letting go, and will release its claims once its last transaction has ended."""
+
+OWNER_FOR_UPDATE = """
+select owner, extract(epoch from clock_timestamp() - released_at)::float8 as seconds_released
+from headrace.claim where subscription = $1 and topic = $2 and partition = $3 for update
+"""
+"""Locks the row and tells its owner so far, or for how long it has had none."""
 
 CLAIM = """
 update headrace.claim as held
@@ -50,7 +64,7 @@ set epoch = held.epoch + 1, token = $4, owner = $5, claimed_at = now(), log_id =
                    when not held.is_applying then held.crashes
                    when held.next_offset = held.claimed_offset then held.crashes + 1
                    else 1 end,
-    claimed_offset = held.next_offset, is_applying = false
+    claimed_offset = held.next_offset, is_applying = false, leaving = false, released_at = null
 where subscription = $1 and topic = $2 and partition = $3
 returning epoch, next_offset, sequence, emitted_through, last_offset, last_timestamp, last_crc, crashes, log_id
 """
@@ -82,7 +96,7 @@ where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and tok
 """Notes that the owner is about to run handlers, if the row is still the owner's."""
 
 RELEASE = """
-update headrace.claim set owner = null, crashes = 0
+update headrace.claim set owner = null, crashes = 0, leaving = false, released_at = clock_timestamp()
 where subscription = $1 and partition = $2 and topic = any($3::text[]) and owner = $4
 """
 """Removes the owner's name; harms no batch in flight."""

@@ -109,9 +109,12 @@ class Metrics:
         Histogram, Row("subscription", "From assignment to ready for a batch", WORK_SECONDS)
     ]
     claim_fenced_total: Annotated[Counter, Row("subscription", "Batches refused, since another owner is at work")]
-    rebalances_total: Annotated[Counter, Row("subscription cause", "Assignments that changed")]
+    rebalances_total: Annotated[
+        Counter, Row("subscription cause", "joined: assigned; revoked: partitions left; lost: taken for dead")
+    ]
     rebalance_standstill_seconds: Annotated[
-        Histogram, Row("subscription", "From revocation to the first commit after the next assignment", WORK_SECONDS)
+        Histogram,
+        Row("subscription", "Of a partition that moves: from its release to its next owner", WORK_SECONDS),
     ]
     client_recreated_total: Annotated[Counter, Row("subscription reason", "Clients of the log that were replaced")]
     subscription_paused: Annotated[Gauge, Row("subscription", "1 while paused")]

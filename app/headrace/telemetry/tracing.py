@@ -204,7 +204,7 @@ class Tracing:
     def rebalanced(
         self, subscription: str, *, partitions: int, started_ns: int, ended_ns: int, standstill_seconds: float
     ) -> None:
-        """Record a rebalance, from the revocation to the first commit after the next assignment."""
+        """Record a rebalance, until the partitions are worked on; `standstill_seconds` is that of the slowest one."""
         values: Values = {key.SUBSCRIPTION: subscription, key.PARTITIONS: partitions}
         values[key.STANDSTILL_SECONDS] = standstill_seconds
         if self._tracer is not None:

@@ -210,7 +210,7 @@ async def test_owner_that_returns_knows_what_was_seen_meanwhile(database_url: st
         consumer = runtime.consumers["notes"]
         partition = TopicPartition(topic_name, 0)
 
-        await consumer.revoked([partition])
+        await consumer.lost([partition])
         await consumer.assigned([partition])
         await until(lambda: consumer.workers[0].phase is Phase.RUNNING, "the partition is back")
         await publish(runtime, noted(topic_name, "a", 1, id="one"), noted(topic_name, "a", 2))

@@ -102,7 +102,7 @@ async def test_log_that_does_not_continue_is_refused_at_the_claim(
         await publish(runtime, *(noted(topic_name, f"page-{number}", 1) for number in range(10)))
         await until_settled(runtime, "notes")
         consumer, partitions = runtime.consumers["notes"], [TopicPartition(topic_name, number) for number in (0, 1)]
-        await consumer.revoked(partitions[1:])
+        await consumer.lost(partitions[1:])
         await execute(database_url, damage)
         await consumer.assigned(partitions)
         settled = (Phase.REFUSED, Phase.RUNNING)

@@ -90,7 +90,7 @@ async def test_rebalance_waits_for_one_transaction(database_url: str, topic_name
     async with running(platform, MemoryLog(), pace=Pace(target=TARGET)) as runtime:
         await _begin(runtime, topic_name, started)
         told_at = len(started)
-        await runtime.consumers["notes"].revoked([TopicPartition(topic_name, 0)])
+        await runtime.consumers["notes"].lost([TopicPartition(topic_name, 0)])
         assert len(started) <= told_at + IN_ONE_TRANSACTION
         assert await _applied(runtime) == len(started)
         assert await value(runtime, "select owner from headrace.claim") is None

@@ -38,7 +38,7 @@ async def test_rebalance_during_a_stop_waits_for_the_batch(database_url: str, to
         await until(gate.entered.is_set, "the batch runs")
         stopping = asyncio.create_task(consumer.stop(10))
         await until(consumer.workers[0]._stopping.is_set, "the stop has begun")
-        leaving = asyncio.create_task(consumer.revoked([partition]))
+        leaving = asyncio.create_task(consumer.lost([partition]))
         done, _ = await asyncio.wait({stopping, leaving}, timeout=0.2)
         assert not done, "it did not wait for the batch"
         await consumer.assigned([partition])
@@ -77,7 +77,7 @@ async def test_stop_releases_the_claim_while_postgres_is_waited_for(
         consumer, partition = runtime.consumers["notes"], TopicPartition(topic_name, 0)
         async with locked(database_url, table):
             if table == "headrace.lane":
-                await consumer.revoked([partition])
+                await consumer.lost([partition])
                 await consumer.assigned([partition])
             await publish(runtime, noted(topic_name, "a", 1))
             await until(lambda: is_waiting_for_a_lock(runtime), "the worker waits for the lock")

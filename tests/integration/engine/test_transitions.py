@@ -73,7 +73,7 @@ async def test_stop_does_not_wait_for_a_claim(database_url: str, topic_name: str
     log = SlowLog()
     async with running(notebook(settings_for(database_url, partitions=1), topic_name), log) as runtime:
         consumer, partition = runtime.consumers["notes"], TopicPartition(topic_name, 0)
-        await consumer.revoked([partition])
+        await consumer.lost([partition])
         log.answers.clear()
         await consumer.assigned([partition])
         await until(lambda: log.waiting, "the worker claims")
@@ -97,7 +97,7 @@ async def test_refused_partition_that_leaves_is_no_obstacle(
         await until(lambda: runtime.health.readiness() == (False, ["partition_refused:notes/0"]), "it is refused")
         log.answers.clear()
         await until(lambda: log.waiting and _worker(runtime).phase is Phase.CLAIMING, "it claims once more")
-        await runtime.consumers["notes"].revoked([TopicPartition(topic_name, 0)])
+        await runtime.consumers["notes"].lost([TopicPartition(topic_name, 0)])
         assert runtime.health.readiness() == (True, [])
         log.answers.set()
 
@@ -108,7 +108,7 @@ async def test_worker_abandoned_while_it_claims_claims_again(database_url: str, 
     log = MemoryLog()
     async with running(notebook(settings_for(database_url, partitions=1), topic_name), log) as runtime:
         consumer, partition = runtime.consumers["notes"], TopicPartition(topic_name, 0)
-        await consumer.revoked([partition])
+        await consumer.lost([partition])
         await publish(runtime, *(noted(topic_name, "a", number) for number in range(5)))
         async with locked(database_url, table):
             await consumer.assigned([partition])

@@ -36,11 +36,11 @@ async def test_a_listener_that_fails_gets_a_new_seat(kafka: KafkaServer, topic_n
     class Failing(Seat):
         calls = 0
 
-        async def assigned(self, partitions: Any) -> None:
+        async def assigned(self, partitions: Any, *, was_removed: bool = False) -> None:
             self.calls += 1
             if self.calls == 1:
                 raise RuntimeError("the first time fails")
-            await super().assigned(partitions)
+            await super().assigned(partitions, was_removed=was_removed)
 
     async with kafka_log(kafka.url) as log:
         await log.create(topic_name, 2)
@@ -59,13 +59,13 @@ async def test_a_listener_that_always_fails_gets_a_new_seat(
         calls = 0
         revocations = 0
 
-        async def assigned(self, partitions: Any) -> None:
+        async def assigned(self, partitions: Any, *, was_removed: bool = False) -> None:
             self.calls += 1
             if self.calls <= 2:
                 raise failure
-            await super().assigned(partitions)
+            await super().assigned(partitions, was_removed=was_removed)
 
-        async def revoked(self, partitions: Any) -> None:
+        async def lost(self, partitions: Any) -> None:
             self.revocations += 1
             raise failure
 

@@ -24,17 +24,17 @@ PARTITIONS = 6
 
 
 class Stubborn(Seat):
-    """A member that releases its partitions only when it is told to."""
+    """A member that joins anew only when it is told to."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.is_asked = asyncio.Event()
-        self.may_release = asyncio.Event()
+        self.may_join = asyncio.Event()
 
-    async def revoked(self, partitions: Any) -> None:
+    async def rebalancing(self) -> None:
         self.is_asked.set()
-        await self.may_release.wait()
-        await super().revoked(partitions)
+        await self.may_join.wait()
+        await super().rebalancing()
 
 
 @asynccontextmanager
@@ -95,8 +95,7 @@ async def test_a_kill_and_polite_leaves_cost_one_session(kafka: KafkaServer, top
             process.kill()
             dead_at = asyncio.get_running_loop().time()
             await first.stop()
-            await second.owns(lambda owned: not owned)
-            await last.owns(lambda owned: not owned)
+            await until(lambda: second.is_rebalancing and last.is_rebalancing, "both wait for the dead one")
             await second.stop()
 
             spent = asyncio.get_running_loop().time() - dead_at
@@ -121,10 +120,10 @@ async def test_a_member_that_leaves_while_it_joins_is_gone(kafka: KafkaServer, t
         await owner.is_asked.wait()
 
         await guest.stop()
-        owner.may_release.set()
+        owner.may_join.set()
 
-        await owner.owns(lambda owned: not owned)
-        await until(lambda: owner.owned == everything(topic_name), "the owner has all again", 20)
+        await until(lambda: owner.assignments == 2, "the owner is told", 20)
+        assert owner.owned == everything(topic_name)
         await owner.stop()
 
 

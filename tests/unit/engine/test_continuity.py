@@ -22,7 +22,15 @@ def claimed(last: Fingerprint | None = None) -> Claim:
     """Return a claim of the log `here` whose next offset is 10."""
     row: dict[str, Any] = dict.fromkeys(("sequence", "emitted_through", "crashes"), 0)
     row |= {"log_id": "here", "epoch": 1, "next_offset": 10, "last_offset": None}
-    held = Claim("shop.notes", TopicPartition("pages", 0), uuid4(), row, is_orphaned=False, suspect_records=1)
+    held = Claim(
+        "shop.notes",
+        TopicPartition("pages", 0),
+        uuid4(),
+        row,
+        is_orphaned=False,
+        seconds_released=None,
+        suspect_records=1,
+    )
     held.last = last
     return held
 

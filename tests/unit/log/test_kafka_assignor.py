@@ -61,6 +61,32 @@ def test_topics_may_differ_in_size() -> None:
     assert sorted(shares["x"] + shares["y"]) == [TopicPartition(A, 0), *(TopicPartition(B, n) for n in range(3))]
 
 
+def test_who_leaves_moves_only_what_it_had() -> None:
+    before = share({A: 12}, {member: [A] for member in "uvwxyz"})
+
+    after = share({A: 12}, {member: [A] for member in "uvwxy"}, before)
+
+    for member in "uvwxy":
+        assert set(before[member]) <= set(after[member])
+    assert sorted(len(owned) for owned in after.values()) == [2, 2, 2, 3, 3]
+
+
+def test_who_joins_takes_one_share_only() -> None:
+    before = share({A: 6, B: 6}, {member: [A, B] for member in "xyz"})
+
+    after = share({A: 6, B: 6}, {member: [A, B] for member in "wxyz"}, before)
+
+    assert len(after["w"]) == 2
+    assert sum(len(set(before[member]) - set(after[member])) for member in "xyz") == 2
+    assert share({A: 6}, {member: [A] for member in "abcdefg"}, {"g": [TopicPartition(A, 5)]})["g"] == [(A, 5)]
+
+
+def test_what_two_members_claim_to_own_goes_to_one() -> None:
+    shares = share({A: 2}, {"x": [A], "y": [A]}, {member: [TopicPartition(A, 0)] for member in "xy"})
+
+    assert sorted(shares.values()) == [[(A, 0)], [(A, 1)]]
+
+
 @pytest.mark.parametrize("seed", range(50))
 def test_each_partition_has_one_owner_who_holds_its_number(seed: int) -> None:
     chance = random.Random(seed)
@@ -70,7 +96,10 @@ def test_each_partition_has_one_owner_who_holds_its_number(seed: int) -> None:
         for n in range(chance.randint(1, 6))
     }
 
-    shares = share(topics, subscriptions)
+    everybody = [TopicPartition(topic, number) for topic in topics for number in range(topics[topic])]
+    owned_before = {member: chance.sample(everybody, len(everybody) // 2) for member in subscriptions}
+
+    shares = share(topics, subscriptions, owned_before)
 
     wanted = {topic for subscription in subscriptions.values() for topic in subscription}
     everything = [TopicPartition(topic, number) for topic in wanted for number in range(topics[topic])]
@@ -137,6 +166,10 @@ def test_a_leader_of_an_older_release_is_understood() -> None:
 
 
 def test_user_data_is_json_for_people_who_look() -> None:
-    told = msgspec.json.decode(IdentityAssignor("shop in one").metadata([A]).user_data)
+    alone = IdentityAssignor("shop in one")
+    _assigned(alone, alone=alone)
 
-    assert told == {"headrace_identity": "shop in one"}
+    told = msgspec.json.decode(alone.metadata([A]).user_data)
+
+    assert told == {"headrace_identity": "shop in one", "headrace_owned": {A: [0, 1, 2, 3]}}
+    assert alone.member_count == 1

@@ -12,7 +12,7 @@ async def test_listener_that_fails_is_told_again(caplog: pytest.LogCaptureFixtur
     class Failing(Seat):
         calls = 0
 
-        async def assigned(self, partitions: object) -> None:
+        async def assigned(self, partitions: object, *, was_removed: bool = False) -> None:
             self.calls += 1
             if self.calls == 1:
                 raise RuntimeError("the first time fails")

@@ -146,6 +146,8 @@ class Seat:
         self.owned: frozenset[TopicPartition] = frozenset()
         self.membership: Membership = log.membership(group, topics, self, identity)
         self.refusal = ""
+        self.is_rebalancing = False
+        self.assignments = 0
         self._changed = asyncio.Condition()
 
     async def start(self) -> None:
@@ -154,10 +156,17 @@ class Seat:
     async def stop(self) -> None:
         await self.membership.stop()
 
-    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+    async def rebalancing(self) -> None:
+        async with self._changed:
+            self.is_rebalancing = True
+            self._changed.notify_all()
+
+    async def lost(self, partitions: Iterable[TopicPartition]) -> None:
         await self._own(self.owned - set(partitions))
 
-    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+    async def assigned(self, partitions: Iterable[TopicPartition], *, was_removed: bool = False) -> None:
+        self.is_rebalancing = False
+        self.assignments += 1
         await self._own(frozenset(partitions))
 
     async def refused(self, reason: str) -> None:
