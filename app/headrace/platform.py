@@ -27,6 +27,7 @@ from headrace.publishing.publisher import AnyEvent, EventPublisher, Published, c
 from headrace.queries import build_router as query_router
 from headrace.registry import Decoder, Registry
 from headrace.runtime import Runtime
+from headrace.sagas.saga import DataT, Saga
 from headrace.settings import Settings, load_settings
 from headrace.supervisor import leave_when_failed
 from headrace.telemetry.logging import configure_logging
@@ -84,6 +85,13 @@ class Headrace:
         The options say what is done about its handlers when they fail, unless they have options of their own.
         """
         return self.registry.add_subscription(name, start, **options)
+
+    def saga(self, name: str, data: type[DataT], **options: Unpack[PolicyOptions]) -> Saga[DataT]:
+        """Declare a saga: work of several steps that ends as a whole or is undone; `data` are what it knows of a key.
+
+        It is a subscription of that name as well; the options are those of its handlers' policies.
+        """
+        return self.registry.add_saga(name, data, **options)
 
     def declare(self, *models: type[Any]) -> None:
         """Declare event types that no handler of this service takes: those that are only published or emitted."""

@@ -12,6 +12,7 @@ from headrace.event import EventType, event_type_of
 from headrace.handlers.policy import PolicyOptions
 from headrace.handlers.subscription import Start, Subscription
 from headrace.log.ports import Record
+from headrace.sagas.saga import DataT, Saga
 
 Decoder = Callable[[Record], object]
 """Record of a foreign topic -> an instance of a declared event type, or None to skip the record.
@@ -38,6 +39,7 @@ class Registry:
         self.service = service
         self.types: dict[str, EventType] = {}
         self.subscriptions: dict[str, Subscription] = {}
+        self.sagas: dict[str, Saga[Any]] = {}
         self.decoders: dict[str, Decoder] = {}
 
     @property
@@ -68,11 +70,18 @@ class Registry:
         subscription = self.subscriptions[name] = Subscription(name, start, service=self.service, **options)
         return subscription
 
+    def add_saga(self, name: str, model: type[DataT], **options: Unpack[PolicyOptions]) -> Saga[DataT]:
+        """Declare a saga. Raises: ConfigurationError (bad or taken name, data that are no model, a wrong option)."""
+        saga = Saga(self.add_subscription(name, "earliest", **options), model, self.service)
+        self.sagas[name] = saga
+        return saga
+
     def complete(self) -> None:
         """Take in the types that have handlers.
 
         Raises: ConfigurationError (clashing types, no handler, a handler that returns events of an unknown type).
         """
+        emitted = {name: saga.check() for name, saga in self.sagas.items()}
         for subscription in self.subscriptions.values():
             if not subscription.handlers:
                 raise ConfigurationError(
@@ -84,6 +93,9 @@ class Registry:
             for handler in subscription.handlers.values():
                 for model in handler.signature.emits:
                     self._check_known(model, f"subscription {subscription.name!r}, handler {handler.name}")
+        for name, models in emitted.items():
+            for model in models:
+                self._check_known(model, f"saga {name!r}")
 
     def follow(self, overrides: dict[Any, Callable[..., Any]]) -> None:
         """Let handlers call what FastAPI's `app.dependency_overrides` names, now and when it changes.

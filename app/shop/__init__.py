@@ -1,5 +1,6 @@
 """The example service: wallets that are credited and debited, and an alert when one is overdrawn.
 
-`headrace run shop.service:app` serves it. `events.py` declares what happens, `wallets.py` and `alerts.py` what follows;
-`transfers.py` is a route of the shop's own.
+`headrace run shop.service:app` serves it. `events.py` declares what happens, `wallets.py`, `alerts.py` and
+`stock.py` what follows; `checkout.py` takes an order through stock and wallet, and `orders.py` is what a customer sees
+of it. `transfers.py` is a route of the shop's own.
 """

@@ -2,10 +2,10 @@
 
 from fastapi import FastAPI
 
-from shop import alerts, transfers, wallets
+from shop import alerts, checkout, orders, stock, transfers, wallets
 from shop.platform import events
 
-__all__ = ["alerts", "app", "wallets"]
+__all__ = ["alerts", "app", "checkout", "orders", "stock", "wallets"]
 
 app = FastAPI(title="shop", lifespan=events.lifespan)
 app.include_router(events.router)

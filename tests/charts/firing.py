@@ -171,6 +171,10 @@ CASES: dict[str, Case] = {
         histogram("timers_late_seconds", S, "30.0", "60.0", 0.1),
         histogram("timers_late_seconds", S, "30.0", "60.0", 0.005),
     ),
+    "SagaOverdue": Case(
+        {'headrace_saga_oldest_open_seconds{saga="checkout"}': flat(3601)},
+        {'headrace_saga_oldest_open_seconds{saga="checkout"}': flat(3600)},
+    ),
     "EmitsRefused": Case(*appears("headrace_emits_refused_total", T), minute=80),
     "OutboxStuck": Case(
         {"headrace_outbox_oldest_pending_seconds": flat(31)}, {"headrace_outbox_oldest_pending_seconds": flat(30)}

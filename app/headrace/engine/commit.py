@@ -9,6 +9,8 @@ from headrace.engine.lanes import close_lanes, open_lanes, park, unpark
 from headrace.item import APPLIED, DEAD, PARKED, SKIPPED
 from headrace.ledger.dead_letters import store_dead_letters
 from headrace.ledger.rows import Kind, Row, insert_row, pack_emits, pack_marks
+from headrace.sagas.kept import SAGA_STATE
+from headrace.sagas.store import follow
 from headrace.state.store import write
 from headrace.timers.store import write as write_timers
 
@@ -22,6 +24,8 @@ async def write_effects(connection: Connection, claim: Claim, effects: Effects, 
     for state, rows in effects.states.items():
         if rows:
             await write(connection, group, partition, state, rows)
+        if rows and state == SAGA_STATE:
+            effects.sagas_ended = await follow(connection, group, partition, rows)
     if effects.parked:
         await park(connection, group, partition, effects.parked)
     if effects.released:

@@ -14,6 +14,7 @@ from headrace.event import EventType
 from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.ports import NewRecord
+from headrace.sagas.store import EndedSaga
 from headrace.timers.changes import Change
 
 StateRow: TypeAlias = tuple[str, int, str]
@@ -37,6 +38,7 @@ class Effects:
     timers: list[tuple[Item, Change]] = field(default_factory=list)
     next_timer_seconds: float | None = None
     """When the first of the timers that it set is due, counted from when they were written."""
+    sagas_ended: list[EndedSaga] = field(default_factory=list)
     parked: list[Item] = field(default_factory=list)
     """Items that enter a lane, numbered."""
     dead: list[tuple[Item, int]] = field(default_factory=list)

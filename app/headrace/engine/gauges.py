@@ -16,6 +16,7 @@ from headrace.engine.tenure import Tenure
 from headrace.engine.worker import Phase, Worker
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Bounds, TopicPartition
+from headrace.sagas.kept import SAGA_STATE
 
 COUNT_SECONDS = 60.0
 """Between two counts of all timers: a million take about a tenth of a second."""
@@ -41,6 +42,7 @@ class Gauges:
         await self._show_dead_letters()
         await self._show_audit()
         await self._show_timers()
+        await self._show_sagas()
         self._show_memory(time.time())
         self._show_pool()
         self._show_outage()
@@ -82,6 +84,14 @@ class Gauges:
             self._counts_timers_at = 0.0
             gauge.set(0)
         self._metrics.timers_due.labels(subscription=self._name).set(due)
+
+    async def _show_sagas(self) -> None:
+        if SAGA_STATE not in self._subscription.states:
+            return
+        async with self._context.connection() as connection:
+            ((open_, oldest_seconds),) = await connection.fetch(sql.saga.OPEN, self._subscription.group)
+        self._metrics.sagas_open.labels(saga=self._name).set(open_)
+        self._metrics.saga_oldest_open_seconds.labels(saga=self._name).set(oldest_seconds)
 
     async def _show_lag(self) -> dict[int, int]:
         """Show how far the claims are behind the log's ends, and what an open transaction holds back of it."""

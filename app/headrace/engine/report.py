@@ -131,6 +131,10 @@ class Reporter:
         self._observe_ages(effects, ended_ns // 1_000_000)
         for _, record in effects.emits:
             self._child("emits_committed_total", subscription=name, topic=record.topic).inc()
+        for saga in effects.sagas_ended:
+            labels = {"saga": name, "outcome": saga.outcome}
+            self._child("sagas_ended_total", **labels).inc()
+            self._child("saga_duration_seconds", **labels).observe(saga.seconds)
         self._log_failures(effects)
         if not self._context.tracing.enabled:
             return None

@@ -5,6 +5,7 @@
 | GET /state/{subscription}/{state}/{key} | states.py | Postgres |
 | GET /subscriptions, POST .../pause, .../resume | subscriptions.py | Postgres; the lag from the log (progress.py) |
 | GET /subscriptions/{name}/lanes, POST .../retry | lanes.py | Postgres (lane_store.py) |
+| GET /sagas, /sagas/{saga}, /sagas/{saga}/{key} | sagas.py | Postgres |
 | GET /dead-letters, .../groups | dead_letters.py | Postgres (dead_letters/search.py) |
 | POST /dead-letters/{decision} | dead_letter_decisions.py | Postgres (dead_letters/decisions.py) |
 | POST /dead-letters/{id}/{decision}, .../edit | dead_letter_decisions.py | the same, and dead_letters/edits.py |
@@ -28,6 +29,7 @@ from headrace.queries import (
     dead_letters,
     events,
     lanes,
+    sagas,
     states,
     stream,
     subscriptions,
@@ -40,7 +42,7 @@ def build_router() -> APIRouter:
     """Return the router of the routes that read and steer; one per platform."""
     router = APIRouter(tags=["queries"], route_class=ProblemRoute)
     modules = (
-        states, audit, subscriptions, lanes, dead_letters, dead_letter_decisions, stream, events, asyncapi
+        states, audit, subscriptions, sagas, lanes, dead_letters, dead_letter_decisions, stream, events, asyncapi
     )  # fmt: skip
     for module in modules:
         module.add_routes(router)

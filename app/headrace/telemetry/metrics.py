@@ -135,6 +135,13 @@ class Metrics:
     emits_pending: Annotated[Gauge, Row("subscription", "Emits committed and not yet acknowledged by the log")]
     emits_oldest_pending_seconds: Annotated[Gauge, Row("subscription", "Age of the oldest such emit")]
 
+    sagas_open: Annotated[Gauge, Row("saga", "Sagas that have not ended, from Postgres: use max")]
+    saga_oldest_open_seconds: Annotated[Gauge, Row("saga", "Age of the oldest such saga; 0 if none is open")]
+    sagas_ended_total: Annotated[
+        Counter, Row("saga outcome", "Sagas that have ended: completed, compensated or timed_out")
+    ]
+    saga_duration_seconds: Annotated[Histogram, Row("saga outcome", "From a saga's start to its end", AGE_SECONDS)]
+
     timers_pending: Annotated[
         Gauge, Row("subscription", "Timers that wait, of owned partitions; counted once a minute")
     ]

@@ -1,0 +1,40 @@
+"""Queries on `headrace.saga`: where each saga stands. What it knows is in its state."""
+
+WRITE = """
+insert into headrace.saga as kept (subscription, partition, key, status, step, reason, ended_at)
+select $1, $2, new.key, new.data->>'status', new.data->>'step', new.data->>'reason',
+       case when new.data->>'status' in ('completed', 'compensated', 'timed_out') then now() end
+from unnest($3::text[], $4::jsonb[]) as new (key, data)
+where new.data->>'status' <> 'new'
+on conflict (subscription, key) do update
+set partition = excluded.partition, status = excluded.status, step = excluded.step, reason = excluded.reason,
+    changed_at = now(), ended_at = coalesce(kept.ended_at, excluded.ended_at)
+returning status, extract(epoch from ended_at - started_at)::float8 as seconds, ended_at = now() as has_ended
+"""
+"""Follows the states of sagas; tells which of them have ended, and how long each took."""
+
+OPEN = """
+select count(*) as open, coalesce(extract(epoch from now() - min(started_at)), 0)::float8 as oldest_seconds
+from headrace.saga where subscription = $1 and ended_at is null
+"""
+"""Counts the sagas that have not ended, and tells the age of the oldest."""
+
+LIST = """
+select key, status, step, reason, started_at, changed_at, ended_at from headrace.saga
+where subscription = $1 and ($2::text is null or status = $2) and ($3::text is null or key > $3) order by key limit $4
+"""
+"""Lists the sagas of a subscription, from a key on."""
+
+OLDEST_OPEN = """
+select key, status, step, reason, started_at, changed_at, ended_at from headrace.saga
+where subscription = $1 and ended_at is null order by started_at limit $2
+"""
+"""Lists the sagas that have been open for longest."""
+
+READ = """
+select saga.key, saga.status, saga.step, saga.reason, saga.started_at, saga.changed_at, saga.ended_at,
+       state.data::text as data
+from headrace.saga join headrace.state using (subscription, key)
+where saga.subscription = $1 and saga.key = $2 and state.state = $3
+"""
+"""Reads one saga with its state."""
