@@ -44,7 +44,7 @@ INLINE_RECORDS, INLINE_BYTES = 64, 65_536
 IDLE_MARGIN_SECONDS = 5.0
 
 FIRING_SECONDS = 0.05
-"""A run of handlers ends when a timer is due, but takes this long at least."""
+"""A batch ends about when a timer is due, but takes this long at least."""
 
 
 @dataclass

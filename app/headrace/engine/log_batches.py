@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from headrace.engine.batch import INLINE_RECORDS, Batch, BatchProcessor, Holding
+from headrace.engine.batch import FIRING_SECONDS, INLINE_RECORDS, Batch, BatchProcessor, Holding
 from headrace.engine.claim import Fingerprint
 from headrace.engine.report import ShrinkReason
 from headrace.engine.sizing import BatchSize
@@ -39,7 +39,8 @@ class LogBatches:
         Raises: StateUnavailableError, OutageError (nothing was applied; wait, then apply again), FencedError.
         """
         claim, topic = holding.claim, holding.claim.partition.topic
-        records = holding.pending[: 1 if is_single or claim.is_suspect else self._size.records]
+        most = self._size.within(max(FIRING_SECONDS, self._processor.memory.timers.seconds))
+        records = holding.pending[: 1 if is_single or claim.is_suspect else most]
         first, last = records[0], records[-1]
         if claim.blames_next_event:
             self._excluded[topic, first.offset] = (Outcome.PROCESS_KILLED, HandlerError(KILLED, ""))

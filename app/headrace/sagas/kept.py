@@ -57,4 +57,5 @@ class Kept(BaseModel):
 
 def kept_class(model: type[BaseModel]) -> type[Kept]:
     """Return the class of the states of a saga with this data."""
-    return create_model("HeadraceSaga", __base__=Kept, data=(model | None, None))
+    data: Any = (model | None, None)
+    return create_model("HeadraceSaga", __base__=Kept, data=data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -39,6 +39,10 @@ class SagaStep:
         self._step.learn = function
         return function
 
+    @overload
+    def undo(self, function: FunctionT) -> FunctionT: ...
+    @overload
+    def undo(self, *, done: type[Any] | None) -> Callable[[FunctionT], FunctionT]: ...
     def undo(self, function: FunctionT | None = None, *, done: type[Any] | None = None) -> Any:
         """Declare the command that takes one success back: `def release(order: Order, reply: StockReserved)`.
 
@@ -61,7 +65,7 @@ class Saga(Generic[DataT]):
     """Work of several steps for each key, as a subscription of its own; see `headrace.sagas`."""
 
     def __init__(self, subscription: Subscription, model: type[DataT], service: str) -> None:
-        if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+        if not _is_model(model):
             raise ConfigurationError(f"saga {subscription.name!r}: its data are a pydantic.BaseModel, not {model!r}.")
         self.subscription = subscription
         self.name = subscription.name
@@ -161,11 +165,12 @@ class Saga(Generic[DataT]):
             move(*takes_step, kept, event, envelope, emit)
 
         name = step.name if step is not None else self.name
+        state: Any = State
         handler.__name__ = handler.__qualname__ = f"{name}_{what}"
         handler.__annotations__ = {
             "event": model,
             "envelope": Envelope,
-            "kept": State[self._kept],  # type: ignore[name-defined]
+            "kept": state[self._kept],
             "emit": Emit,
             "return": None,
         }
@@ -182,6 +187,10 @@ class Saga(Generic[DataT]):
             step: str
 
         return StepTimedOut
+
+
+def _is_model(model: object) -> bool:
+    return inspect.isclass(model) and issubclass(model, BaseModel)
 
 
 def _returned(function: Callable[..., Any]) -> tuple[type[Any], ...]:

@@ -16,7 +16,8 @@ one is due, in one look into an index; a million that are not due are not read.
 Setting an earlier one shortens the wait. Once a minute it compares its own monotonic clock with that of
 Postgres, which may have been set, or may have gone on while the machine slept.
 
-**Under load** a run of handlers ends when a timer is due (`FIRING_SECONDS`), so that a long batch holds none back.
+**Under load** a batch takes no more than it can apply until the next timer is due, or in `FIRING_SECONDS`, and a run
+of handlers ends then, so that a long batch holds none back.
 
 Names: a timer is known by the event's type and key and a name, which the handler gives; setting it again moves it.
 Without a name it is the event's id, so that a handler that runs again sets the same timer.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from headrace.engine.sizing import FIRST_RECORDS, BatchSize
+import math
+
+from headrace.engine.sizing import FIRST_RECORDS, LEAST_RECORDS, BatchSize
 
 
 def test_quick_batches_double_up_to_the_most() -> None:
@@ -29,3 +31,13 @@ def test_refused_batch_is_halved_down_to_one_event() -> None:
 
 def test_limit_of_the_settings_holds_from_the_start() -> None:
     assert BatchSize(7, 2.0).records == 7
+
+
+def test_batch_ends_about_when_something_else_is_due() -> None:
+    size = BatchSize(10_000, target_seconds=2.0)
+    assert size.within(0.05) == size.records, "nothing is known of how long a record takes"
+    size.took(1_000, 0.1)
+    assert (size.within(0.05), size.within(0.0), size.within(math.inf)) == (500, LEAST_RECORDS, size.records)
+    assert size.within(60.0) == size.records
+    size.took(1, 0.03)
+    assert size.within(0.05) == LEAST_RECORDS, "most of it was the commit"
