@@ -93,6 +93,9 @@ class Registry:
             for handler in subscription.handlers.values():
                 for model in handler.signature.emits:
                     self._check_known(model, f"subscription {subscription.name!r}, handler {handler.name}")
+        for subscription in self.subscriptions.values():
+            for schedule in subscription.schedules.values():
+                self._check_known(schedule.event_type.model, f"subscription {subscription.name!r}, a schedule")
         for name, models in emitted.items():
             for model in models:
                 self._check_known(model, f"saga {name!r}")

@@ -11,7 +11,9 @@ from headrace.engine.transact import transact
 from headrace.item import Item
 from headrace.ledger.rows import Kind
 from headrace.log.ports import StoredRecord
-from headrace.timers.store import FiredTimer, seconds_to_next, take_due
+from headrace.timers.changes import Change
+from headrace.timers.schedule import Schedule
+from headrace.timers.store import FiredTimer, follow_schedules, seconds_to_next, take_due
 
 MOST_TIMERS = 1_000
 """Timers in one transaction; the next ones follow after a batch of the log."""
@@ -25,10 +27,14 @@ class DueTimers:
         self._clock = processor.memory.timers
 
     async def load(self) -> None:
-        """Learn when the next timer is due. Raises: StateError."""
+        """Learn when the next timer is due; partition 0 has the schedules. Raises: StateError."""
         processor = self._processor
+        group, schedules = processor.subscription.group, processor.subscription.schedules
         async with processor.context.connection() as connection:
-            self._clock.learn(await seconds_to_next(connection, processor.subscription.group, processor.partition))
+            if schedules and processor.partition == 0:
+                async with connection.transaction():
+                    await follow_schedules(connection, group, 0, schedules)
+            self._clock.learn(await seconds_to_next(connection, group, processor.partition))
 
     async def fire(self, holding: Holding) -> bool:
         """Emit the events of the timers that are due, through the claim of `holding`. Returns False if it is not time.
@@ -44,16 +50,19 @@ class DueTimers:
 
     async def _attempt(self, batch: Batch) -> Effects:
         processor, group = self._processor, self._processor.subscription.group
+        schedules = processor.subscription.schedules
         effects = Effects(Kind.TIMER, [], batch.next_offset, batch.last)
         async with processor.context.transaction() as connection:
             fired = await take_due(connection, group, processor.partition, MOST_TIMERS)
-            seconds = await seconds_to_next(connection, group, processor.partition)
+            leaving = [timer for timer in fired if timer.schedule is None or timer.schedule in schedules]
+            effects.timers = [_next(timer, schedules[timer.schedule], batch) for timer in leaving if timer.schedule]
+            effects.emits = [(_item(timer, batch), timer.record) for timer in leaving]
             if fired:
-                effects.emits = [(_item(timer, batch), timer.record) for timer in fired]
                 await processor.write(connection, batch, effects)
+            seconds = await seconds_to_next(connection, group, processor.partition)
         if fired:
             processor.remember(batch, effects)
-            self._count(fired)
+            self._count(leaving)
         self._clock.learn(seconds)
         return effects
 
@@ -71,3 +80,8 @@ def _item(timer: FiredTimer, batch: Batch) -> Item:
     """Return what stands for the cause of the emit: no record of the log, since that was when the timer was set."""
     partition, record = batch.holding.claim.partition, timer.record
     return Item(StoredRecord(*partition, batch.next_offset, 0, record.key, record.value, record.headers))
+
+
+def _next(timer: FiredTimer, schedule: Schedule, batch: Batch) -> tuple[Item, Change]:
+    """Return the schedule's next timer: times that have passed meanwhile have come to this one."""
+    return _item(timer, batch), schedule.timer(schedule.after(timer.now))

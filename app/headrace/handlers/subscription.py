@@ -12,6 +12,7 @@ from headrace.event import EventType, event_type_of
 from headrace.handlers.policy import PolicyOptions, checked
 from headrace.handlers.signature import Overrides, Signature
 from headrace.state.codec import StateType
+from headrace.timers.schedule import Schedule
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 Start = Literal["earliest", "latest"]
@@ -104,6 +105,8 @@ class Subscription:
         self.handlers: dict[str, Handler] = {}
         self.event_types: dict[str, EventType] = {}
         self.states: dict[str, StateType] = {}
+        self.schedules: dict[str, Schedule] = {}
+        self._source = f"/{service}/{name}"
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -132,6 +135,15 @@ class Subscription:
             return function
 
         return declare
+
+    def schedule(self, event: object, cron: str, *, timezone: str = "UTC") -> None:
+        """Let the event leave at each time that a cron expression names: `schedule(ReportDue(), "0 9 * * mon-fri")`.
+
+        Each time has one event, whose `time` it is. Times that pass while no worker runs come to one event.
+        Raises: ConfigurationError (no event, a wrong expression, no such time zone).
+        """
+        schedule = Schedule(self._source, event, cron, timezone)
+        self.schedules[schedule.name] = schedule
 
     def _declared(self, models: tuple[Any, ...]) -> list[EventType]:
         if not models:

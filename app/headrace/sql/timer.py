@@ -2,14 +2,15 @@
 
 SET = """
 with written as (
-    insert into headrace.timer (subscription, partition, type, key, name, due_at, topic, value, headers)
+    insert into headrace.timer (subscription, partition, type, key, name, due_at, topic, value, headers, cron)
     select $1, $2, new.type, new.key, new.name,
-           coalesce(new.at, clock_timestamp() + make_interval(secs => new.after)), new.topic, new.value, new.headers
+           coalesce(new.at, clock_timestamp() + make_interval(secs => new.after)), new.topic, new.value, new.headers,
+           new.cron
     from unnest($3::text[], $4::bytea[], $5::text[], $6::float8[], $7::timestamptz[], $8::text[], $9::bytea[],
-                $10::bytea[]) as new (type, key, name, after, at, topic, value, headers)
+                $10::bytea[], $11::text[]) as new (type, key, name, after, at, topic, value, headers, cron)
     on conflict (subscription, type, key, name) do update
     set partition = excluded.partition, due_at = excluded.due_at, topic = excluded.topic, value = excluded.value,
-        headers = excluded.headers, set_at = excluded.set_at
+        headers = excluded.headers, set_at = excluded.set_at, cron = excluded.cron
     returning due_at
 )
 select extract(epoch from min(due_at) - clock_timestamp())::float8 as seconds from written
@@ -18,10 +19,10 @@ select extract(epoch from min(due_at) - clock_timestamp())::float8 as seconds fr
 
 CANCEL = """
 delete from headrace.timer using unnest($2::text[], $3::bytea[], $4::text[]) as gone (type, key, name)
-where subscription = $1 and timer.type = gone.type and timer.key = gone.key
+where subscription = $1 and timer.type = gone.type and timer.key = gone.key and timer.cron is null
   and (gone.name is null or timer.name = gone.name)
 """
-"""Removes timers by type, key and name, or all of a type and key."""
+"""Removes timers by type, key and name, or all of a type and key; schedules stay."""
 
 TAKE_DUE = """
 with fired as (
@@ -30,9 +31,10 @@ with fired as (
         where subscription = $1 and partition = $2 and due_at <= (select clock_timestamp())
         order by due_at limit $3 for update
     ))
-    returning topic, key, value, headers, due_at
+    returning topic, key, value, headers, due_at, name, cron
 )
-select topic, key, value, headers, extract(epoch from clock_timestamp() - due_at)::float8 as late_seconds
+select topic, key, value, headers, name, cron, clock_timestamp() as now,
+       extract(epoch from clock_timestamp() - due_at)::float8 as late_seconds
 from fired order by due_at
 """
 """Removes the timers of a partition that are due, the longest due first, and returns their events."""
@@ -57,3 +59,13 @@ update headrace.timer set partition = partition % $2
 where subscription = any($1::text[]) and partition >= $2
 """
 """Gives the timers of partitions that no longer exist to owners of others."""
+
+DROP_SCHEDULES = "delete from headrace.timer where subscription = $1 and cron is not null and name <> all($2::text[])"
+"""Removes the timers of schedules that are not declared any more."""
+
+SCHEDULED = """
+select clock_timestamp() as now, array(
+    select name from headrace.timer where subscription = $1 and cron is not null and name = any($2::text[])
+) as names
+"""
+"""Tells the time, and which schedules have a timer."""

@@ -19,6 +19,9 @@ Postgres, which may have been set, or may have gone on while the machine slept.
 **Under load** a batch takes no more than it can apply until the next timer is due, or in `FIRING_SECONDS`, and a run
 of handlers ends then, so that a long batch holds none back.
 
+**Schedules** are timers of partition 0, each known by all that it is. The owner that fires one sets the next, in the
+same transaction, behind the clock of Postgres: times that have passed come to one event.
+
 Names: a timer is known by the event's type and key and a name, which the handler gives; setting it again moves it.
 Without a name it is the event's id, so that a handler that runs again sets the same timer.
 

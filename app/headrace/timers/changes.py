@@ -34,6 +34,8 @@ class SetTimer(NamedTuple):
     name: str
     due: Due
     record: NewRecord
+    cron: str | None = None
+    """What its schedule is; None: it has none."""
 
 
 class CancelTimers(NamedTuple):
@@ -75,6 +77,8 @@ def check_name(name: object) -> None:
     """Raise ConfigurationError if a timer cannot have the name."""
     if name is not None and (not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS or "\x00" in name):
         raise ConfigurationError(f"a timer's name has 1 to {NAME_CHARACTERS} characters, and {name!r} has not.")
+    if isinstance(name, str) and name.startswith("cron:"):
+        raise ConfigurationError(f"a timer's name does not begin with cron:, as schedules do, and {name!r} does.")
 
 
 def folded(changes: Iterable[Change]) -> Changes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from headrace import sql
@@ -10,13 +11,16 @@ from headrace.database.pool import Connection
 from headrace.log.ports import NewRecord
 from headrace.log.stored import pack_headers, unpack_headers
 from headrace.timers.changes import Change, folded
+from headrace.timers.schedule import Schedule
 
 
 class FiredTimer(NamedTuple):
-    """A timer that was due: its event, and how late it was taken."""
+    """A timer that was due: its event, how late it was taken, and the name of its schedule if it has one."""
 
     record: NewRecord
     late_seconds: float
+    schedule: str | None
+    now: datetime
 
 
 async def write(connection: Connection, group: str, partition: int, changes: Iterable[Change]) -> float | None:
@@ -37,6 +41,7 @@ async def write(connection: Connection, group: str, partition: int, changes: Ite
             timer.record.topic,
             timer.record.value,
             pack_headers(timer.record.headers),
+            timer.cron,
         )
         for timer in timers
     ]
@@ -47,7 +52,21 @@ async def write(connection: Connection, group: str, partition: int, changes: Ite
 async def take_due(connection: Connection, group: str, partition: int, most: int) -> list[FiredTimer]:
     """Remove the timers that are due, at most some, inside the caller's transaction; return them in order."""
     rows = await connection.fetch(sql.timer.TAKE_DUE, group, partition, most)
-    return [FiredTimer(_record(row), row["late_seconds"]) for row in rows]
+    return [
+        FiredTimer(_record(row), row["late_seconds"], row["name"] if row["cron"] else None, row["now"]) for row in rows
+    ]
+
+
+async def follow_schedules(
+    connection: Connection, group: str, partition: int, schedules: Mapping[str, Schedule]
+) -> None:
+    """Set the next timer of each schedule that has none, and remove those of schedules that are gone."""
+    names = sorted(schedules)
+    await connection.execute(sql.timer.DROP_SCHEDULES, group, names)
+    row = await connection.fetchrow(sql.timer.SCHEDULED, group, names)
+    assert row is not None
+    missing = [schedules[name] for name in names if name not in row["names"]]
+    await write(connection, group, partition, [each.timer(each.after(row["now"])) for each in missing])
 
 
 async def seconds_to_next(connection: Connection, group: str, partition: int) -> float | None:
