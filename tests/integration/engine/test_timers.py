@@ -12,6 +12,7 @@ from headrace import Emit, Event, Headrace, State
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
 from tests.integration.engine.test_emits import Dam
+from tests.support.auditing import assert_promises_hold
 from tests.support.platform import (
     Notes,
     execute,
@@ -130,6 +131,7 @@ async def test_next_owner_fires_what_the_former_one_set(database_url: str, topic
     async with running(platform, log) as runtime:
         await until(lambda: _are_reminded(runtime, "abc"), "their time has come")
         assert sample(runtime, "timers_fired_total") == 3
+    await assert_promises_hold(database_url)
 
 
 async def test_death_between_firing_and_publishing_loses_nothing(database_url: str, topic_name: str) -> None:

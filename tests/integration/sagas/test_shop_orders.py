@@ -20,6 +20,7 @@ from headrace.telemetry.trace_context import current
 from shop.events import Line, OrderPlaced, StockAdded, WalletCredited
 from shop.platform import events
 from shop.service import checkout
+from tests.support.auditing import assert_promises_hold
 from tests.support.platform import client, execute, publish, running, sample, settings_for, states, watched
 from tests.support.waiting import until
 
@@ -216,6 +217,7 @@ async def test_sums_agree_exactly_over_many_orders(database_url: str, monkeypatc
         }
         assert await shop.runtime.pool.fetchval("select count(*) from headrace.dead_letter") == 0  # type: ignore[union-attr]
         await until(lambda: sample(shop.runtime, "sagas_open") == 0, "no saga is open")
+    await assert_promises_hold(database_url)
 
 
 def _record(event: Event) -> NewRecord:
