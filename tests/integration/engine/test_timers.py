@@ -36,7 +36,7 @@ Action = Literal["set", "cancel", "cancel all", "set and fail"]
 
 
 async def test_event_leaves_at_its_time_and_not_before(database_url: str, topic_name: str) -> None:
-    async with running(_reminders(settings_for(database_url), topic_name), MemoryLog()) as runtime:
+    async with running(_reminders(settings_for(database_url, partitions=1), topic_name), MemoryLog()) as runtime:
         await publish(runtime, _asked(topic_name, "a", after=0.2), _asked(topic_name, "b", after=FAR))
         await until(lambda: _are_reminded(runtime, "a"), "a's time has come")
         (row,) = await fetch(runtime, "select * from headrace.timer")
@@ -135,7 +135,23 @@ async def test_next_owner_fires_what_the_former_one_set(database_url: str, topic
 
 
 async def test_death_between_firing_and_publishing_loses_nothing(database_url: str, topic_name: str) -> None:
-    """The row is gone and the log has no event: the next owner finds it in the ledger, and it has one effect."""
+    """The row is gone and the log has no event: the next owner finds it in the ledger."""
+    dam = Dam()
+    dam.is_closed = True
+    async with running(_reminders(settings_for(database_url, partitions=1), topic_name), dam) as runtime:
+        await publish(runtime, _asked(topic_name, "a", after=0.0))
+        await until(lambda: dam.refused, "it has fired, and is not published")
+        assert await _timers(runtime) == []
+        (worker,) = runtime.consumers["asking"].workers.values()
+        assert worker.tenure is not None
+        worker.tenure.abandon()  # what it has in memory is gone
+        dam.is_closed = False
+        await until(lambda: _are_reminded(runtime, "a"), "it has arrived")
+        assert sample(runtime, "emits_republished_total") == 1
+
+
+async def test_event_that_is_published_twice_has_one_effect(database_url: str, topic_name: str) -> None:
+    """The owner dies when the log has the event and before anybody knows: the next one publishes it again."""
     dam = Dam()
     dam.is_closed = dam.swallows_answers = True  # the log has the event, and nobody knows
     platform = _reminders(settings_for(database_url, partitions=1), topic_name)
