@@ -142,7 +142,9 @@ class Headrace:
                 with translated():
                     connection = await stack.enter_async_context(self.runtime.pool.acquire())
             tx = OutboxTransaction(connection, self._prepare, self.settings.kafka.max_record_bytes)
-            await stack.enter_async_context(in_transaction(self.registry.service, tx, self._wake_outbox))
+            await stack.enter_async_context(
+                in_transaction(self.registry.service, tx, self._wake_outbox, self._wake_timers)
+            )
             yield tx
 
     def outbox(self, session: Any) -> SessionOutbox:
@@ -210,6 +212,10 @@ class Headrace:
     def _wake_outbox(self, slots: set[int]) -> None:
         if self.runtime is not None and self.runtime.outbox is not None:
             self.runtime.outbox.wake(slots)
+
+    def _wake_timers(self, seconds: float) -> None:
+        if self.runtime is not None and self.runtime.outbox is not None:
+            self.runtime.outbox.wake_timers(seconds)
 
     def _wake_soon(self, slots: set[int]) -> None:
         """Wake the relay from any thread; without a running platform its own look at the table finds the events."""

@@ -34,7 +34,7 @@ class DueTimers:
             if schedules and processor.partition == 0:
                 async with connection.transaction():
                     await follow_schedules(connection, group, 0, schedules)
-            self._clock.learn(await seconds_to_next(connection, group, processor.partition))
+            self._clock.learn(await seconds_to_next(connection, group, [processor.partition]))
 
     async def fire(self, holding: Holding) -> bool:
         """Emit the events of the timers that are due, through the claim of `holding`. Returns False if it is not time.
@@ -53,13 +53,13 @@ class DueTimers:
         schedules = processor.subscription.schedules
         effects = Effects(Kind.TIMER, [], batch.next_offset, batch.last)
         async with processor.context.transaction() as connection:
-            fired = await take_due(connection, group, processor.partition, MOST_TIMERS)
+            fired = await take_due(connection, group, [processor.partition], MOST_TIMERS)
             leaving = [timer for timer in fired if timer.schedule is None or timer.schedule in schedules]
             effects.timers = [_next(timer, schedules[timer.schedule], batch) for timer in leaving if timer.schedule]
             effects.emits = [(_item(timer, batch), timer.record) for timer in leaving]
             if fired:
                 await processor.write(connection, batch, effects)
-            seconds = await seconds_to_next(connection, group, processor.partition)
+            seconds = await seconds_to_next(connection, group, [processor.partition])
         if fired:
             processor.remember(batch, effects)
             self._count(leaving)

@@ -27,6 +27,7 @@ from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.log.stored import unpack_headers
 from headrace.outbox.rows import new_row, write
 from headrace.outbox.slots import Slots
+from headrace.outbox.transaction import SUBSCRIPTION
 from headrace.outbox.ways import Way, Ways
 from headrace.registry import Registry
 from headrace.settings import Settings
@@ -34,6 +35,8 @@ from headrace.stopping import end_tasks
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.tracing import Tracing
+from headrace.timers.clock import TimerClock
+from headrace.timers.store import seconds_to_next, take_due
 
 logger = get_logger("headrace.outbox")
 
@@ -48,8 +51,8 @@ MEASURE_SECONDS = 10.0
 PASS_ROWS, PASS_BYTES = 1_000, 4 * 2**20
 PAGES = 10
 """How far a pass looks past the events of partitions that are in trouble: this many times PASS_ROWS."""
-SUBSCRIPTION = "outbox"
-"""What dead letters call it."""
+MOST_TIMERS = 100
+"""Timers of a slot that move into the outbox in one transaction."""
 
 
 class Tools(Protocol):
@@ -82,6 +85,7 @@ class OutboxRelay:
         self._publishing: set[asyncio.Task[None]] = set()
         self._untold: set[int] = set()
         self._telling: asyncio.Task[None] | None = None
+        self._timers = TimerClock()
         self._measured_at = 0.0
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -114,6 +118,11 @@ class OutboxRelay:
             self._untold |= others
             if self._telling is None or self._telling.done():
                 self._telling = asyncio.get_running_loop().create_task(self._tell(), name="outbox notify")
+
+    def wake_timers(self, seconds: float) -> None:
+        """A timer was set that is due in so many seconds. Called from the loop."""
+        self._timers.follow(seconds)
+        self._news.set()
 
     async def _tell(self) -> None:
         """Notify the other processes, in a transaction of its own: see the package's docstring."""
@@ -164,16 +173,34 @@ class OutboxRelay:
                     await slots.balance(self._busy.keys())
                 await self._take_replays()
                 await self._measure()
+                await self._look_at_timers(slots)
                 self._due |= slots.owned
                 ticks_at = time.monotonic() + TICK_SECONDS
+            if self._timers.seconds == 0:
+                await self._fire(slots)
             due, self._due = self._due & slots.owned, set()
             if due:
                 await self._pass(due)
             if is_last:
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, ticks_at - time.monotonic())):
+                async with asyncio.timeout(min(self._timers.seconds, max(0.0, ticks_at - time.monotonic()))):
                     await self._news.wait()
+
+    async def _look_at_timers(self, slots: Slots) -> None:
+        group = f"{self._service}.{SUBSCRIPTION}"
+        async with self._asking:
+            self._timers.learn(await seconds_to_next(self._ask(), group, sorted(slots.owned)))
+
+    async def _fire(self, slots: Slots) -> None:
+        """Move the timers that are due into the outbox, where they are published as what routes emit now."""
+        async with self._asking, self._ask().transaction():
+            fired = await take_due(self._ask(), f"{self._service}.{SUBSCRIPTION}", sorted(slots.owned), MOST_TIMERS)
+            self._due |= await write(self._ask(), self._service, [new_row(timer.record, 2**31) for timer in fired])
+        self._metrics.timers_fired_total.labels(subscription=SUBSCRIPTION).inc(len(fired))
+        for timer in fired:
+            self._metrics.timers_late_seconds.labels(subscription=SUBSCRIPTION).observe(timer.late_seconds)
+        await self._look_at_timers(slots)
 
     async def _pass(self, due: set[int]) -> None:
         """Read the slots from the front, and begin to publish all that may be sent now."""

@@ -53,6 +53,11 @@ def new_row(record: NewRecord, max_bytes: int) -> NewRow:
     return NewRow(bucket, record.topic, record.key, record.value, pack_headers(record.headers))
 
 
+def slot_of(key: bytes | None) -> int:
+    """Return the slot of a key."""
+    return partition_for(key or b"", BUCKETS) % SLOTS
+
+
 async def write(connection: Connection, service: str, rows: Sequence[NewRow]) -> set[int]:
     """Write the rows in the connection's transaction; return the slots to wake after its commit."""
     if rows:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import datetime, timedelta
 
+from headrace.cloudevents import check_key
 from headrace.database.failures import classify
 from headrace.database.pool import Connection
-from headrace.errors import StateUnavailableError
-from headrace.outbox.rows import NewRow, Prepare, Wake, new_row, write
+from headrace.errors import ConfigurationError, StateUnavailableError
+from headrace.event import event_type_of
+from headrace.outbox.rows import NewRow, Prepare, Wake, new_row, slot_of, write
 from headrace.publishing.publisher import AnyEvent
+from headrace.timers.changes import CancelTimers, Change, SetTimer, check_name, due
+from headrace.timers.store import write as write_timers
+
+SUBSCRIPTION = "outbox"
+"""What timers and dead letters of the outbox call it."""
+WakeTimers = Callable[[float], None]
+"""Tells the relay that a timer was set which is due in so many seconds."""
 
 
 class OutboxTransaction:
@@ -21,21 +31,55 @@ class OutboxTransaction:
         self._max_bytes = max_bytes
         self.rows: list[NewRow] = []
         """What the commit writes into the outbox."""
+        self.timers: dict[int, list[Change]] = {}
+        """What it does to timers, by slot."""
 
-    def emit(self, event: AnyEvent, *, key: str | None = None, id: str | None = None) -> str:
-        """Publish the event behind the commit; return its id.
+    def emit(
+        self,
+        event: AnyEvent,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        after: float | timedelta | None = None,
+        at: datetime | None = None,
+        name: str | None = None,
+    ) -> str:
+        """Publish the event behind the commit, or so long `after` it, or `at` a time; return its id.
 
         `key` overrides the key that the event type declares. `id` names the event: a second one of the same type and id
         has no second effect. The event is written as JSON at once: later changes of the object have no effect.
+        A timer's `name` lets a later `emit` move it, and `cancel` take it back.
         Raises: ConfigurationError (not a declared event type), SchemaError, RecordTooLargeError.
         """
+        later = due(after, at, name) if after is not None or at is not None or name is not None else None
         checked = self._prepare(event, key=key, id=id)
-        self.rows.append(new_row(checked.record, self._max_bytes))
+        row = new_row(checked.record, self._max_bytes)
+        if later is None:
+            self.rows.append(row)
+        else:
+            key = (row.key or b"").decode()
+            name = name or checked.envelope.id
+            timer = SetTimer(checked.event_type.type, key, name, later, checked.record)
+            self.timers.setdefault(row.slot, []).append(timer)
         return checked.envelope.id
+
+    def cancel(self, model: type[object], key: str, name: str | None = None) -> None:
+        """Cancel the timer of an event type and key that a route has set under this name, or all of them.
+
+        Raises: ConfigurationError (no event type, a wrong name).
+        """
+        event_type = event_type_of(model)
+        if event_type is None:
+            raise ConfigurationError(f"cancel({model!r}, ...): it takes the class of an event type, and its key.")
+        check_name(name)
+        slot = slot_of(check_key(key).encode())
+        self.timers.setdefault(slot, []).append(CancelTimers(event_type.type, key, name))
 
 
 @asynccontextmanager
-async def in_transaction(service: str, tx: OutboxTransaction, wake: Wake) -> AsyncIterator[None]:
+async def in_transaction(
+    service: str, tx: OutboxTransaction, wake: Wake, wake_timers: WakeTimers
+) -> AsyncIterator[None]:
     """Run the block inside a transaction that ends with the rows of what it emitted.
 
     Raises: what the block raises, unchanged, after a rollback; StateUnavailableError if Postgres fails at the begin
@@ -49,6 +93,10 @@ async def in_transaction(service: str, tx: OutboxTransaction, wake: Wake) -> Asy
         yield
         with translated():
             slots = await write(connection, service, tx.rows)
+            seconds = [
+                await write_timers(connection, f"{service}.{SUBSCRIPTION}", slot, tx.timers[slot])
+                for slot in sorted(tx.timers)
+            ]
     except BaseException:
         with suppress(Exception):  # a lost connection has rolled back by itself
             await transaction.rollback()
@@ -56,6 +104,9 @@ async def in_transaction(service: str, tx: OutboxTransaction, wake: Wake) -> Asy
     with translated():
         await transaction.commit()
     wake(slots)
+    for each in seconds:
+        if each is not None:
+            wake_timers(each)
 
 
 @contextmanager

@@ -27,9 +27,11 @@ where subscription = $1 and timer.type = gone.type and timer.key = gone.key and 
 TAKE_DUE = """
 with fired as (
     delete from headrace.timer where ctid = any(array(
-        select ctid from headrace.timer
-        where subscription = $1 and partition = $2 and due_at <= (select clock_timestamp())
-        order by due_at limit $3 for update
+        select due.row from unnest($2::int[]) as owned (partition) cross join lateral (
+            select ctid as row from headrace.timer
+            where subscription = $1 and partition = owned.partition and due_at <= (select clock_timestamp())
+            order by due_at limit $3 for update
+        ) as due
     ))
     returning topic, key, value, headers, due_at, name, cron
 )
@@ -37,13 +39,16 @@ select topic, key, value, headers, name, cron, clock_timestamp() as now,
        extract(epoch from clock_timestamp() - due_at)::float8 as late_seconds
 from fired order by due_at
 """
-"""Removes the timers of a partition that are due, the longest due first, and returns their events."""
+"""Removes timers of some partitions that are due, the longest due first, at most so many of each partition."""
 
 SECONDS_TO_NEXT = """
-select extract(epoch from due_at - clock_timestamp())::float8 from headrace.timer
-where subscription = $1 and partition = $2 order by due_at limit 1
+select extract(epoch from min(due.at) - clock_timestamp())::float8
+from unnest($2::int[]) as owned (partition) cross join lateral (
+    select due_at as at from headrace.timer
+    where subscription = $1 and partition = owned.partition order by due_at limit 1
+) as due
 """
-"""Tells in how many seconds the next timer of a partition is due."""
+"""Tells in how many seconds the next timer of some partitions is due: one look into an index for each."""
 
 COUNT_DUE = """
 select count(*) from headrace.timer

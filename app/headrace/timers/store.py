@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -49,9 +49,9 @@ async def write(connection: Connection, group: str, partition: int, changes: Ite
     return seconds
 
 
-async def take_due(connection: Connection, group: str, partition: int, most: int) -> list[FiredTimer]:
-    """Remove the timers that are due, at most some, inside the caller's transaction; return them in order."""
-    rows = await connection.fetch(sql.timer.TAKE_DUE, group, partition, most)
+async def take_due(connection: Connection, group: str, partitions: Sequence[int], most: int) -> list[FiredTimer]:
+    """Remove the timers that are due, at most some of each partition, in the caller's transaction; return them."""
+    rows = await connection.fetch(sql.timer.TAKE_DUE, group, partitions, most)
     return [
         FiredTimer(_record(row), row["late_seconds"], row["name"] if row["cron"] else None, row["now"]) for row in rows
     ]
@@ -69,9 +69,9 @@ async def follow_schedules(
     await write(connection, group, partition, [each.timer(each.after(row["now"])) for each in missing])
 
 
-async def seconds_to_next(connection: Connection, group: str, partition: int) -> float | None:
+async def seconds_to_next(connection: Connection, group: str, partitions: Sequence[int]) -> float | None:
     """Return in how many seconds the next timer is due; None if there is none."""
-    seconds: float | None = await connection.fetchval(sql.timer.SECONDS_TO_NEXT, group, partition)
+    seconds: float | None = await connection.fetchval(sql.timer.SECONDS_TO_NEXT, group, partitions)
     return seconds
 
 

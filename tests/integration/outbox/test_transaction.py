@@ -165,3 +165,34 @@ async def test_a_connection_of_ones_own_works_in_a_script(database_url: str) -> 
         await connection.close()
     async with running(platform, MemoryLog()):
         await arrived(platform, {"ada": [1]})
+
+
+async def test_event_of_a_route_leaves_later_and_can_be_taken_back(events: Headrace) -> None:
+    async with events.transaction() as tx:
+        tx.emit(Placed(customer="ada", number=1), after=0.2)
+        tx.emit(Placed(customer="ada", number=2), after=3_600, name="reminder")
+        tx.emit(Placed(customer="bob", number=3), after=3_600)
+        tx.emit(Placed(customer="bob", number=4), after=0.1)
+    await arrived(events, {"ada": [1], "bob": [4]})
+    async with events.transaction() as tx:
+        tx.emit(Placed(customer="ada", number=5), after=0, name="reminder")  # the same one, moved
+        tx.cancel(Placed, "bob")
+    await arrived(events, {"ada": [1, 5], "bob": [4]})
+    assert await value(runtime_of(events), "select count(*) from headrace.timer") == 0
+
+
+async def test_timer_of_a_route_that_fails_is_not_set(events: Headrace) -> None:
+    async def fail() -> None:
+        async with events.transaction() as tx:
+            tx.emit(Placed(customer="ada", number=1), after=3_600)
+            raise ZeroDivisionError
+
+    async def mistake() -> None:
+        async with events.transaction() as tx:
+            tx.emit(Placed(customer="ada", number=1), name="without a time")
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    with pytest.raises(ConfigurationError, match="one of the two"):
+        await mistake()
+    assert await value(runtime_of(events), "select count(*) from headrace.timer") == 0
