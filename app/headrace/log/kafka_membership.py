@@ -80,6 +80,8 @@ class KafkaMembership:
         self._is_stopping = False
         self._is_joined = False
         self._is_seated = False
+        self._is_dividing = False
+        """True from the beginning of a rebalance until it is told what is ours."""
         self._assignor = IdentityAssignor(identity)
 
     async def start(self) -> None:
@@ -102,10 +104,14 @@ class KafkaMembership:
         await asyncio.sleep(heard - asyncio.get_running_loop().time())
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit the offsets of the partitions that are ours, for lag tools. Never raises."""
+        """Commit the offsets of the partitions that are ours, for lag tools. Never raises.
+
+        Not in a rebalance: the broker may refuse it then, and aiokafka takes a refusal for a reason to join once more,
+        which would be the next rebalance (test_nothing_is_committed_in_a_rebalance).
+        """
         consumer = self._consumer
         ours = {KafkaPartition(*partition): offset for partition, offset in offsets.items() if partition in self._owned}
-        if consumer is None or not ours:
+        if consumer is None or not ours or self._is_dividing:
             return
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
@@ -229,11 +235,13 @@ class _Told(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
         membership = self._membership
+        membership._is_dividing = True
         if membership._owned and not await membership._tell("rebalancing", membership._listener.rebalancing()):
             self.failed = True
 
     async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
         self._consumer.pause(*assigned)
+        self._membership._is_dividing = False
         told = await self._membership._tell_refused(self._assignor.conflict)
         before, self._member = self._member, self._consumer._coordinator.member_id
         was_removed = before not in ("", self._member)  # the group did not know it any longer

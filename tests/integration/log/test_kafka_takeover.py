@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient
+
 from headrace.log.ports import TopicPartition
 from headrace.testing.conformance.log_suite import Seat
 from tests.integration.log.support import kafka_log
@@ -125,6 +127,37 @@ async def test_a_member_that_leaves_while_it_joins_is_gone(kafka: KafkaServer, t
         await until(lambda: owner.assignments == 2, "the owner is told", 20)
         assert owner.owned == everything(topic_name)
         await owner.stop()
+
+
+async def test_nothing_is_committed_in_a_rebalance(kafka: KafkaServer, topic_name: str) -> None:
+    """Members work on meanwhile. A commit that comes late is refused, and the client joins once more for that."""
+    async with kafka_log(kafka.url, **LONG) as log:
+        await log.create(topic_name, PARTITIONS)
+        owner, guest = Stubborn(log, topic_name, [topic_name]), Seat(log, topic_name, [topic_name])
+        await owner.start()
+        await owner.owns(lambda owned: owned == everything(topic_name))
+        await owner.membership.commit(dict.fromkeys(owner.owned, 1))
+        await guest.start()
+        await owner.is_asked.wait()
+
+        await owner.membership.commit(dict.fromkeys(owner.owned, 2))
+
+        assert await _committed(kafka, topic_name) == {1}
+        owner.may_join.set()
+        await owner.owns(lambda owned: len(owned) == 3)
+        await owner.membership.commit(dict.fromkeys(owner.owned, 2))
+        assert await _committed(kafka, topic_name) == {1, 2}
+        for seat in (owner, guest):
+            await seat.stop()
+
+
+async def _committed(kafka: KafkaServer, group: str) -> set[int]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        return {found.offset for found in (await admin.list_consumer_group_offsets(group)).values()}
+    finally:
+        await admin.close()
 
 
 async def test_a_polite_leave_hands_over_at_once(kafka: KafkaServer, topic_name: str) -> None:
