@@ -2,9 +2,9 @@
 
 Structured mode: the value is the whole event; the `content-type` header says so. Binary mode: the attributes are `ce_`
 headers, the value is the data. Both are read; what the platform writes is structured, since a record with one header is
-read and decoded in half the time of one with eight (bench: `python -m bench stages`). A record with neither `ce_`
-headers nor a content type is read as a structured event, since many producers leave the header out. One that is not a
-CloudEvent at all belongs to a foreign topic, which needs a decoder: its error says so.
+read and decoded in half the time of one with eight. A record with neither `ce_` headers nor a content type is read as a
+structured event, since many producers leave the header out. One that is not a CloudEvent at all belongs to a foreign
+topic, which needs a decoder: its error says so.
 """
 
 from __future__ import annotations
