@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from headrace.engine.batch import Batch, BatchProcessor, Holding
 from headrace.engine.effects import Effects
 from headrace.engine.transact import transact
+from headrace.errors import BatchTooLargeError, DataRefusedError
 from headrace.item import Item
 from headrace.ledger.rows import Kind
 from headrace.log.ports import StoredRecord
@@ -25,6 +26,7 @@ class DueTimers:
     def __init__(self, processor: BatchProcessor) -> None:
         self._processor = processor
         self._clock = processor.memory.timers
+        self._most = MOST_TIMERS
 
     async def load(self) -> None:
         """Learn when the next timer is due; partition 0 has the schedules. Raises: StateError."""
@@ -39,13 +41,21 @@ class DueTimers:
     async def fire(self, holding: Holding) -> bool:
         """Emit the events of the timers that are due, through the claim of `holding`. Returns False if it is not time.
 
+        If so many are too large for one transaction, half of them are tried.
         Raises: StateUnavailableError, FencedError: nothing was fired.
         """
         if self._clock.seconds > 0:
             return False
         claim = holding.claim
         batch = Batch(Kind.TIMER, holding, 0, 0, list, claim.next_offset, claim.last)
-        await transact(self._processor, batch, self._attempt)
+        try:
+            await transact(self._processor, batch, self._attempt)
+        except (DataRefusedError, BatchTooLargeError):
+            if self._most == 1:
+                raise
+            self._most //= 2
+        else:
+            self._most = min(MOST_TIMERS, self._most * 2)
         return True
 
     async def _attempt(self, batch: Batch) -> Effects:
@@ -53,7 +63,7 @@ class DueTimers:
         schedules = processor.subscription.schedules
         effects = Effects(Kind.TIMER, [], batch.next_offset, batch.last)
         async with processor.context.transaction() as connection:
-            fired = await take_due(connection, group, [processor.partition], MOST_TIMERS)
+            fired = await take_due(connection, group, [processor.partition], self._most)
             leaving = [timer for timer in fired if timer.schedule is None or timer.schedule in schedules]
             effects.timers = [_next(timer, schedules[timer.schedule], batch) for timer in leaving if timer.schedule]
             effects.emits = [(_item(timer, batch), timer.record) for timer in leaving]

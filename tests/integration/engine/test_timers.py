@@ -169,6 +169,19 @@ async def test_event_that_is_published_twice_has_one_effect(database_url: str, t
             assert await value(second, "select count(*) from headrace.ledger where skipped > 0") > 0, "no copy came"
 
 
+async def test_timers_too_many_for_one_transaction_fire_in_parts(database_url: str, topic_name: str) -> None:
+    log, platform = MemoryLog(), _reminders(settings_for(database_url, partitions=1), topic_name)
+    keys = [f"key-{number}" for number in range(20)]
+    async with running(platform, log) as runtime:
+        await publish(runtime, *(_asked(topic_name, key, after=FAR) for key in keys))
+        await until_settled(runtime, "asking")
+    await execute(database_url, _SMALL_ROWS)
+    await execute(database_url, "update headrace.timer set due_at = clock_timestamp()")
+    async with running(platform, log) as runtime:
+        await until(lambda: _are_reminded(runtime, *keys), "all have left")
+        assert await value(runtime, "select count(*) > 1 from headrace.ledger where kind = 4")
+
+
 async def test_fenced_owner_fires_nothing(database_url: str, topic_name: str) -> None:
     """What it removed comes back with its transaction, and the next owner fires it."""
     platform = _reminders(settings_for(database_url, partitions=1), topic_name)
@@ -218,6 +231,15 @@ async def test_timers_that_are_not_due_are_not_read(database_url: str, topic_nam
     await connection.close()
     assert read < 1_000, f"{read} rows of the table and its indexes were read for 10 timers"
 
+
+_SMALL_ROWS = """
+create function refuse() returns trigger language plpgsql as $$
+begin
+    if octet_length(new.emits) > 3000 then raise exception 'too large' using errcode = '22000'; end if;
+    return new;
+end $$;
+create trigger refuse before insert on headrace.ledger for each row execute function refuse();
+"""
 
 _MANY = """
 insert into headrace.timer (subscription, type, key, name, partition, due_at, topic, headers)
