@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from headrace import Event, Headrace, State
 from headrace.database.migrate import migrate
@@ -118,6 +121,27 @@ async def test_a_worker_is_ready_once_it_has_joined(database_url: str, topic_nam
 def _has_partition(consumer: Consumer) -> bool:
     consumer.poll(0.2)
     return bool(consumer.assignment())
+
+
+async def test_a_scaler_sees_a_group_offset_before_any_event(
+    database_url: str, topic_name: str, kafka: KafkaServer
+) -> None:
+    """Without one, KEDA would keep a pod for each partition."""
+    name = f"notes-{secrets.token_hex(4)}"
+    await kafka.create_topic(topic_name, 3)
+    async with running(notebook(settings_for(database_url, kafka.url, partitions=3), topic_name, subscription=name)):
+        scaler = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"notebook.{name}"})
+        with contextlib.closing(scaler):
+            asked = [KafkaPartition(topic_name, number) for number in range(3)]
+
+            async def offsets() -> list[int]:
+                return [each.offset for each in await asyncio.to_thread(scaler.committed, asked, 10)]
+
+            await until(lambda: _equals(offsets, [0, 0, 0]), "every partition has an offset")
+
+
+async def _equals(read: Callable[[], Awaitable[list[int]]], wanted: list[int]) -> bool:
+    return await read() == wanted
 
 
 async def test_a_leaderless_partition_stops_only_its_worker(
