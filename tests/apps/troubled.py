@@ -1,0 +1,159 @@
+"""A service whose events cause trouble, as their customer's name asks for: what dashboards are shown with."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from headrace import Emit, Event, Headrace, Outbox, State
+
+events = Headrace("shop")
+app = FastAPI(lifespan=events.lifespan)
+app.include_router(events.router)
+
+BANK_IS_AWAY = Path("bank-is-away")
+LARGE = random.Random(1).randbytes(80_000).hex()
+"""Text that no compression makes small."""
+
+
+class WalletCredited(Event, type="wallet.credited", topic="wallets", key="customer"):
+    """Money comes in."""
+
+    customer: str
+    amount: int
+
+
+class WalletAudited(Event, type="wallet.audited", topic="wallets", key="customer"):
+    """Somebody looks at a wallet, and blocks the event loop."""
+
+    customer: str
+
+
+class WalletTold(Event, type="wallet.told", topic="alerts", key="customer"):
+    """A customer is told; `LARGE` is more than the topic takes."""
+
+    customer: str
+    text: str = ""
+
+
+class PaymentTaken(Event, type="payment.taken", topic="payments", key="customer"):
+    """The bank is asked for money."""
+
+    customer: str
+
+
+class WithdrawalAsked(Event, type="withdrawal.asked", topic="payments", key="customer"):
+    """A customer wants money: the start of a saga of one step."""
+
+    customer: str
+
+
+class Withdraw(Event, type="withdraw", topic="payments", key="customer", internal=True):
+    """The saga's command."""
+
+    customer: str
+
+
+class Withdrawn(Event, type="withdrawn", topic="payments", key="customer", internal=True):
+    """The answer that lets the saga complete."""
+
+    customer: str
+
+
+class WithdrawalRefused(Event, type="withdrawal.refused", topic="payments", key="customer", internal=True):
+    """The answer that lets the saga end compensated."""
+
+    customer: str
+    reason: str = "there is not enough"
+
+
+class Withdrawal(BaseModel):
+    """What the saga knows."""
+
+    customer: str
+
+
+class Wallet(BaseModel):
+    """What a customer has."""
+
+    balance: int = 0
+
+
+wallets = events.subscription("wallets", attempts=3, first_seconds=3, max_seconds=3)
+alerts = events.subscription("alerts")
+payments = events.subscription("payments", attempts=2, first_seconds=0.2, at_end="hold", outage=ConnectionError)
+
+
+withdrawal = events.saga("withdrawal", Withdrawal)
+events.declare(Withdraw)
+
+
+@withdrawal.start(WithdrawalAsked)
+def begin(event: WithdrawalAsked) -> Withdrawal:
+    """Begin."""
+    return Withdrawal(customer=event.customer)
+
+
+@withdrawal.step(done=Withdrawn, failed=WithdrawalRefused, within=timedelta(minutes=1))
+def withdraw(data: Withdrawal) -> Withdraw:
+    """Ask for the money."""
+    return Withdraw(customer=data.customer)
+
+
+@payments.on(Withdraw)
+def hand_out(event: Withdraw) -> Withdrawn | WithdrawalRefused:
+    """Hand the money out, or refuse."""
+    if event.customer.startswith("poor"):
+        return WithdrawalRefused(customer=event.customer)
+    return Withdrawn(customer=event.customer)
+
+
+@wallets.on(WalletCredited)
+def credit(event: WalletCredited, wallet: State[Wallet], emit: Emit) -> None:
+    """Take the money, or make the trouble that the name asks for."""
+    trouble = event.customer.partition("-")[0]
+    if trouble == "failing":
+        raise ValueError("this customer cannot be credited")
+    if trouble in ("slow", "hanging"):
+        time.sleep(1.5 if trouble == "slow" else 6)
+    if trouble == "killing":
+        os._exit(9)
+    wallet.balance += event.amount
+    if trouble == "telling":
+        emit(WalletTold(customer=event.customer))
+    if trouble == "waiting":
+        emit(WalletTold(customer=event.customer), after=timedelta(seconds=3))
+    if trouble == "shouting":
+        emit(WalletTold(customer=event.customer, text=LARGE))
+
+
+@wallets.on(WalletAudited)
+async def look(event: WalletAudited) -> None:
+    """Block the event loop, as no handler should."""
+    time.sleep(0.3)  # noqa: ASYNC251
+
+
+@alerts.on(WalletTold)
+def tell(event: WalletTold) -> None:
+    """Tell nobody."""
+
+
+@payments.on(PaymentTaken)
+def take(event: PaymentTaken) -> None:
+    """Ask the bank, which may be away."""
+    if BANK_IS_AWAY.exists():
+        raise ConnectionError("the bank does not answer")
+    if event.customer.startswith("failing"):
+        raise ValueError("this customer has no account")
+
+
+@app.post("/tell/{customer}", status_code=202)
+async def tell_later(customer: str, tx: Outbox) -> None:
+    """Emit from a route, through the outbox."""
+    tx.emit(WalletTold(customer=customer, text=LARGE if customer == "shouting" else ""))
