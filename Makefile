@@ -17,10 +17,10 @@ APP ?= shop.service:app
 ARGS ?=
 TARGET ?=
 
-.PHONY: help run test chart-tools chart-test lint format docs bench load lock clean
+.PHONY: help run test chart-tools chart-test cluster-test lint format docs bench load lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## serve the example service on 127.0.0.1:8000 (another: APP=module:app)
 	@exec $(BIN)/headrace run $(APP) $(ARGS)
@@ -34,6 +34,9 @@ chart-tools: $(VENV)/.development ## install helm, kubeconform and promtool for 
 
 chart-test: $(VENV)/.development chart-tools ## test the chart alone: values, objects, alerts, dashboards
 	@$(BIN)/python -m pytest $(PARALLEL) -rs tests/charts $(ARGS)
+
+cluster-test: $(VENV)/.development ## test the chart through rollouts and failures on the cluster that kubectl reaches
+	@$(BIN)/python -m tests.cluster $(ARGS)
 
 lint: $(VENV)/.development ## check style, layout and types
 	@status=0; \

@@ -1,0 +1,62 @@
+"""What is looked at after the steps, as far as its parts of k8s/ are there: dashboards, a trace, scaling by lag."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import checks, panels, scaling, tracing
+from tests.cluster.kube import ClusterError
+from tests.cluster.load import POD, Load
+from tests.cluster.report import Row
+from tests.cluster.steps import Target
+
+
+def run(target: Target, load: Load, began_at: float, folder: Path, *, scaling: bool) -> Iterator[Row]:
+    """Yield a row for each of them; what one stores is in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if "jaeger" in target.parts:
+        yield _row("trace", lambda: _trace(target, folder))
+    if scaling:
+        yield _row("follow_lag", lambda: _follow_lag(target, load, folder))
+    if "prometheus" in target.parts:
+        yield _row("dashboards", lambda: _dashboards(target, began_at, folder))
+
+
+def _row(name: str, look: Callable[[], tuple[str, list[str]]]) -> Row:
+    began, said = time.time(), ""
+    faults: list[str] = []
+    try:
+        said, faults = look()
+    except ClusterError as error:
+        faults = [str(error)]
+    found: dict[str, Any] = {"said": said}
+    return Row(name, name, time.time() - began, None, found, faults)
+
+
+def _trace(target: Target, folder: Path) -> tuple[str, list[str]]:
+    found = tracing.follow(target.kube)
+    (folder / "trace.json").write_text(json.dumps(found, indent=1) + "\n")
+    return f"{', '.join(found['spans'])}; linked: {', '.join(found['batches'])}", []
+
+
+def _follow_lag(target: Target, load: Load, folder: Path) -> tuple[str, list[str]]:
+    began = time.time()
+    samples = scaling.follow_lag(target.kube, load, events=60_000, rate=3_000.0, lag_per_replica=5_000)
+    found = load.check(began)
+    scaling.write(samples, folder)
+    (folder / "scaling-moves.json").write_text(json.dumps(found) + "\n")
+    most, lag = max(sample.ready for sample in samples), max(sample.lag for sample in samples)
+    return f"lag up to {lag}, pods 1 to {most} to 1 in {samples[-1].at:.0f} s", checks.faults_of_result(found)
+
+
+def _dashboards(target: Target, began_at: float, folder: Path) -> tuple[str, list[str]]:
+    target.kube.exec(POD, "python3", "/scripts/oddities.py")
+    time.sleep(40)  # two scrapes, and a rate over them
+    found = panels.ask_all(target.kube, began_at, time.time())
+    (folder / "panels.json").write_text(json.dumps([panel._asdict() for panel in found]) + "\n")
+    quiet = sorted({panel.title for panel in found if not panel.series})
+    return f"{len(found)} queries; without series: {', '.join(quiet) or 'none'}", panels.faults_of_panels(found)
