@@ -212,6 +212,15 @@ async def test_setting_does_not_change_the_embedded_partitions(start: Start, tmp
     assert "topic things has 3 partitions" in await refused(again, names="HEADRACE_PARTITIONS")
 
 
+async def claims(database_url: str, count: int) -> bool:
+    """True once this many partitions have an owner."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        return bool(await connection.fetchval("select count(owner) = $1 from headrace.claim", count))
+    finally:
+        await connection.close()
+
+
 async def test_partitions_added_since_the_last_run_are_refused(
     start: Start, kafka: KafkaServer, database_url: str, topic_name: str, tmp_path: Path
 ) -> None:
@@ -220,6 +229,7 @@ async def test_partitions_added_since_the_last_run_are_refused(
     app, settings = write_app(tmp_path, topic_name), {"HEADRACE_LOG": kafka.url, "HEADRACE_DATABASE": database_url}
     service = await start(settings, app)
     await until(service.is_ready, "the service is ready", 60)
+    await until(lambda: claims(database_url, 3), "the partitions are claimed, and so accepted")
     assert await service.leave() == 0
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     grown = admin.create_partitions([NewPartitions(topic_name, 5)])[topic_name]

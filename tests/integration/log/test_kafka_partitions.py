@@ -67,6 +67,7 @@ async def test_a_slow_partition_delays_no_other(brokers: list[KafkaServer], topi
     async with kafka_log(first.url) as log:
         await log.publish([_record(slow_topic, 0), _record(quick_topic, 0)])
         for _ in range(2):  # sent with others, and as one that was slow the last time
+            await until(lambda: _has_replicas(first, slow_topic, 2), "the follower has caught up")
             second.pause()
             slow = asyncio.ensure_future(log.publish([_record(slow_topic, 0)]))
             await asyncio.wait({slow}, timeout=0.1)  # it is under way: not in one request with the next
@@ -74,7 +75,6 @@ async def test_a_slow_partition_delays_no_other(brokers: list[KafkaServer], topi
             assert not slow.done()
             await slow
             second.resume()
-            await until(lambda: _has_replicas(first, slow_topic, 2), "the follower has caught up")
 
 
 async def _has_replicas(kafka: KafkaServer, topic: str, replicas: int) -> bool:
