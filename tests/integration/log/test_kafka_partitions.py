@@ -74,6 +74,7 @@ async def test_a_slow_partition_delays_no_other(brokers: list[KafkaServer], topi
             assert await log.publish([_record(quick_topic, 0)])
             assert not slow.done()
             await slow
+            await until(lambda: _has_replicas(first, slow_topic, 1), "the follower is counted out")
             second.resume()
 
 

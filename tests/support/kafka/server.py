@@ -155,8 +155,9 @@ class KafkaServer:
         return [known[number].leader >= 0 for number in sorted(known)]
 
     async def in_sync(self, topic: str) -> list[int]:
-        """Return for each partition how many replicas are in sync."""
-        known = await asyncio.to_thread(lambda: self._admin_client.list_topics(timeout=10).topics[topic].partitions)
+        """Return for each partition how many replicas are in sync. It asks this broker alone: others may be paused."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        known = await asyncio.to_thread(lambda: admin.list_topics(timeout=10).topics[topic].partitions)
         return [len(known[number].isrs) for number in sorted(known)]
 
     async def _create(self, asked: NewTopic, topic: str, partitions: int) -> None:
