@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
 import asyncpg
 import uvloop
-from faststream import AckPolicy, Context, ContextRepo, FastStream
+from faststream import AckPolicy, Context, FastStream
 from faststream.kafka import KafkaBroker
 
 from bench.peers.bare_loop import BATCH_RECORDS, UPSERT, columns
 from bench.peers.faststream_events import WalletEvent, decode_batch
+from bench.peers.faststream_pool import pool_of
 
 REMEMBER = "insert into inbox (event_id) select unnest($1::text[]) on conflict do nothing returning event_id"
 
 
-@asynccontextmanager
-async def lifespan(context: ContextRepo) -> AsyncIterator[None]:
-    """Connect to Postgres."""
-    async with asyncpg.create_pool(os.environ["DATABASE"], min_size=1, max_size=2) as pool:
-        context.set_global("pool", pool)
-        yield
-
-
 broker = KafkaBroker(os.environ["KAFKA"], logger=None)
-app = FastStream(broker, lifespan=lifespan)
+app = FastStream(broker, lifespan=pool_of(1, 2))
 
 
 @broker.subscriber(

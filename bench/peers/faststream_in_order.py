@@ -6,29 +6,19 @@ Exactly once in effect, in order: the commit of Postgres comes first, the offset
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
 import asyncpg
 import uvloop
-from faststream import AckPolicy, Context, ContextRepo, FastStream
+from faststream import AckPolicy, Context, FastStream
 from faststream.kafka import KafkaBroker
 
 from bench.peers.faststream_events import WalletEvent, decode
+from bench.peers.faststream_pool import pool_of
 from bench.peers.inbox import apply_once
 
-
-@asynccontextmanager
-async def lifespan(context: ContextRepo) -> AsyncIterator[None]:
-    """Connect to Postgres."""
-    async with asyncpg.create_pool(os.environ["DATABASE"], min_size=1, max_size=2) as pool:
-        context.set_global("pool", pool)
-        yield
-
-
 broker = KafkaBroker(os.environ["KAFKA"], logger=None)
-app = FastStream(broker, lifespan=lifespan)
+app = FastStream(broker, lifespan=pool_of(1, 2))
 
 
 @broker.subscriber(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 
 from aiokafka import AIOKafkaConsumer
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -50,8 +51,8 @@ async def apply(event: WalletEvent) -> None:
         wallet.applied += 1
 
 
-async def main() -> None:
-    """Consume until the process is ended."""
+async def consume(apply: Callable[[WalletEvent], Awaitable[None]]) -> None:
+    """Apply each event, then commit its offset, until the process is ended."""
     consumer = AIOKafkaConsumer(
         os.environ["TOPIC"],
         bootstrap_servers=os.environ["KAFKA"],
@@ -70,4 +71,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(consume(apply))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
-from aiokafka import AIOKafkaConsumer
 from sqlalchemy.dialects.postgresql import insert
 
-from bench.peers.faststream_events import WalletEvent, members
-from bench.peers.sqlalchemy_orm import Wallet, engine
+from bench.peers.faststream_events import WalletEvent
+from bench.peers.sqlalchemy_orm import Wallet, consume, engine
 
 
 async def apply(event: WalletEvent) -> None:
@@ -23,24 +21,5 @@ async def apply(event: WalletEvent) -> None:
         await connection.execute(row.on_conflict_do_update(index_elements=[Wallet.customer], set_=added))
 
 
-async def main() -> None:
-    """Consume until the process is ended."""
-    consumer = AIOKafkaConsumer(
-        os.environ["TOPIC"],
-        bootstrap_servers=os.environ["KAFKA"],
-        group_id=os.environ["GROUP"],
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-    )
-    await consumer.start()
-    try:
-        async for message in consumer:
-            headers = {name: value.decode() for name, value in message.headers}
-            await apply(WalletEvent.model_validate(members(message.value, headers)))
-            await consumer.commit()
-    finally:
-        await consumer.stop()
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(consume(apply))

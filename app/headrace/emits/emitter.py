@@ -12,7 +12,7 @@ from headrace.errors import ConfigurationError, RecordTooLargeError
 from headrace.event import EventType, event_type_of
 from headrace.item import Item
 from headrace.log.ports import NewRecord
-from headrace.timers.changes import CancelTimers, Change, SetTimer, check_name, due
+from headrace.timers.changes import Change, SetTimer, cancelling, due
 
 FRAME_BYTES, HEADER_BYTES = 256, 16
 """More than a record, and each of its headers, takes in the log beside its bytes. An emit that is refused here fails
@@ -64,7 +64,7 @@ class Emitter:
             raise ConfigurationError(
                 f"{name} cannot be emitted, since the service does not declare it; write events.declare({name})."
             )
-        later = due(after, at, name) if after is not None or at is not None or name is not None else None
+        later = due(after, at, name)
         source = cause.envelope
         event_id = hashlib.blake2b(b"%b%d" % (cause.identity, self.position), key=self._key, digest_size=16).hexdigest()
         self.position += 1
@@ -101,11 +101,7 @@ class Emitter:
         """
         if self.cause is None:
             raise ConfigurationError("emit.cancel() was called outside of a handler; cancel while the handler runs.")
-        event_type = event_type_of(model)
-        if event_type is None:
-            raise ConfigurationError(f"emit.cancel({model!r}, ...): it takes the class of an event type, and its key.")
-        check_name(name)
-        self.timers.append((self.cause, CancelTimers(event_type.type, check_key(key), name)))
+        self.timers.append((self.cause, cancelling(model, key, name, call="emit.cancel")))
 
 
 def size_of(record: NewRecord) -> int:

@@ -14,7 +14,7 @@ from headrace.ledger.rows import Kind
 from headrace.log.ports import StoredRecord
 from headrace.timers.changes import Change
 from headrace.timers.schedule import Schedule
-from headrace.timers.store import FiredTimer, follow_schedules, seconds_to_next, take_due
+from headrace.timers.store import FiredTimer, count_fired, follow_schedules, seconds_to_next, take_due
 
 MOST_TIMERS = 1_000
 """Timers in one transaction; the next ones follow after a batch of the log."""
@@ -78,10 +78,7 @@ class DueTimers:
 
     def _count(self, fired: Sequence[FiredTimer]) -> None:
         metrics, name = self._processor.context.metrics, self._processor.subscription.name
-        metrics.timers_fired_total.labels(subscription=name).inc(len(fired))
-        late = metrics.timers_late_seconds.labels(subscription=name)
-        for timer in fired:
-            late.observe(timer.late_seconds)
+        count_fired(metrics, name, fired)
         for topic, count in Counter(timer.record.topic for timer in fired).items():
             metrics.emits_committed_total.labels(subscription=name, topic=topic).inc(count)
 

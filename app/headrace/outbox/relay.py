@@ -27,7 +27,7 @@ from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.log.stored import unpack_headers
 from headrace.outbox.rows import new_row, write
 from headrace.outbox.slots import Slots
-from headrace.outbox.transaction import SUBSCRIPTION
+from headrace.outbox.transaction import SUBSCRIPTION, group_of
 from headrace.outbox.ways import Way, Ways
 from headrace.registry import Registry
 from headrace.settings import Settings
@@ -36,7 +36,7 @@ from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.tracing import Tracing
 from headrace.timers.clock import TimerClock
-from headrace.timers.store import seconds_to_next, take_due
+from headrace.timers.store import count_fired, seconds_to_next, take_due
 
 logger = get_logger("headrace.outbox")
 
@@ -188,18 +188,16 @@ class OutboxRelay:
                     await self._news.wait()
 
     async def _look_at_timers(self, slots: Slots) -> None:
-        group = f"{self._service}.{SUBSCRIPTION}"
+        group = group_of(self._service)
         async with self._asking:
             self._timers.learn(await seconds_to_next(self._ask(), group, sorted(slots.owned)))
 
     async def _fire(self, slots: Slots) -> None:
         """Move the timers that are due into the outbox, where they are published as what routes emit now."""
         async with self._asking, self._ask().transaction():
-            fired = await take_due(self._ask(), f"{self._service}.{SUBSCRIPTION}", sorted(slots.owned), MOST_TIMERS)
+            fired = await take_due(self._ask(), group_of(self._service), sorted(slots.owned), MOST_TIMERS)
             self._due |= await write(self._ask(), self._service, [new_row(timer.record, 2**31) for timer in fired])
-        self._metrics.timers_fired_total.labels(subscription=SUBSCRIPTION).inc(len(fired))
-        for timer in fired:
-            self._metrics.timers_late_seconds.labels(subscription=SUBSCRIPTION).observe(timer.late_seconds)
+        count_fired(self._metrics, SUBSCRIPTION, fired)
         await self._look_at_timers(slots)
 
     async def _pass(self, due: set[int]) -> None:
@@ -289,7 +287,7 @@ class OutboxRelay:
             self._metrics.outbox_published_total.labels(topic=topic).inc(count)
 
     async def _give_up(self, row: Any, record: NewRecord, error: Exception) -> None:
-        group, place = f"{self._service}.{SUBSCRIPTION}", TopicPartition(record.topic, row["slot"])
+        group, place = group_of(self._service), TopicPartition(record.topic, row["slot"])
         async with self._asking, self._ask().transaction():
             await store_refused_emit(self._ask(), group, place, record, error)
             await self._ask().execute(sql.outbox.DELETE, self._service, [row["slot"]], [row["number"]])
@@ -303,7 +301,7 @@ class OutboxRelay:
 
     async def _take_replays(self) -> None:
         """Put dead letters that a person wants to be replayed back into the outbox, behind what waits."""
-        group = f"{self._service}.{SUBSCRIPTION}"
+        group = group_of(self._service)
         async with self._asking, self._ask().transaction():
             letters = await self._ask().fetch(sql.dead_letter.TAKE_REFUSED_EMITS, group)
             rows = [

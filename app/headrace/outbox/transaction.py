@@ -6,20 +6,23 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 
-from headrace.cloudevents import check_key
 from headrace.database.failures import classify
 from headrace.database.pool import Connection
-from headrace.errors import ConfigurationError, StateUnavailableError
-from headrace.event import event_type_of
+from headrace.errors import StateUnavailableError
 from headrace.outbox.rows import NewRow, Prepare, Wake, new_row, slot_of, write
 from headrace.publishing.publisher import AnyEvent
-from headrace.timers.changes import CancelTimers, Change, SetTimer, check_name, due
+from headrace.timers.changes import Change, SetTimer, cancelling, due
 from headrace.timers.store import write as write_timers
 
 SUBSCRIPTION = "outbox"
 """What timers and dead letters of the outbox call it."""
 WakeTimers = Callable[[float], None]
 """Tells the relay that a timer was set which is due in so many seconds."""
+
+
+def group_of(service: str) -> str:
+    """Return the group under which timers and dead letters of a service's outbox are kept."""
+    return f"{service}.{SUBSCRIPTION}"
 
 
 class OutboxTransaction:
@@ -51,7 +54,7 @@ class OutboxTransaction:
         A timer's `name` lets a later `emit` move it, and `cancel` take it back.
         Raises: ConfigurationError (not a declared event type), SchemaError, RecordTooLargeError.
         """
-        later = due(after, at, name) if after is not None or at is not None or name is not None else None
+        later = due(after, at, name)
         checked = self._prepare(event, key=key, id=id)
         row = new_row(checked.record, self._max_bytes)
         if later is None:
@@ -68,12 +71,8 @@ class OutboxTransaction:
 
         Raises: ConfigurationError (no event type, a wrong name).
         """
-        event_type = event_type_of(model)
-        if event_type is None:
-            raise ConfigurationError(f"cancel({model!r}, ...): it takes the class of an event type, and its key.")
-        check_name(name)
-        slot = slot_of(check_key(key).encode())
-        self.timers.setdefault(slot, []).append(CancelTimers(event_type.type, key, name))
+        cancelled = cancelling(model, key, name, call="cancel")
+        self.timers.setdefault(slot_of(key.encode()), []).append(cancelled)
 
 
 @asynccontextmanager
@@ -94,8 +93,7 @@ async def in_transaction(
         with translated():
             slots = await write(connection, service, tx.rows)
             seconds = [
-                await write_timers(connection, f"{service}.{SUBSCRIPTION}", slot, tx.timers[slot])
-                for slot in sorted(tx.timers)
+                await write_timers(connection, group_of(service), slot, tx.timers[slot]) for slot in sorted(tx.timers)
             ]
     except BaseException:
         with suppress(Exception):  # a lost connection has rolled back by itself

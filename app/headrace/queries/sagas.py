@@ -18,7 +18,7 @@ from headrace.http.guard import require
 from headrace.http.openapi import Responses, problem
 from headrace.http.problems import not_found
 from headrace.http.runtime_of import runtime_of
-from headrace.sagas.kept import SAGA_STATE
+from headrace.sagas.kept import ENDS, SAGA_STATE
 
 if TYPE_CHECKING:
     from headrace.sagas.saga import Saga
@@ -28,7 +28,6 @@ LOOK_SECONDS = 0.1
 MOST_SECONDS = 30.0
 
 Status = Literal["running", "compensating", "completed", "compensated", "timed_out"]
-ENDS = ("completed", "compensated", "timed_out")
 
 
 def add_routes(router: APIRouter) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, create_model
 
 Status = Literal["new", "running", "compensating", "completed", "compensated", "timed_out"]
+ENDS: tuple[Status, ...] = ("completed", "compensated", "timed_out")
+"""Statuses in which nothing is awaited any more."""
 
 SAGA_STATE = "headracesaga"
 """What the state of every saga is called."""
@@ -47,7 +49,7 @@ class Kept(BaseModel):
     @property
     def has_ended(self) -> bool:
         """True if nothing is awaited any more."""
-        return self.status in ("completed", "compensated", "timed_out")
+        return self.status in ENDS
 
     def note(self, what: str) -> None:
         """Add a line to the history."""

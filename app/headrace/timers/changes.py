@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from headrace.cloudevents import check_key
 from headrace.errors import ConfigurationError
+from headrace.event import event_type_of
 from headrace.log.ports import NewRecord
 
 LONGEST_SECONDS = 100 * 366 * 86_400.0
@@ -56,8 +58,13 @@ class Changes(NamedTuple):
     set: list[SetTimer]
 
 
-def due(after: object, at: datetime | None, name: object) -> Due:
-    """Return when a timer is due. Raises: ConfigurationError that says what to write."""
+def due(after: object, at: datetime | None, name: object) -> Due | None:
+    """Return when a timer is due; None if nothing of a timer is given: the event leaves now.
+
+    Raises: ConfigurationError that says what to write.
+    """
+    if after is None and at is None and name is None:
+        return None
     if (after is None) == (at is None):
         raise ConfigurationError("a timer is due either after= some time or at= a time; give one of the two.")
     check_name(name)
@@ -71,6 +78,15 @@ def due(after: object, at: datetime | None, name: object) -> Due:
             f"emit(after={after!r}): it is a timedelta, or a number of seconds, from 0 to a hundred years."
         )
     return Due(float(seconds), None)
+
+
+def cancelling(model: type[object], key: str, name: str | None, *, call: str) -> CancelTimers:
+    """Return what `call` cancels. Raises: ConfigurationError (no event type, a wrong name), SchemaError (the key)."""
+    event_type = event_type_of(model)
+    if event_type is None:
+        raise ConfigurationError(f"{call}({model!r}, ...): it takes the class of an event type, and its key.")
+    check_name(name)
+    return CancelTimers(event_type.type, check_key(key), name)
 
 
 def check_name(name: object) -> None:

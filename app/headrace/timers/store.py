@@ -10,6 +10,7 @@ from headrace import sql
 from headrace.database.pool import Connection
 from headrace.log.ports import NewRecord
 from headrace.log.stored import pack_headers, unpack_headers
+from headrace.telemetry.metrics import Metrics
 from headrace.timers.changes import Change, folded
 from headrace.timers.schedule import Schedule
 
@@ -73,6 +74,14 @@ async def seconds_to_next(connection: Connection, group: str, partitions: Sequen
     """Return in how many seconds the next timer is due; None if there is none."""
     seconds: float | None = await connection.fetchval(sql.timer.SECONDS_TO_NEXT, group, partitions)
     return seconds
+
+
+def count_fired(metrics: Metrics, subscription: str, fired: Sequence[FiredTimer]) -> None:
+    """Count the timers that have fired, and how late they were."""
+    metrics.timers_fired_total.labels(subscription=subscription).inc(len(fired))
+    late = metrics.timers_late_seconds.labels(subscription=subscription)
+    for timer in fired:
+        late.observe(timer.late_seconds)
 
 
 def _record(row: Any) -> NewRecord:
