@@ -8,14 +8,16 @@ The way of an event, with the folders it passes:
                                   └───────────── emits/ ◀──────────────────┤ dead_letters/
                                                         queries/ ◀─────────┘
 ```
-`publishing/` and `outbox/` are the ways in for code: a route, a task, a script. `platform.py` is what a team declares,
+`publishing/` and `outbox/` are the ways in for code: a route, a task, a script; `store/` keeps streams of events, and
+`aggregates/` what is made of them. `platform.py` is what a team declares,
 `runtime.py` what runs, `settings.py` what can be set, `errors.py` what can go wrong. `telemetry/` and `http/` stand
 beside the flow; under it are `database/` and `sql/`, all queries on Headrace's own tables.
 """
 
+from headrace.aggregates.aggregate import Aggregate, applies
 from headrace.envelope import Envelope
 from headrace.errors import HeadraceError, HeadraceWarning
-from headrace.event import Event, event
+from headrace.event import Event, event, upcast
 from headrace.handlers.inject import Emit, State, Transaction
 from headrace.handlers.subscription import Subscription
 from headrace.handlers.verdicts import DeadLetter, Retry, Skip
@@ -31,6 +33,7 @@ from headrace.version import VERSION
 __version__ = VERSION
 
 __all__ = [
+    "Aggregate",
     "Caller",
     "DeadLetter",
     "Emit",
@@ -49,6 +52,8 @@ __all__ = [
     "Subscription",
     "Transaction",
     "__version__",
+    "applies",
     "event",
     "require",
+    "upcast",
 ]

@@ -7,6 +7,7 @@ HeadraceError
 ├── TransportError          the log did not answer: keep the offset, try again
 ├── StateError              Postgres
 │   ├── ConflictError       another writer changed a row: reload and run the batch again at once
+│   │   └── VersionConflictError  a stream of the event store has moved on: load it again, repeat the change
 │   ├── StateUnavailableError  no connection, deadlock, serialisation: back off, run the batch again
 │   │   └── BatchTooLargeError    Postgres timed out or ran out of memory: run the batch again with fewer events
 │   └── DataRefusedError    the database refused the data: find the one event and park it
@@ -49,6 +50,20 @@ class StateError(HeadraceError):
 
 class ConflictError(StateError):
     """A row was changed by another writer since it was read."""
+
+
+class VersionConflictError(ConflictError):
+    """A stream of the event store is not at the version that an append expects."""
+
+    def __init__(self, stream: str, key: str, expected: int, actual: int) -> None:
+        super().__init__(
+            f"the stream {stream!r} of {key!r} is at version {actual}, not {expected}: another writer was faster; load "
+            "it again, and repeat the change."
+        )
+        self.stream = stream
+        self.key = key
+        self.expected = expected
+        self.actual = actual
 
 
 class StateUnavailableError(StateError):

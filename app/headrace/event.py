@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins  # a parameter named `type` hides the builtin
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar, Unpack, cast
+from typing import Any, ClassVar, NoReturn, TypeVar, Unpack, cast
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +15,10 @@ from headrace.errors import ConfigurationError, SchemaError
 from headrace.fields import INFINITE, infinite_part, secret_in
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+"""What brings an event's data from one version of its class to the next."""
+UpcastT = TypeVar("UpcastT", bound=Upcast)
 
 MARK = "__headrace_event_type__"
 MAX_FAULTS = 20
@@ -33,6 +37,7 @@ class EventType:
         "schema",
         "topic",
         "type",
+        "upcasts",
         "version",
     )
 
@@ -64,20 +69,53 @@ class EventType:
         """The JSON Schema (2020-12) of the data."""
         self.is_internal = is_internal
         """True if the HTTP door refuses such events: the service itself publishes them."""
+        self.upcasts: dict[int, Upcast] = {}
+        """What brings data of a version to the next one; a version without it has no change that needs one."""
 
-    def check_version(self, dataschema: str) -> None:
-        """Raise SchemaError if the event's `dataschema` names a newer version of this type than the class has.
+    def decode_version(self, data: bytes, version: int) -> Any:
+        """Return the model of JSON that was written with a version of the class. Raises: SchemaError."""
+        if version < self.version and self.upcasts:
+            data = self._upcast(data, version)
+        elif version > self.version:
+            self._refuse_newer(str(version))
+        return self.decode(data)
+
+    def version_of(self, dataschema: str | None) -> int:
+        """Return the version that an event was written with, as its `dataschema` says. Raises: SchemaError (newer).
 
         The last parts of `dataschema` name type and version: `wallet.credited/v2`. Others are somebody else's schemas.
         """
+        if dataschema is None:
+            return 1
         name, _, version = dataschema.rpartition("/v")
         if not (version.isascii() and version.isdigit()) or name.rpartition("/")[2] != self.type:
-            return
+            return self.version
         if len(version) > 9 or int(version) > self.version:
-            raise SchemaError(
-                f"{self.type}: the event has version {version[:9]} and this service knows version {self.version}; "
-                "deploy the class of that version, then replay the dead letter."
-            )
+            self._refuse_newer(version)
+        return int(version)
+
+    def _upcast(self, data: bytes, version: int) -> bytes:
+        value = msgspec.json.decode(data)
+        for each in range(version, self.version):
+            if (upcast := self.upcasts.get(each)) is None:
+                continue
+            try:
+                value = upcast(value)
+            except Exception as error:
+                raise SchemaError(
+                    f"{self.type}: the upcaster of version {each} raised {type(error).__name__}: {error}"
+                ) from error
+        return msgspec.json.encode(value)
+
+    def check_version(self, dataschema: str) -> None:
+        """Raise SchemaError if the event's `dataschema` names a newer version of this type than the class has."""
+        self.version_of(dataschema)
+
+    def _refuse_newer(self, version: str) -> NoReturn:
+        raise SchemaError(
+            f"{self.type}: the event has version {version[:9]} and this service knows version {self.version}; "
+            "deploy the class of that version, then replay the dead letter."
+        )
 
     def __repr__(self) -> str:
         return f"EventType({self.type!r}, topic={self.topic!r}, model={self.model.__name__})"
@@ -207,6 +245,31 @@ def event(
             ),
         )
         return model
+
+    return declare
+
+
+def upcast(model: builtins.type[Any], *, version: int) -> Callable[[UpcastT], UpcastT]:
+    """Declare what brings data of a version to the next one: `@upcast(MoneyWithdrawn, version=1)`.
+
+    The function takes the JSON object that was written, and returns one. Events of the log and of the event store pass
+    the upcasters of their version and of those behind it. Raises: ConfigurationError.
+    """
+    event_type = event_type_of(model)
+    if event_type is None:
+        raise ConfigurationError(f"@upcast({model.__name__}): it is not an event type.")
+    name = model.__name__
+    if not 1 <= version < event_type.version:
+        raise ConfigurationError(
+            f"@upcast({name}, version={version!r}): {name} has version {event_type.version}, so the versions to bring "
+            f"up are 1 to {event_type.version - 1}; raise version= of the class with each change of its fields."
+        )
+    if version in event_type.upcasts:
+        raise ConfigurationError(f"@upcast({name}, version={version}) is there twice; keep one.")
+
+    def declare(function: UpcastT) -> UpcastT:
+        event_type.upcasts[version] = function
+        return function
 
     return declare
 

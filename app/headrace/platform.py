@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from fastapi import APIRouter, Depends, FastAPI
 
+from headrace.aggregates.aggregate import Aggregate
 from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError, StateUnavailableError, TransportError
 from headrace.handlers.policy import PolicyOptions
@@ -21,7 +22,7 @@ from headrace.http.problems import ProblemRoute
 from headrace.ingest import build_router as ingest_router
 from headrace.log.ports import Log
 from headrace.outbox.transaction import OutboxTransaction, in_transaction, translated
-from headrace.publishing.checking import CheckedEvent
+from headrace.publishing.checking import CheckedEvent, Trace
 from headrace.publishing.client import open_publisher
 from headrace.publishing.publisher import AnyEvent, EventPublisher, Published, checked_event
 from headrace.queries import build_router as query_router
@@ -29,6 +30,8 @@ from headrace.registry import Decoder, Registry
 from headrace.runtime import Runtime
 from headrace.sagas.saga import DataT, Saga
 from headrace.settings import Settings, load_settings
+from headrace.store.store import EventStore
+from headrace.store.transactions import Place, RoutePlace, always, place_of
 from headrace.supervisor import leave_when_failed
 from headrace.telemetry.logging import configure_logging
 from headrace.telemetry.routes import telemetry_routes
@@ -94,9 +97,12 @@ class Headrace:
         return self.registry.add_saga(name, data, **options)
 
     def declare(self, *models: type[Any]) -> None:
-        """Declare event types that no handler of this service takes: those that are only published or emitted."""
+        """Declare aggregates, and event types that no handler of this service takes: what is published or emitted."""
         for model in models:
-            self.registry.add_type(model)
+            if issubclass(model, Aggregate):
+                self.registry.add_aggregate(model)
+            else:
+                self.registry.add_type(model)
 
     def decoder(self, topic: str) -> Callable[[DecoderT], DecoderT]:
         """Declare how records of a foreign topic (not CloudEvents) become events.
@@ -158,6 +164,26 @@ class Headrace:
         most = self.settings.kafka.max_record_bytes
         return SessionOutbox(session, self.registry.service, self._prepare, self._wake_soon, most)
 
+    def store(
+        self, tx: Any = None, *, correlation_id: str | None = None, causation_id: str | None = None
+    ) -> EventStore:
+        """Return the event store: `events.store(tx)` works in your transaction, `events.store()` in its own.
+
+        `tx` is what `events.transaction()` yields, a route's `Outbox`, a handler's `Transaction` or an `AsyncSession`.
+        What is appended carries the two ids; in a handler they are those of its event unless you give others. Raises:
+        ConfigurationError (something else).
+        """
+        most = self.settings.kafka.max_record_bytes
+        place = None if tx is None else always(place_of(tx, self.registry.service, most, self.outbox))
+        return EventStore(
+            self.registry,
+            place or self._open_place,
+            self._trace,
+            is_shared=tx is not None,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+        )
+
     @asynccontextmanager
     async def client(self) -> AsyncIterator[EventPublisher]:
         """Open a publisher for a script without a server: `async with events.client() as publisher`.
@@ -206,12 +232,20 @@ class Headrace:
         return self.runtime, self.runtime.log
 
     def _prepare(self, event: object, *, key: str | None, id: str | None) -> CheckedEvent:
-        trace = current if self.runtime is None else self.runtime.tracing.carried
-        return checked_event(self.registry, event, trace, key=key, id=id)
+        return checked_event(self.registry, event, self._trace, key=key, id=id)
+
+    @property
+    def _trace(self) -> Trace:
+        return current if self.runtime is None else self.runtime.tracing.carried
+
+    @asynccontextmanager
+    async def _open_place(self) -> AsyncIterator[Place]:
+        async with self.transaction() as tx:
+            yield RoutePlace(tx, self.settings.kafka.max_record_bytes)
 
     def _wake_outbox(self, slots: set[int]) -> None:
-        if self.runtime is not None and self.runtime.outbox is not None:
-            self.runtime.outbox.wake(slots)
+        if self.runtime is not None:
+            self.runtime.wake_outbox(slots)
 
     def _wake_timers(self, seconds: float) -> None:
         if self.runtime is not None and self.runtime.outbox is not None:

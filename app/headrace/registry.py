@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Unpack
 
+from headrace.aggregates.aggregate import Aggregate
 from headrace.errors import ConfigurationError
 from headrace.event import EventType, event_type_of
 from headrace.handlers.policy import PolicyOptions
@@ -40,6 +41,8 @@ class Registry:
         self.types: dict[str, EventType] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.sagas: dict[str, Saga[Any]] = {}
+        self.aggregates: dict[str, type[Aggregate[Any]]] = {}
+        """By the name of their streams."""
         self.decoders: dict[str, Decoder] = {}
 
     @property
@@ -62,6 +65,20 @@ class Registry:
                 f"{event_type.model.__qualname__}; a type has one class."
             )
         return event_type
+
+    def add_aggregate(self, aggregate: type[Aggregate[Any]]) -> None:
+        """Make an aggregate and its events known. Raises: ConfigurationError (no events, two of one stream)."""
+        name = aggregate.__name__
+        if not aggregate.appliers:
+            raise ConfigurationError(f"the aggregate {name} has no event; add a method with @applies(Event).")
+        known = self.aggregates.setdefault(aggregate.stream, aggregate)
+        if known is not aggregate:
+            raise ConfigurationError(
+                f"the aggregates {known.__name__} and {name} have the same streams, {aggregate.stream!r}; write "
+                f"class {name}(Aggregate[...], stream=...) with another name."
+            )
+        for event_type, _ in aggregate.appliers.values():
+            self.add_type(event_type.model)
 
     def add_subscription(self, name: str, start: Start, **options: Unpack[PolicyOptions]) -> Subscription:
         """Declare a subscription. Raises: ConfigurationError (bad or taken name, a wrong option)."""

@@ -266,6 +266,7 @@ class Runtime:
             self._owner,
             installation,
             self._pace,
+            wake_outbox=self.wake_outbox,
         )
         await self._announce(context)
         await self._check_topics(context)
@@ -321,6 +322,11 @@ class Runtime:
             self.outbox = OutboxRelay(self, log, pool, self._database_address)
             self.outbox.start()
             self._end_with_us("outbox", self.outbox.stop, seconds=8)
+
+    def wake_outbox(self, slots: set[int]) -> None:
+        """Publish what was just committed into the outbox."""
+        if self.outbox is not None:
+            self.outbox.wake(slots)
 
     async def _database_address(self) -> str:
         return await self._embedded_address() if self.settings.is_database_embedded else self.settings.database_url

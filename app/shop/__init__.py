@@ -2,5 +2,5 @@
 
 `headrace run shop.service:app` serves it. `events.py` declares what happens, `wallets.py`, `alerts.py` and
 `stock.py` what follows; `checkout.py` takes an order through stock and wallet, and `orders.py` is what a customer sees
-of it. `transfers.py` is a route of the shop's own.
+of it. `transfers.py` is a route of the shop's own. `gift_cards.py` keeps what is on a gift card as a stream of events.
 """

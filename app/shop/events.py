@@ -44,6 +44,21 @@ class RefundWallet(Event, type="wallet.refund", topic="wallets", key="customer",
     amount: PositiveInt
 
 
+class GiftCardIssued(Event, type="giftcard.issued", topic="giftcards", key="card", internal=True):
+    """Somebody bought a gift card."""
+
+    card: str
+    amount: PositiveInt
+
+
+class GiftCardRedeemed(Event, type="giftcard.redeemed", topic="giftcards", key="card", internal=True):
+    """A part of a gift card went into a customer's wallet."""
+
+    card: str
+    customer: str
+    amount: PositiveInt
+
+
 class StockAdded(Event, type="stock.added", topic="stock", key="sku"):
     """Goods came into the store."""
 

@@ -7,6 +7,7 @@ import headrace
 
 def test_public_names_are_these() -> None:
     assert headrace.__all__ == [
+        "Aggregate",
         "Caller",
         "DeadLetter",
         "Emit",
@@ -25,8 +26,10 @@ def test_public_names_are_these() -> None:
         "Subscription",
         "Transaction",
         "__version__",
+        "applies",
         "event",
         "require",
+        "upcast",
     ]
 
 

@@ -113,7 +113,7 @@ def _check_emit(row: Row, edited: StoredRecord, registry: Registry) -> None:
     event_type = registry.types.get(envelope.type)
     if event_type is None:
         raise UnknownTypeError(f"the type {envelope.type!r} is not declared by this service.")
-    key = event_key(envelope, event_type, event_type.decode(data))
+    key = event_key(envelope, event_type, event_type.decode_version(data, event_type.version_of(envelope.dataschema)))
     _check_identity(row, envelope.source, envelope.type, envelope.id)
     _check_key(_text(edited.key), key)
 

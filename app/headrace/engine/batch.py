@@ -215,6 +215,8 @@ class BatchProcessor:
         claim.advanced(effects.next_offset, batch.sequence, effects.emitted_through, effects.last)
         if effects.emits:
             relay.push(batch.sequence, [record for _, record in effects.emits], span)
+        if batch.run is not None and batch.run.outbox_slots:
+            self.context.wake_outbox(batch.run.outbox_slots)
         self.memory.follow(claim.partition.topic, effects)
         if self.memory.lanes.is_probing:
             self.breaker.probed(effects.items)

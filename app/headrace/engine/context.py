@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -40,6 +40,9 @@ class EngineContext:
     pace: Pace = field(default=Pace())
     log_limit: OncePerMinute = field(default_factory=OncePerMinute)
     """Shared by every partition, so that the whole process logs one fault once a minute."""
+
+    wake_outbox: Callable[[set[int]], None] = lambda slots: None
+    """Publishes what a batch has written into the outbox, behind its commit."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

@@ -73,7 +73,11 @@ class BatchDecoder:
                     continue
                 if envelope.dataschema is not None:
                     event_type.check_version(envelope.dataschema)
-                item.event = event = event if event is not None else event_type.decode(data)
+                if event is None:
+                    event = (
+                        event_type.decode(data) if not event_type.upcasts else _decode_old(event_type, envelope, data)
+                    )
+                item.event = event
                 item.key = event_key(envelope, event_type, event)
                 fresh[known] = mark
             except EventError as error:
@@ -84,6 +88,10 @@ class BatchDecoder:
                 reason = DecodeError(f"the record could not be read: {type(error).__name__}: {error}")
                 item.failed(Outcome.DECODE, reason)
         return items
+
+
+def _decode_old(event_type: EventType, envelope: Envelope, data: bytes) -> object:
+    return event_type.decode_version(data, event_type.version_of(envelope.dataschema))
 
 
 def _decode_foreign(record: Record, decoder: Decoder) -> object:

@@ -92,6 +92,8 @@ class Run:
         """The item whose handler runs; None before and after."""
         self.began = 0.0
         """When its handler was called, as `time.perf_counter()` tells."""
+        self.outbox_slots: set[int] = set()
+        """Slots of the outbox that handlers have written to in the transaction."""
         self.written: dict[tuple[str, str], bytes] = {}
         """JSON by (state, key), of a careful run: nothing that happens later can spoil what could be written."""
         self._observe = observe
@@ -219,7 +221,7 @@ class Run:
             states = [entries[key].value for entries in self._entries_of[handler]]
             self.emitter.cause, self.emitter.position = item, 0
             self.current, self.began = item, now
-            transaction = Transaction(connection) if connection is not None else None
+            transaction = Transaction(connection, item.envelope, self.outbox_slots) if connection else None
             started = time.perf_counter()
             saved = None
             try:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Protocol, TypeVar, cast
 
 from headrace.database.failures import classify, sqlstate_of
 from headrace.database.pool import Connection
+from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, StateUnavailableError
 
 T = TypeVar("T")
@@ -53,8 +54,14 @@ class Transaction:
     The methods are asyncpg's. Transaction control belongs to the platform and is refused.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, envelope: Envelope | None = None, written_slots: set[int] | None = None
+    ) -> None:
         self._connection = connection
+        self.envelope = envelope
+        """That of the event which is being handled."""
+        self.written_slots = set() if written_slots is None else written_slots
+        """Slots of the outbox that the batch has written to, so that its commit wakes their relay."""
         self.unavailable: StateUnavailableError | None = None
         """The failure of a statement that Postgres, not the handler, is to blame for; None without one."""
         self._refused: BaseException | None = None

@@ -13,6 +13,7 @@ from sqlalchemy import Column, LargeBinary, MetaData, SmallInteger, Table, Text,
 from sqlalchemy.orm import Session, object_session, registry
 
 from headrace.errors import ConfigurationError
+from headrace.log.ports import NewRecord
 from headrace.outbox.rows import Prepare, Wake, new_row
 from headrace.publishing.publisher import AnyEvent
 
@@ -67,11 +68,15 @@ class SessionOutbox:
         Raises: ConfigurationError (not a declared event type), SchemaError, RecordTooLargeError.
         """
         checked = self._prepare(event, key=key, id=id)
-        row = new_row(checked.record, self._max_bytes)
+        self.add(checked.record)
+        return checked.envelope.id
+
+    def add(self, record: NewRecord) -> None:
+        """Publish the record if and only if the session's transaction commits. Raises: RecordTooLargeError."""
+        row = new_row(record, self._max_bytes)
         added = OutboxRow(id=uuid.uuid4(), service=self._service, **row._asdict())
         self._session.add(added)
         self._remember(object_session(added), row.slot)
-        return checked.envelope.id
 
     def _remember(self, session: Session | None, slot: int) -> None:
         assert session is not None, "it was added to one"

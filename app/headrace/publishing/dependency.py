@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from headrace.errors import EventError, RecordTooLargeError, StateUnavailableError, TransportError
+from headrace.errors import (
+    EventError,
+    RecordTooLargeError,
+    StateUnavailableError,
+    TransportError,
+    VersionConflictError,
+)
 from headrace.http.problems import Problem, too_large, unavailable
 from headrace.publishing.publisher import EventPublisher
 from headrace.publishing.sending import AGAIN
@@ -37,6 +43,8 @@ def answered() -> Iterator[None]:
         raise Problem(422, "schema", "Data do not fit the event type", str(error)) from error
     except TransportError as error:
         raise unavailable(f"{str(error).rstrip('.')}; {AGAIN}.") from error
+    except VersionConflictError as error:
+        raise Problem(409, "conflict", "Another writer was faster", str(error)) from error
     except StateUnavailableError as error:
         raise unavailable(str(error)) from error
 
