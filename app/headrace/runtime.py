@@ -32,6 +32,7 @@ from typing import Any
 
 from headrace.audit.watch import keep_auditing
 from headrace.backoff import Backoff
+from headrace.database import scratch
 from headrace.database.embedded import EmbeddedPostgres
 from headrace.database.heartbeat import Heartbeat, process_name
 from headrace.database.installation import read_installation
@@ -46,6 +47,7 @@ from headrace.engine.pace import Pace
 from headrace.engine.policies import check_policies
 from headrace.errors import ConfigurationError, StateError, StateUnavailableError, TransportError
 from headrace.garbage import tune_garbage_collection
+from headrace.item import Item
 from headrace.ledger.partitions import maintain_ledger, try_to_tend
 from headrace.log.embedded import EmbeddedLog
 from headrace.log.embedded_retention import keep_short
@@ -118,6 +120,8 @@ class Runtime:
         """Set if only a person can help: `headrace run` prints it and exits with code 1."""
         self.failed: asyncio.Future[str] = loop.create_future()
         """Set if the process is beyond repair, to the reason: `headrace run` drains and exits with code 70."""
+        self.witness: Callable[[Item, BaseException], None] | None = None
+        """Hears what handlers raise, and why an event could not be read; a test's."""
         self.management_port = settings.management_port
         self._ends_process = ends_process
         self._waiting = asyncio.Event()
@@ -213,6 +217,10 @@ class Runtime:
         if not self.failed.done():
             self.failed.set_result(failure)
 
+    def _tell_witness(self, item: Item, error: BaseException) -> None:
+        if self.witness is not None:
+            self.witness(item, error)
+
     async def _connect(self) -> None:
         backoff = Backoff(0.5, 10.0)
         while True:
@@ -267,6 +275,7 @@ class Runtime:
             installation,
             self._pace,
             wake_outbox=self.wake_outbox,
+            witness=self._tell_witness,
         )
         await self._announce(context)
         await self._check_topics(context)
@@ -333,11 +342,15 @@ class Runtime:
 
     async def _embedded_address(self) -> str:
         if self._address is None:
+            if self.settings.log == MEMORY and scratch.lender is not None:
+                self._address, give_back = await scratch.lender()
+                self._end_with_us("scratch database", give_back, seconds=10)
+                return self._address
             folder = embedded_folder(self.settings)
             if self.settings.log == MEMORY:
-                scratch = tempfile.mkdtemp(prefix="headrace-")
-                self._end_with_us("scratch folder", lambda: shutil.rmtree(scratch, ignore_errors=True), seconds=10)
-                folder = Path(scratch) / "postgres"
+                thrown_away = tempfile.mkdtemp(prefix="headrace-")
+                self._end_with_us("scratch folder", lambda: shutil.rmtree(thrown_away, ignore_errors=True), seconds=10)
+                folder = Path(thrown_away) / "postgres"
             server = EmbeddedPostgres(folder)
             self._address = await server.start()
             self._end_with_us("embedded PostgreSQL", server.stop, seconds=POSTGRES_SECONDS)

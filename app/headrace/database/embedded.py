@@ -41,6 +41,8 @@ _SOCKET_FOLDER = re.compile(r"/[^,:@'\"\\\n]{1,89}")
 
 _TEMPORARY_SOCKET = "headrace-socket-"
 
+_WITHOUT_FLUSHES = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
 _SERVER_SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -72,8 +74,12 @@ class DataDirInUseError(ConfigurationError):
 class EmbeddedPostgres:
     """One PostgreSQL server on `data_dir`. Whoever may enter the folder may do everything in the database."""
 
-    def __init__(self, data_dir: Path, *, tcp_port: int | None = None) -> None:
-        """`tcp_port` serves 127.0.0.1 as well, with passwords; by default there is only the Unix socket."""
+    def __init__(self, data_dir: Path, *, tcp_port: int | None = None, is_durable: bool = True) -> None:
+        """`tcp_port` serves 127.0.0.1 as well, with passwords; by default there is only the Unix socket.
+
+        One that is not durable waits for no disk, and forgets what was committed if the machine stops: for tests.
+        """
+        self._is_durable = is_durable
         self._data_dir = data_dir.absolute()
         self._tcp_port = tcp_port
         self._cluster = self._data_dir / "cluster"
@@ -153,7 +159,8 @@ class EmbeddedPostgres:
             self._lock = None
 
     async def _run_server(self, binaries: Path, identity: str) -> None:
-        settings = _SERVER_SETTINGS | {
+        settings = _SERVER_SETTINGS | ({} if self._is_durable else _WITHOUT_FLUSHES)
+        settings |= {
             "listen_addresses": "127.0.0.1" if self._tcp_port else "",
             "port": str(self._port),
             "unix_socket_directories": str(self._socket),
@@ -183,6 +190,7 @@ class EmbeddedPostgres:
         give(new, identity)
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         access = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--username={USER}"]
+        access += [] if self._is_durable else ["--no-sync"]
         await self._run(identity, new, [str(binaries / "initdb"), "-D", str(new), *locale, *access])
         single = [str(binaries / "postgres"), "--single", "-D", str(new), "postgres"]
         await self._run(identity, new, single, f"create database {DATABASE};\n")

@@ -11,6 +11,7 @@ from time import perf_counter
 from headrace.database.failures import classify, kind_of
 from headrace.database.pool import Connection, Pool
 from headrace.engine.pace import Pace
+from headrace.item import Item
 from headrace.log.ports import Log
 from headrace.registry import Registry
 from headrace.settings import Settings
@@ -18,6 +19,9 @@ from headrace.telemetry.health import Health
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.rate_limit import OncePerMinute
 from headrace.telemetry.tracing import Tracing
+
+
+def _unheard(item: Item, error: BaseException) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class EngineContext:
     installation: str = ""
     """Names the database to the other members of a consumer group."""
     pace: Pace = field(default=Pace())
+    witness: Callable[[Item, BaseException], None] = _unheard
+    """Hears what a handler raised, in its thread and with its traceback, and why a dead letter is one."""
     log_limit: OncePerMinute = field(default_factory=OncePerMinute)
     """Shared by every partition, so that the whole process logs one fault once a minute."""
 

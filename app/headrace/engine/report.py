@@ -85,6 +85,7 @@ class Reporter:
 
         Called in the handler's thread, while the error still has its frames. `committed` logs the outcome.
         """
+        self._context.witness(item, error)
         if self._detail == "full" and self._is_new(item, error):
             self._logger.warning("a handler raised", **_of_item(item), **self._of_error(error, with_traceback=True))
 
@@ -135,6 +136,9 @@ class Reporter:
             labels = {"saga": name, "outcome": saga.outcome}
             self._child("sagas_ended_total", **labels).inc()
             self._child("saga_duration_seconds", **labels).observe(saga.seconds)
+        for item, _ in effects.dead:
+            if item.outcome in UNREADABLE and item.error is not None:
+                self._context.witness(item, item.error)
         self._log_failures(effects)
         if not self._context.tracing.enabled:
             return None

@@ -72,6 +72,12 @@ class MemoryLog:
         """Return the only seat there is."""
         return LocalMembership(self, topics, listener)
 
+    def wake(self) -> None:
+        """Let every reader that waits for records return at once."""
+        for topic, lists in self._topics.items():
+            for number in range(len(lists)):
+                self._wakeups.ring(TopicPartition(topic, number))
+
     def _records(self, partition: TopicPartition) -> list[StoredRecord]:
         if partition.topic not in self._topics:
             raise no_such_topic(partition.topic)

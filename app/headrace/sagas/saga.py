@@ -136,6 +136,15 @@ class Saga(Generic[DataT]):
         """The saga as a Mermaid state diagram."""
         return diagram(self.course)
 
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """The team's own functions, those that are declared."""
+        course = self.course
+        found = [course.begin, course.completed, course.compensated]
+        for step in course.steps:
+            found += [step.commands, step.learn, step.undo]
+        return [each for each in found if each is not None]
+
     def check(self) -> list[type[Any]]:
         """Return the events that it emits. Raises: ConfigurationError if it is not complete."""
         course = self.course

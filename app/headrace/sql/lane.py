@@ -35,6 +35,9 @@ where subscription = $1 and partition = $2 and lane.key = counted.key
 """
 """Counts a run before it starts."""
 
+MOVE = "update headrace.lane set due_at = due_at - make_interval(secs => $2) where subscription = any($1::text[])"
+"""Lets retries be due so many seconds earlier, as if the time had passed; for tests."""
+
 CLOSE = "delete from headrace.lane where subscription = $1 and partition = $2 and key = any($3::bytea[])"
 """Removes lanes that are empty."""
 

@@ -30,6 +30,9 @@ where service = $1 and outbox.slot = gone.slot and outbox.number = gone.number
 """
 """Removes events that the log has."""
 
+COUNT = "select count(*) from headrace.outbox where service = $1"
+"""Counts the events of a service that wait."""
+
 PENDING = """
 select count(*) as events, coalesce(extract(epoch from clock_timestamp() - min(queued_at)), 0)::float8 as oldest_seconds
 from headrace.outbox where service = $1

@@ -56,8 +56,16 @@ where subscription = $1 and partition = any($2::int[]) and due_at <= (select clo
 """
 """Counts the timers of some partitions that are due and have not fired."""
 
+COUNT_DUE_OF = (
+    "select count(*) from headrace.timer where subscription = any($1::text[]) and due_at <= clock_timestamp()"
+)
+"""Counts the timers of some subscriptions that are due and have not fired."""
+
 COUNT = "select count(*) from headrace.timer where subscription = $1 and partition = any($2::int[])"
 """Counts the timers of some partitions."""
+
+MOVE = "update headrace.timer set due_at = due_at - make_interval(secs => $2) where subscription = any($1::text[])"
+"""Lets timers be due so many seconds earlier, as if the time had passed; for tests."""
 
 FOLLOW_PARTITIONS = """
 update headrace.timer set partition = partition % $2

@@ -1,0 +1,188 @@
+"""What handlers can reach outside of their arguments: globals, closures, attributes of a team's own objects.
+
+Nothing of it is undone if a batch is rolled back, and nothing of it survives the process. So it is put back to where it
+was wherever a trial lets a process die, and compared where it does not.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import site
+import sysconfig
+import types
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+
+Getter = Callable[[], Any]
+Setter = Callable[[Any], None]
+
+_INSTALLED = (*site.getsitepackages(), site.getusersitepackages(), sysconfig.get_paths()["stdlib"])
+_CONTAINERS = (dict, list, set, deque, bytearray)
+
+
+class Place:
+    """One thing that can be reached, by its name: `wallets.totals`."""
+
+    def __init__(self, name: str, get: Getter, put: Setter) -> None:
+        self.name = name
+        self.get = get
+        self.put = put
+
+
+class Outside:
+    """All places that some functions reach, and what they held when this was made."""
+
+    def __init__(self, functions: Iterable[Callable[..., Any]]) -> None:
+        self.places: dict[str, Place] = {}
+        self.scopes: list[dict[str, Any]] = []
+        """The globals of the functions that were found."""
+        self._caches: list[Any] = []
+        self._seen: set[int] = set()
+        for function in functions:
+            self._walk(function)
+        self.first = self.look()
+        """What was held at the start."""
+
+    def look(self) -> dict[str, Any]:
+        """Return copies of what the places hold; a place that cannot be copied is left out."""
+        held: dict[str, Any] = {}
+        for name, place in self.places.items():
+            with suppress(Exception):  # a lock, a socket, an attribute that is gone: no data
+                held[name] = copy.deepcopy(place.get())
+        return held
+
+    def restore(self) -> None:
+        """Put everything back, as in a process that has just started."""
+        for name, value in self.first.items():
+            _put_back(self.places[name], copy.deepcopy(value))
+        for cached in self._caches:
+            cached.cache_clear()
+
+    def _walk(self, value: Any) -> None:
+        """Find what a function, a class or an object of the team's own reaches."""
+        if hasattr(value, "cache_clear") and hasattr(value, "__wrapped__"):
+            self._caches.append(value)
+        if isinstance(value, types.MethodType):
+            self._walk(value.__self__)
+        value = inspect.unwrap(value) if callable(value) and not inspect.isclass(value) else value
+        value = getattr(value, "__func__", value)
+        if id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        if isinstance(value, types.FunctionType):
+            if _is_own_file(value.__code__.co_filename):
+                self._walk_function(value)
+        elif inspect.isclass(value):
+            if _is_own(value):
+                for name, member in list(vars(value).items()):
+                    if not name.startswith(("__", "_abc_", "model_")):
+                        self._note(f"{value.__qualname__}.{name}", member, *_attribute(value, name))
+        elif _is_own(type(value)) and not isinstance(value, (BaseModel, msgspec.Struct)):
+            self._walk(type(value))
+
+    def _walk_function(self, function: types.FunctionType) -> None:
+        if not any(function.__globals__ is scope for scope in self.scopes):
+            self.scopes.append(function.__globals__)
+        module = function.__module__.rpartition(".")[2]
+        names = set(_names(function.__code__))
+        for name in sorted(names & function.__globals__.keys()):
+            held = function.__globals__[name]
+            if isinstance(held, types.ModuleType):
+                if _is_own_file(getattr(held, "__file__", None) or ""):
+                    for inner in sorted(names & vars(held).keys()):
+                        self._note(f"{held.__name__}.{inner}", vars(held)[inner], *_item(vars(held), inner))
+                continue
+            self._note(f"{module}.{name}", held, *_item(function.__globals__, name))
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                self._note(name, cell.cell_contents, *_attribute(cell, "cell_contents"))
+            except ValueError:  # an empty cell
+                continue
+
+    def _note(self, name: str, value: Any, get: Getter, put: Setter) -> None:
+        if _is_data(value):
+            self.places.setdefault(name, Place(name, get, put))
+            if _is_own(type(value)):
+                self._walk(type(value))
+        else:
+            self._walk(value)
+
+
+def differences(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of places that hold something else."""
+    for name in first.keys() & second.keys():
+        is_same = True
+        with suppress(Exception):  # an __eq__ of the team's own
+            is_same = bool(first[name] == second[name]) or _parts(first[name]) == _parts(second[name])
+        if not is_same:
+            yield name
+
+
+def _parts(value: Any) -> Any:
+    """Return what tells two objects apart that compare by identity."""
+    return vars(value) if hasattr(value, "__dict__") else id(value)
+
+
+def _put_back(place: Place, value: Any) -> None:
+    """Change the object itself if it is a container, since others may hold it as well."""
+    held = place.get()
+    if type(held) is type(value) and isinstance(held, (dict, set)):
+        held.clear()
+        held.update(value)
+    elif type(held) is type(value) and isinstance(held, (list, deque, bytearray)):
+        held.clear()
+        held.extend(value)
+    elif type(held) is type(value) and hasattr(held, "__dict__"):
+        held.__dict__.clear()
+        held.__dict__.update(vars(value))
+    else:
+        place.put(value)
+
+
+def _is_data(value: Any) -> bool:
+    """True for plain values, containers, and objects of the team's own classes."""
+    if value is None or isinstance(value, (bool, int, float, str, bytes, tuple, frozenset, *_CONTAINERS)):
+        return True
+    return not callable(value) and not inspect.isclass(value) and (_is_own(type(value)) or _is_iterator(value))
+
+
+def _is_iterator(value: Any) -> bool:
+    return type(value).__module__ == "itertools"
+
+
+def _is_own(kind: type[Any]) -> bool:
+    if kind.__module__ in ("builtins", "__main__"):
+        return kind.__module__ == "__main__"
+    try:
+        return _is_own_file(inspect.getfile(kind))
+    except (TypeError, OSError):
+        return False
+
+
+def _is_own_file(file: str) -> bool:
+    """True for a file of the service, not of an installed package, of the language or of the platform."""
+    return bool(file) and not file.startswith((*_INSTALLED, "<frozen", _PLATFORM))
+
+
+_PLATFORM = __file__.rpartition("/testing/")[0] + "/"
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for each in code.co_consts:
+        if isinstance(each, types.CodeType):
+            yield from _names(each)
+
+
+def _item(scope: dict[str, Any], name: str) -> tuple[Getter, Setter]:
+    return lambda: scope[name], lambda value: scope.__setitem__(name, value)
+
+
+def _attribute(owner: Any, name: str) -> tuple[Getter, Setter]:
+    return lambda: getattr(owner, name), lambda value: setattr(owner, name, value)

@@ -1,0 +1,184 @@
+"""The pytest plugin as a team meets it: pytest in a process of its own, in a folder of theirs.
+
+All of it is one run: the tests that the guide shows, and those of a service with SQL and faults, which is written here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.pages import blocks, python_files, read
+
+PAGES = ("docs/guide/testing.md", "docs/guide/proving.md")
+
+WARNINGS = ("-W", "error", "-W", "ignore:Using `httpx` with")  # Starlette prefers a successor of httpx
+
+BOOKS = """
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from headrace import Event, Headrace, Outbox, State, Transaction
+
+events = Headrace("books")
+app = FastAPI(lifespan=events.lifespan)
+app.include_router(events.router)
+
+class Sold(Event, type="book.sold", topic="books", key="isbn"):
+    isbn: str
+    copies: int = 1
+
+class Count(BaseModel):
+    sold: int = 0
+
+class NoPaperError(Exception): ...
+
+paper = [True]
+
+@events.subscription("invoices", first_seconds=3600).on(Sold)
+async def invoice(event: Sold, tx: Transaction) -> None:
+    await tx.execute("insert into invoice values ($1)", event.isbn)
+    if not paper[0]:
+        raise NoPaperError(event.isbn)
+
+@events.subscription("counting").on(Sold)
+def count(event: Sold, count: State[Count]) -> None:
+    count.sold += event.copies
+
+@app.post("/sales/{isbn}")
+async def sell(isbn: str, tx: Outbox) -> None:
+    tx.emit(Sold(isbn=isbn))
+"""
+
+TEST_BOOKS = """
+import asyncio
+import os
+
+import asyncpg
+import pytest
+from fastapi.testclient import TestClient
+
+from books import Count, NoPaperError, Sold, app, paper
+from headrace.errors import DecodeError
+from headrace.log.ports import NewRecord
+from headrace.testing import running
+
+@pytest.fixture
+def headrace_app():
+    yield app
+    paper[0] = True
+
+def test_a_route_s_outbox_takes_effect(service):
+    assert service.http.post("/sales/1").status_code == 200
+    service.quiet()
+    assert service.state(Count, "1") == Count(sold=1)
+    assert [row["isbn"] for row in service.fetch("select isbn from invoice")] == ["1"]
+
+def test_databases_are_of_one_test(service):
+    assert service.fetch("select isbn from invoice") == []
+    assert service.state(Count, "1") == Count()
+
+def test_error_of_a_handler_is_raised_by_quiet(service):
+    paper[0] = False
+    service.publish(Sold(isbn="1"))
+    with pytest.raises(NoPaperError, match="1") as caught:
+        service.quiet()
+    assert caught.traceback[-1].name == "invoice"
+
+def test_allowed_error_is_tried_again_later(service):
+    paper[0] = False
+    service.publish(Sold(isbn="1"))
+    service.quiet(allow=NoPaperError)
+    assert service.fetch("select isbn from invoice") == []
+    paper[0] = True
+    service.move(hours=1)
+    service.quiet()
+    assert [row["isbn"] for row in service.fetch("select isbn from invoice")] == ["1"]
+
+def test_record_that_is_no_event_is_raised_by_quiet(service):
+    runtime = service.platform.runtime
+    service.call(runtime.log.publish, [NewRecord("books", b"1", b"{", [])])
+    with pytest.raises(DecodeError):
+        service.quiet()
+
+def test_sql_of_a_handler_runs_on_a_real_database(handlers, headrace_database):
+    assert handlers.when(Sold(isbn="1"), subscription="invoices").fate == "applied"
+    async def read():
+        connection = await asyncpg.connect(headrace_database)
+        try:
+            return await connection.fetchval("select count(*) from invoice")
+        finally:
+            await connection.close()
+    assert asyncio.run(read()) == 1
+    paper[0] = False
+    with pytest.raises(NoPaperError):
+        handlers.when(Sold(isbn="1"), subscription="invoices")
+    assert asyncio.run(read()) == 1
+
+def test_asynchronous_test_runs_the_application():
+    async def test():
+        async with running(app) as service:
+            assert (await service.http.post("/sales/1")).status_code == 200
+            await service.quiet()
+            assert await service.state(Count, "1") == Count(sold=1)
+    asyncio.run(test())
+
+def test_the_test_client_works_as_it_is():
+    with TestClient(app) as client:
+        assert client.post("/events/book.sold", json={"isbn": "1"}).status_code == 202
+
+def test_settings_of_the_run_are_those_of_a_test():
+    assert os.environ["HEADRACE_LOG"] == "memory"
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Run everything once, and return what pytest says."""
+    folder = tmp_path_factory.mktemp("team")
+    for page in PAGES:
+        for name, code in python_files(page).items():
+            (folder / f"{name}.py").write_text(code)
+        for settings in blocks(read(page), "toml"):
+            (folder / "pyproject.toml").write_text(settings)
+    (folder / "books.py").write_text(BOOKS)
+    (folder / "test_books.py").write_text(TEST_BOOKS)
+    conftest = folder / "conftest.py"
+    conftest.write_text(conftest.read_text().replace("(number int primary key)", "(isbn text)"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "PYTEST_"))}
+    plugins = ("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:xdist")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rA", *WARNINGS, *plugins, str(folder)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    return ran.stdout + ran.stderr
+
+
+def test_the_tests_of_the_guide_pass(run: str) -> None:
+    said = [test for file in ("wallets", "service", "deliveries") for test in _passed(run, file)]
+    assert len(said) == 7, run
+    report = next(block for block in read(PAGES[1]).split("```\n") if "is not exactly once" in block)
+    assert report.strip() in run, "the page shows what is printed"
+
+
+def test_a_service_with_sql_and_faults_is_tested(run: str) -> None:
+    wanted = re.findall(r"^def (test_\w+)", TEST_BOOKS, re.MULTILINE)
+    assert _passed(run, "books") == wanted, run
+
+
+def test_nothing_is_left_behind(run: str) -> None:
+    """No warning of an open connection, loop or thread, and no server."""
+    assert re.search(r"^=+ \d+ passed in [\d.]+s", run, re.MULTILINE), run
+
+
+def _passed(run: str, file: str) -> list[str]:
+    return re.findall(rf"^PASSED test_{file}\.py::(\w+)", run, re.MULTILINE)
