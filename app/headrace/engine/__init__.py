@@ -13,7 +13,7 @@ batch.py, one attempt:  decode ─▶ load ─▶ run ─▶ settle ─▶ write
                                                verdict.py
 ```
 **One transaction per batch** writes states, lanes, dead letters and the ledger row, and ends with
-`UPDATE claim … WHERE epoch, token, next_offset` (claim.py). All of a batch happens, or nothing. The number
+`UPDATE claim … WHERE epoch, token, next_offset, sequence` (claim.py). All of a batch happens, or nothing. The number
 of statements does not grow with the batch, which makes it fast: the commit costs a disk flush, all else is by set.
 
 **What becomes of an event that fails** is one pure function, `verdict.py`, of its handler's policy

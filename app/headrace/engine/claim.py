@@ -1,10 +1,11 @@
 """The claim: the right to apply a partition for a subscription, as a row in Postgres.
 
-A claimer raises the epoch and writes a token of its own. From then on a batch commits only if epoch, token and next
-offset are still the ones that its owner knows; the comparison is the transaction's last statement, so that an owner
-that is frozen in between holds the row as briefly as possible. The epoch alone would not do: a database restored from a
-backup can bring an old epoch back; with the next offset and a random token an owner of the lost future cannot match it
-(test_claim_restored_from_a_backup_cannot_commit).
+A claimer raises the epoch and writes a token of its own. From then on a batch commits only if epoch, token, next
+offset and sequence are still the ones that its owner knows; the comparison is the transaction's last statement, so that
+an owner that is frozen in between holds the row as briefly as possible. The epoch alone would not do: a database
+restored from a backup can bring an old epoch back; with a random token, the next offset and the sequence (a retry of a
+lane moves that alone) an owner of the lost future cannot match it (test_claim_restored_from_a_backup_cannot_commit,
+test_retry_that_a_restore_took_back_fences_its_owner).
 
 A subscription that reads a topic for the first time gets a row for every partition that the topic has at that moment
 (`enroll`). So the rows say how many partitions the subscription knows: one that was added later has no row, and is
@@ -103,14 +104,19 @@ class Claim:
         """The first five arguments of the guarded statements."""
         return (self.group, self.partition.topic, self.partition.partition, self.epoch, self.token)
 
+    @property
+    def _guarded(self) -> tuple[str, str, int, int, UUID, int, int]:
+        """All that must still be so."""
+        return (*self.identity, self.next_offset, self.sequence)
+
     async def guard(self, connection: Connection) -> None:
         """Lock the claim for the transaction. Raises: FencedError."""
-        if await connection.fetchval(sql.claim.LOCK_IF_HELD, *self.identity, self.next_offset) is None:
+        if await connection.fetchval(sql.claim.LOCK_IF_HELD, *self._guarded) is None:
             raise self.fenced()
 
     async def begin_applying(self, connection: Connection) -> None:
         """Note in the row that handlers are about to run; a death before that is not counted. Raises: FencedError."""
-        if await connection.execute(sql.claim.BEGIN_APPLYING, *self.identity, self.next_offset) != "UPDATE 1":
+        if await connection.execute(sql.claim.BEGIN_APPLYING, *self._guarded) != "UPDATE 1":
             raise self.fenced()
         self.is_applying = True
 
@@ -124,8 +130,9 @@ class Claim:
     ) -> None:
         """Move the row along; the last statement of a transaction. Raises: FencedError (roll back and stop)."""
         mark = (last.offset, last.timestamp, last.crc) if last is not None else (None, None, None)
+        held = (*self.identity, self.next_offset)
         status = await connection.execute(
-            sql.claim.ADVANCE, *self.identity, self.next_offset, next_offset, sequence, emitted_through, *mark
+            sql.claim.ADVANCE, *held, next_offset, sequence, emitted_through, *mark, self.sequence
         )
         if status != "UPDATE 1":
             raise self.fenced()

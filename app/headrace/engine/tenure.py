@@ -64,6 +64,8 @@ class Orders:
     """True if an operator asked for a retry of lanes: their due times in Postgres have changed."""
     claim_again: bool = False
     """True if the claim went back in the database: end the tenure and begin another."""
+    is_fenced: bool = False
+    """True if another owner has claimed, or did meanwhile: end the tenure as one whose commit was refused."""
     excluded: dict[tuple[str, int], Exclusion] = field(default_factory=dict)
     """Events of the log, by topic and offset, that are not run again."""
     hung: dict[str, Hung] = field(default_factory=dict)
@@ -273,6 +275,8 @@ class Tenure:
         marked_at, backoff = time.monotonic(), Backoff(0.05, 5.0)
         try:
             while not (stopping.is_set() or self._orders.claim_again or self._is_abandoned):
+                if self._orders.is_fenced:
+                    raise next(iter(self.holdings.values())).claim.fenced()
                 try:
                     if self._orders.is_paused:
                         self._touch()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from headrace import sql
 from headrace.engine.context import EngineContext
@@ -33,13 +34,13 @@ class Watch:
     async def look(self) -> None:
         """Ask Postgres, and pass on what it says. Raises: StateError."""
         group = self._subscription.group
-        idle = {number: dict(worker.next_offsets()) for number, worker in self._workers.items() if _is_idle(worker)}
+        idle = {number: _held(worker) for number, worker in self._workers.items() if _is_idle(worker)}
         ready = [number for number, worker in self._workers.items() if _takes_replays(worker)]
         async with self._context.connection() as connection:
             asked = await connection.fetchrow(sql.subscription.REQUESTS, group)
             self.is_paused = asked is not None and asked["paused"]
             replays = await read_replays(connection, group, ready) if ready and not self.is_paused else {}
-            claims = await connection.fetch(sql.claim.NEXT_OFFSETS, group, list(idle))
+            claims = await connection.fetch(sql.claim.HELD, group, list(idle))
             self._note_places(await connection.fetch(sql.claim.POSITIONS, group))
         retry_requested_at = asked["retry_requested_at"] if asked is not None else None
         is_retry_new = retry_requested_at != self._retry_requested_at
@@ -50,10 +51,8 @@ class Watch:
             worker.orders.reads_due_times |= is_retry_new
             if number in replays and _takes_replays(worker):
                 worker.orders.replays = replays[number]
-        for topic, partition, next_offset in claims:
-            known = idle[partition].get(TopicPartition(topic, partition), 0)
-            if next_offset < known:
-                self._claim_again(partition)
+        for row in claims:
+            self._compare(row, idle[row["partition"]])
 
     def _note_places(self, rows: Iterable[Any]) -> None:
         """Let refused partitions be claimed at once if the claims have changed: an operator has accepted a topic."""
@@ -62,12 +61,39 @@ class Watch:
             if worker.phase is Phase.REFUSED and _seen_by(number, before) != _seen_by(number, self._places):
                 worker.try_again()
 
-    def _claim_again(self, number: int) -> None:
-        """The database went back (a backup, a topic that was accepted): found here even if no event comes."""
-        worker = self._workers.get(number)
-        if worker is not None and _is_idle(worker):
+    def _compare(self, row: Any, known: Mapping[TopicPartition, Held]) -> None:
+        """End the tenure of an idle owner whose claim is another one in the database, before an event tells it so.
+
+        The claim of another owner: what that one has parked or set a timer for is not known here. A claim that went
+        back (a backup, a topic that was accepted): likewise.
+        """
+        number, place = row["partition"], TopicPartition(row["topic"], row["partition"])
+        worker, held = self._workers.get(number), known.get(place)
+        if worker is None or held is None or not _is_idle(worker) or _held(worker)[place].token != held.token:
+            return
+        if row["token"] != held.token:
+            worker.orders.is_fenced = True
+        elif any(row[name] < getattr(held, name) for name in ("next_offset", "sequence", "emitted_through")):
             logger.warning("the claim went back, claimed again", subscription=self._subscription.name, partition=number)
             worker.orders.claim_again = True
+
+
+class Held(NamedTuple):
+    """A claim as its owner knows it."""
+
+    token: UUID
+    next_offset: int
+    sequence: int
+    emitted_through: int
+
+
+def _held(worker: Worker) -> dict[TopicPartition, Held]:
+    """Return the claims of a worker that serves."""
+    assert worker.tenure is not None
+    claims = [holding.claim for holding in worker.tenure.holdings.values()]
+    return {
+        claim.partition: Held(claim.token, claim.next_offset, claim.sequence, claim.emitted_through) for claim in claims
+    }
 
 
 def _is_idle(worker: Worker) -> bool:

@@ -272,7 +272,7 @@ class Worker:
 
     async def _serve_a_tenure(self) -> None:
         self._enter(Phase.CLAIMING)
-        self.orders.claim_again = False
+        self.orders.claim_again = self.orders.is_fenced = False
         context, subscription = self._context, self._subscription
         tenure = Tenure(
             context, subscription, self._partition, self._threads, self.orders, self._touch_if_current, self._breaker

@@ -5,10 +5,11 @@ select count(*) as partitions, min(log_id) as log_id from headrace.claim where s
 """
 """Tells how many partitions of a topic a subscription knows, and of which log."""
 
-NEXT_OFFSETS = """
-select topic, partition, next_offset from headrace.claim where subscription = $1 and partition = any($2::int[])
+HELD = """
+select topic, partition, token, next_offset, sequence, emitted_through from headrace.claim
+where subscription = $1 and partition = any($2::int[])
 """
-"""Reads where the claims of some partition numbers stand."""
+"""Reads what owners of some partition numbers compare with what they know: the token, and where the claim stands."""
 
 POSITIONS = "select topic, partition, log_id, next_offset from headrace.claim where subscription = $1"
 """Reads which partitions a subscription knows, of which logs, and where its claims stand."""
@@ -73,6 +74,7 @@ returning epoch, next_offset, sequence, emitted_through, last_offset, last_times
 LOCK_IF_HELD = """
 select 1 from headrace.claim
 where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
+  and sequence = $7
 for update
 """
 """Locks the row if it is still the owner's."""
@@ -83,6 +85,7 @@ set next_offset = $7, sequence = $8, emitted_through = $9, last_offset = $10, la
     crashes = case when $7 > next_offset then 0 else crashes end,
     committed_at = case when $8 > sequence then now() else committed_at end
 where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
+  and sequence = $13
 """
 """Moves the row along if it is still the owner's: the last statement of a batch.
 
@@ -92,6 +95,7 @@ where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and tok
 BEGIN_APPLYING = """
 update headrace.claim set is_applying = true
 where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
+  and sequence = $7
 """
 """Notes that the owner is about to run handlers, if the row is still the owner's."""
 
