@@ -16,8 +16,9 @@ PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 APP ?= shop.service:app
 ARGS ?=
 TARGET ?=
+SEEDS ?= 200
 
-.PHONY: help run test chart-tools chart-test cluster-test lint format docs bench load lock clean
+.PHONY: help run test simulate chart-tools chart-test cluster-test lint format docs bench load lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,9 @@ run: $(VENV)/.runtime ## serve the example service on 127.0.0.1:8000 (another: A
 test: $(VENV)/.development ## run every test on a Kafka and a Postgres of its own (some: ARGS="-k name")
 	@$(BIN)/python -m tests.support.kafka
 	@$(BIN)/python -m pytest $(PARALLEL) -rs $(ARGS)
+
+simulate: $(VENV)/.development ## run the engine through seeded faults in virtual time (SEEDS=1000; one: ARGS="--seed 7")
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
 chart-tools: $(VENV)/.development ## install helm, kubeconform and promtool for the tests of the chart into build/tools
 	@$(BIN)/python -m tests.charts.tools

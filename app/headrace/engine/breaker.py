@@ -62,7 +62,7 @@ class Breaker:
     `keys`: so many different keys have to fail; with 0 only exceptions that a policy names open it.
     """
 
-    def __init__(self, subscription: str, keys: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, subscription: str, keys: int, clock: Callable[[], float]) -> None:
         self._subscription = subscription
         self._keys = keys
         self._clock = clock

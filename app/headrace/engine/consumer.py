@@ -45,7 +45,7 @@ class Consumer:
         """Those that release what is another's from now on."""
         self._handovers: set[asyncio.Task[None]] = set()
         self.threads = HandlerThreads(subscription.name, context.settings.engine.handler_threads)
-        self.breaker = Breaker(subscription.name, context.settings.engine.outage_keys)
+        self.breaker = Breaker(subscription.name, context.settings.engine.outage_keys, time.monotonic)
         self._told: Outage | None = None
         """The outage that the database was told of."""
         self._watch = Watch(context, subscription, self.workers)

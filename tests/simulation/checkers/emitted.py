@@ -1,0 +1,57 @@
+"""I4: an emit is in the log if and only if its event was applied, under one id; who takes the emits has each once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from headrace.cloudevents import decode_record
+from tests.simulation.checkers.applied import check_order, log_order, numbers_by_page
+from tests.simulation.checkers.violation import Violation
+from tests.simulation.service import LATER
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+
+def check_emitted(simulation: Simulation) -> None:
+    """Compare the log of emits with the states. Raises: Violation."""
+    ids: dict[tuple[str, int], set[str]] = {}
+    for partition in simulation.broker.topics["echoes"]:
+        for record in partition.places:
+            if record is not None:
+                envelope, value = decode_record(record)
+                data = json.loads(value)
+                ids.setdefault((data["page"], data["number"]), set()).add(envelope.id)
+    for place, known in ids.items():
+        if len(known) > 1:
+            raise Violation("I4 emits have one id", f"{place} was emitted as {sorted(known)}")
+    applied = numbers_by_page(simulation, "notes")
+    expected = set()
+    for page, numbers in applied.items():
+        expected |= {(page, number) for number in numbers}
+        expected |= {
+            (page, LATER + number) for number in numbers if simulation.world.plans[page, number].kind == "later"
+        }
+    if missing := expected - ids.keys():
+        raise Violation("I4 emits leave", f"applied and never emitted: {sorted(missing)}")
+    surplus = ids.keys() - expected
+    if surplus and not simulation.restores:  # what a lost future has emitted stays in the log
+        raise Violation("I4 emits need a commit", f"emitted and never applied: {sorted(surplus)}")
+    _check_echoes(simulation, applied)
+
+
+def _check_echoes(simulation: Simulation, applied: dict[str, list[int]]) -> None:
+    echoed = numbers_by_page(simulation, "echoes")
+    for page, order in log_order(simulation, "echoes").items():
+        numbers = echoed.get(page, [])
+        if repeated := [number for number, times in Counter(numbers).items() if times > 1]:
+            raise Violation("I2 applied once", f"echoes of {page} has {repeated} more than once")
+        if missing := set(order) - set(numbers):
+            raise Violation("I1 nothing is lost", f"echoes of {page} lacks {sorted(missing)}")
+        check_order(f"echoes of {page}", numbers, order)
+        if not simulation.restores:
+            at_once = [number for number in order if number < LATER]
+            if at_once != applied.get(page, []):
+                raise Violation("I3 order of emits", f"{page} was emitted as {at_once}, applied as {applied.get(page)}")

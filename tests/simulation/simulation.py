@@ -1,0 +1,276 @@
+"""One run of a plan: starts the processes, publishes, brings the faults about, waits until all is quiet, and judges."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+
+from headrace.cloudevents import encode_record
+from headrace.envelope import Envelope
+from headrace.log.ports import NewRecord, TopicPartition
+from tests.simulation import service
+from tests.simulation.checkers import AT_COMMIT, AT_END
+from tests.simulation.checkers.violation import Violation
+from tests.simulation.clock import virtual_time
+from tests.simulation.faults import Faults
+from tests.simulation.log.broker import Broker, Partition
+from tests.simulation.log.client import SimulatedLog
+from tests.simulation.log.group import Group
+from tests.simulation.loop import PROCESS, EndlessError, Loop
+from tests.simulation.plan import Plan, PlannedEvent
+from tests.simulation.pod import Pod
+from tests.simulation.store.client import Pool
+from tests.simulation.store.server import Server
+from tests.simulation.store.transaction import Transaction
+
+QUIET_SECONDS = 400.0
+"""After the last fault, all that was accepted comes to its end within this time."""
+OUTAGE_SECONDS = 60.0
+"""After so long, an outage is over that is still met then."""
+SESSION_SECONDS, REBALANCE_SECONDS, HEARTBEAT_SECONDS = 6.0, 6.0, 1.5
+RESTART_SECONDS = 2.0
+
+
+@dataclass
+class Result:
+    """What became of a run."""
+
+    plan: Plan
+    violation: Violation | None
+    seconds: float
+    """Virtual ones."""
+    steps: int
+    trace: str
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class Simulation:
+    """All that exists in one run."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.chance = Random(f"run {plan.seed}")
+        self.loop = Loop(Random(f"order {plan.seed}"))
+        self.world = service.begin_world()
+        self.world.kill = self._kill_current
+        self.server = Server(self.loop, self._latency)
+        self.server.before_commit = self._before_commit
+        self.broker = Broker(self.loop, self._latency, Random(f"broker {plan.seed}"))
+        self.broker.failing = plan.publish_failures
+        self.groups: dict[str, Group] = {}
+        for topic, name in service.GROUPS.items():
+            places = [TopicPartition(topic, number) for number in range(plan.partitions)]
+            self.broker.topics[topic] = _partitions(plan.partitions)
+            self.groups[name] = Group(self.loop, self.chance, places, SESSION_SECONDS, REBALANCE_SECONDS)
+        self.settings = service.settings(plan)
+        self.platform = service.platform(plan.style)
+        self.slots: list[Pod | None] = [None] * plan.processes
+        self._started = 0
+        self.restores = 0
+        self.violation: Violation | None = None
+        self.counts: Counter[str] = Counter()
+        self.log: list[str] = []
+        """What happened, for a person."""
+        self._hash = hashlib.blake2b(digest_size=8)
+        self.is_calm = False
+        self.faults = Faults(self)
+        self.loop.before_step = self.faults.before_step
+
+    def run(self) -> Result:
+        """Run to the end."""
+        random.seed(self.plan.seed)
+        gc.disable()
+        try:
+            with virtual_time(self.loop):
+                try:
+                    self.loop.run(self._main())
+                except Violation as violation:
+                    self.violation = self.violation or violation
+                except EndlessError as error:
+                    self.violation = Violation("I10 liveness", str(error))
+        finally:
+            gc.enable()
+        return Result(self.plan, self.violation, self.loop.time(), self.loop.steps, self._hash.hexdigest(), self.counts)
+
+    def note(self, what: str) -> None:
+        """Keep what happened, for the trace."""
+        if not self.loop.is_running():
+            return
+        self._hash.update(f"{self.loop.time():.9f} {self.loop.steps} {what}\n".encode())
+        self.log.append(f"{self.loop.time():9.4f} {what}")
+
+    @property
+    def pods(self) -> list[Pod]:
+        """Return the processes that have not ended."""
+        return [pod for pod in self.slots if pod is not None]
+
+    async def _main(self) -> None:
+        plan = self.plan
+        for number in range(plan.processes):
+            self.loop.outside(self.chance.uniform(0, 5), self.start_pod, number)
+        for event in plan.events:
+            self.world.plans[event.page, event.number] = event
+            for at in (event.at, *event.copies):
+                self.loop.outside(at, self._publish, event)
+        for fault in plan.faults:
+            self.loop.outside(fault.at, self.faults.begin, fault)
+        ends = [event.at for event in plan.events] + [at for event in plan.events for at in event.copies]
+        ends += [fault.at + fault.seconds for fault in plan.faults]
+        await self._sleep_until(max(ends, default=0.0) + 1.0)
+        self.is_calm = True
+        self.broker.failing = 0.0
+        self.faults.calm()
+        self.note("calm")
+        await self._until_quiet()
+        for check in AT_END:
+            check(self)
+        if plan.stop_at_end:
+            await self._stop_all()
+            for check in AT_END:
+                check(self)
+        if self.loop.errors:
+            raise Violation("no error is left to the loop", self.loop.errors[0])
+
+    async def _sleep_until(self, at: float) -> None:
+        while self.loop.time() < at:
+            await asyncio.sleep(min(1.0, at - self.loop.time() + 1e-6))
+            self._look()
+
+    async def _until_quiet(self) -> None:
+        outages_end_at, deadline, quiet = self.loop.time() + OUTAGE_SECONDS, self.loop.time() + QUIET_SECONDS, 0
+        while quiet < 2:  # once more after a while: what was emitted is on its way
+            await asyncio.sleep(4.0)
+            self._look()
+            if self.loop.time() > outages_end_at:
+                self._end_outages()
+            reason = self.unrest()
+            quiet = quiet + 1 if reason is None else 0
+            if self.loop.time() > deadline:
+                raise Violation("I10 liveness", f"{QUIET_SECONDS:.0f} s after the last fault, {reason}.")
+
+    def _end_outages(self) -> None:
+        """Mend what is poison, if there is so much of it that it is taken for an outage."""
+        if any(consumer.breaker.outage is not None for pod in self.pods for consumer in pod.consumers):
+            self.world.mended |= self.world.plans.keys()
+
+    async def _stop_all(self) -> None:
+        self.note("all stop")
+        for pod in self.pods:
+            pod.stop()
+        for _ in range(60):
+            await asyncio.sleep(1.0)
+            if all(pod.has_stopped for pod in self.pods):
+                return
+        raise Violation("I10 liveness", "a process does not stop within a minute.")
+
+    def _look(self) -> None:
+        """Do what a cluster does: end what is beyond repair, start what has ended. Raises: Violation."""
+        if self.violation is not None:
+            raise self.violation
+        for number, pod in enumerate(self.slots):
+            if pod is not None and pod.process.is_alive and (pod.failures or pod.has_stopped):
+                if pod.failures and self.is_calm:
+                    raise Violation("I10 liveness", f"{pod.process.name} is beyond repair: {pod.failures}")
+                self.end_pod(number, RESTART_SECONDS)
+
+    def unrest(self) -> str | None:
+        """Return what is still to be done; None if all is quiet."""
+        tables = self.server.tables
+        for topic, group in service.GROUPS.items():
+            for number, partition in enumerate(self.broker.topics[topic]):
+                claim = tables.get("claim", (group, topic, number))
+                at = claim["next_offset"] if claim is not None else 0
+                if at < len(partition.places):
+                    return f"{topic}/{number} is applied to {at} of {len(partition.places)}"
+                if claim is not None and any(
+                    row["emits"] is not None and row["sequence"] > claim["emitted_through"]
+                    for row in tables.group("ledger", (group, topic, number)).values()
+                ):
+                    return f"emits of {topic}/{number} are not marked"
+        for table in ("lane", "parked", "timer"):
+            if rows := tables.all(table):
+                return f"{len(rows)} rows are left in {table}"
+        if any(row["decision"] == "replay" and row["settled_at"] is None for row in tables.all("dead_letter")):
+            return "replays wait"
+        return None
+
+    # Processes
+
+    def start_pod(self, number: int) -> None:
+        """Start a process where none runs."""
+        if self.slots[number] is not None:
+            return
+        self._started += 1
+        name = f"pod-{number}.{self._started}"
+        log = SimulatedLog(self.loop, self.broker, self.groups, HEARTBEAT_SECONDS)
+        pod = Pod(self.loop, name, self.platform, self.settings, log, Pool(self.loop, self.server, 4, 5.0))
+        pod.pool.process = pod.process
+        self.slots[number] = pod
+        self.note(f"{name} starts")
+        pod.start()
+
+    def end_pod(self, number: int, restart_seconds: float) -> None:
+        """End a process between two steps, and start the next one after a while."""
+        pod = self.slots[number]
+        if pod is None:
+            return
+        self.note(f"{pod.process.name} ends")
+        self.counts["ended"] += 1
+        self.loop.end(pod.process)
+        for connection in pod.pool.connections():
+            # The kernel closes the sockets, or the machine is gone and the server finds out by its keepalives.
+            delay = self.chance.choice((0.001, 0.1, 8.0)) * self.chance.random()
+            self.loop.outside(delay, self.server.end, connection.session)
+        self.slots[number] = None
+        self.loop.outside(restart_seconds, self.start_pod, number)
+
+    def _kill_current(self) -> None:
+        """End the process whose handler runs, before its next step."""
+        process = PROCESS.get()
+        for number, pod in enumerate(self.slots):
+            if pod is not None and pod.process is process:
+                self.counts["killed by an event"] += 1
+                self.end_pod(number, RESTART_SECONDS)
+
+    # Events
+
+    def _publish(self, event: PlannedEvent) -> None:
+        noted = service.Noted(page=event.page, number=event.number)
+        envelope = Envelope(
+            id=f"{event.page}-{event.number}",
+            source="/simulation",
+            type="noted",
+            datacontenttype="application/json",
+            partitionkey=event.page,
+        )
+        record: NewRecord = encode_record(envelope, noted.model_dump_json().encode(), topic="notes", key=event.page)
+        self.broker.append([record])
+
+    def _before_commit(self, transaction: Transaction) -> None:
+        process = transaction.session.process
+        tables = ",".join(dict.fromkeys(table for table, _ in transaction.written))
+        self.note(f"{process.name if process is not None else 'operator'} commits {tables}")
+        if self.violation is None:
+            try:
+                for check in AT_COMMIT:
+                    check(self, transaction)
+            except Violation as violation:
+                self.violation = violation
+
+    def _latency(self) -> float:
+        chance = self.chance.random()
+        return self.plan.latency * (chance if chance < 0.98 else chance * 20)
+
+
+def _partitions(count: int) -> list[Partition]:
+    return [Partition() for _ in range(count)]
+
+
+def simulate(plan: Plan) -> Result:
+    """Run a plan."""
+    return Simulation(plan).run()

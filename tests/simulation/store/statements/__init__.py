@@ -1,0 +1,27 @@
+"""What each query of `headrace.sql` does, one module for each table as there."""
+
+from tests.simulation.store.statements import (
+    claim,
+    dead_letter,
+    journal,
+    lane,
+    ledger,
+    outage,
+    state,
+    subscription,
+    timer,
+)
+from tests.simulation.store.statements.model import STATEMENTS
+
+__all__ = [
+    "STATEMENTS",
+    "claim",
+    "dead_letter",
+    "journal",
+    "lane",
+    "ledger",
+    "outage",
+    "state",
+    "subscription",
+    "timer",
+]

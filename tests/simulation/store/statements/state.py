@@ -1,0 +1,38 @@
+"""Queries on states."""
+
+from __future__ import annotations
+
+from headrace import sql
+from tests.simulation.store.statements.model import Work, reads, writes
+from tests.simulation.store.tables import Row
+from tests.simulation.store.transaction import Transaction
+
+
+@reads(sql.state.READ)
+def read(t: Transaction, group: str, state: str, keys: list[str]) -> list[Row]:
+    found = [t.get("state", (group, state, key)) for key in dict.fromkeys(keys)]
+    return [Row(key=row["key"], version=row["version"], data=row["data"]) for row in found if row is not None]
+
+
+@writes(sql.state.WRITE, "INSERT 0")
+def write(
+    t: Transaction, group: str, state: str, partition: int, keys: list[str], versions: list[int], data: list[str]
+) -> Work:
+    written = 0
+    for key, version, text in zip(keys, versions, data, strict=True):
+        place = (group, state, key)
+        yield ("state", place)
+        kept = t.get("state", place)
+        if kept is not None and kept["version"] != version - 1:
+            continue
+        row = {
+            "subscription": group,
+            "state": state,
+            "key": key,
+            "partition": partition,
+            "version": version,
+            "data": text,
+        }
+        t.put("state", place, row)
+        written += 1
+    return written
