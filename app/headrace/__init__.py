@@ -18,7 +18,7 @@ from headrace.aggregates.aggregate import Aggregate, applies
 from headrace.envelope import Envelope
 from headrace.errors import HeadraceError, HeadraceWarning
 from headrace.event import Event, event, upcast
-from headrace.handlers.inject import Emit, State, Transaction
+from headrace.handlers.inject import Emit, State, Table, Transaction
 from headrace.handlers.subscription import Subscription
 from headrace.handlers.verdicts import DeadLetter, Retry, Skip
 from headrace.http.caller import Caller
@@ -50,6 +50,7 @@ __all__ = [
     "Skip",
     "State",
     "Subscription",
+    "Table",
     "Transaction",
     "__version__",
     "applies",

@@ -22,6 +22,7 @@ from headrace.http.problems import ProblemRoute
 from headrace.ingest import build_router as ingest_router
 from headrace.log.ports import Log
 from headrace.outbox.transaction import OutboxTransaction, in_transaction, translated
+from headrace.projections.projection import Projection
 from headrace.publishing.checking import CheckedEvent, Trace
 from headrace.publishing.client import open_publisher
 from headrace.publishing.publisher import AnyEvent, EventPublisher, Published, checked_event
@@ -33,6 +34,7 @@ from headrace.settings import Settings, load_settings
 from headrace.store.store import EventStore
 from headrace.store.transactions import Place, RoutePlace, always, place_of
 from headrace.supervisor import leave_when_failed
+from headrace.tables.table import Index
 from headrace.telemetry.logging import configure_logging
 from headrace.telemetry.routes import telemetry_routes
 from headrace.telemetry.trace_context import current
@@ -95,6 +97,26 @@ class Headrace:
         It is a subscription of that name as well; the options are those of its handlers' policies.
         """
         return self.registry.add_saga(name, data, **options)
+
+    def projection(
+        self,
+        name: str,
+        model: type[Any],
+        *,
+        key: Index,
+        indexes: Sequence[Index] = (),
+        table: str | None = None,
+        **options: Unpack[PolicyOptions],
+    ) -> Projection:
+        """Declare a read model: a table `projections.<name>` with a column for each field of the class.
+
+        `key` names the field, or the fields, that a row is found by; `indexes` name one or several each. It is a
+        subscription of that name, whose handlers take `Table[model]`.
+        """
+        service = self.registry.service
+        made = Projection(name, model, key=key, indexes=indexes, table=table, service=service, **options)
+        self.registry.add_projection(made)
+        return made
 
     def declare(self, *models: type[Any]) -> None:
         """Declare aggregates, and event types that no handler of this service takes: what is published or emitted."""

@@ -13,6 +13,7 @@ from headrace.event import EventType, event_type_of
 from headrace.handlers.policy import PolicyOptions
 from headrace.handlers.subscription import Start, Subscription
 from headrace.log.ports import Record
+from headrace.projections.projection import Projection
 from headrace.sagas.saga import DataT, Saga
 
 Decoder = Callable[[Record], object]
@@ -41,6 +42,7 @@ class Registry:
         self.types: dict[str, EventType] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.sagas: dict[str, Saga[Any]] = {}
+        self.projections: dict[str, Projection] = {}
         self.aggregates: dict[str, type[Aggregate[Any]]] = {}
         """By the name of their streams."""
         self.decoders: dict[str, Decoder] = {}
@@ -82,8 +84,7 @@ class Registry:
 
     def add_subscription(self, name: str, start: Start, **options: Unpack[PolicyOptions]) -> Subscription:
         """Declare a subscription. Raises: ConfigurationError (bad or taken name, a wrong option)."""
-        if name in self.subscriptions:
-            raise ConfigurationError(f"the subscription {name!r} is declared twice; give one another name.")
+        self._check_free(name)
         subscription = self.subscriptions[name] = Subscription(name, start, service=self.service, **options)
         return subscription
 
@@ -92,6 +93,17 @@ class Registry:
         saga = Saga(self.add_subscription(name, "earliest", **options), model, self.service)
         self.sagas[name] = saga
         return saga
+
+    def add_projection(self, projection: Projection) -> None:
+        """Declare a projection. Raises: ConfigurationError (its name, or that of its table, is taken)."""
+        for other in self.projections.values():
+            if other.table.name == projection.table.name:
+                raise ConfigurationError(
+                    f"the projections {other.name!r} and {projection.name!r} have the same table, "
+                    f"{projection.table.name!r}; give one another name with table=."
+                )
+        self._check_free(projection.name)
+        self.subscriptions[projection.name] = self.projections[projection.name] = projection
 
     def complete(self) -> None:
         """Take in the types that have handlers.
@@ -134,6 +146,10 @@ class Registry:
             for subscription in self.subscriptions.values()
             for handler in subscription.handlers.values()
         }
+
+    def _check_free(self, name: str) -> None:
+        if name in self.subscriptions:
+            raise ConfigurationError(f"the subscription {name!r} is declared twice; give one another name.")
 
     def _check_known(self, model: type[Any], where: str) -> None:
         """Refuse a returned class that is neither declared nor the base of a declared one."""

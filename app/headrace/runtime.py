@@ -60,6 +60,7 @@ from headrace.settings import EMBEDDED, MEMORY, Settings
 from headrace.state.orphans import warn_of_orphans
 from headrace.stopping import Stops, end_tasks, finish
 from headrace.supervisor import Supervisor
+from headrace.tables.schema import prepare_tables
 from headrace.telemetry.health import Health
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.loop_monitor import LoopMonitor
@@ -279,6 +280,9 @@ class Runtime:
         )
         await self._announce(context)
         await self._check_topics(context)
+        async with context.connection() as connection:
+            tables = {name: each.table for name, each in self.registry.projections.items()}
+            await prepare_tables(connection, self.registry.service, tables)
         self._start_outbox(log, pool)
         if self.settings.role == "ingest":
             return

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from shop import alerts, checkout, gift_cards, orders, stock, transfers, wallets
+from shop import alerts, checkout, gift_cards, order_list, orders, stock, transfers, wallets
 from shop.platform import events
 
 __all__ = ["alerts", "app", "checkout", "orders", "stock", "wallets"]
@@ -11,3 +11,4 @@ app = FastAPI(title="shop", lifespan=events.lifespan)
 app.include_router(events.router)
 app.include_router(transfers.router)
 app.include_router(gift_cards.router)
+app.include_router(order_list.order_list.router())

@@ -24,6 +24,7 @@ def test_public_names_are_these() -> None:
         "Skip",
         "State",
         "Subscription",
+        "Table",
         "Transaction",
         "__version__",
         "applies",

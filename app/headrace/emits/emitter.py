@@ -12,6 +12,7 @@ from headrace.errors import ConfigurationError, RecordTooLargeError
 from headrace.event import EventType, event_type_of
 from headrace.item import Item
 from headrace.log.ports import NewRecord
+from headrace.tables.writes import TableWriter
 from headrace.timers.changes import Change, SetTimer, cancelling, due
 
 FRAME_BYTES, HEADER_BYTES = 256, 16
@@ -34,6 +35,8 @@ class Emitter:
         """(source item, record), ready to be published."""
         self.timers: list[tuple[Item, Change]] = []
         """(source item, timer that is set or cancelled)."""
+        self.table: TableWriter | None = None
+        """The rows that the handlers of a projection write, which emit nothing."""
 
     def undo(self) -> None:
         """Take back what the handler of the current item emitted."""
@@ -41,6 +44,8 @@ class Emitter:
             self.emitted.pop()
         while self.timers and self.timers[-1][0] is self.cause:
             self.timers.pop()
+        if self.table is not None:
+            self.table.undo(self.cause)
 
     def __call__(
         self,
@@ -61,6 +66,8 @@ class Emitter:
         event_type = event_type_of(event)
         if event_type is None or event_type.type not in self._types:
             name = type(event).__name__
+            if self.table is not None:
+                raise ConfigurationError(f"a projection emits nothing; return {name} from another subscription.")
             raise ConfigurationError(
                 f"{name} cannot be emitted, since the service does not declare it; write events.declare({name})."
             )

@@ -35,6 +35,7 @@ from headrace.ledger.rows import Kind
 from headrace.log.ports import Record
 from headrace.state.cache import StoredState
 from headrace.state.store import read
+from headrace.tables.writes import TableWriter
 
 T = TypeVar("T")
 
@@ -159,13 +160,15 @@ class BatchProcessor:
             await self.off_loop(fill, large=is_large(len(stored), sum([len(row.raw) for row in stored])))
 
     async def _run(self, batch: Batch, items: Sequence[Item], connection: Connection | None) -> Run:
-        context = self.context
+        context, table = self.context, self.subscription.table
         emitter = Emitter(
             context.registry.service,
             self.subscription.name,
-            context.registry.types,
+            context.registry.types if table is None else {},
             context.settings.kafka.max_record_bytes,
         )
+        if table is not None:
+            emitter.table = TableWriter(table, lambda: emitter.cause)
         run = batch.run = self.running = Run(
             items,
             self.memory.caches,
@@ -187,6 +190,7 @@ class BatchProcessor:
         effects = Effects(
             batch.kind, run.items, batch.next_offset, batch.last, emits=emitter.emitted, timers=emitter.timers
         )
+        effects.rows = emitter.table
         try:
             known = sum([len(entry.raw) for entry in run.entries()]) if len(run.items) <= INLINE_RECORDS else 0
             effects.states = await self.off_loop(

@@ -21,6 +21,8 @@ async def write_effects(connection: Connection, claim: Claim, effects: Effects, 
     Raises: FencedError (another owner), ConflictError (a state changed elsewhere), DataRefusedError by classification.
     """
     group, partition = claim.group, claim.partition.partition
+    if effects.rows is not None:
+        await effects.rows.write(connection)
     for state, rows in effects.states.items():
         if rows:
             await write(connection, group, partition, state, rows)

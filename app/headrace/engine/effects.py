@@ -15,6 +15,7 @@ from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.ports import NewRecord
 from headrace.sagas.store import EndedSaga
+from headrace.tables.writes import TableWriter
 from headrace.timers.changes import Change
 
 StateRow: TypeAlias = tuple[str, int, str]
@@ -36,6 +37,8 @@ class Effects:
     states: dict[str, list[StateRow]] = field(default_factory=dict)
     emits: list[tuple[Item, NewRecord]] = field(default_factory=list)
     timers: list[tuple[Item, Change]] = field(default_factory=list)
+    rows: TableWriter | None = None
+    """What the handlers of a projection did."""
     next_timer_seconds: float | None = None
     """When the first of the timers that it set is due, counted from when they were written."""
     sagas_ended: list[EndedSaga] = field(default_factory=list)

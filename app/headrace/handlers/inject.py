@@ -12,6 +12,7 @@ from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, StateUnavailableError
 
 T = TypeVar("T")
+RowT = TypeVar("RowT", contravariant=True)
 
 
 class StateMarker:
@@ -46,6 +47,26 @@ class Emit(Protocol):
     ) -> None: ...
 
     def cancel(self, model: type[object], key: str, name: str | None = None) -> None: ...
+
+
+class Table(Protocol[RowT]):
+    """`rows: Table[OrderRow]`: the rows of a projection; what is done to them commits with the event.
+
+    A row is named by its key: one value, or one for each field of a key of several. Changes are written at the end of
+    the batch, in their order. Raises: ConfigurationError (a column that is not there), ValidationError (a wrong value).
+    """
+
+    def put(self, row: RowT) -> None:
+        """Write a whole row, new or not."""
+
+    def change(self, *key: Any, **columns: Any) -> None:
+        """Write some columns of a row; nothing happens if there is none."""
+
+    def add(self, *key: Any, **numbers: Any) -> None:
+        """Add to some columns, which begin at 0; if there is no row, it begins with the defaults of its class."""
+
+    def delete(self, *key: Any) -> None:
+        """Delete a row; nothing happens if there is none."""
 
 
 class Transaction:

@@ -17,7 +17,7 @@ from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
 from headrace.event import event_type_of
 from headrace.fields import classes_in
-from headrace.handlers.inject import Emit, StateMarker, Transaction
+from headrace.handlers.inject import Emit, StateMarker, Table, Transaction
 from headrace.handlers.returns import returned_models
 from headrace.handlers.sessions import warn_of_session
 from headrace.state.codec import StateType
@@ -25,7 +25,10 @@ from headrace.state.codec import StateType
 Call = Callable[[Any, Envelope, Any, Emit, "Transaction | None", Any], Any]
 """(event, envelope, states, emit, transaction, dependencies) -> what the function returns (a coroutine if async)."""
 
-MENU = "the event (annotated with its class), Envelope, State[T], Emit, Transaction, or Annotated[T, Depends(function)]"
+MENU = (
+    "the event (annotated with its class), Envelope, State[T], Emit, Transaction, Table[T], or "
+    "Annotated[T, Depends(function)]"
+)
 
 
 Overrides = Mapping[Any, Callable[..., Any]]
@@ -53,6 +56,8 @@ class Signature:
         "name",
         "returns",
         "states",
+        "tables",
+        "wants_emit",
         "wants_envelope",
         "wants_transaction",
     )
@@ -82,7 +87,9 @@ class Signature:
         self.states: list[StateType] = [] if caller is None else caller.states
         self.dependencies: list[Dependency] = [] if caller is None else caller.dependencies
         """In the order in which they are called."""
-        self.wants_envelope = self.wants_transaction = False
+        self.wants_envelope = self.wants_transaction = self.wants_emit = False
+        self.tables: list[type[Any]] = []
+        """The classes of the rows that it writes."""
         hints = _hints(body, self.name, local_names)
         self.returns: Any = hints.get("return", inspect.Parameter.empty)
         """The return annotation."""
@@ -125,7 +132,11 @@ class Signature:
             self.wants_envelope = True
             return "envelope"
         if hint is Emit:
+            self.wants_emit = True
             return "emit"
+        if get_origin(hint) is Table:
+            self.tables.append(get_args(hint)[0])
+            return "emit.table"
         if hint is Transaction:
             self.wants_transaction = True
             return "transaction"

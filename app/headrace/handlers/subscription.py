@@ -12,6 +12,7 @@ from headrace.event import EventType, event_type_of
 from headrace.handlers.policy import PolicyOptions, checked
 from headrace.handlers.signature import Overrides, Signature
 from headrace.state.codec import StateType
+from headrace.tables.table import TableType
 from headrace.timers.schedule import Schedule
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -87,6 +88,9 @@ class Subscription:
     The name is its identity: claims, ledger and state belong to it. A renamed subscription begins at `start` with empty
     states, and the rows of the old name stay in the database.
     """
+
+    table: TableType | None = None
+    """What a projection writes; None for every other subscription."""
 
     def __init__(self, name: str, start: Start = "earliest", *, service: str, **options: Unpack[PolicyOptions]) -> None:
         if not _NAME.fullmatch(name):
@@ -181,6 +185,12 @@ class Subscription:
                 raise ConfigurationError(
                     f"{where}: two states are named {state.name!r} ({known.model.__qualname__}, "
                     f"{state.model.__qualname__}); rename one class, since its lower-case name is its identity."
+                )
+        for model in signature.tables:
+            if self.table is None or self.table.model is not model:
+                raise ConfigurationError(
+                    f"{where}: Table[{model.__name__}] is for the handlers of a projection of {model.__name__}; write "
+                    f"events.projection({self.name!r}, {model.__name__}, key=...)."
                 )
         for event_type in event_types:
             for each in (signature, *(dependency.signature for dependency in signature.dependencies)):

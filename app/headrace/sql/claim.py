@@ -163,3 +163,16 @@ where exists (
 )
 """
 """Lists the claims that have emits in one `{table}` of the ledger which may not be in the log yet."""
+
+REACHED = """
+select (select count(*) from unnest($2::text[], $3::integer[], $4::bigint[]) as wanted (topic, partition, "offset")
+        left join headrace.claim on claim.subscription = $1 and claim.topic = wanted.topic
+             and claim.partition = wanted.partition
+        where coalesce(claim.next_offset, -1) <= wanted."offset") as behind,
+       (select min(parked.topic || '/' || parked.partition || '/' || parked."offset") from headrace.parked
+        join unnest($2::text[], $3::integer[], $4::bigint[]) as wanted (topic, partition, "offset")
+             on parked.topic = wanted.topic and parked.partition = wanted.partition
+             and parked."offset" = wanted."offset"
+        where parked.subscription = $1) as parked
+"""
+"""Tells how many positions a subscription has not come to, and one that waits in a lane."""

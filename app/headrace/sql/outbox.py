@@ -63,3 +63,9 @@ select pg_advisory_unlock(hashtext('headrace.outbox/' || $1), slot) from unnest(
 
 NOTIFY = "select pg_notify('headrace_outbox', $1)"
 """Tells the relays of other processes which slots have events."""
+
+LAST_NUMBER = "select coalesce(max(number), 0) from headrace.outbox where service = $1"
+"""Tells the highest number of a service's events that wait; 0 if none does."""
+
+WAITS_UP_TO = "select exists (select from headrace.outbox where service = $1 and number <= $2)"
+"""Tells whether an event up to a number waits."""

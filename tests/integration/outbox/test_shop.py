@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.log.memory import MemoryLog
-from shop import alerts, transfers, wallets
+from shop import service, transfers
 from shop.platform import events
 from tests.support.platform import running, settings_for, states
 from tests.support.routes import application, caller
@@ -18,7 +18,7 @@ async def test_a_transfer_debits_one_wallet_and_credits_the_other(
     monkeypatch.setattr(events, "_settings", settings_for(database_url))
     app = application(events)
     app.include_router(transfers.router)
-    assert {wallets.wallets.name, alerts.alerts.name} <= events.registry.subscriptions.keys()
+    assert service.wallets.wallets.name in events.registry.subscriptions
     async with running(events, MemoryLog()) as runtime, caller(app) as client:
         answer = await client.post("/transfers", json={"from": "ada", "to": "bob", "amount": 30})
         assert (answer.status_code, len(answer.json()["ids"])) == (202, 2)

@@ -9,7 +9,7 @@ import pytest
 from fastapi import HTTPException
 
 from headrace.log.memory import MemoryLog
-from shop import gift_cards, wallets
+from shop import gift_cards, service
 from shop.events import GiftCardIssued, GiftCardRedeemed
 from shop.gift_cards import GiftCard, Worth
 from shop.platform import events
@@ -36,7 +36,7 @@ async def test_ten_buyers_at_once_spend_a_card_to_its_end(database_url: str, mon
     monkeypatch.setattr(events, "_settings", settings_for(database_url))
     app = application(events)
     app.include_router(gift_cards.router)
-    assert wallets.wallets.name in events.registry.subscriptions
+    assert service.wallets.wallets.name in events.registry.subscriptions
     async with running(events, MemoryLog()) as runtime, caller(app) as client:
         assert (await client.post("/gift-cards/xmas-7?amount=50")).json() == {"issued": 50, "left": 50}
         assert (await client.post("/gift-cards/xmas-7?amount=50")).status_code == 409

@@ -1,0 +1,17 @@
+"""Queries on `headrace.projection`: which tables of the schema `projections` belong to which projection."""
+
+LOCK = "select pg_advisory_xact_lock(hashtext('headrace.projection'))"
+"""Lets one process at a time make or change tables."""
+
+READ = "select name, table_name, columns::text as columns from headrace.projection where service = $1"
+"""Lists the projections of a service that have a table."""
+
+OWNER = "select service, name from headrace.projection where table_name = $1"
+"""Tells whose a table is."""
+
+WRITE = """
+insert into headrace.projection (service, name, table_name, columns) values ($1, $2, $3, $4::text::jsonb)
+on conflict (service, name) do update
+set table_name = excluded.table_name, columns = excluded.columns, built_at = now()
+"""
+"""Notes what a projection's table was made with."""
