@@ -1,4 +1,4 @@
-"""The list of orders, to be looked through: `GET /order-list?customer=ada&sort=-total`."""
+"""The list of orders, to be looked through: `/orders?customer=ada&sort=-total`."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.ports import Record
+from headrace.registry import Registry
 from headrace.state.cache import StoredState
 from headrace.state.store import read
 from headrace.tables.writes import TableWriter
@@ -160,15 +161,8 @@ class BatchProcessor:
             await self.off_loop(fill, large=is_large(len(stored), sum([len(row.raw) for row in stored])))
 
     async def _run(self, batch: Batch, items: Sequence[Item], connection: Connection | None) -> Run:
-        context, table = self.context, self.subscription.table
-        emitter = Emitter(
-            context.registry.service,
-            self.subscription.name,
-            context.registry.types if table is None else {},
-            context.settings.kafka.max_record_bytes,
-        )
-        if table is not None:
-            emitter.table = TableWriter(table, lambda: emitter.cause)
+        context = self.context
+        emitter = emitter_of(context.registry, self.subscription, context.settings.kafka.max_record_bytes)
         run = batch.run = self.running = Run(
             items,
             self.memory.caches,
@@ -231,6 +225,16 @@ class BatchProcessor:
         if not large:
             return function()
         return await asyncio.get_running_loop().run_in_executor(self.context.executor, function)
+
+
+def emitter_of(registry: Registry, subscription: Subscription, max_bytes: int) -> Emitter:
+    """Return what the handlers of one batch emit with; those of a projection write rows with it instead."""
+    table = subscription.table
+    types = registry.types if table is None else {}
+    emitter = Emitter(registry.service, subscription.name, types, max_bytes)
+    if table is not None:
+        emitter.table = TableWriter(table, lambda: emitter.cause)
+    return emitter
 
 
 def is_large(records: int, size_bytes: int) -> bool:

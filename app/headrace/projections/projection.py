@@ -39,14 +39,15 @@ class Projection(Subscription):
         where = f"the projection {name!r}"
         self.table = TableType(model, table or name.replace("-", "_").replace(".", "_"), key, indexes, where)
 
-    def router(self, *, dependencies: Sequence[Any] | None = None) -> APIRouter:
-        """Return routes that list, filter, sort and page the rows, and read one by its key.
+    def router(self, prefix: str | None = None, *, dependencies: Sequence[Any] | None = None) -> APIRouter:
+        """Return routes that list, filter, sort and page the rows, and read one by its key: `orders.router("/orders")`.
 
-        `dependencies` say who may: FastAPI's `Depends`, instead of the scope `read`. Raises: ConfigurationError.
+        `prefix` is their path (default: the projection's name); `dependencies` say who may: FastAPI's `Depends`,
+        instead of the scope `read`. Raises: ConfigurationError.
         """
         from headrace.projections.routes import build_router  # a service without routes need not make them
 
-        return build_router(self, dependencies)
+        return build_router(self, prefix or f"/{self.name}", dependencies)
 
     @cached_property
     def selectable(self) -> sqlalchemy.Table:

@@ -1,4 +1,4 @@
-"""The generated routes of a projection: `GET /orders?status=placed&sort=-total&after=now`, `GET /orders/{order}`."""
+"""The generated routes of a projection: `/orders?status=placed&sort=-total&after=now`, and `/orders/{order}`."""
 
 # Annotations are evaluated at once: one of them names a class that is made for each projection.
 
@@ -21,7 +21,7 @@ from headrace.queries.waiting import WAIT_SECONDS, After, Wait, wait_for
 HEADERS = {"Cache-Control": "no-store"}
 
 
-def build_router(projection: Projection, dependencies: Sequence[Any] | None) -> APIRouter:
+def build_router(projection: Projection, prefix: str, dependencies: Sequence[Any] | None) -> APIRouter:
     """Return the routes. Raises: ConfigurationError (a column has the name of a parameter)."""
     table, name = projection.table, projection.name
     asked: Any = asked_class(projection)
@@ -29,7 +29,7 @@ def build_router(projection: Projection, dependencies: Sequence[Any] | None) -> 
     page: Any = create_model(f"{model.__name__}Page", rows=(list[model], ...), next=(str | None, None))
     pages, rows = TypeAdapter(page), TypeAdapter(model)
     router = APIRouter(
-        prefix=f"/{name}",
+        prefix=prefix,
         tags=[name],
         route_class=ProblemRoute,
         dependencies=[Depends(require("read"))] if dependencies is None else dependencies,

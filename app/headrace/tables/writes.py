@@ -78,6 +78,21 @@ class TableWriter:
                 await connection.execute(statement, *([row[name] for row in rows] for name in names))
         self.writes.clear()
 
+    def apply(self, rows: dict[Key, dict[str, Any]]) -> None:
+        """Do to rows in memory, by key, what `write` does to those of Postgres."""
+        for _, write in self.writes:
+            kept = rows.get(write.key)
+            match write.kind:
+                case "put":
+                    rows[write.key] = dict(write.values)
+                case "delete":
+                    rows.pop(write.key, None)
+                case "change" if kept is not None:
+                    kept.update(write.values)
+                case "add":
+                    rows[write.key] = _added(kept, write.values) if kept is not None else _row(self.table, write)
+        self.writes.clear()
+
     def _note(self, write: Write) -> None:
         self.writes.append((self._cause(), write))
 

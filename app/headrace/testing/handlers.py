@@ -143,6 +143,14 @@ class Handlers:
         value: T = state.load(raw)[0] if version else state.create()
         return value
 
+    def rows(self, model: type[T]) -> list[T]:
+        """Return the rows of the projection of the class, by key. Raises: ConfigurationError (there is none)."""
+        for name, projection in self._registry.projections.items():
+            if projection.table.model is model:
+                table, kept = projection.table, self._owners[name].kept.rows
+                return [model(**table.row_of(kept[key])) for key in sorted(kept)]
+        raise ConfigurationError(f"no projection has rows of {model.__name__}; declare one: events.projection(...).")
+
     def states(self, model: type[T], *, subscription: str | None = None) -> dict[str, T]:
         """Return every state of the class, by key."""
         owner = self._owner_with(model, subscription)

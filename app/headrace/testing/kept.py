@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from headrace.engine.lanes import Lane
 from headrace.log.ports import NewRecord, StoredRecord
@@ -44,6 +45,8 @@ class Kept:
 
     states: dict[tuple[str, str], tuple[bytes, int]] = field(default_factory=dict)
     """(JSON, version) by state and key."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    """Of a projection: the columns of each row by its key, as they go to Postgres."""
     seen: defaultdict[str, list[tuple[list[bytes], list[int]]]] = field(default_factory=lambda: defaultdict(list))
     """By topic, the ids and marks of each batch."""
     lanes: dict[str, Lane] = field(default_factory=dict)

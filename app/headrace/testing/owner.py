@@ -14,7 +14,7 @@ import msgspec
 from opentelemetry.trace import NoOpTracerProvider
 
 from headrace.database.pool import Connection
-from headrace.emits.emitter import Emitter
+from headrace.engine.batch import emitter_of
 from headrace.engine.decode import BatchDecoder
 from headrace.engine.effects import Effects
 from headrace.engine.memory import PartitionMemory
@@ -108,6 +108,8 @@ class Owner:
         for name, rows in effects.states.items():
             for key, version, data in rows:
                 kept.states[name, key] = data.encode(), version
+        if effects.rows is not None:
+            effects.rows.apply(kept.rows)
         kept.seen[topic].append(([item.identity for item in effects.seen], [item.mark for item in effects.seen]))
         kept.change_timers([change for _, change in effects.timers], self._clock.now)
         for lane in effects.lanes.values():
@@ -140,12 +142,7 @@ class Owner:
             items,
             memory.caches,
             memory.lanes.by_key if kind is Kind.BATCH else frozenset(),
-            Emitter(
-                registry.service,
-                self.subscription.name,
-                registry.types,
-                self._platform.settings.kafka.max_record_bytes,
-            ),
+            emitter_of(registry, self.subscription, self._platform.settings.kafka.max_record_bytes),
             careful=careful,
             timeout_seconds=self._engine.handler_seconds,
             observe=_ignore,
@@ -154,6 +151,7 @@ class Owner:
         )
         await run.execute(self._threads, connection)
         effects = Effects(kind, run.items, 0, None, emits=run.emitter.emitted, timers=run.emitter.timers)
+        effects.rows = run.emitter.table
         try:
             effects.states = changed_states(memory.caches, run)
         except Exception as error:

@@ -15,7 +15,7 @@ from tests.support.waiting import until
 async def test_orders_are_listed_with_what_became_of_them(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_settings", settings_for(database_url))
     app = application(events)
-    app.include_router(order_list.order_list.router())
+    app.include_router(order_list.order_list.router("/orders"))
     assert service.checkout.checkout.name in events.registry.sagas
     async with running(events, MemoryLog()), caller(app) as client:
         await client.post("/events/wallet.credited", json={"customer": "ada", "amount": 100})
@@ -28,16 +28,16 @@ async def test_orders_are_listed_with_what_became_of_them(database_url: str, mon
             accepted = (await client.post("/events/order.placed", json=data)).json()
 
             # Whoever has placed an order sees it in the list, however busy the shop is.
-            listed = (await client.get(f"/order-list?after={accepted['positions'][0]}&wait=20")).json()["rows"]
+            listed = (await client.get(f"/orders?after={accepted['positions'][0]}&wait=20")).json()["rows"]
             assert order in [row["order"] for row in listed]
 
             async def has_ended(order: str = order) -> bool:
-                return bool((await client.get(f"/order-list/{order}")).json()["status"] != "placed")
+                return bool((await client.get(f"/orders/{order}")).json()["status"] != "placed")
 
             await until(has_ended, f"{order} has come to its end")
-        answer = (await client.get("/order-list?customer=ada&sort=-total")).json()
+        answer = (await client.get("/orders?customer=ada&sort=-total")).json()
         assert [(row["order"], row["status"], row["reason"], row["goods"]) for row in answer["rows"]] == [
             ("order-2", "rejected", "ada cannot pay 70", 2),
             ("order-1", "confirmed", None, 2),
         ]
-        assert (await client.get("/order-list?status=placed")).json() == {"rows": [], "next": None}
+        assert (await client.get("/orders?status=placed")).json() == {"rows": [], "next": None}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from headrace.errors import ConfigurationError
 from headrace.tables.table import TableType
-from headrace.tables.writes import TableWriter, Write, waves
+from headrace.tables.writes import TableWriter, waves
 
 
 class Stock(BaseModel):
@@ -49,20 +49,11 @@ def note(rows: TableWriter, key: str, change: Any) -> None:
             rows.delete(key)
 
 
-def apply(rows: Rows, write: Write) -> None:
-    """Do to rows in memory what the statement of a change does to those of Postgres."""
-    kept = rows.get(write.key)
-    match write.kind:
-        case "put":
-            rows[write.key] = dict(write.values)
-        case "delete":
-            rows.pop(write.key, None)
-        case "change" if kept is not None:
-            kept.update(write.values)
-        case "add" if kept is not None:
-            kept.update({name: (kept[name] or 0) + amount for name, amount in write.values.items()})
-        case "add":
-            rows[write.key] = {**write.row, **write.values}
+def statements(writes: Any, rows: Rows) -> None:
+    """Do to rows in memory what the statements of some changes do to those of Postgres."""
+    one = writer()
+    one.writes = [(None, write) for write in writes]
+    one.apply(rows)
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), changes), max_size=12), st.booleans())
@@ -72,12 +63,10 @@ def test_folded_changes_come_to_the_same_rows(drawn: list[Any], is_there: bool) 
     rows = writer()
     for key, change in drawn:
         note(rows, key, change)
-    for _, write in rows.writes:
-        apply(one_by_one, write)
     for wave in waves(write for _, write in rows.writes):
         assert len({write.key for write in wave}) == len(wave), "one change of a key at most"
-        for write in wave:
-            apply(folded, write)
+        statements(wave, folded)
+    rows.apply(one_by_one)
     assert folded == one_by_one
 
 

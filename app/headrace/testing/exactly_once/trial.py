@@ -179,6 +179,8 @@ class Trials:
                 if state == SAGA_STATE:  # its history has times
                     value["history"] = [entry["what"] for entry in value["history"]]
                 result.states[name, state, key] = self._without_ignored(value)
+            for place, row in owner.kept.rows.items():
+                result.states[name, "row", "/".join(map(str, place))] = self._without_ignored(row)
 
     def _die(self) -> None:
         """Let the process die: what is committed stays, and nothing else."""
