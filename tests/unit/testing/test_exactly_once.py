@@ -117,6 +117,18 @@ def test_order_across_keys_is_caught() -> None:
     assert "change test_exactly_once.known" in str(error)
 
 
+def test_memory_that_a_death_forgets_is_caught() -> None:
+    """A rollback changes nothing here, and no other order of the keys does."""
+
+    def pay(event: Paid, wallet: State[Wallet]) -> None:
+        totals.setdefault(event.who, event.amount)
+        wallet.balance = totals[event.who]
+
+    error = caught(pay)
+    assert [event.who for event in error.events] == ["eve", "eve"]
+    assert "the process died before the commit; another one applied it." in str(error)
+
+
 @pytest.mark.parametrize(
     "text",
     [
