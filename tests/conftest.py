@@ -40,6 +40,7 @@ LONG = [
     "integration/log/test_kafka_outages.py",
     "integration/test_supervision.py",
     "conformance/test_kafka_log.py",
+    "integration/test_wheel.py",
     "integration/cli/test_run.py",
     "integration/engine/test_deaf_handlers.py",
     "integration/log/test_kafka_members.py",

@@ -84,6 +84,22 @@ class Headrace:
             self._settings = load_settings()
         return self._settings
 
+    @property
+    def database_url(self) -> str:
+        """The address of the platform's database, for an engine of your own beside it; known once it has started.
+
+        On an embedded one, too: `create_async_engine(make_url(events.database_url).set(...))` in your lifespan.
+        Raises: ConfigurationError (the application has not started).
+        """
+        if self.runtime is not None and self.runtime.database_url is not None:
+            return self.runtime.database_url
+        if not self.settings.is_database_embedded:
+            return self.settings.database_url
+        raise ConfigurationError(
+            "the embedded database has an address once the application has started; make your engine in your own "
+            "lifespan, inside of `async with events.lifespan(app)`."
+        )
+
     def subscription(self, name: str, *, start: Start = "earliest", **options: Unpack[PolicyOptions]) -> Subscription:
         """Declare a subscription; `start` says with which event it begins: the oldest, or what comes from now on.
 

@@ -121,6 +121,8 @@ class Runtime:
         """Set if only a person can help: `headrace run` prints it and exits with code 1."""
         self.failed: asyncio.Future[str] = loop.create_future()
         """Set if the process is beyond repair, to the reason: `headrace run` drains and exits with code 70."""
+        self.database_url: str | None = None
+        """Where the database is; None until it has started."""
         self.witness: Callable[[Item, BaseException], None] | None = None
         """Hears what handlers raise, and why an event could not be read; a test's."""
         self.management_port = settings.management_port
@@ -342,7 +344,9 @@ class Runtime:
             self.outbox.wake(slots)
 
     async def _database_address(self) -> str:
-        return await self._embedded_address() if self.settings.is_database_embedded else self.settings.database_url
+        embedded = self.settings.is_database_embedded
+        self.database_url = await self._embedded_address() if embedded else self.settings.database_url
+        return self.database_url
 
     async def _embedded_address(self) -> str:
         if self._address is None:

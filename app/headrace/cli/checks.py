@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from headrace.cli.loading import find_platform, load_app
 from headrace.cli.output import count_of
 from headrace.errors import ConfigurationError
 from headrace.http.api_keys import KeyFile
+from headrace.loading import find_platform, load_app
 from headrace.platform import Headrace
 from headrace.settings import PREFIX, Settings
 from headrace.version import VERSION

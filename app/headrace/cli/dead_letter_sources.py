@@ -15,13 +15,13 @@ from uuid import UUID
 import msgspec
 
 from headrace.cli.api import PAGE, Api, open_source
-from headrace.cli.loading import find_platform, load_app
 from headrace.database.pool import Pool
 from headrace.dead_letters import shown
 from headrace.dead_letters.decisions import Act, Decision, Progress, Refused, decide, decide_many
 from headrace.dead_letters.edits import Edit, edit
 from headrace.dead_letters.search import Filter, Place, find, groups, read, unknown
 from headrace.errors import ConfigurationError, EventError
+from headrace.loading import find_platform, load_app
 
 DeadLetter = dict[str, Any]
 """A dead letter as `GET /dead-letters` shows it; with `record_key`, `value` and `headers` if it was read alone."""

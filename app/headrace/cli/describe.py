@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.loading import Target, find_platform, load_app
+from headrace.cli.loading import Target
 from headrace.cli.output import harmless, stdout, table
 from headrace.engine.policies import Policies
 from headrace.handlers.policy import KINDS, Policy
 from headrace.handlers.subscription import Handler, Subscription
+from headrace.loading import find_platform, load_app
 from headrace.registry import Registry
 from headrace.settings import EngineSettings, load_settings
 

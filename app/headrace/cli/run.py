@@ -15,10 +15,11 @@ import typer
 from fastapi import FastAPI
 from rich.console import Console
 
-from headrace.cli.loading import Target, find_platform, load_app, running
+from headrace.cli.loading import Target
 from headrace.cli.server import Server, cut_short, listen
 from headrace.http.access import refuse_exposure
 from headrace.http.addresses import announced
+from headrace.loading import find_platform, load_app, running
 from headrace.platform import Headrace
 from headrace.runtime import THREAD_PREFIX, Runtime
 from headrace.settings import Settings, load_settings

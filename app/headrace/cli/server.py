@@ -13,9 +13,9 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from headrace.cli.loading import running
 from headrace.errors import ConfigurationError
 from headrace.http.connection import bounded
+from headrace.loading import running
 from headrace.platform import Headrace
 from headrace.runtime import Runtime
 from headrace.supervisor import CUT_SHORT, end_process

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headrace.cli.loading import find_platform, load_app
 from headrace.cli.output import age, count_of, harmless, stdout, table
 from headrace.connections import current_database
 from headrace.database.pool import Row
 from headrace.errors import ConfigurationError
+from headrace.loading import find_platform, load_app
 from headrace.queries.groups import Owned, find, remove
 from headrace.settings import load_settings
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.loading import find_platform, load_app
 from headrace.cli.output import stderr, stdout, table
 from headrace.connections import current_database, started_log
 from headrace.database.pool import Connection
 from headrace.engine.accept import accept_topic
 from headrace.errors import ConfigurationError
+from headrace.loading import find_platform, load_app
 from headrace.log.ports import Log, TopicInfo
 from headrace.registry import Registry
 from headrace.settings import Settings, load_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from headrace.cli.loading import load_app
+from headrace.loading import load_app
 from headrace.reference import pages
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from headrace.cli.loading import find_platform
 from headrace.http.openapi import extend_openapi
+from headrace.loading import find_platform
 from headrace.reference.tables import table
 
 INTRODUCTION = """\

@@ -30,8 +30,8 @@ handler takes a Transaction.
 
 `plugin.py` is the pytest plugin (fixtures, settings of a run), `handlers.py` runs handlers (`owner.py` one
 subscription, `kept.py` what survives, `then.py` what came of it), `exactly_once/` proves, `service.py` and
-`blocking.py` run the application, `postgres.py` lends databases, `factories.py` builds events. `conformance` holds the
-promises of the ports as suites that any backend can run.
+`blocking.py` run the application, `postgres.py` lends databases, `factories.py` builds events, and `own.py` tells whose
+code an error is of. `conformance` holds the promises of the ports as suites that any backend can run.
 
 Rejected: a test double of the platform (what passes there proves nothing), a mode of the engine for tests (production
 would pay for it), `asyncio` fixtures (they need a plugin of the team's choice; a thread needs none).

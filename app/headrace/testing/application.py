@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from headrace.cli.loading import find_platform, load_app
 from headrace.errors import ConfigurationError
+from headrace.loading import find_platform, load_app
 from headrace.platform import Headrace
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from headrace.errors import ConfigurationError
 from headrace.platform import Headrace
 from headrace.publishing.publisher import AnyEvent, Published
 from headrace.sagas.kept import Kept as KeptSaga
+from headrace.testing.own import shown
 from headrace.testing.service import Errors, Service, running
 
 if TYPE_CHECKING:
@@ -52,31 +53,36 @@ class BlockingService:
 
     def publish(self, *events: AnyEvent) -> list[Published]:
         """Publish events."""
-        return self._portal.call(partial(self._service.publish, *events))
+        return self._call(partial(self._service.publish, *events))
 
     def quiet(self, *, allow: Errors = (), seconds: float = 30.0) -> None:
         """Return when all that was accepted has taken effect; raises what a handler raised."""
-        self._portal.call(partial(self._service.quiet, allow=allow, seconds=seconds))
+        __tracebackhide__ = True
+        self._call(partial(self._service.quiet, allow=allow, seconds=seconds))
 
     def move(self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
         """Let so much time pass for timers and retries."""
-        self._portal.call(partial(self._service.move, days=days, hours=hours, minutes=minutes, seconds=seconds))
+        self._call(partial(self._service.move, days=days, hours=hours, minutes=minutes, seconds=seconds))
 
     def state(self, model: type[T], key: str, *, subscription: str | None = None) -> T:
         """Return a state."""
-        return self._portal.call(partial(self._service.state, model, key, subscription=subscription))
+        return self._call(partial(self._service.state, model, key, subscription=subscription))
 
     def saga(self, name: str, key: str) -> KeptSaga:
         """Return where a saga stands."""
-        return self._portal.call(self._service.saga, name, key)
+        return self._call(self._service.saga, name, key)
 
     def published(self, model: type[T]) -> list[T]:
         """Return every event of a type that is in the log, in the order of each key."""
-        return self._portal.call(self._service.published, model)
+        return self._call(self._service.published, model)
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """Return what a coroutine function returns, run in the application's event loop."""
-        return self._portal.call(function, *arguments)
+        return self._call(function, *arguments)
+
+    def _call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        __tracebackhide__ = True
+        return shown(lambda: self._portal.call(function, *arguments))
 
     @property
     def platform(self) -> Headrace:
@@ -85,11 +91,11 @@ class BlockingService:
 
     def fetch(self, query: str, *arguments: Any) -> list[Any]:
         """Return the rows of a query in the test's database."""
-        return self._portal.call(partial(self._service.pool.fetch, query, *arguments))
+        return self._call(partial(self._service.pool.fetch, query, *arguments))
 
     def execute(self, query: str, *arguments: Any) -> str:
         """Run a statement in the test's database; return its status."""
-        return self._portal.call(partial(self._service.pool.execute, query, *arguments))
+        return self._call(partial(self._service.pool.execute, query, *arguments))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from headrace.telemetry.trace_context import TraceContext
 from headrace.testing.application import Application, platform_of, subscription_with_state
 from headrace.testing.kept import Clock, Kept, MemoryTopics, Pending
 from headrace.testing.loop import Loop
+from headrace.testing.own import shown
 from headrace.testing.owner import Owner, threads
 from headrace.testing.then import Step, Then, Timer, is_verdict, step_of, timer_of
 
@@ -85,6 +86,7 @@ class Handlers:
 
     def given(self, *events: Any, key: str | None = None) -> None:
         """Apply events that happened before; what they emitted has left."""
+        __tracebackhide__ = True
         for event in events:
             self.when(event, key=key)
 
@@ -107,10 +109,12 @@ class Handlers:
         raised, as it is, unless it is one of `allow`: then `fate` says what the policy makes of it. What is emitted is
         not handled further; `run` does that. `subscription` names the only one that takes the event.
         """
+        __tracebackhide__ = True
         return self._then(self._deliver(self._recorded(event, key, id), allow, subscription))
 
     def run(self, *events: Any, allow: Errors = ()) -> Then:
         """Let events be handled, and all that follows from them: emits of emits, until nothing is left to do now."""
+        __tracebackhide__ = True
         steps: list[Step] = []
         for event in events:
             made = self._deliver(self._recorded(event, None, None), allow)
@@ -122,6 +126,7 @@ class Handlers:
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, allow: Errors = ()
     ) -> Then:
         """Move the clock. Timers and retries that come due on the way happen in their order, with all that follows."""
+        __tracebackhide__ = True
         until = self.clock.now + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
         steps: list[Step] = []
         while (due := self._next_due()) is not None and due <= until:
@@ -184,6 +189,7 @@ class Handlers:
 
     def _follow_emits(self, records: Sequence[StoredRecord], allow: Errors) -> list[Step]:
         """Deliver what has left, and what its handlers emit, in order; what no handler here takes is others'."""
+        __tracebackhide__ = True
         steps: list[Step] = []
         waiting = deque(records)
         while waiting:
@@ -198,6 +204,8 @@ class Handlers:
         return steps
 
     def _deliver(self, record: StoredRecord, allow: Errors, only: str = "") -> list[Step]:
+        """Let every subscription that takes the record handle it."""
+        __tracebackhide__ = True
         type_ = None if record.topic in self._registry.decoders else _type_of(record)
         takers = [
             owner for owner in self._owners_of(record) if owner.takes(type_) and only in ("", owner.subscription.name)
@@ -220,6 +228,7 @@ class Handlers:
 
     def _retry(self, allow: Errors) -> list[Step]:
         """Run the lanes that are due."""
+        __tracebackhide__ = True
         steps: list[Step] = []
         for owner in list(self._owners.values()):
             for key in owner.due_lanes():
@@ -237,9 +246,10 @@ class Handlers:
 
     def _commit(self, owner: Owner, work: Callable[[], Coroutine[Any, Any, Effects]], topic: str) -> list[Step]:
         """Run the work and keep what it did; if it raises, nothing has happened."""
+        __tracebackhide__ = True
         name = owner.subscription.name
         try:
-            effects = self._loop.run(work)
+            effects = shown(lambda: self._loop.run(work))
         except BaseException:
             self._owners[name] = self._owner(name, owner.kept)
             raise

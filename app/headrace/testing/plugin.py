@@ -97,7 +97,7 @@ def _headrace_schema_is_known(request: pytest.FixtureRequest, headrace_schema: S
 @pytest.fixture
 def headrace_app(request: pytest.FixtureRequest) -> FastAPI:
     """The application under test."""
-    from headrace.cli.loading import load_app
+    from headrace.loading import load_app
 
     target = str(request.config.getini("headrace_app"))
     if not target:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastapi import FastAPI
 
 from headrace import sql
-from headrace.cli.loading import find_platform, load_app
 from headrace.cloudevents import decode_record
 from headrace.database.pool import Pool
 from headrace.engine.tenure import Tenure
 from headrace.errors import ConfigurationError, HeadraceError
 from headrace.event import event_type_of
 from headrace.item import Item
+from headrace.loading import find_platform, load_app
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import TopicPartition
 from headrace.outbox.transaction import group_of

@@ -114,6 +114,8 @@ def test_error_of_a_handler_is_raised_as_it_is(handlers: Handlers) -> None:
     with pytest.raises(KeyError, match="minus one") as caught:
         handlers.when(Noted(page="a", number=-1))
     assert caught.traceback[-1].name == "note", "with its traceback"
+    between = [entry for entry in caught.traceback[1:-1] if not entry.ishidden(caught)]
+    assert between == [], "and nothing of the platform in it"
     assert handlers.state(Notes, "a") == Notes(), "and nothing has changed"
     assert handlers.when(Noted(page="a", number=1)).fate == "applied"
 

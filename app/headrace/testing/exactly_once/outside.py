@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import site
-import sysconfig
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,10 +17,11 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from headrace.testing.own import is_own_file
+
 Getter = Callable[[], Any]
 Setter = Callable[[Any], None]
 
-_INSTALLED = (*site.getsitepackages(), site.getusersitepackages(), sysconfig.get_paths()["stdlib"])
 _CONTAINERS = (dict, list, set, deque, bytearray)
 
 
@@ -76,7 +75,7 @@ class Outside:
             return
         self._seen.add(id(value))
         if isinstance(value, types.FunctionType):
-            if _is_own_file(value.__code__.co_filename):
+            if is_own_file(value.__code__.co_filename):
                 self._walk_function(value)
         elif inspect.isclass(value):
             if _is_own(value):
@@ -94,7 +93,7 @@ class Outside:
         for name in sorted(names & function.__globals__.keys()):
             held = function.__globals__[name]
             if isinstance(held, types.ModuleType):
-                if _is_own_file(getattr(held, "__file__", None) or ""):
+                if is_own_file(getattr(held, "__file__", None) or ""):
                     for inner in sorted(names & vars(held).keys()):
                         self._note(f"{held.__name__}.{inner}", vars(held)[inner], *_item(vars(held), inner))
                 continue
@@ -160,17 +159,9 @@ def _is_own(kind: type[Any]) -> bool:
     if kind.__module__ in ("builtins", "__main__"):
         return kind.__module__ == "__main__"
     try:
-        return _is_own_file(inspect.getfile(kind))
+        return is_own_file(inspect.getfile(kind))
     except (TypeError, OSError):
         return False
-
-
-def _is_own_file(file: str) -> bool:
-    """True for a file of the service, not of an installed package, of the language or of the platform."""
-    return bool(file) and not file.startswith((*_INSTALLED, "<frozen", _PLATFORM))
-
-
-_PLATFORM = __file__.rpartition("/testing/")[0] + "/"
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

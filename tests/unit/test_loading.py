@@ -12,8 +12,8 @@ import pytest
 from fastapi import APIRouter, FastAPI
 
 from headrace import Headrace
-from headrace.cli.loading import find_platform, load_app
 from headrace.errors import ConfigurationError
+from headrace.loading import find_platform, load_app
 
 named_in_a_module = Headrace("module")
 
