@@ -62,10 +62,11 @@ import asyncpg
 import pytest
 from fastapi.testclient import TestClient
 
-from books import Count, NoPaperError, Sold, app, paper
+from books import Count, NoPaperError, Sold, app, events, paper
+from headrace import Transaction
 from headrace.errors import DecodeError
 from headrace.log.ports import NewRecord
-from headrace.testing import running
+from headrace.testing import NotExactlyOnceError, assert_exactly_once, running
 
 @pytest.fixture
 def headrace_app():
@@ -112,17 +113,41 @@ def test_record_that_is_no_event_is_raised_by_quiet(service):
 
 def test_sql_of_a_handler_runs_on_a_real_database(handlers, headrace_database):
     assert handlers.when(Sold(isbn="1"), subscription="invoices").fate == "applied"
-    async def read():
-        connection = await asyncpg.connect(headrace_database)
-        try:
-            return await connection.fetchval("select count(*) from invoice")
-        finally:
-            await connection.close()
-    assert asyncio.run(read()) == 1
+    assert len(asyncio.run(rows_of(headrace_database))) == 1
     paper[0] = False
     with pytest.raises(NoPaperError):
         handlers.when(Sold(isbn="1"), subscription="invoices")
-    assert asyncio.run(read()) == 1
+    assert len(asyncio.run(rows_of(headrace_database))) == 1
+
+def test_handlers_with_sql_are_exactly_once(headrace_database):
+    sold = [Sold(isbn=isbn, copies=copies) for copies in (1, 2) for isbn in ("1", "2")]
+    assert_exactly_once(app, sold, database=headrace_database)
+    assert asyncio.run(rows_of(headrace_database)) == [], "and nothing is left of it"
+
+def test_row_that_a_rerun_makes_another_one_is_shown(headrace_database):
+    @events.subscription("numbers").on(Sold)
+    async def number(event: Sold, tx: Transaction) -> None:
+        numbers.append(event.isbn)
+        await tx.execute("insert into invoice values ($1)", f"{event.isbn} is number {len(numbers)}")
+    try:
+        with pytest.raises(NotExactlyOnceError) as caught:
+            assert_exactly_once(app, [Sold(isbn="1"), Sold(isbn="2")], database=headrace_database)
+    finally:
+        del events.registry.subscriptions["numbers"]
+    told = str(caught.value)
+    assert "numbers.number is not exactly once: the rows of public.invoice differ." in told
+    assert 'One after the other:  also {"isbn": "2 is number 1"}' in told
+    assert 'As it happened here:  also {"isbn": "2 is number 2"}' in told
+    assert "The handlers change test_books.numbers" in told
+
+numbers = []
+
+async def rows_of(address):
+    connection = await asyncpg.connect(address)
+    try:
+        return await connection.fetch("select * from invoice")
+    finally:
+        await connection.close()
 
 def test_asynchronous_test_runs_the_application():
     async def test():

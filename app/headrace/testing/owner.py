@@ -7,7 +7,8 @@ or nothing. An owner that dies is one that is dropped; the next one is made of t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 
 import msgspec
@@ -23,7 +24,7 @@ from headrace.engine.run import HandlerFailedError, Run, keys_by_state
 from headrace.engine.settle import changed_states, settle
 from headrace.engine.threads import HandlerThreads
 from headrace.handlers.subscription import Handler, Subscription
-from headrace.item import SKIPPED, Item, Outcome
+from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.ledger.window import DedupeWindow
 from headrace.log.ports import StoredRecord
@@ -81,7 +82,8 @@ class Owner:
         while True:
             items = self._decoder.decode(records, marks)
             try:
-                return await self._run(Kind.BATCH, items, connection, careful=careful)
+                async with _savepoint(connection):
+                    return await self._run(Kind.BATCH, items, connection, careful=careful)
             except HandlerFailedError:
                 self.forget(items)
                 careful = True
@@ -171,9 +173,14 @@ class Owner:
         self.raised[id(item)] = (error, error.__traceback__)
 
 
-def is_skipped(item: Item) -> bool:
-    """True if the platform needs no run of the event: a copy, or nobody takes it."""
-    return item.outcome in SKIPPED
+@asynccontextmanager
+async def _savepoint(connection: Connection | None) -> AsyncIterator[None]:
+    """Take back what a run wrote that failed."""
+    if connection is None:
+        yield
+        return
+    async with connection.transaction():
+        yield
 
 
 def threads() -> HandlerThreads:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from headrace.testing import BlockingService, Handlers
+from headrace.testing import BlockingService, Handlers, assert_exactly_once
 from notes.events import NoteDeleted, NoteWritten
+from notes.service import app
 
 
 def found(service: BlockingService, word: str) -> list[int]:
@@ -45,3 +46,9 @@ def test_index_is_kept_by_the_handlers(handlers: Handlers) -> None:
     assert handlers.when(NoteWritten(note=1, text="a a b")).fate == "applied"
     assert handlers.when(NoteWritten(note=1, text="c")).fate == "applied"
     assert handlers.when(NoteDeleted(note=1)).fate == "applied"
+
+
+def test_index_is_exactly_once(headrace_database: str) -> None:
+    """Its rows, whatever is rolled back and run again."""
+    written = [NoteWritten(note=note, text=text) for text in ("buy milk", "buy bread") for note in (1, 2)]
+    assert_exactly_once(app, [*written, NoteDeleted(note=1)], runs=10, database=headrace_database)

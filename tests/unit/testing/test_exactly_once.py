@@ -261,7 +261,7 @@ def test_same_seed_finds_the_same_case() -> None:
 def test_what_it_cannot_check_is_refused() -> None:
     async def pay(event: Paid, tx: Transaction) -> None: ...
 
-    with pytest.raises(ConfigurationError, match=r"wallets\.pay takes a Transaction"):
+    with pytest.raises(ConfigurationError, match=r"wallets\.pay takes a Transaction, .* database=headrace_database"):
         check(pay)
     with pytest.raises(ConfigurationError, match="give it some events"):
         check(_nothing, [])

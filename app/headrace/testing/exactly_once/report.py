@@ -9,6 +9,7 @@ from typing import Any
 from headrace.testing.exactly_once.outside import Outside, differences
 from headrace.testing.exactly_once.schedule import Label, Schedule, one_by_one
 from headrace.testing.exactly_once.shrink import Found
+from headrace.testing.exactly_once.tables import more_in
 
 MOST_CHARACTERS = 300
 
@@ -57,6 +58,12 @@ def _what_differed(found: Found, numbers: dict[Label, int]) -> tuple[str, list[s
             f"what becomes of event {numbers[label]} differs.",
             *_both(right or "not handled", wrong or "not handled"),
         ]
+    if kind == "table":
+        subscription, last = next(reversed(handlers))
+        return handlers[subscription, last], [
+            f"the rows of {place} differ.",
+            *_both(_only(more_in(right, wrong)), _only(more_in(wrong, right))),
+        ]
     if kind == "did":
         handler, _, does = place.partition(" ")
         return handler, [f"it {does}, which no rollback undoes.", *_both(f"{right} times", f"{wrong} times")]
@@ -66,6 +73,10 @@ def _what_differed(found: Found, numbers: dict[Label, int]) -> tuple[str, list[s
 
 def _both(right: str, wrong: str) -> list[str]:
     return [f"One after the other:  {right}", f"As it happened here:  {wrong}"]
+
+
+def _only(rows: list[Any]) -> str:
+    return f"also {', '.join(map(_short, rows))}" if rows else "no row more"
 
 
 def _changed(right: Any, wrong: Any) -> tuple[str, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -23,6 +23,7 @@ from headrace.telemetry.trace_context import TraceContext
 from headrace.testing.exactly_once.outside import Outside, differences
 from headrace.testing.exactly_once.schedule import Batch, Label, Schedule
 from headrace.testing.exactly_once.surroundings import another_time, watching
+from headrace.testing.exactly_once.tables import Tables
 from headrace.testing.kept import Clock, Kept, MemoryTopics
 from headrace.testing.owner import Owner, threads
 from headrace.testing.then import is_verdict, step_of
@@ -52,6 +53,8 @@ class Result:
     """By subscription, event and place: (when it leaves, type, key, data)."""
     fates: dict[tuple[str, Label], str] = field(default_factory=dict)
     handlers: dict[tuple[str, Label], str] = field(default_factory=dict)
+    tables: dict[str, Counter[str]] = field(default_factory=dict)
+    """The rows of the team's own tables, as JSON."""
     outside: dict[str, Any] = field(default_factory=dict)
     did: Counter[str] = field(default_factory=Counter)
     """What handlers did to files and connections."""
@@ -73,10 +76,17 @@ class History:
 class Trials:
     """The trials of one service. `ignored` are names of fields that may differ."""
 
-    def __init__(self, platform: Headrace, subscriptions: Collection[str] | None, ignored: Collection[str]) -> None:
+    def __init__(
+        self,
+        platform: Headrace,
+        subscriptions: Collection[str] | None,
+        ignored: Collection[str],
+        database: str | None = None,
+    ) -> None:
         self.platform = platform
         self._ignored = frozenset(ignored)
-        self._subscriptions = _named(platform, subscriptions)
+        self._subscriptions = _named(platform, subscriptions, has_database=database is not None)
+        self._tables = Tables(database, platform.settings)
         self._threads = threads()
         self._clock = Clock()
         self._owners: dict[str, Owner] = {}
@@ -84,16 +94,17 @@ class Trials:
         self.count = 0
         """Runs so far; each has another time and other chance."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the handlers' thread, and leave everything outside as it was found."""
         self.outside.restore()
         self._threads.stop()
+        await self._tables.close()
 
     async def history(self, events: Sequence[Any]) -> History:
         """Apply the events one after the other, and all that they emit. Raises: what a handler raises."""
         topics, log, result = MemoryTopics(self._clock), dict[Label, Entry](), Result()
         waiting: deque[tuple[NewRecord, Label | None]] = deque()
-        with self._begun(result, days=0):
+        async with self._begun(result, days=0):
             for number, event in enumerate(events, 1):
                 waiting.append((self._record(event, number), None))
                 while waiting:
@@ -111,18 +122,18 @@ class Trials:
                         effects = await self._commit(owner, [entry], result)
                         _raise(owner, effects.items)
                         waiting += [(each, entry.label) for _, each in effects.emits]
-            self._finish(result)
+            await self._finish(result)
         return History(log, result)
 
     async def play(self, history: History, schedule: Schedule) -> Result:
         """Apply the log as the schedule says."""
         result = Result()
         self.count += 1
-        with self._begun(result, days=self.count):
+        async with self._begun(result, days=self.count):
             for batch in schedule:
                 entries = [history.log[label] for label in batch.events]
                 await self._apply(entries, batch, result)
-            self._finish(result)
+            await self._finish(result)
         return result
 
     async def _apply(self, entries: Sequence[Entry], batch: Batch, result: Result) -> None:
@@ -130,8 +141,9 @@ class Trials:
             some = list(group)
             if batch.fate in ("rolled back", "dies before"):
                 for owner, mine in self._shares(some):
-                    effects = await owner.attempt([entry.record for entry in mine])
-                    owner.forget(effects.items)
+                    async with self._tables.batch(is_kept=False) as connection:
+                        effects = await owner.attempt([entry.record for entry in mine], connection)
+                        owner.forget(effects.items)
             if batch.fate == "dies before":
                 self._die()
             for owner, mine in self._shares(some):
@@ -142,7 +154,8 @@ class Trials:
                     await self._commit(owner, mine, result)
 
     async def _commit(self, owner: Owner, entries: Sequence[Entry], result: Result) -> Effects:
-        effects = await owner.attempt([entry.record for entry in entries])
+        async with self._tables.batch(is_kept=True) as connection:
+            effects = await owner.attempt([entry.record for entry in entries], connection)
         name, types = owner.subscription.name, self.platform.registry.types
         for entry, item in zip(entries, effects.items, strict=True):
             if item.outcome in (Outcome.DUPLICATE_ID, Outcome.CONFLICTING_ID):
@@ -163,16 +176,18 @@ class Trials:
 
     # The world around
 
-    @contextmanager
-    def _begun(self, result: Result, days: int) -> Iterator[None]:
+    @asynccontextmanager
+    async def _begun(self, result: Result, days: int) -> AsyncIterator[None]:
         self.outside.restore()
         self._owners = {name: self._owner(name, Kept()) for name in self._subscriptions}
         with another_time(self.outside.scopes, days), watching(self._running) as did:
-            yield
+            async with self._tables.trial():
+                yield
             result.did = Counter(did)
 
-    def _finish(self, result: Result) -> None:
+    async def _finish(self, result: Result) -> None:
         result.outside = self.outside.look()
+        result.tables = await self._tables.rows(self._ignored)
         for name, owner in self._owners.items():
             for (state, key), (raw, _) in owner.kept.states.items():
                 value = json.loads(raw)
@@ -244,6 +259,7 @@ def first_difference(history: History, result: Result, schedule: Schedule) -> tu
         ("fate", right.fates, result.fates, lambda place: order.get(place[1], 0)),
         ("emit", right.emits, result.emits, lambda place: (order.get(place[1], 0), place[2])),
         ("state", right.states, result.states, str),
+        ("table", right.tables, result.tables, str),
     ]
     for kind, first, second, rank in kinds:
         for place in sorted(first.keys() | second.keys(), key=rank):
@@ -259,7 +275,7 @@ def first_difference(history: History, result: Result, schedule: Schedule) -> tu
     return None
 
 
-def _named(platform: Headrace, names: Collection[str] | None) -> list[str]:
+def _named(platform: Headrace, names: Collection[str] | None, *, has_database: bool) -> list[str]:
     subscriptions = platform.registry.subscriptions
     if unknown := sorted(set(names or ()) - subscriptions.keys()):
         raise ConfigurationError(
@@ -268,10 +284,10 @@ def _named(platform: Headrace, names: Collection[str] | None) -> list[str]:
     chosen = [name for name in subscriptions if names is None or name in names]
     for name in chosen:
         for handler in subscriptions[name].handlers.values():
-            if handler.signature.wants_transaction:
+            if handler.signature.wants_transaction and not has_database:
                 raise ConfigurationError(
-                    f"{name}.{handler.name} takes a Transaction, and SQL needs a real database, which "
-                    "assert_exactly_once works without: name the other subscriptions, subscriptions=[...]."
+                    f"{name}.{handler.name} takes a Transaction, and SQL needs a real database: write "
+                    "assert_exactly_once(..., database=headrace_database), by the fixture of this name."
                 )
     return chosen
 
