@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import site
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _PLATFORM = f"{Path(__file__).parents[1]}/"
-_OTHERS = (*site.getsitepackages(), site.getusersitepackages(), sysconfig.get_paths()["stdlib"], "<", _PLATFORM)
+_OTHERS = (sysconfig.get_paths()["stdlib"], "<", _PLATFORM)
 
 
 def is_own_file(file: str) -> bool:
     """True for a file of the service: not of an installed package, of the language or of the platform."""
-    return bool(file) and not file.startswith(_OTHERS)
+    is_installed = "/site-packages/" in file or "/dist-packages/" in file
+    return bool(file) and not is_installed and not file.startswith(_OTHERS)
 
 
 def shown(work: Callable[[], T]) -> T:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dates
+import logging
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -272,6 +274,30 @@ def test_what_it_cannot_check_is_refused() -> None:
 
 
 def _nothing(event: Paid) -> None: ...
+
+
+def test_what_has_not_changed_stays_the_same_object() -> None:
+    """Also if a copy of it would be another one: a library may have noted it."""
+    lock, formatter = threading.Lock(), logging.Formatter()
+    held: dict[str, Any] = {"lock": lock, "count": 0}
+    formats = [formatter]
+
+    def pay(event: Paid) -> None:
+        held["count"] += len(formats)
+
+    caught(pay)
+    assert held["lock"] is lock and formats[0] is formatter
+
+    class Registry(dict[str, int]):
+        """As a library has one."""
+
+    Registry.__module__ = "library"
+    registry = Registry(one=1)
+
+    def look(event: Paid) -> None:
+        registry.get(event.who)
+
+    assert list(Outside([look]).places) == []
 
 
 def test_only_what_handlers_reach_is_put_back() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import types
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -22,7 +22,10 @@ from headrace.testing.own import is_own_file
 Getter = Callable[[], Any]
 Setter = Callable[[Any], None]
 
-_CONTAINERS = (dict, list, set, deque, bytearray)
+MOST_DEPTH = 20
+_MAPPINGS = (dict, defaultdict, Counter, OrderedDict)
+_CONTAINERS = (*_MAPPINGS, list, set, deque, bytearray)
+_DATA = (bool, int, float, str, bytes, tuple, frozenset, *_CONTAINERS)
 
 
 class Place:
@@ -49,17 +52,17 @@ class Outside:
         """What was held at the start."""
 
     def look(self) -> dict[str, Any]:
-        """Return copies of what the places hold; a place that cannot be copied is left out."""
+        """Return copies of what the places hold."""
         held: dict[str, Any] = {}
         for name, place in self.places.items():
-            with suppress(Exception):  # a lock, a socket, an attribute that is gone: no data
-                held[name] = copy.deepcopy(place.get())
+            with suppress(AttributeError, KeyError, ValueError):  # it is gone
+                held[name] = _copied(place.get())
         return held
 
     def restore(self) -> None:
-        """Put everything back, as in a process that has just started."""
-        for name, value in self.first.items():
-            _put_back(self.places[name], copy.deepcopy(value))
+        """Put back what has changed, as in a process that has just started; the rest stays the same object."""
+        for name in differences(self.first, self.look()):
+            _put_back(self.places[name], _copied(self.first[name]))
         for cached in self._caches:
             cached.cache_clear()
 
@@ -113,19 +116,55 @@ class Outside:
             self._walk(value)
 
 
+def _copied(value: Any, depth: int = 0) -> Any:
+    """Return a copy of data; objects of others (a lock, a client, a compiled pattern) stay the ones that they are."""
+    kind = type(value)
+    if depth > MOST_DEPTH:
+        return value
+    if kind in _MAPPINGS:
+        made = copy.copy(value)
+        for key, each in value.items():
+            made[key] = _copied(each, depth + 1)
+        return made
+    if kind in (list, tuple):
+        return kind(_copied(each, depth + 1) for each in value)
+    if kind is deque:
+        return deque((_copied(each, depth + 1) for each in value), value.maxlen)
+    if kind in (set, bytearray) or _is_iterator(value):
+        return copy.copy(value)
+    if isinstance(value, (BaseModel, msgspec.Struct)):
+        return copy.deepcopy(value)
+    if _is_own(kind) and hasattr(value, "__dict__"):
+        made = copy.copy(value)
+        made.__dict__.update((name, _copied(each, depth + 1)) for name, each in vars(value).items())
+        return made
+    return value
+
+
 def differences(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
     """Yield the names of places that hold something else."""
-    for name in first.keys() & second.keys():
-        is_same = True
-        with suppress(Exception):  # an __eq__ of the team's own
-            is_same = bool(first[name] == second[name]) or _parts(first[name]) == _parts(second[name])
-        if not is_same:
+    for name in first:
+        if name in second and not _is_same(first[name], second[name]):
             yield name
 
 
-def _parts(value: Any) -> Any:
-    """Return what tells two objects apart that compare by identity."""
-    return vars(value) if hasattr(value, "__dict__") else id(value)
+def _is_same(first: Any, second: Any, depth: int = 0) -> bool:
+    """Compare two values; objects that compare by identity are compared by what they hold."""
+    if type(first) is not type(second):
+        return False
+    with suppress(Exception):  # an __eq__ of the team's own
+        if first == second:
+            return True
+    if depth > MOST_DEPTH:
+        return True
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_is_same(first[key], second[key], depth + 1) for key in first)
+    if isinstance(first, (list, tuple, deque)):
+        pairs = zip(first, second, strict=False)
+        return len(first) == len(second) and all(_is_same(one, other, depth + 1) for one, other in pairs)
+    if isinstance(first, _DATA):
+        return False
+    return _is_same(getattr(first, "__dict__", None), getattr(second, "__dict__", None), depth + 1)
 
 
 def _put_back(place: Place, value: Any) -> None:
@@ -145,8 +184,8 @@ def _put_back(place: Place, value: Any) -> None:
 
 
 def _is_data(value: Any) -> bool:
-    """True for plain values, containers, and objects of the team's own classes."""
-    if value is None or isinstance(value, (bool, int, float, str, bytes, tuple, frozenset, *_CONTAINERS)):
+    """True for plain values, containers, and objects of the team's own classes; not for a library's kinds of them."""
+    if value is None or type(value) in _DATA:
         return True
     return not callable(value) and not inspect.isclass(value) and (_is_own(type(value)) or _is_iterator(value))
 
