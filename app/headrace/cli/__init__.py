@@ -26,6 +26,7 @@ from headrace.cli.explain import explain_event
 from headrace.cli.lanes import lanes
 from headrace.cli.load import load
 from headrace.cli.migrate import migrate_schema
+from headrace.cli.rebuild import rebuild_projection
 from headrace.cli.run import run
 from headrace.cli.subscriptions import subscriptions
 from headrace.cli.topics import topics
@@ -63,6 +64,7 @@ cli.add_typer(dead_letters, name="dead-letters")
 cli.add_typer(database, name="database")
 cli.add_typer(lanes, name="lanes")
 cli.add_typer(subscriptions, name="subscriptions")
+cli.command("rebuild")(rebuild_projection)
 cli.command("audit")(audit)
 cli.command("explain")(explain_event)
 cli.command("doctor")(doctor)

@@ -5,8 +5,8 @@
                                  claim, ledger ──────┴▶ projections.<table> ◀─ SQL, SQLAlchemy, GET /<name>?…&after=…
 ```
 `projection.py` is what a team declares: a subscription whose handlers take the event and a `Table`, and nothing else.
-`tables/` makes the table and writes it; `routes.py` are the generated queries, `waiting.py` lets a reader wait for what
-it has written.
+`tables/` makes the table and writes it; `routes.py` are the generated queries, and `queries/waiting.py` lets a reader
+wait for what it has written. `rebuild.py` builds the table again, with `replay.py`, which applies the log.
 
 **Exactly once**: rows are part of the batch's transaction. A batch that fails takes none of them back by hand, since
 none was written.

@@ -176,3 +176,8 @@ select (select count(*) from unnest($2::text[], $3::integer[], $4::bigint[]) as 
         where parked.subscription = $1) as parked
 """
 """Tells how many positions a subscription has not come to, and one that waits in a lane."""
+
+STAND_STILL = """
+select topic, partition, next_offset from headrace.claim where subscription = $1 order by 1, 2 for update
+"""
+"""Keeps every partition of a subscription where it is, until the transaction ends."""

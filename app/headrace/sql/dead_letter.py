@@ -172,3 +172,15 @@ delete from headrace.dead_letter where id in (
 )
 """
 """Deletes some of what was discarded, or replayed and taken up, longer ago than a number of days."""
+
+PLACES = """
+select topic, partition, "offset", edited_value, decision = 'replay' and settled_at is not null as is_replayed
+from headrace.dead_letter where subscription = $1 order by created_at
+"""
+"""Tells which records of the log became dead letters, and what came of them."""
+
+CHANGES = """
+select count(*) as letters, count(decision) as decided, count(settled_at) as settled
+from headrace.dead_letter where subscription = $1
+"""
+"""Tells whether anything about a subscription's dead letters has changed between two looks."""

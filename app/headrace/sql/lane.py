@@ -133,3 +133,6 @@ select subscription, count(distinct (partition, key)) as keys, min(parked_at) as
 group by subscription order by subscription
 """
 """Counts the keys of each subscription that wait for a retry, and tells since when."""
+
+WAITING = "select count(*) from headrace.parked where subscription = $1"
+"""Counts the events that wait in lanes."""

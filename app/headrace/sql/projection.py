@@ -15,3 +15,9 @@ on conflict (service, name) do update
 set table_name = excluded.table_name, columns = excluded.columns, built_at = now()
 """
 """Notes what a projection's table was made with."""
+
+TRY_REBUILD = "select pg_try_advisory_lock(hashtext('headrace.rebuild'), hashtext($1))"
+"""Makes the session the only one that rebuilds a projection; false if another one does."""
+
+END_REBUILD = "select pg_advisory_unlock(hashtext('headrace.rebuild'), hashtext($1))"
+"""Lets others rebuild it."""

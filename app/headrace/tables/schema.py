@@ -18,6 +18,8 @@ from headrace.telemetry.logging import get_logger
 logger = get_logger("headrace.projections")
 
 FORBIDDEN = "42501"
+LONG_SECONDS = 86_400.0
+"""An index of a large table takes its time."""
 
 
 async def prepare_tables(connection: Connection, service: str, tables: Mapping[str, TableType]) -> None:
@@ -41,14 +43,13 @@ async def prepare_tables(connection: Connection, service: str, tables: Mapping[s
 
 async def create_table(connection: Connection, table: TableType, name: str) -> None:
     """Create the table under a name. Raises: asyncpg's errors."""
-    for statement in table.create(name):
-        await connection.execute(statement)
+    await connection.execute(table.create(name))
 
 
 async def create_indexes(connection: Connection, table: TableType, name: str) -> None:
     """Create the indexes that are not there. Raises: asyncpg's errors."""
     for statement in table.create_indexes(name):
-        await connection.execute(statement)
+        await connection.execute(statement, timeout=LONG_SECONDS)
 
 
 async def _prepare(connection: Connection, service: str, name: str, table: TableType, known: Any) -> None:
@@ -65,7 +66,7 @@ async def _prepare(connection: Connection, service: str, name: str, table: Table
         logger.info("a projection's table was created", projection=name, table=f"{SCHEMA}.{table.name}")
         made = fingerprint(table)
     else:
-        made = await _extend(connection, where, table, known["columns"])
+        made = await _extend(connection, name, table, known["columns"])
     await create_indexes(connection, table, table.name)
     await connection.execute(sql.projection.WRITE, service, name, table.name, made)
 
@@ -79,7 +80,7 @@ def fingerprint(table: TableType) -> str:
     return msgspec.json.encode({"key": table.key, "columns": columns}).decode()
 
 
-async def _extend(connection: Connection, where: str, table: TableType, known: str) -> str:
+async def _extend(connection: Connection, name: str, table: TableType, known: str) -> str:
     """Add the columns that are new and have a default, which rows that are there get; return what the table then is.
 
     Columns that the class has no more stay, if they may be left out. Raises: ConfigurationError.
@@ -94,8 +95,8 @@ async def _extend(connection: Connection, where: str, table: TableType, known: s
     if wrong or tuple(made["key"]) != table.key:
         what = ", ".join(sorted(wrong)) or "key"
         raise ConfigurationError(
-            f"{where}: the table {SCHEMA}.{table.name} was made from another class ({what} changed); give new fields a "
-            "default, or declare the projection under another name, which is built from the beginning."
+            f"the projection {name!r}: the table {SCHEMA}.{table.name} was made from another class ({what} changed); "
+            f"give new fields a default, or build it again with this code: headrace rebuild MODULE:APP {name}."
         )
     for column in added:
         default = column.dump(default_of(table.model, column.name)[1])
@@ -110,3 +111,24 @@ async def _extend(connection: Connection, where: str, table: TableType, known: s
 
 def _of(column: Column) -> list[Any]:
     return [column.type, column.is_nullable]
+
+
+async def take_place(connection: Connection, table: TableType, new: str) -> None:
+    """Let a new table have the name, the indexes' names and the grants of the declared one, which is dropped.
+
+    Raises: asyncpg's errors; the caller's transaction then takes all back.
+    """
+    name = table.name
+    grants = await connection.fetch(
+        "select distinct grantee, privilege_type from information_schema.role_table_grants "
+        "where table_schema = $1 and table_name = $2 and grantee <> current_user",
+        SCHEMA,
+        name,
+    )
+    await connection.execute(f"drop table {SCHEMA}.{name}")
+    await connection.execute(f"alter table {SCHEMA}.{new} rename to {name}")
+    for before, after in table.index_names(new, name):
+        await connection.execute(f"alter index {SCHEMA}.{before} rename to {after}")
+    for row in grants:
+        grantee = "public" if row["grantee"] == "PUBLIC" else f'"{row["grantee"]}"'
+        await connection.execute(f"grant {row['privilege_type']} on {SCHEMA}.{name} to {grantee}")

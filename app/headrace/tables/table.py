@@ -47,10 +47,11 @@ class TableType:
     # Statements; `table` is a name in the schema, since a rebuilt one has another name until it takes the old one's.
     # All names in them were checked at import (S608).
 
-    def create(self, table: str) -> list[str]:
+    def create(self, table: str) -> str:
         """Return what creates the table."""
         columns = ", ".join(column_definition(each) for each in self.columns.values())
-        return [f"create table {SCHEMA}.{table} ({columns}, primary key ({', '.join(quoted(self.key))}))"]
+        keys = ", ".join(quoted(self.key))
+        return f'create table {SCHEMA}.{table} ({columns}, constraint "{table}_pkey" primary key ({keys}))'
 
     def create_indexes(self, table: str) -> list[str]:
         """Return what creates the indexes that are not there."""
@@ -58,6 +59,11 @@ class TableType:
             f"create index if not exists {_index_name(table, index)} on {SCHEMA}.{table} ({', '.join(quoted(index))})"
             for index in self.indexes
         ]
+
+    def index_names(self, table: str, other: str) -> list[tuple[str, str]]:
+        """Return what its indexes are called under one name of the table, and under another one."""
+        primary = (f'"{table}_pkey"', f'"{other}_pkey"')
+        return [primary, *((_index_name(table, each), _index_name(other, each)) for each in self.indexes)]
 
     def put(self, table: str) -> str:
         """Return what writes whole rows."""

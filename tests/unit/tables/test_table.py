@@ -69,7 +69,7 @@ def test_fields_become_columns() -> None:
         "parts": ("jsonb", False),
         "anything": ("jsonb", True),
     }
-    assert table.create("wide_2")[0].startswith('create table projections.wide_2 ("text" text not null, "number"')
+    assert table.create("wide_2").startswith('create table projections.wide_2 ("text" text not null, "number"')
     assert table.create_indexes("wide") == [
         'create index if not exists "wide_number_day_idx" on projections.wide ("number", "day")'
     ]

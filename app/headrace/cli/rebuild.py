@@ -1,0 +1,55 @@
+"""`headrace rebuild`: builds a projection's table again from the log, beside the one in use, and switches."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from headrace.cli.loading import find_platform, load_app
+from headrace.cli.output import count_of, stderr, stdout
+from headrace.connections import current_database, started_log
+from headrace.errors import ConfigurationError
+from headrace.platform import Headrace
+from headrace.projections.projection import Projection
+from headrace.projections.rebuild import rebuild
+from headrace.settings import MEMORY
+
+
+def rebuild_projection(
+    target: Annotated[str, typer.Argument(metavar="MODULE:APP", help="The application, such as shop.service:app.")],
+    name: Annotated[str, typer.Argument(metavar="PROJECTION", help="The projection, such as order-list.")],
+) -> None:
+    """Build a projection's table again with the application's handlers, while the service goes on; then switch."""
+    platform = find_platform(load_app(target))
+    platform.registry.complete()
+    projections = platform.registry.projections
+    if name not in projections:
+        known = ", ".join(sorted(projections)) or "none"
+        raise ConfigurationError(f"{target} declares no projection {name!r}; it declares: {known}.")
+    if platform.settings.log == MEMORY:
+        raise ConfigurationError("HEADRACE_LOG=memory ends with its process, so that no command can read it.")
+    asyncio.run(_rebuild(platform, projections[name]))
+
+
+async def _rebuild(platform: Headrace, projection: Projection) -> None:
+    settings = platform.settings
+    async with (
+        current_database(settings) as pool,
+        started_log(settings, pool) as log,
+        pool.acquire() as connection,
+    ):
+        await connection.execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0")
+        with Progress(console=stderr, transient=True) as shown:
+            task = shown.add_task(f"rebuilding {projection.name}", total=None)
+
+            def report(done: int, total: int) -> None:
+                shown.update(task, completed=done, total=total)
+
+            rebuilt = await rebuild(connection, log, platform.registry, projection, settings, report)
+    stdout.print(
+        f"{projection.name}: {count_of(rebuilt.rows, 'row')} of {count_of(rebuilt.events, 'event')} in "
+        f"{rebuilt.seconds:.1f} s; writers waited {rebuilt.waited_seconds:.2f} s"
+    )

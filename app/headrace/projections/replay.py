@@ -1,0 +1,151 @@
+"""Applies the log to a new table: every event that the projection has applied, once, in the order of each partition."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headrace import sql
+from headrace.database.pool import Connection
+from headrace.emits.emitter import Emitter
+from headrace.engine.batch import emitter_of
+from headrace.engine.decode import BatchDecoder
+from headrace.errors import HandlerError, TransportError
+from headrace.handlers.verdicts import HandlerVerdict, Skip
+from headrace.item import Item, Outcome
+from headrace.ledger.window import DedupeWindow
+from headrace.log.ports import Log, Reader, Record, StoredRecord, TopicPartition
+from headrace.projections.projection import Projection
+from headrace.registry import Registry
+from headrace.settings import Settings
+
+CHUNK_RECORDS, CHUNK_BYTES = 5_000, 8 * 2**20
+"""What is applied in one transaction."""
+FETCH_SECONDS = 1.0
+SILENT_SECONDS = 30.0
+"""After so long without a record that has to be there, the log is taken to be away."""
+
+Positions = dict[TopicPartition, int]
+
+
+class Letters:
+    """What became of the events that the subscription has given up on."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self._skipped: set[tuple[str, int, int]] = set()
+        self._edited: dict[tuple[str, int, int], bytes] = {}
+        for row in rows:
+            place = row["topic"], row["partition"], row["offset"]
+            self._skipped.discard(place)  # a later letter of the same record tells what came of its replay
+            if not row["is_replayed"]:
+                self._skipped.add(place)
+            elif row["edited_value"] is not None:
+                self._edited[place] = row["edited_value"]
+
+    def applied(self, record: Record) -> Record | None:
+        """Return the record as it was applied; None if it was not."""
+        place = record.topic, record.partition, record.offset
+        if place in self._skipped:
+            return None
+        value = self._edited.get(place)
+        if value is None:
+            return record
+        return StoredRecord(*place, record.timestamp, record.key, value, record.headers)
+
+
+class Replay:
+    """The handlers of one projection over its part of the log."""
+
+    def __init__(self, registry: Registry, projection: Projection, log: Log, settings: Settings) -> None:
+        self._projection = projection
+        self._log = log
+        self._decoder = BatchDecoder(projection, registry.types, registry.decoders)
+        self._emitter: Emitter = emitter_of(registry, projection, settings.kafka.max_record_bytes)
+        self._window_ids = settings.engine.dedupe_window_ids
+        self._windows: dict[TopicPartition, DedupeWindow] = {}
+        self._fetched: dict[TopicPartition, list[Record]] = {}
+        self._reader: Reader | None = None
+        self.letters = Letters(())
+        self.positions: Positions = {}
+        """The next offset of each partition."""
+        self.events = 0
+        """Events that were applied."""
+
+    async def start(self, connection: Connection, positions: Mapping[TopicPartition, int]) -> None:
+        """Begin at the positions. Raises: TransportError."""
+        self.letters = Letters(await connection.fetch(sql.dead_letter.PLACES, self._projection.group))
+        self.positions = dict(positions)
+        self._windows = {partition: DedupeWindow(self._window_ids) for partition in positions}
+        self._reader = await self._log.reader(self.positions)
+
+    async def close(self) -> None:
+        """Let the log go."""
+        if self._reader is not None:
+            await self._reader.close()
+
+    def behind(self, targets: Positions) -> int:
+        """Return how many offsets are missing to the targets."""
+        return sum(max(0, target - self.positions[partition]) for partition, target in targets.items())
+
+    async def step(self, connection: Connection, table: str, targets: Positions) -> None:
+        """Apply some of what is before the targets, in the connection's transaction or one of its own.
+
+        Raises: HandlerError (a handler raised), TransportError (the log is away).
+        """
+        async with connection.transaction():
+            for partition, records in (await self._take(targets)).items():
+                self._apply(partition, records)
+                assert self._emitter.table is not None
+                await self._emitter.table.write(connection, table)
+
+    async def _take(self, targets: Positions) -> dict[TopicPartition, list[Record]]:
+        """Return records before the targets, and move the positions behind them."""
+        assert self._reader is not None
+        until = time.monotonic() + SILENT_SECONDS
+        while True:
+            taken: dict[TopicPartition, list[Record]] = {}
+            for partition, target in targets.items():
+                waiting = self._fetched.get(partition, [])
+                number = next((n for n, each in enumerate(waiting) if each.offset >= target), len(waiting))
+                if number:
+                    taken[partition], self._fetched[partition] = waiting[:number], waiting[number:]
+                before = self.positions[partition]
+                rest = self._fetched.get(partition)
+                self.positions[partition] = rest[0].offset if rest else self._reader.position(partition)
+                if self.positions[partition] > before:
+                    until = time.monotonic() + SILENT_SECONDS
+            if taken or not self.behind(targets):
+                return taken
+            if time.monotonic() > until:
+                raise TransportError("the log does not return what the claims have behind them; see whether it is up.")
+            for partition, records in (await self._reader.fetch(CHUNK_RECORDS, CHUNK_BYTES, FETCH_SECONDS)).items():
+                self._fetched.setdefault(partition, []).extend(records)
+
+    def _apply(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+        window = self._windows[partition]
+        applied = [each for record in records if (each := self.letters.applied(record)) is not None]
+        items = self._decoder.decode(applied, window.marks)
+        fresh = [item for item in items if item.outcome is Outcome.READY]
+        for item in fresh:
+            self._handle(item)
+        window.add([item.identity for item in fresh], [item.mark for item in fresh], time.time())
+        self.events += len(fresh)
+
+    def _handle(self, item: Item) -> None:
+        handler, emitter = item.handler, self._emitter
+        assert handler is not None
+        emitter.cause = item
+        try:
+            returned = handler.call(item.event, item.envelope, (), emitter, None, ())
+            if isinstance(returned, HandlerVerdict):
+                raise returned
+        except Skip:
+            emitter.undo()
+        except Exception as error:
+            record = item.record
+            raise HandlerError(
+                f"{handler.name} raised {type(error).__name__} at {record.topic}/{record.partition}/{record.offset}: "
+                f"{error}; nothing was changed. Mend it, or make the event a dead letter of {self._projection.name!r}.",
+                handler.name,
+            ) from error
