@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from headrace.cli.loading import find_platform, load_app
+from headrace.cli.loading import Target
 from headrace.cli.output import count_of, stderr, stdout
 from headrace.connections import current_database, started_log
 from headrace.errors import ConfigurationError
+from headrace.loading import find_platform, load_app
 from headrace.platform import Headrace
 from headrace.projections.projection import Projection
 from headrace.projections.rebuild import rebuild
@@ -19,7 +20,7 @@ from headrace.settings import MEMORY
 
 
 def rebuild_projection(
-    target: Annotated[str, typer.Argument(metavar="MODULE:APP", help="The application, such as shop.service:app.")],
+    target: Target,
     name: Annotated[str, typer.Argument(metavar="PROJECTION", help="The projection, such as order-list.")],
 ) -> None:
     """Build a projection's table again with the application's handlers, while the service goes on; then switch."""

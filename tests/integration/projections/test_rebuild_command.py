@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.cli.loading import find_platform, load_app
+from headrace.loading import find_platform, load_app
 from tests.support.command import headrace
 from tests.support.kafka import KafkaServer
 from tests.support.platform import fetch, running, settings_for, until_settled
