@@ -18,7 +18,7 @@ ARGS ?=
 TARGET ?=
 SEEDS ?= 200
 
-.PHONY: help run test simulate chart-tools chart-test cluster-test lint format docs bench load lock clean
+.PHONY: help run test simulate mutants chart-tools chart-test cluster-test lint format docs bench load lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: $(VENV)/.development ## run every test on a Kafka and a Postgres of its ow
 
 simulate: $(VENV)/.development ## run the engine through seeded faults in virtual time (SEEDS=1000; one: ARGS="--seed 7")
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+mutants: $(VENV)/.development ## make the engine's likely mistakes one at a time, and see the simulation find each (ARGS="NAME")
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 chart-tools: $(VENV)/.development ## install helm, kubeconform and promtool for the tests of the chart into build/tools
 	@$(BIN)/python -m tests.charts.tools

@@ -10,9 +10,10 @@ from tests.simulation.log.membership import SimulatedMembership
 from tests.simulation.loop import OUTSIDE, Handle, Process
 from tests.simulation.plan import Fault
 from tests.simulation.pod import Pod
-from tests.simulation.service import GROUPS
+from tests.simulation.service import ABORTED, GROUPS, place_of
 from tests.simulation.store.client import Connection
 from tests.simulation.store.server import Session
+from tests.simulation.store.tables import Tables
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -126,13 +127,14 @@ class Faults:
         simulation = self._simulation
         simulation.loop.outside(fault.seconds, self._restore, simulation.server.tables.copy())
 
-    def _restore(self, copy: object) -> None:
+    def _restore(self, copy: Tables) -> None:
         simulation = self._simulation
         if simulation.is_calm:
             return
         simulation.restores += 1
         simulation.note("the database goes back")
-        simulation.server.restore(copy)  # type: ignore[arg-type]
+        simulation.server.restore(copy)
+        simulation.history.restore(copy)
 
     def _brokers_are_down(self, fault: Fault) -> None:
         broker = self._simulation.broker
@@ -160,7 +162,9 @@ class Faults:
 
     def _aborted_records(self, fault: Fault) -> None:
         number = fault.target % self._simulation.plan.partitions
-        self._simulation.broker.abort_some(TopicPartition("notes", number), fault.steps % 5)
+        simulation = self._simulation
+        records = [simulation.record(f"page-{fault.target % 8}", ABORTED + count) for count in range(fault.steps % 5)]
+        simulation.broker.abort(TopicPartition("notes", number), records)
 
     def _clock_jumps(self, fault: Fault) -> None:
         pod = self._pod(fault)
@@ -176,8 +180,7 @@ class Faults:
         """Let a person mend what is poison, and ask for the replay of every dead letter."""
         for row in self._simulation.server.tables.all("dead_letter"):
             if row["decision"] is None:
-                page, _, number = row["event_id"].rpartition("-")
-                self._simulation.world.mended.add((page, int(number)))
+                self._simulation.world.mended.add(place_of(row["source"], row["event_id"]))
                 self._ask(sql.dead_letter.DECIDE, row["id"], "replay", None, "ops", "mended")
 
     def _ask(self, query: str, *args: object) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 Kind = Literal["plain", "flaky", "poison", "slow", "hangs", "kills", "skipped", "later"]
 """What the handler does with an event.
 
-`flaky` fails a few times, `poison` until a person replays it, `hangs` once, `kills` its process each time, `later`
+`flaky` fails a few times, `poison` until a person replays it, `hangs` and `kills` its process a few times, `later`
 emits with a delay.
 """
 FaultKind = Literal[
@@ -41,7 +41,7 @@ FAULTS: dict[FaultKind, int] = {
     "freeze in commit": 3,
     "postgres restarts": 1,
     "postgres is down": 1,
-    "postgres is restored": 2,
+    "postgres is restored": 4,
     "brokers are down": 1,
     "expel": 3,
     "shuffle": 3,
@@ -54,15 +54,16 @@ FAULTS: dict[FaultKind, int] = {
 }
 """The kinds, with how often each is drawn."""
 KINDS: dict[Kind, int] = {
-    "plain": 60,
+    "plain": 56,
     "flaky": 8,
     "poison": 3,
-    "slow": 4,
+    "slow": 3,
     "hangs": 1,
     "kills": 1,
     "skipped": 3,
-    "later": 6,
+    "later": 12,
 }
+ALWAYS = 1_000
 STYLES = ("async", "sync", "transaction")
 
 
@@ -124,6 +125,10 @@ class Shape:
     fault_kinds: dict[FaultKind, int] = field(default_factory=lambda: dict(FAULTS))
 
 
+def _times(kind: Kind, chance: Random) -> int:
+    return chance.choice((1, 2, ALWAYS)) if kind == "kills" else chance.randint(1, 3)
+
+
 def draw(seed: int, shape: Shape | None = None) -> Plan:
     """Return the plan of a seed."""
     shape = shape or Shape()
@@ -141,7 +146,7 @@ def draw(seed: int, shape: Shape | None = None) -> Plan:
         page = chance.choice(pages)
         last[page] = number = last.get(page, 0) + 1
         copies = tuple(at + chance.expovariate(0.2) for _ in range(chance.choice((0, 0, 0, 0, 0, 0, 1, 2))))
-        events.append(PlannedEvent(at, page, number, kind, chance.randint(1, 3), copies))
+        events.append(PlannedEvent(at, page, number, kind, _times(kind, chance), copies))
     chosen = chance.choices(list(shape.fault_kinds), list(shape.fault_kinds.values()), k=chance.randint(*shape.faults))
     faults = [
         Fault(

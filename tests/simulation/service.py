@@ -21,6 +21,8 @@ from tests.simulation.store.statements.journal import NOTE
 
 SERVICE = "simulated"
 GROUPS = {"notes": f"{SERVICE}.notes", "echoes": f"{SERVICE}.echoes"}
+ABORTED = 2_000_000
+"""Is added to the numbers of events whose transaction is aborted: nobody ever sees them."""
 LATER = 1_000_000
 """Is added to the number of an event that is emitted with a delay."""
 
@@ -51,12 +53,25 @@ class Echoes(BaseModel):
     numbers: list[int] = []
 
 
+def identity_of(page: str, number: int) -> tuple[str, str]:
+    """Return source and id of an event: two sources use the same ids."""
+    return f"/simulation/{number % 2}", f"{page}/{(number + 1) // 2}"
+
+
+def place_of(source: str, id_: str) -> tuple[str, int]:
+    """Return page and number of an event of that source and id."""
+    page, _, count = id_.rpartition("/")
+    return page, 2 * int(count) - int(source.rpartition("/")[2])
+
+
 class World:
     """What handlers meet: the plan of each event, and how often it was tried. Outlives every process."""
 
     def __init__(self) -> None:
         self.plans: dict[tuple[str, int], PlannedEvent] = {}
         self.tries: Counter[tuple[str, int]] = Counter()
+        self.deaths: Counter[tuple[str, int]] = Counter()
+        """How many processes each event has ended."""
         self.mended: set[tuple[str, int]] = set()
         self.kill: Callable[[], None] = lambda: None
         """Ends the process that calls it."""
@@ -75,9 +90,10 @@ class World:
             case "skipped":
                 raise Skip("nothing to do")
             case "kills" if tries <= plan.times:
+                self.deaths[place] += 1
                 self.kill()
                 return 1_000.0
-            case "hangs" if tries == 1:
+            case "hangs" if tries <= plan.times:
                 return 1_000.0
             case "slow":
                 return float(plan.times)

@@ -7,6 +7,7 @@ import gc
 import hashlib
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -14,10 +15,11 @@ from headrace.cloudevents import encode_record
 from headrace.envelope import Envelope
 from headrace.log.ports import NewRecord, TopicPartition
 from tests.simulation import service
-from tests.simulation.checkers import AT_COMMIT, AT_END
+from tests.simulation.checkers import AT_APPEND, AT_COMMIT, AT_END, NOW_AND_THEN
 from tests.simulation.checkers.violation import Violation
 from tests.simulation.clock import virtual_time
 from tests.simulation.faults import Faults
+from tests.simulation.history import History
 from tests.simulation.log.broker import Broker, Partition
 from tests.simulation.log.client import SimulatedLog
 from tests.simulation.log.group import Group
@@ -62,6 +64,7 @@ class Simulation:
         self.server.before_commit = self._before_commit
         self.broker = Broker(self.loop, self._latency, Random(f"broker {plan.seed}"))
         self.broker.failing = plan.publish_failures
+        self.broker.before_append = self._before_append
         self.groups: dict[str, Group] = {}
         for topic, name in service.GROUPS.items():
             places = [TopicPartition(topic, number) for number in range(plan.partitions)]
@@ -72,6 +75,7 @@ class Simulation:
         self.slots: list[Pod | None] = [None] * plan.processes
         self._started = 0
         self.restores = 0
+        self.history = History()
         self.violation: Violation | None = None
         self.counts: Counter[str] = Counter()
         self.log: list[str] = []
@@ -172,6 +176,8 @@ class Simulation:
         """Do what a cluster does: end what is beyond repair, start what has ended. Raises: Violation."""
         if self.violation is not None:
             raise self.violation
+        for check in NOW_AND_THEN:
+            check(self)
         for number, pod in enumerate(self.slots):
             if pod is not None and pod.process.is_alive and (pod.failures or pod.has_stopped):
                 if pod.failures and self.is_calm:
@@ -240,16 +246,20 @@ class Simulation:
     # Events
 
     def _publish(self, event: PlannedEvent) -> None:
-        noted = service.Noted(page=event.page, number=event.number)
+        self.broker.append([self.record(event.page, event.number)])
+
+    def record(self, page: str, number: int) -> NewRecord:
+        """Return the record of one event of the stream."""
+        noted = service.Noted(page=page, number=number)
+        source, id_ = service.identity_of(page, number)
         envelope = Envelope(
-            id=f"{event.page}-{event.number}",
-            source="/simulation",
+            id=id_,
+            source=source,
             type="noted",
             datacontenttype="application/json",
-            partitionkey=event.page,
+            partitionkey=page,
         )
-        record: NewRecord = encode_record(envelope, noted.model_dump_json().encode(), topic="notes", key=event.page)
-        self.broker.append([record])
+        return encode_record(envelope, noted.model_dump_json().encode(), topic="notes", key=page)
 
     def _before_commit(self, transaction: Transaction) -> None:
         process = transaction.session.process
@@ -259,6 +269,15 @@ class Simulation:
             try:
                 for check in AT_COMMIT:
                     check(self, transaction)
+            except Violation as violation:
+                self.violation = violation
+        self.history.follow(transaction)
+
+    def _before_append(self, records: Sequence[NewRecord]) -> None:
+        if self.violation is None:
+            try:
+                for check in AT_APPEND:
+                    check(self, records)
             except Violation as violation:
                 self.violation = violation
 

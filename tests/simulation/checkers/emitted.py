@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headrace.cloudevents import decode_record
 from tests.simulation.checkers.applied import check_order, log_order, numbers_by_page
 from tests.simulation.checkers.violation import Violation
+from tests.simulation.history import emit_ids
 from tests.simulation.service import LATER
 
 if TYPE_CHECKING:
+    from headrace.log.ports import NewRecord
     from tests.simulation.simulation import Simulation
+    from tests.simulation.store.transaction import Transaction
+
+
+def check_append(simulation: Simulation, records: Sequence[NewRecord]) -> None:
+    """Refuse an emit whose event was never committed. Raises: Violation."""
+    for record in records:
+        if record.topic == "echoes":
+            data = json.loads(decode_record(record)[1])
+            place = (data["page"], data["number"] % LATER)
+            if place not in simulation.history.applied:
+                raise Violation("I4 emits need a commit", f"{place} is emitted before its event was committed")
+
+
+def check_emits_of_commit(simulation: Simulation, transaction: Transaction) -> None:
+    """Refuse a second commit of the same emit. Raises: Violation."""
+    for (table, key), row in transaction.written.items():
+        if table == "ledger" and row is not None:
+            for id_ in emit_ids(row):
+                if id_ in simulation.history.emitted:
+                    raise Violation("I4 an emit is committed once", f"row {key[3]} of {key[:3]} emits {id_} again")
 
 
 def check_emitted(simulation: Simulation) -> None:

@@ -20,6 +20,8 @@ class Partition:
     """One partition: a place for each offset. What is None there is no record: aborted, or a marker."""
 
     places: list[StoredRecord | None] = field(default_factory=list)
+    aborted: dict[int, StoredRecord] = field(default_factory=dict)
+    """What an aborted transaction wrote at an offset; nobody may read it."""
     open_since: int | None = None
     """The first offset of a transaction that is still open: nothing from there on can be read."""
     readers: list[asyncio.Event] = field(default_factory=list)
@@ -44,6 +46,7 @@ class Broker:
         self.chance = chance
         self.topics: dict[str, list[Partition]] = {}
         self.is_down = False
+        self.before_append: Callable[[Sequence[NewRecord]], None] = lambda records: None
         self.failing = 0.0
         """How often a publish fails, with or without effect."""
 
@@ -55,6 +58,7 @@ class Broker:
 
     def append(self, records: Sequence[NewRecord]) -> list[Position]:
         """Append records, each to its partition."""
+        self.before_append(records)
         return [self._append(record) for record in records]
 
     def _append(self, record: NewRecord) -> Position:
@@ -62,24 +66,30 @@ class Broker:
         number = partition_for(record.key or b"", len(partitions))
         partition = partitions[number]
         offset = len(partition.places)
-        stored = StoredRecord(
+        partition.places.append(self._stored(record, number, offset))
+        if partition.open_since is None:
+            partition.wake()
+        return Position(record.topic, number, offset)
+
+    def _stored(self, record: NewRecord, partition: int, offset: int) -> StoredRecord:
+        return StoredRecord(
             topic=record.topic,
-            partition=number,
+            partition=partition,
             offset=offset,
             timestamp=int((BEGIN_UNIX_SECONDS + self._loop.time()) * 1000),
             key=record.key,
             value=record.value,
             headers=tuple(record.headers),
         )
-        partition.places.append(stored)
-        if partition.open_since is None:
-            partition.wake()
-        return Position(record.topic, number, offset)
 
-    def abort_some(self, place: TopicPartition, records: int) -> None:
-        """Leave what an aborted transaction leaves: offsets without a record, and its marker."""
+    def abort(self, place: TopicPartition, records: Sequence[NewRecord]) -> None:
+        """Leave what an aborted transaction leaves: offsets that hold no record for a reader, and its marker."""
         partition = self.partition(place)
-        partition.places += [None] * (records + 1)
+        for record in records:
+            offset = len(partition.places)
+            partition.aborted[offset] = self._stored(record, place.partition, offset)
+            partition.places.append(None)
+        partition.places.append(None)
         if partition.open_since is None:
             partition.wake()
 

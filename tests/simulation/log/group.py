@@ -47,6 +47,8 @@ class Group:
         self._rebalance_seconds = rebalance_seconds
         self.members: dict[int, Member] = {}
         self._last = 0
+        self.offsets: dict[TopicPartition, int] = {}
+        """What members have committed: hints, which the engine never reads."""
         self.is_dividing = False
         self._round = 0
         self._shuffles = False
@@ -72,10 +74,14 @@ class Group:
             answer.set_result("unknown" if known is None else "dividing" if self.is_dividing else "stable")
 
     def leave(self, member: int | None) -> None:
-        """Let a member go."""
-        if member is not None and self.members.pop(member, None) is not None:
-            self.divide()
-            self._divide_if_complete()
+        """Let a member go; one that waits for its share joins again, under another number."""
+        gone = self.members.pop(member, None) if member is not None else None
+        if gone is None:
+            return
+        self.divide()
+        if gone.waiting is not None:
+            self.join(None, gone.waiting)
+        self._divide_if_complete()
 
     def expel(self, place: int) -> None:
         """Remove a member that lives, as if it had been silent."""

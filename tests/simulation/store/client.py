@@ -24,6 +24,8 @@ class Connection:
         self.is_lost = False
         self._answer: asyncio.Future[Any] | None = None
         self.depth = 0
+        self.is_cut_short = False
+        """True if nobody waited for the end of a command."""
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         status: str = (await self.call("run", query, *args))[0]
@@ -58,11 +60,12 @@ class Connection:
             raise asyncpg.InterfaceError("connection is closed")
         answer = self._answer = self._loop.create_future()
         command = Command(kind, query, args, answer)
-        self._loop.outside(self._server.latency(), self._server.receive, self.session, command)
+        self._server.send(self.session, self._server.receive, command)
         try:
             return await answer
         except asyncio.CancelledError:
-            self._loop.outside(self._server.latency(), self._server.cancel, self.session, command)
+            self.is_cut_short = True
+            self._server.send(self.session, self._server.cancel, command)
             raise
 
     def lose(self) -> None:
@@ -135,9 +138,9 @@ class Pool:
         """Keep the connection; what a transaction left open is rolled back, as a pool's reset does."""
         if connection.is_lost:
             return
-        if connection.session.transaction is not None or connection.session.current is not None:
-            connection.depth = 0
-            self._loop.outside(self._server.latency(), self._server.receive, connection.session, _reset(self._loop))
+        if connection.depth or connection.is_cut_short:
+            connection.depth, connection.is_cut_short = 0, False
+            self._server.send(connection.session, self._server.receive, _reset(self._loop))
         self._free.append(connection)
 
     def connections(self) -> list[Connection]:

@@ -46,6 +46,8 @@ class Session:
         self.transaction: Transaction | None = None
         self.is_gone = False
         self.commands = 0
+        self.arrived_at = 0.0
+        """When the last message of the client arrives: none overtakes another on its way."""
 
 
 class Server:
@@ -83,6 +85,12 @@ class Server:
         session = Session(process, idle_seconds)
         self.sessions[session] = tell
         return session
+
+    def send(self, session: Session, receive: Callable[[Session, Command], None], command: Command) -> None:
+        """Let a message of the client arrive after a while, behind those that it has sent before."""
+        now = self._loop.time()
+        session.arrived_at = max(now + self.latency(), session.arrived_at + 1e-6)
+        self._loop.outside(session.arrived_at - now, receive, session, command)
 
     def receive(self, session: Session, command: Command) -> None:
         """Take a command in; it runs once those before it have ended."""

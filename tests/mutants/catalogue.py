@@ -1,0 +1,10 @@
+"""The mutants, by the part of the engine that has the mistake."""
+
+from __future__ import annotations
+
+from tests.mutants.claims import CLAIMS
+from tests.mutants.events import EVENTS
+from tests.mutants.memory import MEMORY
+from tests.mutants.publishing import PUBLISHING
+
+MUTANTS = (*CLAIMS, *MEMORY, *EVENTS, *PUBLISHING)

@@ -1,0 +1,80 @@
+"""Mistakes about what becomes of an event."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant, Patch
+
+RUN = "app/headrace/engine/run.py"
+RETRY = "app/headrace/engine/retry.py"
+SETTLE = "app/headrace/engine/settle.py"
+READER_MODEL = "tests/simulation/log/client.py"
+
+_AHEAD = "            if (parked_keys and key in parked_keys) or (failed and key in failed):\n"
+_AHEAD_ASYNC = "            if key in self._parked_keys or key in self._failed:\n"
+
+EVENTS = (
+    Mutant(
+        "the head of a lane is overtaken",
+        (
+            Patch(RUN, _AHEAD, "            if failed and key in failed:\n"),
+            Patch(RUN, _AHEAD_ASYNC, "            if key in self._failed:\n"),
+        ),
+    ),
+    Mutant(
+        "later events of a key run beside a failed one of their batch",
+        (
+            Patch(RUN, _AHEAD, "            if parked_keys and key in parked_keys:\n"),
+            Patch(RUN, _AHEAD_ASYNC, "            if key in self._parked_keys:\n"),
+        ),
+    ),
+    Mutant(
+        "a retry is counted twice",
+        (Patch(RETRY, "lanes[key].attempts + 1 for key in keys", "lanes[key].attempts + 2 for key in keys"),),
+    ),
+    Mutant(
+        "an attempt is counted after its run",
+        (
+            Patch(RETRY, "        await self._count(holding, keys)\n        claim", "        claim"),
+            Patch(
+                RETRY,
+                "            for key in keys:\n                self._hung.pop(key, None)\n",
+                "            await self._count(holding, [key for key in keys if key in lanes.by_key])\n"
+                "            for key in keys:\n                self._hung.pop(key, None)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a dead letter takes its followers along",
+        (
+            Patch(
+                SETTLE,
+                "            effects.dead.append((item, decided.attempts))\n        elif",
+                "            effects.dead.append((item, decided.attempts))\n"
+                "            effects.released += items[index:]\n"
+                "            after.events = 0\n"
+                "            return after\n"
+                "        elif",
+            ),
+        ),
+    ),
+    Mutant(
+        "read_uncommitted",
+        (
+            Patch(
+                READER_MODEL,
+                "            records = [record for record in partition.places[offset:end] if record is not None]\n",
+                "            aborted, found_there = partition.aborted, enumerate(partition.places[:end])\n"
+                "            everything = [record or aborted.get(at) for at, record in found_there]\n"
+                "            records = [record for record in everything[offset:] if record is not None]\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "what a failed handler emitted is kept",
+        (Patch(RUN, "        self.emitter.undo()\n", ""),),
+    ),
+    Mutant(
+        "what a failed handler changed is kept",
+        (Patch(RUN, "            self._caches[name].entries[key].value = value\n", "            pass\n"),),
+    ),
+)

@@ -1,0 +1,103 @@
+"""Mistakes about what an owner keeps in memory."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant, Patch
+
+BATCH = "app/headrace/engine/batch.py"
+TENURE = "app/headrace/engine/tenure.py"
+TRANSACT = "app/headrace/engine/transact.py"
+WINDOW = "app/headrace/ledger/window.py"
+LANES = "app/headrace/engine/lanes.py"
+ENVELOPE = "app/headrace/envelope.py"
+MEMORY_FILE = "app/headrace/engine/memory.py"
+
+_UNAVAILABLE = """                processor.undo(batch)
+                processor.reporter.rerun("infrastructure", error)
+"""
+
+MEMORY = (
+    Mutant(
+        "window is not loaded at the claim",
+        (Patch(WINDOW, "    for ids, marks, at in reversed(packed):\n", "    for ids, marks, at in ():\n"),),
+    ),
+    Mutant(
+        "window is one batch short",
+        (
+            Patch(
+                WINDOW,
+                "wanted, before, rows_wanted = limit * IDENTITY_BYTES, sequence + 1, FEW_ROWS",
+                "wanted, before, rows_wanted = limit * IDENTITY_BYTES, sequence, FEW_ROWS",
+            ),
+        ),
+    ),
+    Mutant(
+        "identity without the source",
+        (
+            Patch(
+                ENVELOPE,
+                "    return blake2b(prefix + event_id.encode(), digest_size=16).digest()\n",
+                "    return blake2b(type.encode() + event_id.encode(), digest_size=16).digest()\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "identity of few bits (8 in place of 64, so that it shows in few events)",
+        (
+            Patch(
+                ENVELOPE,
+                "    return blake2b(prefix + event_id.encode(), digest_size=16).digest()\n",
+                "    return blake2b(prefix + event_id.encode(), digest_size=16).digest()[:1] * 16\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "cache is kept after a rollback",
+        (
+            Patch(
+                BATCH,
+                "            self.memory.forget({item.key for item in run.items if item.key is not None})\n",
+                "            pass\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "cache is kept over a lost claim",
+        (
+            Patch(
+                TENURE,
+                "        self.holdings: dict[str, Holding] = {}\n",
+                '        self.memory.caches = orders.__dict__.setdefault("caches", self.memory.caches)\n'
+                "        self.holdings: dict[str, Holding] = {}\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "cache is kept after a lost connection",
+        (Patch(TRANSACT, _UNAVAILABLE, '                processor.reporter.rerun("infrastructure", error)\n'),),
+    ),
+    Mutant(
+        "lanes are not loaded at the claim",
+        (
+            Patch(
+                LANES,
+                "        self.by_key = {}\n        for row in rows:\n",
+                "        self.by_key = {}\n        for row in ():\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "what was committed does not enter the window",
+        (Patch(MEMORY_FILE, "        seen = effects.seen\n", "        seen = effects.seen[:0]\n"),),
+    ),
+    Mutant(
+        "numbers of parked events begin anew at the claim",
+        (
+            Patch(
+                LANES,
+                '        self.next_number = max((row["number"] for row in rows), default=0) + 1\n',
+                "        self.next_number = 1\n",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,34 @@
+"""The mutants still fit the code, and one of them is hunted: `make mutants` hunts them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.__main__ import ROOT, hunt
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import Mutant, Patch
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_place_of_each_mistake_is_there_once(mutant: Mutant) -> None:
+    for patch in mutant.patches:
+        assert (ROOT / patch.file).read_text().count(patch.old) == 1
+        assert patch.old != patch.new
+
+
+def test_names_of_mutants_differ() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 30
+
+
+def test_mutant_is_found_by_the_checker_that_it_offends() -> None:
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == "statements outside of the transaction"]
+    result = hunt(mutant, seconds=20.0)
+    assert result["found"]["invariant"] == "I5 ledger ends at the claim"
+
+
+def test_mutant_that_no_longer_fits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("one\ntwo\n")
+    with pytest.raises(ValueError, match=r"a\.py has 0 places like this: 'three'"):
+        Patch("a.py", "three", "four").apply(tmp_path)

@@ -1,0 +1,41 @@
+"""What was committed so far, as the checkers need it to judge what comes next."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from headrace.cloudevents import decode_record
+from headrace.ledger.rows import unpack_emits
+from tests.simulation.service import GROUPS
+
+if TYPE_CHECKING:
+    from tests.simulation.store.tables import Tables, Values
+    from tests.simulation.store.transaction import Transaction
+
+
+class History:
+    """What the database has had, and has."""
+
+    def __init__(self) -> None:
+        self.applied: set[tuple[str, int]] = set()
+        """Events of the stream that were ever applied, also in a future that a restore took back."""
+        self.emitted: set[str] = set()
+        """The ids of the emits in the ledger."""
+
+    def follow(self, transaction: Transaction) -> None:
+        """Note what is committed now."""
+        for (table, _), row in transaction.written.items():
+            if row is not None and table == "state" and row["subscription"] == GROUPS["notes"]:
+                self.applied |= {(row["key"], number) for number in json.loads(row["data"])["numbers"]}
+            elif row is not None and table == "ledger":
+                self.emitted.update(emit_ids(row))
+
+    def restore(self, tables: Tables) -> None:
+        """Forget the emits that the database has no longer."""
+        self.emitted = {id_ for row in tables.all("ledger") for id_ in emit_ids(row)}
+
+
+def emit_ids(row: Values) -> list[str]:
+    """Return the ids of a ledger row's emits."""
+    return [decode_record(record)[0].id for record in unpack_emits(row["emits"])] if row["emits"] else []
