@@ -82,6 +82,7 @@ class Simulation:
         """What happened, for a person."""
         self._hash = hashlib.blake2b(digest_size=8)
         self.is_calm = False
+        self._is_over = False
         self.faults = Faults(self)
         self.loop.before_step = self.faults.before_step
 
@@ -164,6 +165,7 @@ class Simulation:
 
     async def _stop_all(self) -> None:
         self.note("all stop")
+        self._is_over = True
         for pod in self.pods:
             pod.stop()
         for _ in range(60):
@@ -209,7 +211,7 @@ class Simulation:
 
     def start_pod(self, number: int) -> None:
         """Start a process where none runs."""
-        if self.slots[number] is not None:
+        if self.slots[number] is not None or self._is_over:
             return
         self._started += 1
         name = f"pod-{number}.{self._started}"

@@ -197,6 +197,9 @@ async def claim(
     token = uuid4()
     async with connection.transaction():
         previous = await connection.fetchrow(sql.claim.OWNER_FOR_UPDATE, group, *partition)
+        is_orphaned = previous is not None and previous["owner"] not in (None, owner)
+        if is_orphaned:  # here, since a claimer that gets no further is no orphan's heir when it claims again
+            await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition)
         row = await connection.fetchrow(sql.claim.CLAIM, group, *partition, token, owner, log_end, log_id)
     if row is None or previous is None:
         raise StateUnavailableError(f"{group}: the claim of {partition.topic}/{partition.partition} was removed.")
@@ -205,7 +208,7 @@ async def claim(
         partition,
         token,
         row,
-        is_orphaned=previous["owner"] not in (None, owner),
+        is_orphaned=is_orphaned,
         seconds_released=previous["seconds_released"],
         suspect_records=suspect_records,
     )

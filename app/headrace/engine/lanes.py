@@ -62,13 +62,11 @@ class Lanes:
         policy = self.policy_of(handler)
         return policy._replace(outage=(BaseException,)) if self.is_probing else policy
 
-    async def load(
-        self, connection: Connection, group: str, partition: int, *, is_orphaned: bool, hung: Mapping[str, int]
-    ) -> None:
+    async def load(self, connection: Connection, group: str, partition: int, *, hung: Mapping[str, int]) -> None:
         """Read which keys are parked.
 
-        A run that had begun counts if its owner died (`is_orphaned`), or if the head did not return: `hung` are the
-        numbers of such events by key.
+        A run that had begun counts if the head did not return: `hung` are the numbers of such events by key. That of an
+        owner that died counts as well, which the claim has noted.
         """
         rows = await connection.fetch(sql.lane.LOAD, group, partition)
         self.by_key = {}
@@ -82,7 +80,7 @@ class Lanes:
                 error=row["error"],
                 error_type=row["error_type"],
                 handler=row["handler"],
-                is_counted=row["is_running"] and not (is_orphaned or hung.get(key) == row["head"]),
+                is_counted=row["is_running"] and hung.get(key) != row["head"],
                 head=row["head"],
             )
         self.next_number = max((row["number"] for row in rows), default=0) + 1

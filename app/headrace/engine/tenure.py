@@ -155,7 +155,6 @@ class Tenure:
                 connection,
                 group,
                 self._partition,
-                is_orphaned=is_orphaned,
                 hung={key: hung.number for key, hung in self._orders.hung.items()},
             )
         for topic, rows in packed.items():

@@ -38,6 +38,11 @@ where subscription = $1 and partition = $2 and lane.key = counted.key
 MOVE = "update headrace.lane set due_at = due_at - make_interval(secs => $2) where subscription = any($1::text[])"
 """Lets retries be due so many seconds earlier, as if the time had passed; for tests."""
 
+NOTE_DEATH = """
+update headrace.lane set is_running = false where subscription = $1 and partition = $2 and is_running
+"""
+"""Notes that the runs which had begun ended with their owner: they were counted, and the next ones are counted anew."""
+
 CLOSE = "delete from headrace.lane where subscription = $1 and partition = $2 and key = any($3::bytea[])"
 """Removes lanes that are empty."""
 

@@ -8,9 +8,12 @@ import asyncpg
 import pytest
 
 from headrace.engine.claim import BLAMED_CRASHES, claim, enroll, release
+from headrace.engine.lanes import Lane, Lanes, count_runs, open_lanes, park
 from headrace.errors import FencedError
+from headrace.handlers.policy import Policy
+from headrace.item import Item
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import TopicPartition
+from headrace.log.ports import StoredRecord, TopicPartition
 from headrace.runtime import Runtime
 from tests.support.obstacles import Gate, die
 from tests.support.platform import (
@@ -154,6 +157,24 @@ async def _stale(connection: Any) -> Any:
     held = await _take(connection, "sixth")
     await _take(connection, "seventh")
     return held
+
+
+async def test_death_in_a_lane_is_noted_by_the_claim_itself(pool: asyncpg.Pool) -> None:
+    """The log is away when the next owner claims, so that it claims once more: now the former owner is itself."""
+    async with pool.acquire() as borrowed:
+        connection: Any = borrowed
+        await _take(connection, "dead")
+        item = Item(StoredRecord("pages", 0, 0, 0, b"a", b"", ()))
+        item.key, item.number = "a", 1
+        lane = Lane(due=0.0, since=0.0, attempts=1)
+        await park(connection, "notes", 0, [item])
+        await open_lanes(connection, "notes", 0, {"a": lane})
+        await count_runs(connection, "notes", 0, {"a": 2})
+        for _ in range(2):
+            await _take(connection, "next")
+        lanes = Lanes(lambda handler: Policy(12, 0.5, 300.0))
+        await lanes.load(connection, "notes", 0, hung={})
+        assert (lanes.by_key["a"].attempts, lanes.by_key["a"].is_counted) == (2, False)
 
 
 async def test_polite_restarts_count_no_crash(database_url: str, topic_name: str) -> None:

@@ -33,7 +33,8 @@ def check_fence(simulation: Simulation, transaction: Transaction) -> None:
         number = kept.get("partition")
         if number is None:
             number = partition_for(kept["page"].encode(), simulation.plan.partitions)
-        claim = simulation.server.tables.get("claim", (group, TOPICS[group], number))
+        place = (group, TOPICS[group], number)
+        claim = transaction.written.get(("claim", place)) or simulation.server.tables.get("claim", place)
         owner = claim["owner"] if claim is not None else None
         if owner not in (None, process.name):
             raise Violation("I7 the fence holds", f"{process.name} wrote {table} {key}, which belongs to {owner}")

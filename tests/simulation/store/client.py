@@ -19,7 +19,7 @@ class Connection:
 
     def __init__(self, loop: Loop, server: Server, process: Process | None, idle_seconds: float) -> None:
         self._loop = loop
-        self._server = server
+        self.server = server
         self.session = server.connect(process, idle_seconds, self._lose)
         self.is_lost = False
         self._answer: asyncio.Future[Any] | None = None
@@ -52,7 +52,7 @@ class Connection:
     def terminate(self) -> None:
         """Close at once; the server finds out later."""
         self._lose(asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"))
-        self._loop.outside(self._server.latency(), self._server.end, self.session)
+        self._loop.outside(self.server.latency(), self.server.end, self.session)
 
     async def call(self, kind: str, query: str = "", *args: Any) -> Any:
         """Send a command and return its answer."""
@@ -60,12 +60,12 @@ class Connection:
             raise asyncpg.InterfaceError("connection is closed")
         answer = self._answer = self._loop.create_future()
         command = Command(kind, query, args, answer)
-        self._server.send(self.session, self._server.receive, command)
+        self.server.send(self.session, self.server.receive, command)
         try:
             return await answer
         except asyncio.CancelledError:
             self.is_cut_short = True
-            self._server.send(self.session, self._server.cancel, command)
+            self.server.send(self.session, self.server.cancel, command)
             raise
 
     def lose(self) -> None:
@@ -104,7 +104,7 @@ class Pool:
 
     def __init__(self, loop: Loop, server: Server, size: int, idle_seconds: float) -> None:
         self._loop = loop
-        self._server = server
+        self.server = server
         self._size = size
         self._idle_seconds = idle_seconds
         self._places = asyncio.Semaphore(size)
@@ -129,10 +129,10 @@ class Pool:
             connection = self._free.pop()
             if not connection.is_lost:
                 return connection
-        await asyncio.sleep(self._server.latency() * 3)
-        if self._server.is_down:
+        await asyncio.sleep(self.server.latency() * 3)
+        if self.server.is_down:
             raise ConnectionRefusedError("connection refused")
-        return Connection(self._loop, self._server, self.process, self._idle_seconds)
+        return Connection(self._loop, self.server, self.process, self._idle_seconds)
 
     async def _give_back(self, connection: Connection) -> None:
         """Keep the connection; what a transaction left open is rolled back, as a pool's reset does."""
@@ -140,7 +140,7 @@ class Pool:
             return
         if connection.depth or connection.is_cut_short:
             connection.depth, connection.is_cut_short = 0, False
-            self._server.send(connection.session, self._server.receive, _reset(self._loop))
+            self.server.send(connection.session, self.server.receive, _reset(self._loop))
         self._free.append(connection)
 
     def connections(self) -> list[Connection]:

@@ -104,6 +104,20 @@ def count_run(t: Transaction, group: str, partition: int, keys: list[bytes], att
     return changed
 
 
+@writes(sql.lane.NOTE_DEATH, "UPDATE")
+def note_death(t: Transaction, group: str, partition: int) -> Work:
+    changed = 0
+    ended = partial(_replaced, {"is_running": False})
+    for key in t.keys("lane", group, partition, where=_is_running):
+        row = yield from t.change("lane", key, _is_running, ended)
+        changed += row is not None
+    return changed
+
+
+def _is_running(row: Values) -> bool:
+    return bool(row["is_running"])
+
+
 @writes(sql.lane.CLOSE, "DELETE")
 def close(t: Transaction, group: str, partition: int, keys: list[bytes]) -> Work:
     return (yield from _delete(t, "lane", [(group, partition, key) for key in keys]))
