@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Mutant, Patch
 
+CLAIM = "app/headrace/engine/claim.py"
 RUN = "app/headrace/engine/run.py"
 RETRY = "app/headrace/engine/retry.py"
 SETTLE = "app/headrace/engine/settle.py"
@@ -40,6 +41,16 @@ EVENTS = (
                 "            for key in keys:\n                self._hung.pop(key, None)\n",
                 "            await self._count(holding, [key for key in keys if key in lanes.by_key])\n"
                 "            for key in keys:\n                self._hung.pop(key, None)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "the death of an owner in a lane's run is not noted",
+        (
+            Patch(
+                CLAIM,
+                "            await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition)\n",
+                "            pass\n",
             ),
         ),
     ),
