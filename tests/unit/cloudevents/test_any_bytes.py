@@ -28,7 +28,7 @@ TEXTS = [
     "\ud800",
     "x" * 5_000,
 ]
-OTHERS = [None, True, 1, 1.5, 10**400, [], {}, {"page": "a"}]
+OTHERS: list[object] = [None, True, 1, 1.5, 10**400, [], {}, {"page": "a"}]
 VALUES = st.sampled_from([*TEXTS, *OTHERS])
 ASCII = st.binary(max_size=8).filter(lambda value: value.isascii() and b"%" not in value and value == value.strip())
 """Other bytes are written in another way in the headers of HTTP, which end where their text ends."""
