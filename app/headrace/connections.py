@@ -13,8 +13,8 @@ from headrace.log.ports import Log
 from headrace.runtime import new_log
 from headrace.settings import MEMORY, Settings
 
-POOL_SIZE = 4
-"""The embedded log keeps a connection for itself and takes another for each question; the command has one open."""
+POOL_SIZE = 5
+"""The embedded log keeps a connection for itself and takes another for each question; a command has up to two."""
 
 
 @asynccontextmanager

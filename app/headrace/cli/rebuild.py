@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import Progress
@@ -22,6 +22,10 @@ from headrace.settings import MEMORY
 def rebuild_projection(
     target: Target,
     name: Annotated[str, typer.Argument(metavar="PROJECTION", help="The projection, such as order-list.")],
+    source: Annotated[
+        Literal["log", "store"],
+        typer.Option(help="Where old events come from: the log, or the streams of the event store, which keeps all."),
+    ] = "log",
 ) -> None:
     """Build a projection's table again with the application's handlers, while the service goes on; then switch."""
     platform = find_platform(load_app(target))
@@ -32,24 +36,27 @@ def rebuild_projection(
         raise ConfigurationError(f"{target} declares no projection {name!r}; it declares: {known}.")
     if platform.settings.log == MEMORY:
         raise ConfigurationError("HEADRACE_LOG=memory ends with its process, so that no command can read it.")
-    asyncio.run(_rebuild(platform, projections[name]))
+    asyncio.run(_rebuild(platform, projections[name], source))
 
 
-async def _rebuild(platform: Headrace, projection: Projection) -> None:
+async def _rebuild(platform: Headrace, projection: Projection, source: Literal["log", "store"]) -> None:
     settings = platform.settings
     async with (
         current_database(settings) as pool,
         started_log(settings, pool) as log,
         pool.acquire() as connection,
+        pool.acquire() as other,
     ):
-        await connection.execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0")
+        snapshot = other if source == "store" else None
+        for each in (connection, other):
+            await each.execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0")
         with Progress(console=stderr, transient=True) as shown:
             task = shown.add_task(f"rebuilding {projection.name}", total=None)
 
             def report(done: int, total: int) -> None:
                 shown.update(task, completed=done, total=total)
 
-            rebuilt = await rebuild(connection, log, platform.registry, projection, settings, report)
+            rebuilt = await rebuild(connection, log, platform.registry, projection, settings, report, snapshot=snapshot)
     stdout.print(
         f"{projection.name}: {count_of(rebuilt.rows, 'row')} of {count_of(rebuilt.events, 'event')} in "
         f"{rebuilt.seconds:.1f} s; writers waited {rebuilt.waited_seconds:.2f} s"

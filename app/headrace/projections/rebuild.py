@@ -25,9 +25,10 @@ from headrace.errors import ConfigurationError
 from headrace.log.ports import Log, TopicPartition
 from headrace.projections.projection import Projection
 from headrace.projections.replay import Positions, Replay
+from headrace.projections.stored import replay_store
 from headrace.registry import Registry
 from headrace.settings import Settings
-from headrace.tables.schema import LONG_SECONDS, create_indexes, create_table, fingerprint, take_place
+from headrace.tables.schema import LONG_SECONDS, create_indexes, create_table, fingerprint, is_there, take_place
 
 NEAR_RECORDS = 1_000
 """The rest that is applied while the writers wait."""
@@ -49,9 +50,18 @@ class Rebuilt(NamedTuple):
 
 
 async def rebuild(
-    connection: Connection, log: Log, registry: Registry, projection: Projection, settings: Settings, report: Report
+    connection: Connection,
+    log: Log,
+    registry: Registry,
+    projection: Projection,
+    settings: Settings,
+    report: Report,
+    *,
+    snapshot: Connection | None = None,
 ) -> Rebuilt:
     """Build the projection's table again from the log, and switch to it. `connection` has no statement timeout.
+
+    With `snapshot`, another connection, what was applied comes from the event store, and only the rest from the log.
 
     Raises: ConfigurationError (not now, and why), HandlerError (a handler raised), TransportError: the old one stays.
     """
@@ -63,10 +73,12 @@ async def rebuild(
     try:
         letters = await _letters(connection, projection)
         targets = await _claimed(connection, projection)
-        begins = await _begins(log, projection, targets)
+        begins = targets if snapshot is not None else await _begins(log, projection, targets)
         await connection.execute(f"drop table if exists projections.{new}")
         await create_table(connection, projection.table, new)
         await replay.start(connection, begins)
+        if snapshot is not None:
+            await replay_store(connection, snapshot, log, registry, projection, replay, new, report)
         await _catch_up(connection, projection, replay, new, begins, report)
         await create_indexes(connection, projection.table, new)
         await connection.execute(f"analyze projections.{new}", timeout=LONG_SECONDS)
@@ -108,7 +120,8 @@ async def _switch(
     """Apply the rest while writers wait, and let the new table take the old one's place."""
     table = projection.table.name
     # The table before the claims, as a batch does it: the other order could meet one in a deadlock.
-    await connection.execute(f"lock table projections.{table} in share row exclusive mode")
+    if await is_there(connection, projection.table):  # else nobody can write to it
+        await connection.execute(f"lock table projections.{table} in share row exclusive mode")
     rows = await connection.fetch(sql.claim.STAND_STILL, projection.group)
     targets = {TopicPartition(row["topic"], row["partition"]): row["next_offset"] for row in rows}
     await _refuse_lanes(connection, projection)
@@ -157,7 +170,7 @@ async def _begins(log: Log, projection: Projection, targets: Positions) -> Posit
         if bounds[partition].begin > 0:
             raise ConfigurationError(
                 f"{partition.topic}/{partition.partition} begins at {bounds[partition].begin:,}: the log has lost the "
-                f"events before it, so {projection.name!r} cannot be built again from the log."
+                f"events before it; if {projection.name!r} is made of streams of the event store, add --source store."
             )
     return {partition: bounds[partition].begin for partition in targets}
 

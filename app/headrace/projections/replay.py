@@ -96,8 +96,7 @@ class Replay:
         async with connection.transaction():
             for partition, records in (await self._take(targets)).items():
                 self._apply(partition, records)
-                assert self._emitter.table is not None
-                await self._emitter.table.write(connection, table)
+                await self.write(connection, table)
 
     async def _take(self, targets: Positions) -> dict[TopicPartition, list[Record]]:
         """Return records before the targets, and move the positions behind them."""
@@ -128,11 +127,12 @@ class Replay:
         items = self._decoder.decode(applied, window.marks)
         fresh = [item for item in items if item.outcome is Outcome.READY]
         for item in fresh:
-            self._handle(item)
+            self.handle(item, f"{partition.topic}/{partition.partition}/{item.record.offset}")
         window.add([item.identity for item in fresh], [item.mark for item in fresh], time.time())
         self.events += len(fresh)
 
-    def _handle(self, item: Item) -> None:
+    def handle(self, item: Item, where: str) -> None:
+        """Call the item's handler. Raises: HandlerError, which says where the event is."""
         handler, emitter = item.handler, self._emitter
         assert handler is not None
         emitter.cause = item
@@ -143,9 +143,13 @@ class Replay:
         except Skip:
             emitter.undo()
         except Exception as error:
-            record = item.record
             raise HandlerError(
-                f"{handler.name} raised {type(error).__name__} at {record.topic}/{record.partition}/{record.offset}: "
-                f"{error}; nothing was changed. Mend it, or make the event a dead letter of {self._projection.name!r}.",
+                f"{handler.name} raised {type(error).__name__} at {where}: {error}; nothing was changed. Mend it, or "
+                f"make the event a dead letter of {self._projection.name!r}.",
                 handler.name,
             ) from error
+
+    async def write(self, connection: Connection, table: str) -> None:
+        """Write what the handlers did, in the connection's transaction."""
+        assert self._emitter.table is not None
+        await self._emitter.table.write(connection, table)

@@ -114,6 +114,11 @@ where subscription = $1 and topic = $2 and partition = $3 for update
 SEQUENCES = "select topic, sequence from headrace.claim where subscription = $1 and partition = $2"
 """Tells the last batch of each topic's claim on a partition number."""
 
+LAST_BATCHES = (
+    "select subscription, topic, partition, sequence from headrace.claim where subscription = any($1::text[])"
+)
+"""Tells the last batch of each claim of some subscriptions."""
+
 OF_TOPIC = """
 select subscription, partition, next_offset, last_offset, last_timestamp, last_crc,
        coalesce(c.log_id, t.log_id) as log_id

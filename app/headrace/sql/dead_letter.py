@@ -184,3 +184,10 @@ select count(*) as letters, count(decision) as decided, count(settled_at) as set
 from headrace.dead_letter where subscription = $1
 """
 """Tells whether anything about a subscription's dead letters has changed between two looks."""
+
+IDENTITIES = """
+select source, type, event_id, edited_value is not null as is_edited,
+       decision = 'replay' and settled_at is not null as is_replayed
+from headrace.dead_letter where subscription = $1 and event_id is not null order by created_at
+"""
+"""Tells which events became dead letters, and what came of them."""

@@ -16,3 +16,14 @@ where service = $1 and stream = $2 and key = $3 and version > $4
 order by version limit $7
 """
 """Reads the events of a stream behind a version, up to a version, a time and a number."""
+
+COUNT = "select count(*) from headrace.stream_event where service = $1 and type = any($2::text[])"
+"""Counts the events of some types."""
+
+PAGE = """
+select stream, key, version, type, schema_version, data::text as data, appended_at, correlation_id, causation_id
+from headrace.stream_event
+where service = $1 and type = any($2::text[]) and (stream, key, version) > ($3, $4, $5)
+order by stream, key, version limit $6
+"""
+"""Reads the events of some types, stream by stream, behind one of them."""

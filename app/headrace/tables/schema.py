@@ -52,11 +52,16 @@ async def create_indexes(connection: Connection, table: TableType, name: str) ->
         await connection.execute(statement, timeout=LONG_SECONDS)
 
 
+async def is_there(connection: Connection, table: TableType) -> bool:
+    """Tell whether the declared table exists. Raises: asyncpg's errors."""
+    return await connection.fetchval("select to_regclass($1)", f"{SCHEMA}.{table.name}") is not None
+
+
 async def _prepare(connection: Connection, service: str, name: str, table: TableType, known: Any) -> None:
     where = f"the projection {name!r}"
     if known is None or known["table_name"] != table.name:
         owner = await connection.fetchrow(sql.projection.OWNER, table.name)
-        if owner is not None or await connection.fetchval("select to_regclass($1)", f"{SCHEMA}.{table.name}"):
+        if owner is not None or await is_there(connection, table):
             whose = f"the projection {owner['name']!r} of {owner['service']!r}" if owner is not None else "nobody known"
             raise ConfigurationError(
                 f"{where}: the table {SCHEMA}.{table.name} is there and belongs to {whose}; give it another name with "
@@ -64,6 +69,14 @@ async def _prepare(connection: Connection, service: str, name: str, table: Table
             )
         await create_table(connection, table, table.name)
         logger.info("a projection's table was created", projection=name, table=f"{SCHEMA}.{table.name}")
+        made = fingerprint(table)
+    elif not await is_there(connection, table):
+        if await connection.fetch(sql.claim.POSITIONS, f"{service}.{name}"):
+            raise ConfigurationError(
+                f"{where}: its table {SCHEMA}.{table.name} is gone, and new events alone would not fill it; build it "
+                f"again with: headrace rebuild MODULE:APP {name}."
+            )
+        await create_table(connection, table, table.name)
         made = fingerprint(table)
     else:
         made = await _extend(connection, name, table, known["columns"])
@@ -125,7 +138,7 @@ async def take_place(connection: Connection, table: TableType, new: str) -> None
         SCHEMA,
         name,
     )
-    await connection.execute(f"drop table {SCHEMA}.{name}")
+    await connection.execute(f"drop table if exists {SCHEMA}.{name}")
     await connection.execute(f"alter table {SCHEMA}.{new} rename to {name}")
     for before, after in table.index_names(new, name):
         await connection.execute(f"alter index {SCHEMA}.{before} rename to {after}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from fastapi import FastAPI
 
@@ -36,6 +36,14 @@ T = TypeVar("T")
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 LOOK_SECONDS = 0.002
+
+
+class Progress(NamedTuple):
+    """How far everything is: the ends of the log, and the last batch of each claim."""
+
+    ends: dict[TopicPartition, int]
+    batches: dict[tuple[str, TopicPartition], int]
+    """By the subscription's name in the database, and partition."""
 
 
 class NotQuietError(HeadraceError):
@@ -85,12 +93,13 @@ class Service:
         deadline = time.monotonic() + seconds
         while True:
             self._raise(allow)
-            waits_for = await self._waits_for()
-            if waits_for is None:
+            before = await self._progress()
+            waits_for = await self._waits_for(before)
+            if waits_for is None and await self._progress() == before:  # nothing happened while it was looked at
                 self._raise(allow)
                 return
             if time.monotonic() > deadline:
-                raise NotQuietError(f"after {seconds:g} s {waits_for}.")
+                raise NotQuietError(f"after {seconds:g} s {waits_for or 'events still come'}.")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def move(self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
@@ -149,7 +158,25 @@ class Service:
             if not isinstance(error, allow):
                 raise error.with_traceback(traceback)
 
-    async def _waits_for(self) -> str | None:
+    async def _progress(self) -> Progress:
+        """Return how far everything is: equal answers mean that nothing happened in between.
+
+        A look at one part after the other can miss an event that goes from the second to the first meanwhile
+        (test_event_that_goes_round_is_waited_for).
+        """
+        assert self.runtime.log is not None
+        infos = await self.runtime.log.topics(self.platform.registry.topics)
+        partitions = [
+            TopicPartition(each.topic, number) for each in infos.values() for number in range(each.partitions)
+        ]
+        bounds = await self.runtime.log.bounds(partitions)
+        rows = await self.pool.fetch(sql.claim.LAST_BATCHES, self._groups())
+        batches = {
+            (row["subscription"], TopicPartition(row["topic"], row["partition"])): row["sequence"] for row in rows
+        }
+        return Progress({partition: each.end for partition, each in bounds.items()}, batches)
+
+    async def _waits_for(self, progress: Progress) -> str | None:
         """Return what is still to be done, as the end of a sentence, or None."""
         runtime, service = self.runtime, self.platform.registry.service
         if runtime.fatal.done():
@@ -159,12 +186,9 @@ class Service:
         due = await self.pool.fetchval(sql.timer.COUNT_DUE_OF, self._groups())
         if due > 0:
             return f"{due} timers are due"
-        assert runtime.log is not None
         for name, consumer in runtime.consumers.items():
-            infos = await runtime.log.topics(self.platform.registry.subscriptions[name].topics)
-            partitions = [TopicPartition(each.topic, n) for each in infos.values() for n in range(each.partitions)]
-            bounds = await runtime.log.bounds(partitions)
-            for partition in partitions:
+            subscription = self.platform.registry.subscriptions[name]
+            for partition in sorted(each for each in progress.ends if each.topic in subscription.topics):
                 worker = consumer.workers.get(partition.partition)
                 tenure = worker.tenure if worker is not None else None
                 if worker is not None and worker.orders.is_paused:
@@ -172,8 +196,9 @@ class Service:
                 if tenure is None or partition.topic not in tenure.holdings:
                     return f"{name} has not taken {partition.topic}/{partition.partition} over yet"
                 holding = tenure.holdings[partition.topic]
-                if holding.claim.next_offset < bounds[partition].end:
-                    lag = bounds[partition].end - holding.claim.next_offset
+                if holding.claim.sequence < progress.batches.get((subscription.group, partition), 0):
+                    return f"{name} has a batch of {partition.topic}/{partition.partition} that was just committed"
+                if (lag := progress.ends[partition] - holding.claim.next_offset) > 0:
                     return f"{name} has {lag} events of {partition.topic}/{partition.partition} before it"
                 if holding.relay.pending:
                     return f"{holding.relay.pending} emits of {name} are not in the log"

@@ -269,6 +269,38 @@ async def test_changed_class_is_built_before_its_code_runs(database_url: str) ->
         assert sorted(tuple(row) for row in rows) == sorted((sku, 6, 60) for sku in SKUS)
 
 
+async def test_table_that_was_dropped_is_built_again(database_url: str) -> None:
+    log, settings = MemoryLog(), settings_for(database_url)
+    async with running(shop(settings), log) as runtime:
+        await publish(runtime, *(sold(number) for number in range(100)))
+        await until_settled(runtime, "totals")
+        before = await totals(runtime)
+    await execute(database_url, "drop table projections.totals")
+    platform = shop(settings)
+    with pytest.raises(
+        ConfigurationError, match=r"projections\.totals is gone, .* headrace rebuild MODULE:APP totals\."
+    ):
+        async with running(platform, log):
+            pass
+    async with session(database_url) as connection:
+        projection = platform.registry.projections["totals"]
+        await rebuild(connection, log, platform.registry, projection, settings, lambda *_: None)
+    async with running(platform, log) as runtime:
+        assert await totals(runtime) == before
+
+
+async def test_table_of_a_projection_that_never_began_is_made(database_url: str) -> None:
+    log, settings = MemoryLog(), settings_for(database_url)
+    async with running(shop(settings), log):
+        pass
+    await execute(database_url, "drop table projections.totals")
+    await execute(database_url, "delete from headrace.claim")
+    async with running(shop(settings), log) as runtime:
+        await publish(runtime, sold(0))
+        await until_settled(runtime, "totals")
+        assert (await totals(runtime))["all"] == (1, 10)
+
+
 async def test_two_rebuilds_at_once_are_refused(database_url: str) -> None:
     platform = shop(settings_for(database_url))
     async with running(platform, MemoryLog()) as runtime:
