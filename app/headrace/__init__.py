@@ -10,7 +10,7 @@ The way of an event, with the folders it passes:
 ```
 `publishing/` and `outbox/` are the ways in for code: a route, a task, a script; `store/` keeps streams of events, and
 `aggregates/` what is made of them. `platform.py` is what a team declares,
-`runtime.py` what runs, `settings.py` what can be set, `errors.py` what can go wrong. `telemetry/` and `http/` stand
+`runtime.py` what runs, `settings/` what can be set, `errors.py` what can go wrong. `telemetry/` and `http/` stand
 beside the flow; under it are `database/` and `sql/`, all queries on Headrace's own tables.
 """
 

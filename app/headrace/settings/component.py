@@ -1,0 +1,25 @@
+"""What the settings of every component share: how they are read, and how a secret comes from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from headrace.errors import ConfigurationError
+
+
+def component(prefix: str) -> SettingsConfigDict:
+    """Return the configuration of a class whose fields are read from variables with the prefix."""
+    return SettingsConfigDict(env_prefix=prefix, frozen=True, extra="ignore", case_sensitive=False)
+
+
+def read_secret(variable: str, file: Path | None, value: SecretStr | None) -> str | None:
+    """Return the secret, from the file if one is named. Raises: ConfigurationError (file unreadable)."""
+    if file is not None:
+        try:
+            return file.read_text().rstrip("\n")
+        except OSError as error:
+            raise ConfigurationError(f"{variable}={file} cannot be read: {error.strerror}.") from error
+    return value.get_secret_value() if value is not None else None
