@@ -20,11 +20,15 @@ from headrace.platform import Headrace
 from headrace.runtime import Runtime
 from headrace.supervisor import CUT_SHORT, end_process
 
+BACKLOG = 2_048
+"""How many connections wait until the application takes them; uvicorn's own number."""
+
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Return a bound socket for each address of the host. Raises: ConfigurationError (port, host).
+    """Return a listening socket for each address of the host. Raises: ConfigurationError (port, host).
 
-    Bound before anything is started, so that a taken port costs no start of a database.
+    Bound before anything is started, so that a taken port costs no start of a database. A client that comes during the
+    start waits for its answer: a process that says that it is ready refuses nobody.
     """
     listeners: list[socket.socket] = []
     try:
@@ -36,6 +40,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind((address[0], port, *address[2:]))
+            listener.listen(BACKLOG)
             port = listener.getsockname()[1]  # a free one is the same for every address of the host
     except OSError as error:
         for listener in listeners:

@@ -38,3 +38,9 @@ def test_port_that_is_taken_is_named() -> None:
 def test_address_of_another_machine_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"--host 203\.0\.113\.7 cannot be served on: .*; name an address of"):
         listen("203.0.113.7", 0)
+
+
+def test_client_is_not_refused_while_the_start_goes_on() -> None:
+    (listener,) = listen("127.0.0.1", 0)
+    with listener, socket.create_connection(listener.getsockname(), timeout=5):
+        pass
