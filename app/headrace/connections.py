@@ -9,8 +9,8 @@ from headrace.database.embedded import DataDirInUseError, EmbeddedPostgres
 from headrace.database.opening import embedded_folder, open_database
 from headrace.database.pool import Pool
 from headrace.errors import ConfigurationError
+from headrace.log.opening import new_log
 from headrace.log.ports import Log
-from headrace.runtime import new_log
 from headrace.settings import MEMORY, Settings
 
 POOL_SIZE = 5

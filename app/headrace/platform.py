@@ -27,6 +27,7 @@ from headrace.publishing.checking import CheckedEvent, Trace
 from headrace.publishing.client import open_publisher
 from headrace.publishing.publisher import AnyEvent, EventPublisher, Published, checked_event
 from headrace.queries import build_router as query_router
+from headrace.queries.projections import build_router as projection_router
 from headrace.registry import Decoder, Registry
 from headrace.runtime import Runtime
 from headrace.sagas.saga import DataT, Saga
@@ -129,8 +130,16 @@ class Headrace:
         `key` names the field, or the fields, that a row is found by; `indexes` name one or several each. It is a
         subscription of that name, whose handlers take `Table[model]`.
         """
-        service = self.registry.service
-        made = Projection(name, model, key=key, indexes=indexes, table=table, service=service, **options)
+        made = Projection(
+            name,
+            model,
+            key=key,
+            indexes=indexes,
+            table=table,
+            service=self.registry.service,
+            build_router=projection_router,
+            **options,
+        )
         self.registry.add_projection(made)
         return made
 

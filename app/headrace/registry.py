@@ -15,6 +15,7 @@ from headrace.handlers.subscription import Start, Subscription
 from headrace.log.ports import Record
 from headrace.projections.projection import Projection
 from headrace.sagas.saga import DataT, Saga
+from headrace.settings import Settings
 
 Decoder = Callable[[Record], object]
 """Record of a foreign topic -> an instance of a declared event type, or None to skip the record.
@@ -162,3 +163,13 @@ class Registry:
             else f'declare it as class {name}(Event, type="...", topic="...")'
         )
         raise ConfigurationError(f"{where}: it returns {name}, which the service does not declare; {advice}.")
+
+
+def check_subscriptions(settings: Settings, registry: Registry) -> None:
+    """Refuse names that nobody declared, since nothing would run for them. Raises: ConfigurationError."""
+    unknown = sorted(settings.subscription_names - registry.subscriptions.keys() - {"*"})
+    if unknown:
+        raise ConfigurationError(
+            f"HEADRACE_SUBSCRIPTIONS names {', '.join(unknown)}, but the service declares "
+            f"{', '.join(sorted(registry.subscriptions)) or 'no subscription'}; correct it, or write *."
+        )

@@ -1,4 +1,4 @@
-"""A running Headrace: connects, serves, drains. The only module that names every concrete class.
+"""A running Headrace: connects, serves, drains.
 
 ```
 start ─▶ management port, loop watch ─▶ connecting ─▶ connected ─▶ draining ─▶ stopped
@@ -49,13 +49,11 @@ from headrace.errors import ConfigurationError, StateError, StateUnavailableErro
 from headrace.garbage import tune_garbage_collection
 from headrace.item import Item
 from headrace.ledger.partitions import maintain_ledger, try_to_tend
-from headrace.log.embedded import EmbeddedLog
 from headrace.log.embedded_retention import keep_short
-from headrace.log.kafka import KafkaLog
-from headrace.log.memory import MemoryLog
-from headrace.log.ports import Log, TopicInfo
+from headrace.log.opening import new_log
+from headrace.log.ports import Log
 from headrace.outbox.relay import OutboxRelay
-from headrace.registry import Registry
+from headrace.registry import Registry, check_subscriptions
 from headrace.settings import EMBEDDED, MEMORY, Settings
 from headrace.state.orphans import warn_of_orphans
 from headrace.stopping import Stops, end_tasks, finish
@@ -67,7 +65,7 @@ from headrace.telemetry.loop_monitor import LoopMonitor
 from headrace.telemetry.management import ManagementServer
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.tracing import Tracing
-from headrace.topics import create_missing, known_topics, refuse_faults, remember_topics, topic_faults
+from headrace.topics import prepare_topics
 from headrace.version import VERSION
 
 logger = get_logger("headrace")
@@ -281,7 +279,8 @@ class Runtime:
             witness=self._tell_witness,
         )
         await self._announce(context)
-        await self._check_topics(context)
+        for info in await prepare_topics(log, context.connection, self.registry, self.settings):
+            self.metrics.topic_partitions.labels(topic=info.topic).set(info.partitions)
         async with context.connection() as connection:
             tables = {name: each.table for name, each in self.registry.projections.items()}
             await prepare_tables(connection, self.registry.service, tables)
@@ -370,23 +369,6 @@ class Runtime:
             self.metrics.schema_version.labels(phase=phase).set(schema.versions[phase])
             self.metrics.schema_version_expected.labels(phase=phase).set(expected_version(phase))
 
-    async def _check_topics(self, context: EngineContext) -> dict[str, TopicInfo]:
-        """Create the topics that are missing, and refuse those that have changed. Raises: HeadraceError.
-
-        Partitions that were added are left to their claims, which refuse them, so that the old ones can be drained.
-        """
-        infos = await create_missing(context.log, self.registry, self.settings)
-        async with context.connection() as connection:
-            known = await known_topics(connection, infos)
-            faults = topic_faults(infos, known, self.registry, self.settings)
-            refuse_faults(fault for fault in faults if fault.stops_start)
-            for fault in faults:
-                logger.error("a topic is not read as it is now", fault=fault.sentence)
-            await remember_topics(connection, infos, known)
-        for info in infos.values():
-            self.metrics.topic_partitions.labels(topic=info.topic).set(info.partitions)
-        return infos
-
     async def _drain(self) -> bool:
         """Stop the consumers, all at once. False if one was cut short, or failed."""
         limit = self.settings.engine.drain_seconds
@@ -407,23 +389,3 @@ class Runtime:
         """Run the work until the stop."""
         task = asyncio.create_task(work, name=name)
         self._end_with_us(name, lambda: end_tasks({task}, 2.0), seconds=3)
-
-
-def check_subscriptions(settings: Settings, registry: Registry) -> None:
-    """Refuse names that nobody declared, since nothing would run for them. Raises: ConfigurationError."""
-    unknown = sorted(settings.subscription_names - registry.subscriptions.keys() - {"*"})
-    if unknown:
-        raise ConfigurationError(
-            f"HEADRACE_SUBSCRIPTIONS names {', '.join(unknown)}, but the service declares "
-            f"{', '.join(sorted(registry.subscriptions)) or 'no subscription'}; correct it, or write *."
-        )
-
-
-def new_log(settings: Settings, pool: Pool | None) -> Log:
-    """Return the log that HEADRACE_LOG names, not yet started. Raises: ConfigurationError (password or TLS files)."""
-    if settings.is_kafka:
-        return KafkaLog(settings)
-    if settings.log == MEMORY:
-        return MemoryLog()
-    assert pool is not None, "the embedded log lives in the database"
-    return EmbeddedLog(pool)

@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from headrace import sql
-from headrace.database.pool import Connection
+from headrace.database.pool import Connection, ConnectionFactory
 from headrace.errors import ConfigurationError
 from headrace.fault import Fault
 from headrace.log.ports import Log, TopicInfo
 from headrace.registry import Registry
 from headrace.settings import Settings
+from headrace.telemetry.logging import get_logger
+
+logger = get_logger("headrace")
 
 DEFAULT_PARTITIONS = 6
 
@@ -26,6 +29,25 @@ class KnownTopic(NamedTuple):
     topic: str
     partitions: int
     log_id: str
+
+
+async def prepare_topics(
+    log: Log, connect: ConnectionFactory, registry: Registry, settings: Settings
+) -> list[TopicInfo]:
+    """Create the service's own topics that are missing, refuse those that have changed, remember and return all.
+
+    Partitions that were added are left to their claims, which refuse them, so that the old ones can be drained. No
+    connection is held while the log is asked. Raises: HeadraceError.
+    """
+    infos = await create_missing(log, registry, settings)
+    async with connect() as connection:
+        known = await known_topics(connection, infos)
+        faults = topic_faults(infos, known, registry, settings)
+        refuse_faults(fault for fault in faults if fault.stops_start)
+        for fault in faults:
+            logger.error("a topic is not read as it is now", fault=fault.sentence)
+        await remember_topics(connection, infos, known)
+    return list(infos.values())
 
 
 def topics_of(registry: Registry) -> list[str]:

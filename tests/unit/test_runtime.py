@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.errors import ConfigurationError
-from headrace.registry import Registry
-from headrace.runtime import check_subscriptions
+from headrace.registry import Registry, check_subscriptions
 from headrace.settings import Settings
 
 

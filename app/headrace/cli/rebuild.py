@@ -15,7 +15,7 @@ from headrace.errors import ConfigurationError
 from headrace.loading import find_platform, load_app
 from headrace.platform import Headrace
 from headrace.projections.projection import Projection
-from headrace.projections.rebuild import rebuild
+from headrace.rebuild.rebuild import rebuild
 from headrace.settings import MEMORY
 
 

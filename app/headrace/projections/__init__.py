@@ -5,9 +5,8 @@
                                  claim, ledger ──────┴▶ projections.<table> ◀─ SQL, SQLAlchemy, GET /<name>?…&after=…
 ```
 `projection.py` is what a team declares: a subscription whose handlers take the event and a `Table`, and nothing else.
-`tables/` makes the table and writes it; `routes.py` are the generated queries, and `queries/waiting.py` lets a reader
-wait for what it has written. `rebuild.py` builds the table again: `replay.py` applies the log, `stored.py` the event
-store.
+`tables/` makes the table and writes it; `queries/projections.py` are the generated routes, and `queries/waiting.py`
+lets a reader wait for what it has written. `rebuild/` builds the table again.
 
 **Exactly once**: rows are part of the batch's transaction. A batch that fails takes none of them back by hand, since
 none was written.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import sqlalchemy
     from fastapi import APIRouter
 
+    RouterBuilder = Callable[["Projection", str, Sequence[Any] | None], APIRouter]
+    """Makes the routes of a projection under a path, with the dependencies that say who may read."""
+
 
 class Projection(Subscription):
     """A subscription that writes the rows of one table; see `headrace.projections`."""
@@ -33,9 +36,11 @@ class Projection(Subscription):
         indexes: Iterable[Index],
         table: str | None,
         service: str,
+        build_router: RouterBuilder,
         **options: Unpack[PolicyOptions],
     ) -> None:
         super().__init__(name, "earliest", service=service, **options)
+        self._build_router = build_router
         where = f"the projection {name!r}"
         self.table = TableType(model, table or name.replace("-", "_").replace(".", "_"), key, indexes, where)
 
@@ -45,9 +50,7 @@ class Projection(Subscription):
         `prefix` is their path (default: the projection's name); `dependencies` say who may: FastAPI's `Depends`,
         instead of the scope `read`. Raises: ConfigurationError.
         """
-        from headrace.projections.routes import build_router  # a service without routes need not make them
-
-        return build_router(self, prefix or f"/{self.name}", dependencies)
+        return self._build_router(self, prefix or f"/{self.name}", dependencies)
 
     @cached_property
     def selectable(self) -> sqlalchemy.Table:

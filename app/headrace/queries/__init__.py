@@ -12,6 +12,7 @@
 | POST /subscriptions/{name}/audit | audit.py | Postgres (audit/) |
 | GET /events/stream | stream.py | the log (positions.py: from where) |
 | GET /events/{id} | events.py | Postgres and the log (explain/) |
+| GET of a projection's rows | projections.py (rows.py: the statement) | Postgres |
 | GET /asyncapi.json | http/asyncapi.py | the declared types |
 
 A pause, a retry or a decision is a row in Postgres; the owner of the partition acts on it. So any pod takes the

@@ -16,7 +16,7 @@ from headrace.database.pool import connect
 from headrace.errors import ConfigurationError, HandlerError
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
-from headrace.projections.rebuild import Rebuilt, rebuild
+from headrace.rebuild.rebuild import Rebuilt, rebuild
 from headrace.runtime import Runtime
 from headrace.settings import Settings
 from tests.support.kafka import KafkaServer
@@ -151,7 +151,7 @@ async def _has(runtime: Runtime, sales: int) -> bool:
 
 
 async def test_copies_in_the_log_are_applied_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.projections.replay.CHUNK_RECORDS", 50)  # a copy is not in the chunk of its event
+    monkeypatch.setattr("headrace.rebuild.replay.CHUNK_RECORDS", 50)  # a copy is not in the chunk of its event
     platform = shop(settings_for(database_url))
     async with running(platform, MemoryLog()) as runtime:
         for _ in range(3):

@@ -13,7 +13,7 @@ from headrace.database.pool import connect
 from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import Bounds, TopicPartition
-from headrace.projections.rebuild import Rebuilt, rebuild
+from headrace.rebuild.rebuild import Rebuilt, rebuild
 from headrace.runtime import Runtime
 from tests.support.accounts import Account, Deposited, Withdrawn
 from tests.support.platform import execute, fetch, running, settings_for, until_settled, value

@@ -21,8 +21,8 @@ from headrace.errors import ConfigurationError, DecodeError, TransportError
 from headrace.item import Item
 from headrace.log.ports import Log, Record, StoredRecord, TopicPartition
 from headrace.projections.projection import Projection
-from headrace.projections.replay import FETCH_SECONDS, SILENT_SECONDS, Positions, Replay
 from headrace.publishing.checking import JSON, source_of
+from headrace.rebuild.replay import FETCH_SECONDS, SILENT_SECONDS, Positions, Replay
 from headrace.registry import Registry
 from headrace.store.stored import event_id, stored_event
 

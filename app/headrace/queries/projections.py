@@ -14,8 +14,8 @@ from headrace.http.database import connection
 from headrace.http.guard import require
 from headrace.http.openapi import problem
 from headrace.http.problems import ProblemRoute, not_found
-from headrace.projections.listing import asked_class, following, listing, one
 from headrace.projections.projection import Projection
+from headrace.queries.rows import asked_class, following, listing, one
 from headrace.queries.waiting import WAIT_SECONDS, After, Wait, wait_for
 
 HEADERS = {"Cache-Control": "no-store"}

@@ -1,16 +1,4 @@
-"""Builds a projection's table again beside the one in use, and lets it take its place in one transaction.
-
-```
-new table ─▶ apply the log up to the claims ─▶ indexes ─▶ catch up ─▶ ┌ writers wait: the rest, up to the claims' own ┐
-             (the service goes on meanwhile)                          └ rename, drop the old one, commit ──────────────┘
-```
-The claims of the running service stay the truth about progress. When the new table takes over it has exactly what they
-have behind them, so no event is missing and none is applied twice; readers see the old rows, then the new ones. A crash
-before the last commit leaves the old table in use, and the next rebuild begins anew.
-
-What the subscription gave up on stays out, and a replayed letter counts as it was edited. While keys wait in lanes, or
-if letters are decided on meanwhile, the rebuild refuses, since then the log does not tell what was applied.
-"""
+"""Makes the new table, fills it, and lets it take the place of the one in use."""
 
 from __future__ import annotations
 
@@ -24,8 +12,8 @@ from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError
 from headrace.log.ports import Log, TopicPartition
 from headrace.projections.projection import Projection
-from headrace.projections.replay import Positions, Replay
-from headrace.projections.stored import replay_store
+from headrace.rebuild.replay import Positions, Replay
+from headrace.rebuild.stored import replay_store
 from headrace.registry import Registry
 from headrace.settings import Settings
 from headrace.tables.schema import LONG_SECONDS, create_indexes, create_table, fingerprint, is_there, take_place
