@@ -112,3 +112,27 @@ async def test_a_server_that_is_shut_down_is_unavailable() -> None:
         pool.terminate()
     finally:
         await server.stop()
+
+
+async def test_types_are_asked_for_once_in_a_process(pool: asyncpg.Pool, database_url: str) -> None:
+    """Asking takes the server longer than a small batch, and a pool opens a connection for each partition."""
+    queries: list[str] = []
+    for asked in (pool, await open_pool(Settings(), database_url)):
+        async with asked.acquire() as connection:
+            connection.add_query_logger(lambda record: queries.append(record.query))
+            queries.clear()
+            assert await connection.fetchval("select $1::bigint[]", [1, 2]) == [1, 2]
+        asked.terminate()
+    assert len(queries) == 2  # ours, and the reset as the connection returns
+
+
+async def test_types_of_a_database_are_asked_for_each_time(database_url: str) -> None:
+    """A migration may change them under the same number."""
+    first = await connect(database_url)
+    await first.execute("create type public.spot as (x int)")
+    assert await first.fetchval("select row(1)::public.spot") == (1,)
+    await first.execute("alter type public.spot add attribute y int")
+    second = await connect(database_url)
+    assert await second.fetchval("select row(1, 2)::public.spot") == (1, 2)
+    await first.close()
+    await second.close()

@@ -6,6 +6,7 @@ embedded.py        a real PostgreSQL that lives and dies with the platform
   server_process.py  its processes: as whom they run, which are left over
   launch.py          becomes a program that dies with its parent
 pool.py            connections that behave the same on every server
+  session.py         one of them, which knows PostgreSQL's own types
 scratch.py         who lends databases for tests
 migrate.py         the schema `headrace`, by files in migrations/
 survival.py        restarts an embedded PostgreSQL that died alone

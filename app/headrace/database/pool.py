@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from typing import NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ import asyncpg
 import asyncpg.pool
 
 from headrace.database.failures import classify
+from headrace.database.session import Session
 from headrace.errors import ConfigurationError, HeadraceError, StateUnavailableError
 from headrace.fault import Fault
 from headrace.settings import DatabaseSettings, Settings
@@ -32,6 +34,7 @@ ConnectionFactory: TypeAlias = "Callable[[], AbstractAsyncContextManager[Connect
 
 _LOCK_TIMEOUT_SECONDS = 10.0
 _IDLE_CONNECTION_SECONDS = 300.0
+_SERVER = "select current_setting('server_encoding'), current_setting('lock_timeout')::interval, pg_is_in_recovery()"
 
 
 async def open_pool(settings: Settings, url: str, *, size: int | None = None) -> asyncpg.Pool:
@@ -46,6 +49,7 @@ async def open_pool(settings: Settings, url: str, *, size: int | None = None) ->
     try:
         pool = await asyncpg.create_pool(
             url,
+            connection_class=Session,
             min_size=1,
             max_size=size or options.pool_size,
             timeout=options.connect_timeout_seconds,
@@ -68,7 +72,9 @@ async def connect(url: str, *, timeout_seconds: float = 10.0) -> asyncpg.Connect
     settings = session_settings(DatabaseSettings()) | {"statement_timeout": "0", "search_path": "public"}
     connection = None
     try:
-        connection = await asyncpg.connect(url, timeout=timeout_seconds, server_settings=settings)
+        connection = await asyncpg.connect(
+            url, connection_class=Session, timeout=timeout_seconds, server_settings=settings
+        )
         await check_server(connection, url)
     except BaseException as error:
         if connection is not None:
@@ -87,6 +93,7 @@ async def open_session(settings: Settings, url: str, *, idle_seconds: float) -> 
     try:
         return await asyncpg.connect(
             url,
+            connection_class=Session,
             timeout=options.connect_timeout_seconds,
             command_timeout=options.statement_timeout_seconds + 5,
             server_settings=session_settings(options) | own,
@@ -123,16 +130,15 @@ async def check_server(connection: Connection, url: str) -> None:
             f"HEADRACE_DATABASE: the server at {_place(url)} is PostgreSQL {version.major}.{version.minor}; "
             f"Headrace needs at least {OLDEST_SERVER}."
         )
-    encoding = await connection.fetchval("select current_setting('server_encoding')")
+    ((encoding, kept, is_standby),) = await connection.fetch(_SERVER)
     if encoding != "UTF8":
         raise ConfigurationError(
             f"HEADRACE_DATABASE: the database at {_place(url)} has the encoding {encoding}; "
             "create another: create database ... encoding 'UTF8' template template0."
         )
-    kept = await connection.fetchval("select setting from pg_settings where name = 'lock_timeout'")
-    if kept != _milliseconds(_LOCK_TIMEOUT_SECONDS):
+    if kept != timedelta(seconds=_LOCK_TIMEOUT_SECONDS):
         raise _unfit_pooler(url, "they are ignored")
-    if await connection.fetchval("select pg_is_in_recovery()"):
+    if is_standby:
         raise StateUnavailableError(f"HEADRACE_DATABASE: the server at {_place(url)} is a standby and takes no writes.")
 
 
