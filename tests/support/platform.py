@@ -63,11 +63,12 @@ def notebook(
     topic: str,
     before: Callable[[Any], None] = lambda event: None,
     *,
+    service: str = "notebook",
     subscription: str = "notes",
     start: Start = "earliest",
 ) -> Headrace:
     """Return a service that notes the numbers of a page's events; `before` may raise first."""
-    platform = Headrace("notebook", settings)
+    platform = Headrace(service, settings)
 
     class Noted(Event, type="noted", topic=topic, key="page"):
         page: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -15,3 +16,9 @@ def gate() -> Iterator[Gate]:
     made = Gate()
     yield made
     made.open()
+
+
+@pytest.fixture
+def service_name() -> str:
+    """A name that is this test's own: tests that share a broker do not meet in a consumer group."""
+    return f"notebook-{secrets.token_hex(4)}"

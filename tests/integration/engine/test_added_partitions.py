@@ -59,14 +59,16 @@ def events(topic: str, *numbers: int) -> list[NewRecord]:
 
 @pytest.mark.parametrize("start", ["earliest", "latest"])
 async def test_added_partitions_lose_and_double_nothing(
-    database_url: str, topic_name: str, kafka: KafkaServer, start: Start
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str, start: Start
 ) -> None:
     """They are refused, the old ones flow on, retries of producers are recognised once the topic is accepted.
 
     Also if the subscription starts at the latest event: what came to a new partition came after the subscription.
     """
     await kafka.create_topic(topic_name, 2)
-    platform = notebook(settings_for(database_url, kafka.url, partitions=2), topic_name, start=start)
+    platform = notebook(
+        settings_for(database_url, kafka.url, partitions=2), topic_name, start=start, service=service_name
+    )
     async with watched(platform) as runtime:
         await produce(kafka.bootstrap, events(topic_name, 1, 2, 3))
         await until_settled(runtime, "notes")
@@ -83,7 +85,9 @@ async def test_added_partitions_lose_and_double_nothing(
         assert await pages(runtime) == {page: [1, 2, 3, 4] if page in STAYING else [1, 2, 3] for page in PAGES}
 
         lines = await _accept(runtime, topic_name)
-        assert [line.split(" is new")[0] for line in lines] == [f"notebook.notes: {topic_name}/{n}" for n in (2, 3)]
+        assert [line.split(" is new")[0] for line in lines] == [
+            f"{service_name}.notes: {topic_name}/{n}" for n in (2, 3)
+        ]
         await until(lambda: runtime.health.readiness() == (True, []), "the new partitions are read", 15)
         await produce(kafka.bootstrap, events(topic_name, 5, 1, 4))
         await until_settled(runtime, "notes")
@@ -157,13 +161,13 @@ async def test_accepting_waits_for_records_and_lanes_of_old_ones(
 
 
 async def test_a_topic_that_grew_alone_is_named_in_readiness(
-    database_url: str, topic_name: str, kafka: KafkaServer
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str
 ) -> None:
     """Two topics of one subscription: a number that only one of them has belongs to nobody, and is not silent."""
     other = f"{topic_name}-2"
     for name in (topic_name, other):
         await kafka.create_topic(name, 2)
-    platform = notebook(settings_for(database_url, kafka.url, partitions=2), topic_name)
+    platform = notebook(settings_for(database_url, kafka.url, partitions=2), topic_name, service=service_name)
     _read_too(platform, other)
     async with watched(platform) as runtime:
         await _grow(runtime, kafka, topic_name, 4)
@@ -176,7 +180,7 @@ async def test_a_topic_that_grew_alone_is_named_in_readiness(
         await asyncio.to_thread(lambda: admin.create_partitions([NewPartitions(other, 4)])[other].result(30))
         await _accept(runtime, topic_name)
         await _accept(runtime, other)
-    async with running(notebook_of_two(database_url, kafka, topic_name, other)) as runtime:
+    async with running(notebook_of_two(database_url, kafka, topic_name, other, service_name)) as runtime:
         assert runtime.health.readiness() == (True, [])
         assert len(runtime.consumers["notes"].workers) == 4
 
@@ -204,9 +208,9 @@ async def test_a_new_partition_inherits_the_newest_event_ids(pool: asyncpg.Pool,
         assert await inherit_ids(connection, "shop.notes", source, 4, 0, limit=0) == (1, 0)
 
 
-def notebook_of_two(database_url: str, kafka: KafkaServer, topic: str, other: str) -> Any:
+def notebook_of_two(database_url: str, kafka: KafkaServer, topic: str, other: str, service: str) -> Any:
     """Return a notebook that reads two topics of four partitions."""
-    platform = notebook(settings_for(database_url, kafka.url, partitions=4), topic)
+    platform = notebook(settings_for(database_url, kafka.url, partitions=4), topic, service=service)
     _read_too(platform, other)
     return platform
 

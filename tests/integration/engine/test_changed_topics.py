@@ -18,6 +18,7 @@ from tests.support.auditing import assert_promises_hold
 from tests.support.kafka import KafkaServer
 from tests.support.platform import (
     fetch,
+    group,
     notebook,
     noted,
     pages,
@@ -34,10 +35,10 @@ PAGES = [f"page-{number}" for number in range(12)]
 
 @pytest.mark.parametrize("records", [3, 10, 25])
 async def test_topic_created_again_is_refused_until_it_is_accepted(
-    database_url: str, topic_name: str, kafka: KafkaServer, records: int
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str, records: int
 ) -> None:
     """A person accepts it with `headrace topics --accept`."""
-    platform = notebook(settings_for(database_url, kafka.url, partitions=1), topic_name)
+    platform = notebook(settings_for(database_url, kafka.url, partitions=1), topic_name, service=service_name)
     old = [noted(topic_name, "a", number, id=f"old-{number}") for number in range(10)]
     await kafka.create_topic(topic_name, 1)
     async with running(platform) as runtime:
@@ -46,7 +47,9 @@ async def test_topic_created_again_is_refused_until_it_is_accepted(
     await kafka.delete_topic(topic_name)
     await kafka.create_topic(topic_name, 1)
 
-    async with running(notebook(settings_for(database_url, kafka.url, partitions=1), f"{topic_name}-2")) as other:
+    async with running(
+        notebook(settings_for(database_url, kafka.url, partitions=1), f"{topic_name}-2", service=service_name)
+    ) as other:
         # Sent by a service that has nothing to do with the topic, the first ones with the very same bytes.
         new = [noted(topic_name, "a", number, id=f"old-{number}") for number in range(min(records, 10))]
         await publish(other, *(new + [noted(topic_name, "a", number) for number in range(10, records)]))
@@ -59,7 +62,7 @@ async def test_topic_created_again_is_refused_until_it_is_accepted(
         assert "created again" in detail
         assert await pages(runtime) == {"a": list(range(10))}
         lines = await _accept(runtime, topic_name)
-        assert lines == [f"notebook.notes: {topic_name}/0 continues at offset 0"]
+        assert lines == [f"{service_name}.notes: {topic_name}/0 continues at offset 0"]
     async with running(platform) as runtime:
         await until_settled(runtime, "notes")
         assert runtime.health.readiness() == (True, [])
@@ -68,16 +71,16 @@ async def test_topic_created_again_is_refused_until_it_is_accepted(
 
 
 async def test_records_that_retention_took_are_reported_as_missing(
-    database_url: str, topic_name: str, kafka: KafkaServer
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str
 ) -> None:
     """Retention deleted them before they were read: the partition is refused until a person accepts the loss."""
     settings = settings_for(database_url, kafka.url, partitions=2, dedupe_window_ids=0, batch_records=10)
-    platform = notebook(settings, topic_name)
+    platform = notebook(settings, topic_name, service=service_name)
     async with running(platform) as runtime:
         await publish(runtime, *spread(topic_name, PAGES, 5))
         await until_settled(runtime, "notes")
         before = await _next_offsets(runtime)
-    async with running(notebook(settings, topic_name, subscription="other")) as other:
+    async with running(notebook(settings, topic_name, subscription="other", service=service_name)) as other:
         await publish(other, *(noted(topic_name, page, 6) for page in PAGES))
         await until_settled(other, "other")
     await _delete_records(kafka, topic_name, 0, before[0] + 2)
@@ -89,7 +92,7 @@ async def test_records_that_retention_took_are_reported_as_missing(
         flowing = [page for page in PAGES if partition_of(page) == 1]
         await until(lambda: _hold(runtime, flowing, [1, 2, 3, 4, 5, 6]), "the other partition flows on")
         lines = await _accept(runtime, topic_name)
-        assert lines == [f"notebook.notes: {topic_name}/0 continues at offset {before[0] + 2}"]
+        assert lines == [f"{service_name}.notes: {topic_name}/0 continues at offset {before[0] + 2}"]
     async with running(platform) as runtime:
         await until_settled(runtime, "notes")
         found = await pages(runtime)
@@ -142,9 +145,8 @@ async def _accept(runtime: Runtime, topic: str) -> list[str]:
 
 
 async def _next_offsets(runtime: Runtime) -> dict[int, int]:
-    rows = await fetch(
-        runtime, "select partition, next_offset from headrace.claim where subscription = 'notebook.notes'"
-    )
+    query = "select partition, next_offset from headrace.claim where subscription = $1"
+    rows = await fetch(runtime, query, group(runtime, "notes"))
     return {row["partition"]: row["next_offset"] for row in rows}
 
 

@@ -33,9 +33,9 @@ from tests.support.waiting import until
 
 
 async def test_aborted_transactions_are_never_applied_and_leave_no_lag(
-    database_url: str, topic_name: str, kafka: KafkaServer
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str
 ) -> None:
-    platform = notebook(settings_for(database_url, kafka.url, partitions=1), topic_name)
+    platform = notebook(settings_for(database_url, kafka.url, partitions=1), topic_name, service=service_name)
     async with running(platform) as runtime:
 
         async def send(numbers: range, *, is_committed: bool) -> None:
@@ -62,7 +62,7 @@ async def test_aborted_transactions_are_never_applied_and_leave_no_lag(
 
 
 async def test_batch_across_unseen_records_ends_behind_its_last_one(
-    database_url: str, topic_name: str, kafka: KafkaServer
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str
 ) -> None:
     """Aborted transactions and markers lie between the records: the batch ends behind its last record."""
     await kafka.create_topic(topic_name, 1)
@@ -70,7 +70,9 @@ async def test_batch_across_unseen_records_ends_behind_its_last_one(
         records = [noted(topic_name, "a", number) for number in numbers]
         name = f"sender-{secrets.token_hex(4)}"
         await produce_in_transaction(kafka.bootstrap, records, name=name, is_committed=is_committed)
-    async with running(notebook(settings_for(database_url, kafka.url, partitions=1), topic_name)) as runtime:
+    async with running(
+        notebook(settings_for(database_url, kafka.url, partitions=1), topic_name, service=service_name)
+    ) as runtime:
         await until(lambda: _has_no_lag(runtime, kafka, topic_name), "the claim is behind the markers")
         assert await pages(runtime) == {"a": list(range(1, 11))}
         rows = await fetch(runtime, "select first_offset, next_offset, applied from headrace.ledger where applied > 0")
@@ -80,10 +82,10 @@ async def test_batch_across_unseen_records_ends_behind_its_last_one(
 
 
 async def test_open_transaction_is_waited_for_and_keeps_its_order(
-    database_url: str, topic_name: str, kafka: KafkaServer
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str
 ) -> None:
     """Records behind an open transaction are not applied before it ends: log order is the order."""
-    platform = notebook(settings_for(database_url, kafka.url, partitions=1), topic_name)
+    platform = notebook(settings_for(database_url, kafka.url, partitions=1), topic_name, service=service_name)
     async with running(platform) as runtime:
         producer = await _open_transaction(kafka, noted(topic_name, "a", 1))
         await publish(runtime, noted(topic_name, "a", 2))
@@ -93,11 +95,11 @@ async def test_open_transaction_is_waited_for_and_keeps_its_order(
 
 
 async def test_lag_counts_what_an_open_transaction_holds_back(
-    database_url: str, topic_name: str, kafka: KafkaServer
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str
 ) -> None:
     """It is pending although nobody may read it yet, and the metric names the reason; the worker is not stuck."""
     settings = settings_for(database_url, kafka.url, partitions=1, stuck_seconds=1.0)
-    async with running(notebook(settings, topic_name), pace=QUICK) as runtime:
+    async with running(notebook(settings, topic_name, service=service_name), pace=QUICK) as runtime:
         producer = await _open_transaction(kafka, noted(topic_name, "a", 1))
         await publish(runtime, *(noted(topic_name, "a", number) for number in (2, 3, 4)))
         await until(lambda: sample(runtime, "lag_records") == 4, "they are counted as lag")
@@ -112,7 +114,7 @@ async def test_lag_counts_what_an_open_transaction_holds_back(
 
 
 async def test_key_on_an_unexpected_partition_loses_no_update(
-    database_url: str, topic_name: str, kafka: KafkaServer
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str
 ) -> None:
     """The same keys on both partitions at once, each owned by a process of its own that keeps states in memory.
 
@@ -120,7 +122,10 @@ async def test_key_on_an_unexpected_partition_loses_no_update(
     """
     settings = settings_for(database_url, kafka.url, partitions=2, batch_records=5)
     names, each = [f"page-{number}" for number in range(6)], 60
-    first, second = notebook(settings, topic_name), notebook(settings, topic_name)
+    first, second = (
+        notebook(settings, topic_name, service=service_name),
+        notebook(settings, topic_name, service=service_name),
+    )
     async with running(first) as one, running(second) as two:
         await until(lambda: _owned(one) == _owned(two) == 1, "each owns a partition")
         for start in range(0, each, 10):
@@ -144,11 +149,11 @@ async def test_key_on_an_unexpected_partition_loses_no_update(
 
 
 async def test_two_owners_of_the_same_states_never_deadlock(
-    database_url: str, topic_name: str, kafka: KafkaServer
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str
 ) -> None:
     settings = settings_for(database_url, kafka.url, partitions=2, batch_records=100)
     names = [f"page-{number}" for number in range(50)]
-    async with running(notebook(settings, topic_name)) as runtime:
+    async with running(notebook(settings, topic_name, service=service_name)) as runtime:
         await asyncio.gather(
             produce(kafka.bootstrap, [noted(topic_name, page, 0) for page in names * 20], partition=0),
             produce(kafka.bootstrap, [noted(topic_name, page, 1) for page in reversed(names * 20)], partition=1),
@@ -185,7 +190,7 @@ async def _follows(consumer: Consumer, topic: str, claimed: dict[int, int]) -> b
 
 async def _has_no_lag(runtime: Runtime, kafka: KafkaServer, topic: str) -> bool:
     assert runtime.pool is not None
-    return await lag_by_librdkafka(kafka.bootstrap, runtime.pool, "notebook.notes", 1, topic) == 0
+    return await lag_by_librdkafka(kafka.bootstrap, runtime.pool, group(runtime, "notes"), 1, topic) == 0
 
 
 def _owned(runtime: Runtime) -> int:
