@@ -99,7 +99,7 @@ async def brokers() -> AsyncIterator[list[KafkaServer]]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres() -> AsyncIterator[PostgresServer]:
-    server = PostgresServer(os.environ.get("HEADRACE_TEST_POSTGRES"))
+    server = PostgresServer(os.environ.get("HEADRACE_TEST_POSTGRES"), is_durable=False)
     try:
         await server.start()
         yield server

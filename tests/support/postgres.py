@@ -22,6 +22,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -29,6 +30,8 @@ import asyncpg
 
 from headrace.database.embedded import USER, EmbeddedPostgres
 from headrace.database.migrate import migrate
+from headrace.ledger.partitions import tend
+from headrace.settings import EngineSettings
 from tests.support.ports import free_ports
 from tests.support.waiting import until
 
@@ -42,8 +45,10 @@ _TIMEZONE = "America/St_Johns"  # half an hour off, so that a time that loses it
 class PostgresServer:
     """One PostgreSQL server, or the running one that `external` names (then start, stop and kill do nothing)."""
 
-    def __init__(self, external: str | None = None) -> None:
+    def __init__(self, external: str | None = None, *, is_durable: bool = True) -> None:
+        """One that is not durable writes less, and is not to be killed."""
         self._external = external
+        self._is_durable = is_durable
         self._folder: Path | None = None
         self._server: EmbeddedPostgres | None = None
         self._port = free_ports(1)[0]
@@ -71,10 +76,11 @@ class PostgresServer:
         is_new = self._folder is None
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="headrace-postgres-"))
-        self._server = EmbeddedPostgres(self._folder, tcp_port=self._port)
+        self._server = EmbeddedPostgres(self._folder, tcp_port=self._port, is_durable=self._is_durable)
         socket_url = await self._server.start()
         if is_new:
             connection = await asyncpg.connect(socket_url)
+            await connection.execute("set scram_iterations = 1")  # a login costs the processor little
             await connection.execute(f"alter role {USER} password '{PASSWORD}'")
             await connection.execute(f"create role {_TENANT} login password '{PASSWORD}'")
             await connection.execute(f"alter role {_TENANT} set timezone = '{_TIMEZONE}'")
@@ -131,6 +137,8 @@ class PostgresServer:
             name = f"t_{secrets.token_hex(6)}_template"
             await self._create(name, "template1")
             await migrate(self._url_of(name), "pre")
+            async with asyncpg.create_pool(self._url_of(name), min_size=1, max_size=1) as pool:
+                await tend(pool.acquire, EngineSettings(), datetime.now(UTC).date())
             self._template = name
         return self._template
 

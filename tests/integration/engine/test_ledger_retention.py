@@ -119,6 +119,7 @@ async def test_platform_works_when_the_ledger_cannot_be_tended(database_url: str
     """Something else has the name of the day: its rows go into the default partition."""
     connection = await asyncpg.connect(database_url)
     today = datetime.now(UTC).date()
+    await connection.execute(f"drop table headrace.ledger_{today:%Y%m%d}")
     await connection.execute(f"create view headrace.ledger_{today:%Y%m%d} as select 1")
     await connection.close()
 
