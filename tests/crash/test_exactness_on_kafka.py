@@ -7,7 +7,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.support.fleet import Fleet, fleet
@@ -16,6 +15,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.service import Service
 from tests.support.waiting import until
 from tests.support.wallets import Expected, produce, wallet_stream
+from tests.support.web import http_client
 
 RECORDS = 60_000
 
@@ -78,7 +78,7 @@ async def _compare(shop: Fleet, expected: Expected) -> None:
 
 
 async def _times_taken_for_dead(worker: Service) -> float:
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         text = (await client.get(f"http://127.0.0.1:{worker.management_port}/metrics")).text
     lines = [line for line in text.splitlines() if line.startswith("headrace_rebalances_total{") and '"lost"' in line]
     return sum(float(line.rpartition(" ")[2]) for line in lines)

@@ -18,6 +18,7 @@ import pytest
 from tests.support.service import Service
 from tests.support.waiting import until
 from tests.support.wallets import Expected
+from tests.support.web import http_client
 
 KILLS = 10
 CLIENTS = 6
@@ -41,7 +42,7 @@ class Load:
         """Be one client, whose customers are its own, so that their order is known."""
         chance = random.Random(SEED * 1_000 + number)
         sent = 0
-        async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
+        async with http_client(base_url=self.url, timeout=5) as client:
             while not self.is_over:
                 batch = []
                 for _ in range(chance.randint(1, 8)):
@@ -97,7 +98,7 @@ async def test_accepted_events_are_applied_once_through_ten_kills(tmp_path: Path
 
 
 async def _compare(service: Service, load: Load) -> None:
-    async with httpx.AsyncClient(base_url=service.url, timeout=10) as client:
+    async with http_client(base_url=service.url, timeout=10) as client:
         await until(lambda: _is_settled(client), "nothing waits", 60)
         wallets = {customer: await _state(client, "wallets/wallet", customer) for customer in load.expected.wallets}
         assert wallets == {customer: asdict(wallet) for customer, wallet in load.expected.wallets.items()}

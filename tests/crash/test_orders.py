@@ -17,6 +17,7 @@ import pytest
 from headrace.database.embedded import running_address
 from tests.support.service import Service
 from tests.support.waiting import until
+from tests.support.web import http_client
 
 KILLS = 3
 ORDERS = 400
@@ -87,7 +88,7 @@ def _order(chance: random.Random, number: int) -> dict[str, Any]:
 
 async def _publish(service: Service, type_: str, events: list[dict[str, Any]]) -> None:
     """Publish each event until it is answered with 202: a copy is recognised by its key."""
-    async with httpx.AsyncClient(timeout=5) as client:
+    async with http_client(timeout=5) as client:
         for number, data in enumerate(events):
 
             async def is_accepted(number: int = number, data: dict[str, Any] = data) -> bool:

@@ -21,6 +21,7 @@ from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
 from tests.support.service import Service
 from tests.support.waiting import until
+from tests.support.web import http_client
 
 KILLS = 6
 CLIENTS = 8
@@ -42,7 +43,7 @@ class Bookings:
     async def run(self, number: int) -> None:
         """Be one client: all share the accounts, so that transactions of one key overlap."""
         chance, sent = random.Random(SEED * 1_000 + number), 0
-        async with httpx.AsyncClient(timeout=5) as client:
+        async with http_client(timeout=5) as client:
             while not self.is_over:
                 sent += 1
                 path = f"/bookings/{chance.choice(ACCOUNTS)}/{number}-{sent}"

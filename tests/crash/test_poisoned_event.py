@@ -13,6 +13,7 @@ from tests.support.auditing import assert_promises_hold
 from tests.support.postgres import PostgresServer
 from tests.support.service import Service
 from tests.support.waiting import until
+from tests.support.web import http_client
 
 DEATHS = 12
 """More than it takes: batches shrink after two deaths at one offset, the third parks the event, its last run is one."""
@@ -89,7 +90,7 @@ async def _is_settled(pool: asyncpg.Pool) -> bool:
 async def _publish(service: Service, cups: list[dict[str, object]]) -> None:
     """Send the events. The service may die of them before it answers."""
     content_type = {"content-type": "application/cloudevents-batch+json"}
-    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+    async with http_client(base_url=service.url, timeout=30) as client:
         try:
             answer = await client.post("/events", json=cups, headers=content_type)
         except httpx.TransportError:

@@ -11,6 +11,7 @@ from headrace.engine.consumer import Consumer
 from headrace.log.local import LocalMembership
 from headrace.log.memory import MemoryLog
 from tests.support.platform import notebook, running, sample, settings_for
+from tests.support.web import http_client
 
 
 class StubbornLog(MemoryLog):
@@ -35,7 +36,7 @@ async def test_steps_that_fail_keep_no_other_from_its_turn(
 
     assert runtime.pool is not None and runtime.pool.is_closing()
     assert sample(runtime, "drains_total", outcome="cut_short") >= 1
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(url)
 

@@ -20,6 +20,7 @@ from tests.support.ports import free_ports
 from tests.support.process import ROOT
 from tests.support.service import Service
 from tests.support.waiting import until
+from tests.support.web import http_client
 
 BEYOND_REPAIR = 70
 
@@ -100,13 +101,13 @@ async def publish(url: str, name: str) -> httpx.Response:
 
 async def try_to_publish(url: str, name: str) -> httpx.Response:
     """Publish one event."""
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         return await client.post(f"{url}/events/thing.made", json={"name": name}, timeout=20)
 
 
 async def count(service: Service, name: str) -> int:
     """Return how many events of the name were applied."""
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.get(f"{service.url}/state/things/seen/{name}", timeout=20)
     return int(answer.json()["count"]) if answer.status_code == 200 else 0
 
@@ -188,7 +189,7 @@ async def uvicorn(folder: Path) -> AsyncIterator[tuple[str, asyncio.subprocess.P
 
         async def is_ready() -> bool:
             try:
-                async with httpx.AsyncClient() as client:
+                async with http_client() as client:
                     return (await client.get(f"{url}/health/ready")).status_code == 200
             except httpx.HTTPError:
                 return False
@@ -238,7 +239,7 @@ async def test_embedded_postgres_that_died_is_restarted(start: Start, tmp_path: 
         return answer.status_code == 202
 
     async def says_why() -> bool:
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             answer = await client.get(f"{service.url}/health/ready")
         return answer.status_code == 503 and "database_restarting" in answer.json()["reasons"]
 

@@ -21,6 +21,7 @@ from tests.support.ports import free_ports
 from tests.support.postgres import PostgresServer
 from tests.support.service import Service
 from tests.support.waiting import until
+from tests.support.web import http_client
 
 SECRET = "not-the-river-stone"
 
@@ -91,7 +92,7 @@ async def waiting(service: Service, *, names: str) -> str:
 
     async def reason() -> str:
         try:
-            async with httpx.AsyncClient() as client:
+            async with http_client() as client:
                 answer = await client.get(f"http://127.0.0.1:{service.management_port}/health/ready")
         except httpx.HTTPError:
             return ""
@@ -108,7 +109,7 @@ async def check_that_it_waits(service: Service, *, names: str) -> None:
 
     async def answered() -> httpx.Response | None:
         try:
-            async with httpx.AsyncClient() as client:
+            async with http_client() as client:
                 return await client.post(
                     f"{service.url}/events/wallet.credited", json={"customer": "ada", "amount": 1}, timeout=20
                 )
@@ -121,7 +122,7 @@ async def check_that_it_waits(service: Service, *, names: str) -> None:
     assert answer.status_code == 503, answer.text
     assert int(answer.headers["retry-after"]) > 0
     assert answer.headers["content-type"] == "application/problem+json"
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         live = await client.get(f"http://127.0.0.1:{service.management_port}/health/live?startup")
     assert live.status_code == 200
     assert await service.leave() == 0
@@ -239,7 +240,7 @@ async def test_partitions_added_since_the_last_run_are_refused(
 
     async def is_refused() -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            async with httpx.AsyncClient() as client:
+            async with http_client() as client:
                 answer = await client.get(f"http://127.0.0.1:{again.management_port}/health/ready")
             lines.update(answer.json().get("details", {}))
         return {"partition_refused:both/3", "partition_refused:both/4"} <= lines.keys()

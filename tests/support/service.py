@@ -16,6 +16,7 @@ from tests.support.ports import free_ports
 from tests.support.process import ROOT, Process, start_headrace
 from tests.support.shared import give_database
 from tests.support.waiting import until
+from tests.support.web import http_client
 
 
 class Service:
@@ -78,7 +79,7 @@ class Service:
         if self._process is not None and self._process.returncode is not None:
             raise AssertionError(f"the service ended with {self._process.returncode}:\n{self.output[-4000:]}")
         try:
-            async with httpx.AsyncClient(timeout=2) as client:
+            async with http_client(timeout=2) as client:
                 answer = await client.get(f"http://127.0.0.1:{self.management_port}/health/ready")
         except httpx.HTTPError:
             return False

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
-
 from tests.support.service import Service
+from tests.support.web import http_client
 
 APP = """
 import threading
@@ -46,6 +45,6 @@ def write_small_app(folder: Path, topic: str) -> str:
 
 async def publish(service: Service, name: str, **headers: str) -> None:
     """Publish one event of it: `endless` never ends, `picky` fails until the file `mended` exists."""
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.post(f"{service.url}/events/thing.made", json={"name": name}, headers=headers, timeout=20)
     assert answer.status_code == 202, answer.text

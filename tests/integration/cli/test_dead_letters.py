@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
-import httpx
 import msgspec
 import pytest
 
@@ -15,6 +14,7 @@ from tests.support.command import Said, headrace
 from tests.support.ports import free_ports
 from tests.support.service import Service
 from tests.support.waiting import until
+from tests.support.web import http_client
 
 Start = Callable[..., Awaitable[Service]]
 
@@ -196,7 +196,7 @@ async def test_dead_letters_of_a_running_platform_go_over_http(start: Start, fol
     (folder / "key").write_text("oar\n")
     (folder / "wrong").write_text("paddle\n")
     service = await start({"HEADRACE_ENGINE_RETRY_ATTEMPTS": "1", "HEADRACE_API_KEYS_FILE": str(keys)})
-    async with httpx.AsyncClient(headers={"Authorization": "Bearer oar"}) as client:
+    async with http_client(headers={"Authorization": "Bearer oar"}) as client:
         for _ in range(2):
             answer = await client.post(f"{service.url}/events/thing.made", json={"name": "picky"})
             assert answer.status_code == 202, answer.text
@@ -228,7 +228,7 @@ async def test_dead_letters_of_a_running_platform_go_over_http(start: Start, fol
     assert discarded.out == "1 dead letter discarded\n"
 
     async def count() -> int:
-        async with httpx.AsyncClient(headers={"Authorization": "Bearer oar"}) as client:
+        async with http_client(headers={"Authorization": "Bearer oar"}) as client:
             answer = await client.get(f"{service.url}/state/things/seen/picky")
         return int(answer.json()["count"]) if answer.status_code == 200 else 0
 

@@ -19,6 +19,7 @@ from tests.support.kafka import KafkaServer
 from tests.support.service import Service
 from tests.support.small_app import publish
 from tests.support.waiting import until
+from tests.support.web import http_client
 
 Start = Callable[..., Awaitable[Service]]
 
@@ -40,7 +41,7 @@ async def test_second_signal_cuts_the_drain_short(start: Start, folder: Path) ->
     os.kill(service.pid, signal.SIGTERM)
 
     async def is_draining() -> bool:
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             answer = await client.get(f"http://127.0.0.1:{service.management_port}/health/ready")
         return answer.status_code == 503 and "draining" in answer.json()["reasons"]
 
@@ -87,7 +88,7 @@ async def test_worker_serves_only_the_management_port(
     start: Start, folder: Path, kafka: KafkaServer, database_url: str
 ) -> None:
     service = await start({"HEADRACE_LOG": kafka.url, "HEADRACE_DATABASE": database_url}, role="worker")
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"{service.url}/health/ready")
         answer = await client.get(f"http://127.0.0.1:{service.management_port}/metrics")

@@ -13,6 +13,7 @@ from headrace.errors import ConfigurationError
 from headrace.http.guard import install_guard
 from headrace.settings import Settings
 from tests.integration.http.conftest import Opener
+from tests.support.web import http_client
 
 DATA = {"customer": "ada", "amount": 5}
 NEEDS = {
@@ -137,7 +138,7 @@ async def test_with_keys_or_an_open_door_any_host_is_served(platform: Opener, ke
 
 async def test_a_foreign_host_is_refused_on_a_real_socket(platform: Opener) -> None:
     shop = await platform()
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client:
+    async with shop.served() as address, http_client(base_url=address) as client:
         assert (await client.get("/metrics", headers={"Host": "evil.example"})).status_code == 403
         forged = {"X-Forwarded-For": "testclient", "Host": "testserver"}
         assert (await client.get("/metrics", headers=forged)).status_code == 403

@@ -8,11 +8,11 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.support.service import Service
 from tests.support.small_app import write_small_app
+from tests.support.web import http_client
 
 LIMITS = {
     "HEADRACE_LOG": "memory",
@@ -94,7 +94,7 @@ async def test_limits_hold_on_raw_sockets_and_the_service_goes_on(service: Servi
     await _headers_are_bounded(service)
     await _slow_clients_are_answered_and_closed(service)
     await _connections_are_bounded(service)
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.post(f"{service.url}/events/thing.made", json={"name": "one"})
     assert answer.status_code == 202, answer.text
     assert "Traceback" not in service.output
@@ -107,7 +107,7 @@ async def test_a_reader_that_takes_nothing_holds_up_no_stop(service: Service) ->
         await asyncio.to_thread(each.connect, ("127.0.0.1", service.port))
         await asyncio.to_thread(each.sendall, b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
     async with (
-        httpx.AsyncClient(base_url=service.url, timeout=30) as client,
+        http_client(base_url=service.url, timeout=30) as client,
         client.stream("GET", "/events/stream") as stream,
     ):
         lines = stream.aiter_lines()

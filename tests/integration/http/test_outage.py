@@ -15,6 +15,7 @@ from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord, Position
 from tests.integration.http.conftest import Opener, Platform
 from tests.support.waiting import until
+from tests.support.web import http_client
 
 DATA = {"customer": "ada", "amount": 5}
 EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "wallet.credited", "data": DATA}
@@ -146,7 +147,7 @@ async def test_bodies_on_their_way_are_bounded_too(platform: Opener) -> None:
         await ends.wait()
         yield json.dumps(EVENT)[1:].encode()
 
-    async with shop.served() as address, httpx.AsyncClient(base_url=address, timeout=30) as client:
+    async with shop.served() as address, http_client(base_url=address, timeout=30) as client:
         held = [asyncio.create_task(client.post("/events", headers=STRUCTURED, content=slowly())) for _ in range(2)]
 
         async def none_is_left() -> bool:
@@ -177,7 +178,7 @@ async def test_a_body_that_does_not_come_is_408(platform: Opener) -> None:
 async def test_a_caller_who_leaves_does_not_cancel_the_publish(platform: Opener) -> None:
     log = HeldLog()
     shop = await platform(log=log)
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client:
+    async with shop.served() as address, http_client(base_url=address) as client:
         request: asyncio.Task[Any] = asyncio.create_task(client.post("/events", headers=STRUCTURED, json=EVENT))
         await until(lambda: log.waiting == 1, "the request waits")
         request.cancel()

@@ -6,13 +6,13 @@ import json
 from collections.abc import AsyncIterator
 from datetime import datetime
 
-import httpx
 import pytest
 
 from headrace import Event, Headrace
 from headrace.log.partitioner import partition_for
 from tests.integration.http.conftest import PARTITIONS, Opener
 from tests.support.platform import client, running, settings_for, until_settled
+from tests.support.web import http_client
 
 STRUCTURED = {"content-type": "application/cloudevents+json"}
 BATCHED = {"content-type": "application/cloudevents-batch+json"}
@@ -131,7 +131,7 @@ async def test_the_limit_holds_for_bodies_of_unknown_length(platform: Opener) ->
         for _ in range(100):
             yield b" " * 1_024
 
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client:
+    async with shop.served() as address, http_client(base_url=address) as client:
         answer = await client.post("/events", headers=STRUCTURED, content=chunks())
         assert answer.status_code == 413
         large = await client.post("/events", headers=STRUCTURED, content=b" " * 10_000_000)

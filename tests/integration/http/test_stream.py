@@ -18,6 +18,7 @@ from headrace.log.ports import Bounds, NewRecord, Position, TopicInfo, TopicPart
 from headrace.queries import progress, stream
 from tests.integration.http.conftest import Opener
 from tests.support.waiting import until
+from tests.support.web import http_client
 
 
 def credited(event_id: str, key: str = "ada", type: str = "wallet.credited", topic: str = "wallets") -> NewRecord:
@@ -64,7 +65,7 @@ async def test_what_comes_from_now_on_is_sent_with_its_position(platform: Opener
     log = MemoryLog()
     shop = await platform(log=log)
     await log.publish([credited("before")])
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client) as opened:
+    async with shop.served() as address, http_client(base_url=address) as client, tail(client) as opened:
         assert opened.response.headers["content-type"] == "text/event-stream"
         (position,) = await log.publish([credited("after")])
         message = await opened.next()
@@ -86,7 +87,7 @@ async def test_what_comes_from_now_on_is_sent_with_its_position(platform: Opener
 async def test_a_stream_shows_only_what_was_asked_for(platform: Opener, query: str, ids: list[str]) -> None:
     log = MemoryLog()
     shop = await platform(log=log)
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client, query) as opened:
+    async with shop.served() as address, http_client(base_url=address) as client, tail(client, query) as opened:
         overdrawn = credited("3", "eve", "wallet.overdrawn", "alerts")
         await log.publish([credited("1"), credited("2", "bob"), overdrawn])
         found = [json.loads((await opened.next())["data"])["id"] for _ in ids]
@@ -100,7 +101,7 @@ async def test_a_reader_that_comes_back_misses_nothing(platform: Opener) -> None
     expected = {str(number) for number in range(20)}
     seen: list[str] = []
     last = None
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client:
+    async with shop.served() as address, http_client(base_url=address) as client:
         async with tail(client) as opened:
             await log.publish([credited(str(number), f"c{number}") for number in range(10)])
             message = await opened.next()
@@ -124,7 +125,7 @@ async def test_a_reader_is_told_what_the_log_no_longer_has(platform: Opener) -> 
     shop = await platform(log=ShortLog())
     async with (
         shop.served() as address,
-        httpx.AsyncClient(base_url=address) as client,
+        http_client(base_url=address) as client,
         tail(client, "?topic=wallets", last="wallets/1/2") as opened,
     ):
         message = await opened.next()
@@ -192,7 +193,7 @@ async def test_what_a_slow_log_opens_late_is_closed(
 async def test_a_record_that_is_no_event_is_shown_as_such(platform: Opener) -> None:
     log = MemoryLog()
     shop = await platform(log=log)
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client) as opened:
+    async with shop.served() as address, http_client(base_url=address) as client, tail(client) as opened:
         await log.publish([NewRecord("wallets", None, None, [])])
         message = await opened.next()
     assert message["event"] == "undecodable"
@@ -201,7 +202,7 @@ async def test_a_record_that_is_no_event_is_shown_as_such(platform: Opener) -> N
 
 async def test_streams_end_when_the_process_drains(platform: Opener) -> None:
     shop = await platform()
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client) as opened:
+    async with shop.served() as address, http_client(base_url=address) as client, tail(client) as opened:
         shop.running.is_draining = True
         shop.running.draining.set()
         assert "data" not in "".join(await opened.rest())
@@ -210,7 +211,7 @@ async def test_streams_end_when_the_process_drains(platform: Opener) -> None:
 async def test_silence_is_broken_by_heartbeats(platform: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.0)
     shop = await platform()
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client) as opened:
+    async with shop.served() as address, http_client(base_url=address) as client, tail(client) as opened:
         async with asyncio.timeout(20):
             async for line in opened.response.aiter_lines():
                 if line == ": still here":
@@ -221,7 +222,7 @@ async def test_silence_is_broken_by_heartbeats(platform: Opener, monkeypatch: py
 async def test_open_streams_are_bounded(platform: Opener) -> None:
     """A reader who leaves makes room for the next one."""
     shop = await platform(max_streams=1)
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client:
+    async with shop.served() as address, http_client(base_url=address) as client:
         async with tail(client):
             refused = await client.get("/events/stream")
             assert (refused.status_code, refused.json()["type"]) == (429, "/problems/rate-limited")
@@ -249,7 +250,7 @@ async def test_published_positions_are_told_apart(platform: Opener) -> None:
     """Ids are unique over topics, so that a reader can drop what it has seen."""
     log = MemoryLog()
     shop = await platform(log=log)
-    async with shop.served() as address, httpx.AsyncClient(base_url=address) as client, tail(client) as opened:
+    async with shop.served() as address, http_client(base_url=address) as client, tail(client) as opened:
         positions: list[Position] = await log.publish([credited(str(number), f"c{number}") for number in range(20)])
         found = {(await opened.next())["id"].partition(";")[0] for _ in positions}
     expected: set[Any] = {f"{position.topic}/{position.partition}/{position.offset}" for position in positions}
