@@ -21,7 +21,18 @@ from shop.events import Line, OrderPlaced, StockAdded, WalletCredited
 from shop.platform import events
 from shop.service import checkout
 from tests.support.auditing import assert_promises_hold
-from tests.support.platform import client, execute, publish, running, sample, settings_for, states, watched
+from tests.support.platform import (
+    client,
+    execute,
+    fetch,
+    publish,
+    running,
+    sample,
+    settings_for,
+    states,
+    value,
+    watched,
+)
 from tests.support.waiting import until
 
 
@@ -198,7 +209,7 @@ async def test_sums_agree_exactly_over_many_orders(database_url: str, monkeypatc
                     if worker.tenure is not None:
                         worker.tenure.abandon()
     async with open_shop(log, watched) as shop:
-        await until(lambda: _have_ended(shop, len(orders)), "every order has ended", 60)
+        await _end(shop, len(orders))
         await until(lambda: _are_told(shop, len(orders)), "every customer knows", 60)
         by_number = {each.order: each for each in orders}
         seen = await shop.read("orders", "order")
@@ -247,9 +258,21 @@ async def _let_time_pass(shop: Shop) -> None:
             worker.tenure.memory.timers.learn(0.0)
 
 
-async def _have_ended(shop: Shop, count: int) -> bool:
-    sql = "select count(*) = $1 from headrace.saga where ended_at is not null"
-    return bool(await shop.runtime.pool.fetchval(sql, count))  # type: ignore[union-attr]
+async def _end(shop: Shop, count: int) -> None:
+    """Wait until so many orders have ended. Raises: TimeoutError that tells what the others wait for."""
+    ended = "select count(*) = $1 from headrace.saga where ended_at is not null"
+    try:
+        await until(lambda: value(shop.runtime, ended, count), "every order has ended", 120)
+    except TimeoutError as error:
+        for table, among in (
+            ("saga", "ended_at is null"),
+            ("lane", "true"),
+            ("claim", "true"),
+            ("dead_letter", "true"),
+        ):
+            rows = await fetch(shop.runtime, f"select * from headrace.{table} where {among} limit 20")
+            error.add_note("\n".join([table, *(str(dict(row)) for row in rows)]))
+        raise
 
 
 async def _are_told(shop: Shop, count: int) -> bool:
