@@ -120,7 +120,7 @@ class Registry:
             for event_type in subscription.event_types.values():
                 self.add_type(event_type.model)
         for subscription in self.subscriptions.values():
-            for handler in subscription.handlers.values():
+            for handler in subscription.functions:
                 for model in handler.signature.emits:
                     self._check_known(model, f"subscription {subscription.name!r}, handler {handler.name}")
         for subscription in self.subscriptions.values():
@@ -136,7 +136,7 @@ class Registry:
         Raises: ConfigurationError (see `Handler.follow`).
         """
         for subscription in self.subscriptions.values():
-            for handler in subscription.handlers.values():
+            for handler in subscription.functions:
                 handler.overrides = overrides
                 handler.follow()
 
@@ -145,7 +145,7 @@ class Registry:
         return {
             handler.function.__code__: handler.name
             for subscription in self.subscriptions.values()
-            for handler in subscription.handlers.values()
+            for handler in subscription.functions
         }
 
     def _check_free(self, name: str) -> None:

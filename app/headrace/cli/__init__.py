@@ -22,12 +22,15 @@ from headrace.cli.database import database
 from headrace.cli.dead_letters import dead_letters
 from headrace.cli.describe import describe
 from headrace.cli.doctor import doctor
+from headrace.cli.effects import effects
 from headrace.cli.explain import explain_event
 from headrace.cli.lanes import lanes
 from headrace.cli.load import load
 from headrace.cli.migrate import migrate_schema
 from headrace.cli.rebuild import rebuild_projection
 from headrace.cli.run import run
+from headrace.cli.schemas import schemas
+from headrace.cli.state import state
 from headrace.cli.subscriptions import subscriptions
 from headrace.cli.topics import topics
 from headrace.version import VERSION
@@ -63,6 +66,9 @@ cli.command("topics")(topics)
 cli.add_typer(dead_letters, name="dead-letters")
 cli.add_typer(database, name="database")
 cli.add_typer(lanes, name="lanes")
+cli.add_typer(effects, name="effects")
+cli.add_typer(schemas, name="schemas")
+cli.add_typer(state, name="state")
 cli.add_typer(subscriptions, name="subscriptions")
 cli.command("rebuild")(rebuild_projection)
 cli.command("audit")(audit)

@@ -94,7 +94,7 @@ class DatabaseSource:
     async def decide(self, identity: UUID, decision: Decision, why: str | None) -> str | None:
         """Decide about one that is open."""
         async with self._pool.acquire() as connection:
-            decided = await decide(connection, identity, decision, Act(_user(), why))
+            decided = await decide(connection, identity, decision, Act(user(), why))
         return decided.why if isinstance(decided, Refused) else None
 
     async def decide_many(self, wanted: Filter, decision: Decision, why: str | None) -> AsyncIterator[int]:
@@ -102,7 +102,7 @@ class DatabaseSource:
         after: Progress | None = None
         while True:
             async with self._pool.acquire() as connection:
-                step = await decide_many(connection, wanted, decision, Act(_user(), why), after, PAGE)
+                step = await decide_many(connection, wanted, decision, Act(user(), why), after, PAGE)
             yield step.decided.total()
             if step.next is None:
                 return
@@ -119,7 +119,7 @@ class DatabaseSource:
         registry.complete()
         async with self._pool.acquire() as connection:
             try:
-                edited = await edit(connection, identity, wanted, Act(_user(), why), registry)
+                edited = await edit(connection, identity, wanted, Act(user(), why), registry)
             except EventError as error:
                 return str(error)
         return edited.why if isinstance(edited, Refused) else None
@@ -198,7 +198,7 @@ def _query(wanted: Filter) -> dict[str, object]:
     return _where(wanted) | {"state": states[wanted.is_open]}
 
 
-def _user() -> str:
+def user() -> str:
     """Return who calls this command, as far as the machine knows."""
     try:
         name = getpass.getuser()

@@ -67,7 +67,7 @@ def describe_registry(registry: Registry, settings: EngineSettings) -> dict[str,
         "handlers": [
             _handler(subscription, handler, Policies(subscription, settings))
             for subscription in registry.subscriptions.values()
-            for handler in dict.fromkeys(subscription.handlers.values())
+            for handler in subscription.functions
         ],
     }
 

@@ -15,6 +15,7 @@ from headrace.errors import HeadraceError
 from headrace.log.ports import Bounds, Log, TopicPartition
 from headrace.registry import Registry
 from headrace.settings import Settings
+from headrace.state.orphans import ADVICE, orphans
 from headrace.topics import known_topics, topic_faults, topics_of
 
 
@@ -77,6 +78,8 @@ async def check_claims(log: Log, connection: Any, registry: Registry | None) -> 
             yield Check("warn", f"claims of {group}", "the service does not declare this subscription", advice)
             continue
         yield _claims(names.get(group, group), rows, bounds, is_paused=group in paused)
+    for name, state in await orphans(connection, registry.subscriptions.values() if registry is not None else ()):
+        yield Check("warn", f"state {state} of {name}", "it is stored, and the service does not declare it", ADVICE)
     for row in await connection.fetch(sql.lane.PARKED_KEYS):
         found = f"{row['keys']} keys wait for a retry, the oldest for {age(row['since'])}"
         name = names.get(row["subscription"], row["subscription"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from headrace.cloudevents import check_key, declared_key, encode_record
 from headrace.envelope import Envelope
@@ -37,6 +38,8 @@ class Emitter:
         """(source item, timer that is set or cancelled)."""
         self.table: TableWriter | None = None
         """The rows that the handlers of a projection write, which emit nothing."""
+        self.step: Any = None
+        """The `Step` of an effect's call."""
 
     def undo(self) -> None:
         """Take back what the handler of the current item emitted."""

@@ -98,15 +98,19 @@ async def _waiting(connection: Connection, topic: str, ends: Mapping[tuple[str, 
         return ""
     rows = await connection.fetch(sql.claim.OF_TOPIC, topic, max(number for _, number in ends) + 1)
     offsets = {(row["subscription"], row["partition"]): row["next_offset"] for row in rows}
-    parked = {
-        (row["subscription"], row["partition"]): row["events"]
-        for row in await connection.fetch(sql.lane.PARKED_OF_TOPIC, topic, sorted({group for group, _ in ends}))
-    }
+    groups = sorted({group for group, _ in ends})
+    parked, calls = [
+        {(row["subscription"], row["partition"]): row["events"] for row in await connection.fetch(query, topic, groups)}
+        for query in (sql.lane.PARKED_OF_TOPIC, sql.effect.COUNT_OF_TOPIC)
+    ]
     found = []
     for place, end in ends.items():
         records, events = max(0, end - offsets.get(place, end)), parked.get(place, 0)
-        if records or events:
-            found.append(f"{place[0]}: {topic}/{place[1]} has {records} records and {events} parked events left")
+        left = f"{place[0]}: {topic}/{place[1]} has {records} records and {events} parked events left"
+        if waiting := calls.get(place, 0):
+            left += f", and {waiting} calls of effects"
+        if records or events or waiting:
+            found.append(left)
     return ", ".join(found)
 
 
@@ -115,7 +119,8 @@ async def _take(connection: Connection, log: Log, info: TopicInfo, claims: Seque
     bounds = await _bounds(log, info)
     await connection.execute(sql.claim.REMOVE_PARTITIONS, info.topic, info.partitions)
     await connection.execute(sql.topic.REMEMBER, info.topic, info.partitions, info.log_id)
-    await connection.execute(sql.timer.FOLLOW_PARTITIONS, sorted(_known(claims)), info.partitions)
+    for query in (sql.timer.FOLLOW_PARTITIONS, sql.effect.FOLLOW_PARTITIONS):
+        await connection.execute(query, sorted(_known(claims)), info.partitions)
     moved = [line for claim in claims if (line := await _follow(connection, log, info, bounds, claim))]
     return moved + await _add_missing(connection, info, bounds, claims, window_ids)
 

@@ -195,6 +195,8 @@ class BatchProcessor:
                 raise
             raise HandlerFailedError from error  # with care it is found which event's handler made it so
         settle(effects, self.memory.lanes)
+        if self.subscription.effects:
+            effects.started = self.memory.calls.of(effects.items, self.subscription.effects)
         return effects
 
     async def write(self, connection: Connection, batch: Batch, effects: Effects) -> None:

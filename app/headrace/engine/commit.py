@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headrace.database.pool import Connection
+from headrace.effects.rows import start
 from headrace.engine.claim import Claim
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import close_lanes, open_lanes, park, unpark
@@ -41,6 +42,8 @@ async def write_effects(connection: Connection, claim: Claim, effects: Effects, 
     if effects.timers:
         changes = [change for _, change in effects.timers]
         effects.next_timer_seconds = await write_timers(connection, group, partition, changes)
+    if effects.started:
+        await start(connection, group, partition, effects.started)
     await insert_row(connection, group, claim.partition, _row(claim, effects, sequence))
     await claim.advance(connection, effects.next_offset, sequence, effects.emitted_through, effects.last)
 
@@ -54,7 +57,7 @@ def _row(claim: Claim, effects: Effects, sequence: int) -> Row:
         next_offset=effects.next_offset,
         applied=effects.total(APPLIED),
         skipped=effects.total(SKIPPED),
-        parked=effects.total(PARKED) if effects.kind is not Kind.RETRY else 0,
+        parked=effects.total(PARKED) if effects.kind not in (Kind.RETRY, Kind.EFFECT) else 0,
         dead=effects.total(DEAD),
         ids=b"".join([item.identity for item in effects.seen]),
         marks=pack_marks([item.mark for item in effects.seen]),

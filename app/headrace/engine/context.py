@@ -10,6 +10,7 @@ from time import perf_counter
 
 from headrace.database.failures import classify, kind_of
 from headrace.database.pool import Connection, Pool
+from headrace.engine.call_limits import Limiters
 from headrace.engine.pace import Pace
 from headrace.item import Item
 from headrace.log.ports import Log
@@ -49,6 +50,9 @@ class EngineContext:
 
     wake_outbox: Callable[[set[int]], None] = lambda slots: None
     """Publishes what a batch has written into the outbox, behind its commit."""
+
+    limiters: Limiters = field(default_factory=Limiters)
+    """Of the effects of this process."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

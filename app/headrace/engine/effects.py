@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TypeAlias
 
+from headrace.effects.calls import Call
 from headrace.engine.claim import Fingerprint
 from headrace.engine.lanes import Lane
 from headrace.event import EventType
@@ -42,6 +43,8 @@ class Effects:
     next_timer_seconds: float | None = None
     """When the first of the timers that it set is due, counted from when they were written."""
     sagas_ended: list[EndedSaga] = field(default_factory=list)
+    started: list[Call] = field(default_factory=list)
+    """Calls to the outside that begin behind the commit."""
     parked: list[Item] = field(default_factory=list)
     """Items that enter a lane, numbered."""
     dead: list[tuple[Item, int]] = field(default_factory=list)

@@ -46,6 +46,7 @@ class Gauges:
         self._show_memory(time.time())
         self._show_pool()
         self._show_outage()
+        self._show_effects()
         return await self._show_lag()
 
     async def _show_dead_letters(self) -> None:
@@ -152,10 +153,22 @@ class Gauges:
         metrics.emits_oldest_pending_seconds.labels(subscription=name).set(age)
 
     def _show_outage(self) -> None:
-        outage = self._breaker.outage
-        for name in {handler.name for handler in self._subscription.handlers.values()}:
-            is_met = outage is not None and outage.handler == name
-            self._metrics.handler_outage.labels(subscription=self._name, handler=name).set(is_met)
+        effects = self._subscription.effects.values()
+        keys = self._context.settings.engine.outage_keys
+        limiters = [self._context.limiters.of(self._subscription, each, keys) for each in effects]
+        outages = [breaker.outage for breaker in (self._breaker, *(each.breaker for each in limiters))]
+        met = {outage.handler for outage in outages if outage is not None}
+        for name in {handler.name for handler in self._subscription.functions}:
+            self._metrics.handler_outage.labels(subscription=self._name, handler=name).set(name in met)
+
+    def _show_effects(self) -> None:
+        if not self._subscription.effects:
+            return
+        runners = [tenure.outside.runner for tenure in self._tenures()]
+        labels = {"subscription": self._name}
+        self._metrics.effects_pending.labels(**labels).set(sum(each.pending for each in runners))
+        self._metrics.effects_in_flight.labels(**labels).set(sum(each.in_flight for each in runners))
+        self._metrics.effects_waiting.labels(**labels).set(sum(each.waiting for each in runners))
 
     def _show_pool(self) -> None:
         metrics, pool = self._metrics, self._context.pool

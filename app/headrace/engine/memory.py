@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from headrace.effects.calls import Calls
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lanes
 from headrace.handlers.policy import Policy
@@ -17,7 +18,8 @@ from headrace.timers.clock import TimerClock
 
 
 class PartitionMemory:
-    """What is known of one partition number: dedupe windows (by topic), state caches (by state), lanes, next timer."""
+    """What is known of one partition number: dedupe windows (by topic), state caches (by state), lanes, next timer,
+    calls to the outside."""
 
     def __init__(
         self,
@@ -29,6 +31,7 @@ class PartitionMemory:
         self.caches = {name: StateCache(state, settings.state_cache_keys) for name, state in states.items()}
         self.lanes = Lanes(policy_of)
         self.timers = TimerClock()
+        self.calls = Calls()
 
     def follow(self, topic: str, effects: Effects) -> None:
         """Follow what was committed."""
@@ -42,6 +45,8 @@ class PartitionMemory:
             cache.trim([row[0] for row in rows])
         self.lanes.follow(effects.lanes, effects.closed, effects.parked)
         self.timers.follow(effects.next_timer_seconds)
+        if effects.started:
+            self.calls.push(effects.started)
         self.forget(effects.strays)
 
     def forget(self, keys: Iterable[str]) -> None:

@@ -14,7 +14,8 @@ class Policies:
 
     def __init__(self, subscription: Subscription, settings: EngineSettings) -> None:
         self._default = complete(settings, subscription.options)
-        self._of_handler = {each: complete(settings, each.options) for each in subscription.handlers.values()}
+        self._of_handler = {each: complete(settings, each.options) for each in subscription.functions}
+        self._batched = [self._of_handler[each] for each in subscription.handlers.values() if each in self._of_handler]
 
     def of(self, handler: Handler | None) -> Policy:
         """Return the policy of the handler; that of the subscription if it is not known which handler it was."""
@@ -22,8 +23,8 @@ class Policies:
 
     @property
     def longest_seconds(self) -> float:
-        """The longest that a call of any of the handlers may take."""
-        return max((each.timeout_seconds for each in self._of_handler.values()), default=self._default.timeout_seconds)
+        """The longest that a call of any of the handlers in a batch may take."""
+        return max((each.timeout_seconds for each in self._batched), default=self._default.timeout_seconds)
 
 
 def check_policies(settings: EngineSettings, registry: Registry) -> None:

@@ -89,6 +89,13 @@ class Reporter:
         if self._detail == "full" and self._is_new(item, error):
             self._logger.warning("a handler raised", **_of_item(item), **self._of_error(error, with_traceback=True))
 
+    def effect_failed(self, item: Item, error: BaseException) -> None:
+        """A call of an effect has failed and is made again; `committed` tells of one that is given up on."""
+        handler, error_type = _handler(item), self._metrics.error_label(_handler(item), error)
+        self._child("handler_errors_total", subscription=self._name, handler=handler, error=error_type).inc()
+        fields = self._of_error(error) | _of_item(item)
+        self._warn_once_a_minute("an effect has failed, and is tried again", f"{handler} {error_type}", **fields)
+
     def waiting(self, error: BaseException) -> None:
         """Postgres is away; the batch waits."""
         self._touch()
@@ -188,7 +195,7 @@ class Reporter:
         )
 
     def _count_outcomes(self, topic: str, effects: Effects) -> None:
-        name, is_retry = self._name, effects.kind is not Kind.BATCH
+        name, is_retry = self._name, effects.kind not in (Kind.BATCH, Kind.EFFECT)
         for (outcome, event_type), count in effects.tally.items():
             if outcome is Outcome.APPLIED:
                 type_name = event_type.type if event_type is not None else "other"

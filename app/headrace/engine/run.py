@@ -171,7 +171,7 @@ class Run:
                 else:
                     returned = handler.call(item.event, item.envelope, states, emitter, None, ())
                     if returned is not None:
-                        self._emit_returned(returned)
+                        emit_returned(emitter, returned)
                 if self._careful:
                     self._write(handler, key, states)
             except BaseException as error:  # nobody cancels a thread: whatever comes out is the handler's
@@ -189,7 +189,7 @@ class Run:
             values: list[Any] = []
             for each in handler.dependencies:
                 values.append(_enter(stack, each, item, self.emitter, states, values))
-            self._emit_returned(handler.call(item.event, item.envelope, states, self.emitter, None, values))
+            emit_returned(self.emitter, handler.call(item.event, item.envelope, states, self.emitter, None, values))
             is_done = True
         if not is_done:
             raise RuntimeError(SWALLOWED)
@@ -228,7 +228,7 @@ class Run:
                 if self._careful:
                     saved = self._save(handler, states)
                 async with _savepoint(connection if self._careful and handler.signature.wants_transaction else None):
-                    await self._await_handler(item, handler, states, transaction)
+                    await await_handler(item, handler, states, transaction, self.emitter, self._timeout)
                 if self._careful:
                     self._write(handler, key, states)
                 if task.cancelling() or self._is_abandoned:
@@ -244,25 +244,6 @@ class Run:
                 continue
             item.outcome = Outcome.APPLIED
             self._called(item, handler, time.perf_counter() - started)
-
-    async def _await_handler(
-        self, item: Item, handler: Handler, states: Sequence[Any], transaction: Transaction | None
-    ) -> None:
-        is_done = False
-        limit_seconds = handler.timeout_seconds if handler.timeout_seconds is not None else self._timeout
-        async with asyncio.timeout(limit_seconds) as limit, AsyncExitStack() as stack:
-            values: list[Any] = []
-            for each in handler.dependencies:
-                values.append(await _aenter(stack, each, item, self.emitter, states, transaction, values))
-            returned = await handler.call(item.event, item.envelope, states, self.emitter, transaction, values)
-            self._emit_returned(returned)
-            if transaction is not None:
-                await transaction.check()
-            is_done = True
-        if limit.expired():
-            raise TimeoutError(CUT_OFF)  # the handler swallowed it
-        if not is_done:
-            raise RuntimeError(SWALLOWED)
 
     def _save(self, handler: Handler, states: Sequence[Any]) -> list[Any]:
         return [self._caches[name].state.copy(value) for name, value in zip(handler.state_names, states, strict=True)]
@@ -326,16 +307,46 @@ class Run:
             item.failed(Outcome.HANDLER_ERROR, HandlerError(reason, item.handler.name if item.handler else ""))
         return [item for item in items if item.outcome is Outcome.READY]
 
-    def _emit_returned(self, returned: Any) -> None:
-        if returned is None:
-            return
-        try:
-            for event in returned if isinstance(returned, (list, tuple)) or _is_iterator(returned) else (returned,):
-                self.emitter(event)
-        except ConfigurationError:
-            if isinstance(returned, HandlerVerdict):  # asked only if it is no event, so that events cost nothing more
-                raise returned from None
-            raise
+
+async def await_handler(
+    item: Item,
+    handler: Handler,
+    states: Sequence[Any],
+    transaction: Transaction | None,
+    emitter: Emitter,
+    timeout_seconds: float,
+) -> None:
+    """Call an async handler with its dependencies, and emit what it returns. The handler's own time limit comes first.
+
+    Raises: whatever it raises; TimeoutError.
+    """
+    is_done = False
+    limit_seconds = handler.timeout_seconds if handler.timeout_seconds is not None else timeout_seconds
+    async with asyncio.timeout(limit_seconds) as limit, AsyncExitStack() as stack:
+        values: list[Any] = []
+        for each in handler.dependencies:
+            values.append(await _aenter(stack, each, item, emitter, states, transaction, values))
+        emit_returned(emitter, await handler.call(item.event, item.envelope, states, emitter, transaction, values))
+        if transaction is not None:
+            await transaction.check()
+        is_done = True
+    if limit.expired():
+        raise TimeoutError(CUT_OFF)  # the handler swallowed it
+    if not is_done:
+        raise RuntimeError(SWALLOWED)
+
+
+def emit_returned(emitter: Emitter, returned: Any) -> None:
+    """Emit the events that a handler returned. Raises: what the emitter raises, and a returned verdict."""
+    if returned is None:
+        return
+    try:
+        for event in returned if isinstance(returned, (list, tuple)) or _is_iterator(returned) else (returned,):
+            emitter(event)
+    except ConfigurationError:
+        if isinstance(returned, HandlerVerdict):  # asked only if it is no event, so that events cost nothing more
+            raise returned from None
+        raise
 
 
 def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]) -> dict[str, set[str]]:

@@ -32,6 +32,7 @@ from headrace.engine.fetches import Fetches
 from headrace.engine.handover import wait_for_the_former_owner
 from headrace.engine.log_batches import Exclusion, LogBatches
 from headrace.engine.memory import PartitionMemory
+from headrace.engine.outside import Outside
 from headrace.engine.policies import Policies
 from headrace.engine.report import Reporter
 from headrace.engine.retry import Hung, Retries
@@ -104,6 +105,7 @@ class Tenure:
         self._batches = LogBatches(processor, orders.excluded)
         self._retries = Retries(processor, orders.hung)
         self._timers = DueTimers(processor)
+        self.outside = Outside(processor)
         self._reader: Reader | None = None
         self._cautious_until = 0.0
         self._is_abandoned = False
@@ -170,6 +172,7 @@ class Tenure:
             await holding.relay.publish_unmarked()
             self._touch()
         await self._timers.load()
+        await self.outside.load(after_death=is_orphaned)
         positions = {p: resume_at(self.holdings[p.topic].claim, bounds[p]) for p in self.partitions}
         self._reader = await context.log.reader(positions)
         name = self._subscription.name
@@ -277,6 +280,7 @@ class Tenure:
                 if self._orders.is_fenced:
                     raise next(iter(self.holdings.values())).claim.fenced()
                 try:
+                    await self.outside.turn(next(iter(self.holdings.values())), is_paused=self._orders.is_paused)
                     if self._orders.is_paused:
                         self._touch()
                         await asyncio.wait({stopped}, timeout=self._context.pace.fetch)
@@ -305,6 +309,10 @@ class Tenure:
             return
         await self._retry()
         await self._throttle(stopped)
+        if self.outside.is_full:
+            await self.outside.wait(stopped, self._seconds_to_wait())
+            self._touch()
+            return
         holding = next((holding for holding in self.holdings.values() if holding.pending), None)
         if holding is None:
             fetched = await fetches.wait(self._seconds_to_wait(), stopped)
@@ -358,6 +366,7 @@ class Tenure:
         try:
             async with self._context.connection() as connection:
                 await self.memory.lanes.read_due_times(connection, self._subscription.group, self._partition)
+                await self.outside.read_due_times(connection)
         except StateError:
             self._orders.reads_due_times = True
             raise
@@ -372,7 +381,7 @@ class Tenure:
 
     def _seconds_to_wait(self) -> float:
         due = self.memory.lanes.seconds_to_next(time.time())
-        most = min(self._context.pace.fetch, self.memory.timers.seconds)
+        most = min(self._context.pace.fetch, self.memory.timers.seconds, self.outside.seconds)
         return most if due is None else min(most, max(0.01, due))
 
     def _take(self, fetched: dict[TopicPartition, list[Record]]) -> None:
@@ -415,6 +424,7 @@ class Tenure:
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.close()
+        await self.outside.close(next(iter(self.holdings.values()), None), is_polite=is_polite)
         if is_polite:
             for holding in self.holdings.values():
                 await holding.relay.flush(FLUSH_SECONDS)
@@ -428,5 +438,6 @@ class Tenure:
         self._is_abandoned = True
         for holding in self.holdings.values():
             holding.relay.abandon()
+        self.outside.abandon()
         if self.running is not None:
             self.running.abandon()

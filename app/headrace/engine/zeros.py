@@ -39,5 +39,8 @@ def begin_at_zero(metrics: Metrics, subscription: Subscription) -> None:
             metrics.events_dead_lettered_total.labels(name, topic, outcome.value)
         for reason in PARKED:
             metrics.events_parked_total.labels(name, topic, reason)
-    for handler in subscription.handlers.values():
+    for effect in subscription.effects.values():
+        for ended in ("done", "given_up"):
+            metrics.effects_ended_total.labels(name, effect.handler.name, ended)
+    for handler in subscription.functions:
         metrics.handler_killed_process_total.labels(name, handler.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Protocol, TypeVar, cast
 
@@ -67,6 +68,27 @@ class Table(Protocol[RowT]):
 
     def delete(self, *key: Any) -> None:
         """Delete a row; nothing happens if there is none."""
+
+
+class Step(Protocol):
+    """`answer = await step("charge", charge, customer, total)`: a call whose answer is remembered, in an effect.
+
+    If the effect runs again for the event, the step answers what it answered, and calls nothing. The answer is kept as
+    JSON, and comes back as what `call` is annotated to return (`returns` overrides that; without one it is plain JSON).
+    Cancel: a call that is cut off has no answer, and is made again with the same key.
+    Raises: what `call` raises; ConfigurationError (a name that is used twice, an answer that is no JSON).
+    """
+
+    @property
+    def key(self) -> str:
+        """A key that is the same however often the effect runs for its event, and no other event's: 32 characters."""
+
+    def key_of(self, name: str) -> str:
+        """The same for one of several steps."""
+
+    async def __call__(
+        self, name: str, call: Callable[..., Awaitable[T]], *args: Any, returns: Any = None, **options: Any
+    ) -> T: ...
 
 
 class Transaction:

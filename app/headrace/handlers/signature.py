@@ -17,7 +17,7 @@ from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
 from headrace.event import event_type_of
 from headrace.fields import classes_in
-from headrace.handlers.inject import Emit, StateMarker, Table, Transaction
+from headrace.handlers.inject import Emit, StateMarker, Step, Table, Transaction
 from headrace.handlers.returns import returned_models
 from headrace.handlers.sessions import warn_of_session
 from headrace.state.codec import StateType
@@ -59,6 +59,7 @@ class Signature:
         "tables",
         "wants_emit",
         "wants_envelope",
+        "wants_step",
         "wants_transaction",
     )
 
@@ -87,7 +88,7 @@ class Signature:
         self.states: list[StateType] = [] if caller is None else caller.states
         self.dependencies: list[Dependency] = [] if caller is None else caller.dependencies
         """In the order in which they are called."""
-        self.wants_envelope = self.wants_transaction = self.wants_emit = False
+        self.wants_envelope = self.wants_transaction = self.wants_emit = self.wants_step = False
         self.tables: list[type[Any]] = []
         """The classes of the rows that it writes."""
         hints = _hints(body, self.name, local_names)
@@ -134,6 +135,9 @@ class Signature:
         if hint is Emit:
             self.wants_emit = True
             return "emit"
+        if hint is Step:
+            self.wants_step = True
+            return "emit.step"
         if get_origin(hint) is Table:
             self.tables.append(get_args(hint)[0])
             return "emit.table"
@@ -178,6 +182,7 @@ class Signature:
             warn_of_session(self._function, where, hint, dependency.signature.returns)
         self.wants_envelope = self.wants_envelope or dependency.signature.wants_envelope
         self.wants_transaction = self.wants_transaction or dependency.signature.wants_transaction
+        self.wants_step = self.wants_step or dependency.signature.wants_step
         return f"dependencies[{self.dependencies.index(dependency)}]"
 
     def _known(self, function: Callable[..., Any]) -> Dependency | None:

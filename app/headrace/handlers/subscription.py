@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, Unpack
 
 from headrace.errors import ConfigurationError
 from headrace.event import EventType, event_type_of
+from headrace.handlers.effect import EffectLimits, EffectOptions, check_effect, split
 from headrace.handlers.policy import PolicyOptions, checked
 from headrace.handlers.signature import Overrides, Signature
 from headrace.state.codec import StateType
@@ -82,6 +83,24 @@ class Handler:
         self.state_names = tuple(state.name for state in signature.states)
 
 
+class Effect:
+    """A function that calls the outside, for events whose transaction has committed.
+
+    `start` stands for it among the handlers: it does nothing, and the call begins behind the commit of its batch.
+    """
+
+    def __init__(self, function: Callable[..., Any], names: Mapping[str, Any], limits: EffectLimits) -> None:
+        self.handler = Handler(function, names)
+        check_effect(self.handler.signature)
+        self.limits = limits
+        self.start = Handler(_start, {})
+        self.start.name = f"start of {self.handler.name}"
+
+
+def _start() -> None:
+    """Do nothing."""
+
+
 class Subscription:
     """A named set of handlers: the unit of scaling, pausing and ownership.
 
@@ -107,6 +126,8 @@ class Subscription:
         self.options = checked(options, f"subscription {name!r}")
         """The options of the policies of its handlers, as far as they have none of their own."""
         self.handlers: dict[str, Handler] = {}
+        self.effects: dict[str, Effect] = {}
+        """By event type, as the handlers are."""
         self.event_types: dict[str, EventType] = {}
         self.states: dict[str, StateType] = {}
         self.schedules: dict[str, Schedule] = {}
@@ -120,7 +141,14 @@ class Subscription:
     @property
     def wants_envelope(self) -> bool:
         """True if a handler reads the envelope, so that unknown extensions are worth decoding."""
-        return any(handler.signature.wants_envelope for handler in self.handlers.values())
+        return any(handler.signature.wants_envelope for handler in self.functions)
+
+    @property
+    def functions(self) -> list[Handler]:
+        """The team's functions: handlers, and what effects call."""
+        starts = {effect.start for effect in self.effects.values()}
+        own = [each for each in dict.fromkeys(self.handlers.values()) if each not in starts]
+        return own + list(dict.fromkeys(effect.handler for effect in self.effects.values()))
 
     def on(self, *models: type[Any], **options: Unpack[PolicyOptions]) -> Callable[[FunctionT], FunctionT]:
         """Declare a function as the handler of event types: `@wallets.on(WalletCredited)`.
@@ -136,6 +164,38 @@ class Subscription:
 
         def declare(function: FunctionT) -> FunctionT:
             self._add(function, event_types, local_names, options)
+            return function
+
+        return declare
+
+    def effect(self, *models: type[Any], **options: Unpack[EffectOptions]) -> Callable[[FunctionT], FunctionT]:
+        """Declare a function that calls the outside for event types: `@mails.effect(OrderConfirmed)`.
+
+        It is called behind the commit of the batch that took the event, in order per key, with many keys at once, and
+        at least once: a process that dies leaves the call to the next owner, with the same `step.key`. The events that
+        it returns leave when it is done. The options are those of a handler, `concurrency` and `per_second`.
+        Cancel: a call under way is cancelled at its time limit, and when the process ends.
+        Raises: ConfigurationError, as `on` does.
+        """
+        event_types = self._declared(models)
+        caller = sys._getframe(1)
+        local_names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
+
+        def declare(function: FunctionT) -> FunctionT:
+            if self.table is not None:
+                raise ConfigurationError(
+                    f"the projection {self.name!r} writes rows and nothing else; give the effect another subscription."
+                )
+            where = f"subscription {self.name!r}, effect {getattr(function, '__qualname__', function)}"
+            limits, policy = split(options, where)
+            effect = Effect(function, local_names, limits)
+            effect.handler.set_options(self.options | checked(policy, where))
+            for event_type in event_types:
+                self._check_free(event_type, where)
+                _check_all_take(effect.handler.signature, event_type, where)
+                self.handlers[event_type.type] = effect.start
+                self.effects[event_type.type] = effect
+                self.event_types[event_type.type] = event_type
             return function
 
         return declare
@@ -192,16 +252,32 @@ class Subscription:
                     f"{where}: Table[{model.__name__}] is for the handlers of a projection of {model.__name__}; write "
                     f"events.projection({self.name!r}, {model.__name__}, key=...)."
                 )
+        if signature.wants_step:
+            raise ConfigurationError(
+                f"{where}: a Step is for effects, which call the outside; declare it with @{self.name}.effect(...)."
+            )
         for event_type in event_types:
-            for each in (signature, *(dependency.signature for dependency in signature.dependencies)):
-                _check_takes(each, event_type, where)
-            if event_type.type in self.handlers:
-                raise ConfigurationError(
-                    f"{where}: {event_type.type} already has the handler {self.handlers[event_type.type].name}; "
-                    "call one from the other, or use another subscription."
-                )
+            _check_all_take(signature, event_type, where)
+            self._check_free(event_type, where)
             self.handlers[event_type.type] = handler
             self.event_types[event_type.type] = event_type
+
+    def _check_free(self, event_type: EventType, where: str) -> None:
+        if event_type.type in self.effects:
+            raise ConfigurationError(
+                f"{where}: {event_type.type} already has the effect {self.effects[event_type.type].handler.name}; use "
+                "another subscription, or let a handler emit an event for the effect."
+            )
+        if event_type.type in self.handlers:
+            raise ConfigurationError(
+                f"{where}: {event_type.type} already has the handler {self.handlers[event_type.type].name}; "
+                "call one from the other, or use another subscription."
+            )
+
+
+def _check_all_take(signature: Signature, event_type: EventType, where: str) -> None:
+    for each in (signature, *(dependency.signature for dependency in signature.dependencies)):
+        _check_takes(each, event_type, where)
 
 
 def _check_takes(signature: Signature, event_type: EventType, where: str) -> None:

@@ -30,6 +30,8 @@ class Kind(IntEnum):
     """Nothing: a person moved the claim to `next_offset`, or made it there. Rows before it may be of another log."""
     TIMER = 4
     """Timers that were due: their events are its emits."""
+    EFFECT = 5
+    """Effects that are done, or have failed: the events that they return are its emits."""
 
 
 class Row(NamedTuple):

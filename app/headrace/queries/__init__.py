@@ -5,6 +5,7 @@
 | GET /state/{subscription}/{state}/{key} | states.py | Postgres |
 | GET /subscriptions, POST .../pause, .../resume | subscriptions.py | Postgres; the lag from the log (progress.py) |
 | GET /subscriptions/{name}/lanes, POST .../retry | lanes.py | Postgres (lane_store.py) |
+| GET /subscriptions/{name}/effects, POST .../retry | effects.py | Postgres (effects/listing.py) |
 | GET /sagas, /sagas/{saga}, /sagas/{saga}/{key} | sagas.py | Postgres |
 | GET /dead-letters, .../groups | dead_letters.py | Postgres (dead_letters/search.py) |
 | POST /dead-letters/{decision} | dead_letter_decisions.py | Postgres (dead_letters/decisions.py) |
@@ -28,6 +29,7 @@ from headrace.queries import (
     audit,
     dead_letter_decisions,
     dead_letters,
+    effects,
     events,
     lanes,
     sagas,
@@ -43,7 +45,8 @@ def build_router() -> APIRouter:
     """Return the router of the routes that read and steer; one per platform."""
     router = APIRouter(tags=["queries"], route_class=ProblemRoute)
     modules = (
-        states, audit, subscriptions, sagas, lanes, dead_letters, dead_letter_decisions, stream, events, asyncapi
+        states, audit, subscriptions, sagas, lanes, effects, dead_letters, dead_letter_decisions, stream, events,
+        asyncapi,
     )  # fmt: skip
     for module in modules:
         module.add_routes(router)

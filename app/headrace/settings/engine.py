@@ -90,6 +90,12 @@ class EngineSettings(BaseSettings):
         description="So many different keys of a handler have to fail within 30 s, and 70 % of its keys, before its "
         "partitions wait for the end of an outage. With 0 only exceptions that its policy names as one make them wait.",
     )
+    effects_pending: int = Field(
+        10_000,
+        ge=1,
+        description="A partition takes no further events while so many calls of effects wait or are under way; all of "
+        "them are in memory.",
+    )
     emits_pending: int = Field(
         20_000,
         ge=1,

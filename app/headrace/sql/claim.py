@@ -186,3 +186,11 @@ STAND_STILL = """
 select topic, partition, next_offset from headrace.claim where subscription = $1 order by 1, 2 for update
 """
 """Keeps every partition of a subscription where it is, until the transaction ends."""
+
+FENCE = """
+update headrace.claim set epoch = epoch + 1, token = gen_random_uuid() where subscription = $1 and partition = $2
+"""
+"""Takes the token of a partition number's claims away, so that their owner claims again and reads everything anew."""
+
+COUNT_PARTITIONS = "select coalesce(max(partition) + 1, 0) from headrace.claim where subscription = $1"
+"""Tells how many partitions a subscription knows."""

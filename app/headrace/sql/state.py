@@ -28,3 +28,32 @@ with recursive stored as (
 select state from stored where state is not null
 """
 """Lists the states of a subscription: one look into the primary key for each, however many keys there are."""
+
+COUNT = """
+select subscription, state, count(*) as keys, pg_size_pretty(sum(pg_column_size(data))) as size from headrace.state
+where $1::text is null or subscription = $1 group by subscription, state order by subscription, state
+"""
+"""Counts the keys of each state."""
+
+LIST = """
+select key, partition, version, data::text as data from headrace.state
+where subscription = $1 and state = $2 and ($3::text is null or key > $3) order by key limit $4
+"""
+"""Lists the states of a class, from a key on."""
+
+READ_FOR_UPDATE = """
+select partition, version, data::text as data from headrace.state
+where subscription = $1 and state = $2 and key = $3 for update
+"""
+"""Reads one state, and lets no batch write it meanwhile."""
+
+PUT = """
+insert into headrace.state as kept (subscription, state, key, partition, version, data)
+values ($1, $2, $3, $4, 1, $5::text::jsonb)
+on conflict (subscription, state, key) do update set version = kept.version + 1, data = excluded.data
+returning version
+"""
+"""Writes a state by hand, whatever it was."""
+
+DELETE = "delete from headrace.state where subscription = $1 and state = $2 and key = $3"
+"""Removes a state by hand."""

@@ -59,6 +59,9 @@ from named where $1::text is null or named.subscription = $1 order by named.subs
 
 REMOVE = {
     table: f"delete from headrace.{table} where subscription = $1"  # noqa: S608 - the tables are those below
-    for table in ("parked", "lane", "dead_letter", "state", "ledger", "outage", "claim", "subscription")
+    for table in (
+        *("parked", "lane", "dead_letter", "effect", "step", "timer", "saga", "state", "ledger", "outage", "claim"),
+        "subscription",
+    )
 }
 """Deletes what each table holds of a subscription, table by table."""

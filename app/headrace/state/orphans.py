@@ -12,6 +12,12 @@ from headrace.telemetry.logging import get_logger
 logger = get_logger("headrace.state")
 
 
+ADVICE = (
+    "no handler asks for it; if its class was renamed, give the class its old name back, else delete the rows from "
+    "headrace.state."
+)
+
+
 class Owner(Protocol):
     """A subscription, as far as its states are concerned."""
 
@@ -25,13 +31,15 @@ class Owner(Protocol):
 
 async def warn_of_orphans(connection: Connection, subscriptions: Iterable[Owner]) -> None:
     """Name in the log every stored state that no handler of its subscription asks for."""
-    for subscription in subscriptions:
-        for row in await connection.fetch(sql.state.NAMES, subscription.group):
-            if row["state"] not in subscription.states:
-                logger.warning(
-                    "stored state without a class",
-                    subscription=subscription.name,
-                    state=row["state"],
-                    reason="no handler asks for it; if its class was renamed, give the class its old name back, else "
-                    "delete the rows from headrace.state.",
-                )
+    for subscription, state in await orphans(connection, subscriptions):
+        logger.warning("stored state without a class", subscription=subscription, state=state, reason=ADVICE)
+
+
+async def orphans(connection: Connection, subscriptions: Iterable[Owner]) -> list[tuple[str, str]]:
+    """Return (subscription, state) of every stored state that no handler of its subscription asks for."""
+    return [
+        (each.name, row["state"])
+        for each in subscriptions
+        for row in await connection.fetch(sql.state.NAMES, each.group)
+        if row["state"] not in each.states
+    ]

@@ -149,6 +149,13 @@ class Metrics:
     timers_fired_total: Annotated[Counter, Row("subscription", "Timers whose event was emitted")]
     timers_late_seconds: Annotated[Histogram, Row("subscription", "From a timer's time to its firing", AGE_SECONDS)]
 
+    effects_pending: Annotated[Gauge, Row("subscription", "Calls of effects that are not done, of owned partitions")]
+    effects_in_flight: Annotated[Gauge, Row("subscription", "Calls of effects under way in this process")]
+    effects_waiting: Annotated[Gauge, Row("subscription", "Calls of effects that have failed and wait for a retry")]
+    effects_ended_total: Annotated[
+        Counter, Row("subscription effect outcome", "Calls of effects that are done, or given_up")
+    ]
+
     outbox_pending: Annotated[Gauge, Row("", "Events of the service's outbox that wait, from Postgres: use max")]
     outbox_oldest_pending_seconds: Annotated[Gauge, Row("", "Age of the oldest such event; 0 when none waits")]
     outbox_published_total: Annotated[Counter, Row("topic", "Events of the outbox that the log has")]

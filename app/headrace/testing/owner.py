@@ -31,6 +31,7 @@ from headrace.log.ports import StoredRecord
 from headrace.platform import Headrace
 from headrace.telemetry.tracing import Tracing
 from headrace.testing.kept import Clock, Kept
+from headrace.testing.steps import KeptSteps
 
 Raised = tuple[BaseException, TracebackType | None]
 
@@ -139,12 +140,17 @@ class Owner:
     async def _run(self, kind: Kind, items: Sequence[Item], connection: Connection | None, *, careful: bool) -> Effects:
         self.raised = {}
         memory, registry = self._memory, self._platform.registry
+        for item in items:  # what happens behind the commit happens at once here
+            if item.event_type is not None and (effect := self.subscription.effects.get(item.event_type.type)):
+                item.handler = effect.handler
         self._load_states(items)
+        emitter = emitter_of(registry, self.subscription, self._platform.settings.kafka.max_record_bytes)
+        emitter.step = KeptSteps(self.subscription.group, emitter, self.kept)
         run = self.run = Run(
             items,
             memory.caches,
             memory.lanes.by_key if kind is Kind.BATCH else frozenset(),
-            emitter_of(registry, self.subscription, self._platform.settings.kafka.max_record_bytes),
+            emitter,
             careful=careful,
             timeout_seconds=self._engine.handler_seconds,
             observe=_ignore,

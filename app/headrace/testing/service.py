@@ -109,8 +109,10 @@ class Service:
         groups = [each.group for each in registry.subscriptions.values()]
         await self.pool.execute(sql.timer.MOVE, [*groups, group_of(registry.service)], passed)
         await self.pool.execute(sql.lane.MOVE, groups, passed)
+        await self.pool.execute(sql.effect.MOVE, groups, passed)
         for tenure in self._tenures():
             tenure.memory.timers.learn(0.0)
+            tenure.outside.runner.move(passed)
             for lane in tenure.memory.lanes.by_key.values():
                 lane.due -= passed
         if self.runtime.outbox is not None:
@@ -204,6 +206,8 @@ class Service:
                     return f"{holding.relay.pending} emits of {name} are not in the log"
                 if tenure.memory.lanes.due(time.time(), 1):
                     return f"a retry of {name} is due"
+                if not tenure.outside.is_idle:
+                    return f"effects of {name} are under way"
         return None
 
     def _groups(self) -> list[str]:

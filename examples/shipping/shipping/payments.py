@@ -1,7 +1,8 @@
 """Payments, which somebody else takes: a provider that is asked over HTTP, and is away now and then.
 
-A batch may be run again, and then the provider is asked again. So each question carries the id of its event, by which
-the provider knows that it has answered it before; providers call this an idempotency key.
+They are effects: called behind the commit, many customers at once. A process that dies leaves its question to the next
+one, which asks again. So each question carries a key that is the same for its event, by which the provider knows that it
+has answered it before; providers call this an idempotency key.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends
 
-from headrace import Envelope
+from headrace import Step
 from shipping.events import GivePaymentBack, PaymentRefused, PaymentTaken, TakePayment, events
 
 
@@ -40,17 +41,17 @@ Payments = Annotated[Provider, Depends(get_provider)]
 payments = events.subscription("payments", outage=ProviderAwayError, timeout_seconds=10)
 
 
-@payments.on(TakePayment)
-async def take(event: TakePayment, envelope: Envelope, provider: Payments) -> PaymentTaken | PaymentRefused:
+@payments.effect(TakePayment)
+async def take(event: TakePayment, step: Step, provider: Payments) -> PaymentTaken | PaymentRefused:
     """Take a payment."""
     try:
-        receipt = await provider.charge(event.customer, event.cents, idempotency_key=envelope.id)
+        receipt = await provider.charge(event.customer, event.cents, idempotency_key=step.key)
     except CardRefusedError as error:
         return PaymentRefused(shipment=event.shipment, reason=str(error))
     return PaymentTaken(shipment=event.shipment, receipt=receipt)
 
 
-@payments.on(GivePaymentBack)
-async def give_back(event: GivePaymentBack, envelope: Envelope, provider: Payments) -> None:
+@payments.effect(GivePaymentBack)
+async def give_back(event: GivePaymentBack, step: Step, provider: Payments) -> None:
     """Give a payment back."""
-    await provider.refund(event.receipt, idempotency_key=envelope.id)
+    await provider.refund(event.receipt, idempotency_key=step.key)

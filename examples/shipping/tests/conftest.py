@@ -14,6 +14,7 @@ class FakeProvider:
 
     def __init__(self) -> None:
         self.is_away = False
+        self.is_silent = False
         self.charged: dict[str, int] = {}
         self.refunded: set[str] = set()
 
@@ -23,6 +24,8 @@ class FakeProvider:
         if customer == "mallory":
             raise CardRefusedError("the card of mallory was refused")
         self.charged[f"receipt of {idempotency_key}"] = cents
+        if self.is_silent:
+            raise ProviderAwayError("the answer is lost")
         return f"receipt of {idempotency_key}"
 
     async def refund(self, receipt: str, *, idempotency_key: str) -> None:

@@ -64,9 +64,13 @@ def test_late_payment_is_given_back(ulm: Handlers, provider: FakeProvider) -> No
 
 
 def test_payments_are_asked_for_by_a_key(handlers: Handlers, provider: FakeProvider) -> None:
-    """A batch that runs again asks again, and the provider has one payment."""
-    handlers.when(TakePayment(shipment="1", customer="ada", cents=500), id="1")
-    assert list(provider.charged) == ["receipt of 1"]
+    """A question that is asked again has the same key, and the provider has one payment."""
+    provider.is_silent = True
+    handlers.when(TakePayment(shipment="1", customer="ada", cents=500), allow=ProviderAwayError)
+    assert len(provider.charged) == 1, "it was taken, and the answer is lost"
+    provider.is_silent = False
+    (taken,) = handlers.move(minutes=1).emits
+    assert [taken.receipt] == list(provider.charged)
 
 
 def test_shipping_is_exactly_once(headrace_app: FastAPI) -> None:

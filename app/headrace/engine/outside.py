@@ -1,0 +1,173 @@
+"""Calls to the outside of one partition number: loaded with the claim, their results written through it by set."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+from headrace import sql
+from headrace.database.pool import Connection
+from headrace.effects.calls import Call
+from headrace.effects.rows import Kept, end, load, wait
+from headrace.engine.batch import Batch, BatchProcessor, Holding, emitter_of
+from headrace.engine.calling import Ended, Runner
+from headrace.engine.effects import Effects
+from headrace.engine.transact import transact
+from headrace.errors import BatchTooLargeError, DataRefusedError, FencedError, StateError, UnknownTypeError
+from headrace.item import DEAD, Outcome
+from headrace.ledger.rows import Kind
+
+WRITE_SECONDS = 0.05
+"""Calls that end within this time are written together."""
+MOST_CALLS = 1_000
+"""Calls whose end is written in one transaction."""
+FINISH_SECONDS = 5.0
+"""A stop waits so long for calls under way; the next owner makes the others again."""
+
+
+class Outside:
+    """The effects of one partition number; nothing happens if its subscription has none."""
+
+    def __init__(self, processor: BatchProcessor) -> None:
+        context, subscription = processor.context, processor.subscription
+        self._processor = processor
+        self._written_at = 0.0
+        self._most = MOST_CALLS
+        self._limit = context.settings.engine.effects_pending
+        most_bytes = context.settings.kafka.max_record_bytes
+        self.runner = Runner(
+            context,
+            subscription,
+            processor.memory.calls,
+            processor.reporter,
+            lambda: emitter_of(context.registry, subscription, most_bytes),
+        )
+        self._has_effects = bool(subscription.effects)
+
+    @property
+    def is_full(self) -> bool:
+        """True if so many calls wait that no further events are taken."""
+        return self._has_effects and self.runner.pending >= self._limit
+
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing is under way, or to be written."""
+        return not self._has_effects or self.runner.is_idle
+
+    @property
+    def seconds(self) -> float:
+        """Seconds after which to look for calls that have ended; infinity if there is none."""
+        return WRITE_SECONDS if not self.is_idle else float("inf")
+
+    async def load(self, *, after_death: bool) -> None:
+        """Take over what the former owner left. Raises: StateError."""
+        if not self._has_effects:
+            return
+        processor = self._processor
+        async with processor.context.connection() as connection:
+            kept = await load(connection, processor.subscription.group, processor.partition, after_death=after_death)
+        for each in kept:
+            self.runner.take_in(await self._call(each), each.error)
+        self.runner.join(processor.reporter.partition_count)
+
+    async def turn(self, holding: Holding, *, is_paused: bool) -> None:
+        """Begin calls unless paused, and write what has ended. Raises: StateUnavailableError, FencedError."""
+        if not self._has_effects:
+            return
+        if self.runner.is_paused != is_paused:
+            self.runner.is_paused = is_paused
+            self.runner.pump()
+        runner = self.runner
+        is_due = len(runner.ended) >= MOST_CALLS or time.monotonic() - self._written_at >= WRITE_SECONDS
+        if is_due and (runner.ended or runner.waits):
+            await self._write(holding)
+
+    async def wait(self, stopped: asyncio.Task[bool], seconds: float) -> None:
+        """Return when a call has ended, or at a stop, or after some seconds."""
+        self.runner.news.clear()
+        ended = asyncio.create_task(self.runner.news.wait())
+        await asyncio.wait({ended, stopped}, timeout=min(seconds, WRITE_SECONDS), return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+
+    async def read_due_times(self, connection: Connection) -> None:
+        """Read what an operator changed. Raises: asyncpg's errors."""
+        if self._has_effects:
+            processor = self._processor
+            rows = await connection.fetch(sql.effect.DUE_TIMES, processor.subscription.group, processor.partition)
+            self.runner.follow({row["identity"]: row["due"] for row in rows})
+
+    async def close(self, holding: Holding | None, *, is_polite: bool) -> None:
+        """Wait for calls under way if the end is polite, and write what has ended, if this is still the owner."""
+        if not self._has_effects:
+            return
+        await self.runner.finish(FINISH_SECONDS if is_polite else 0.0)
+        with suppress(StateError, FencedError):
+            while holding is not None and (self.runner.ended or self.runner.waits):
+                await self._write(holding)
+
+    def abandon(self) -> None:
+        """Stop without waiting."""
+        if self._has_effects:
+            self.runner.abandon()
+
+    async def _call(self, kept: Kept) -> Call:
+        """Return the call of a row; its item is a dead letter if the event cannot be read any more."""
+        processor = self._processor
+        (item,) = await processor.off_loop(lambda: processor.decoder.decode([kept.record], {}), large=False)
+        effect = processor.subscription.effects.get(item.envelope.type)
+        if effect is None:
+            effect = next(iter(processor.subscription.effects.values()))
+            item.failed(Outcome.UNKNOWN_TYPE, UnknownTypeError(f"{item.envelope.type!r} has no effect here any more."))
+        item.identity = kept.identity
+        return Call(item, effect, kept.number, kept.attempts, kept.due, kept.answers)
+
+    async def _write(self, holding: Holding) -> None:
+        claim = holding.claim
+        batch = Batch(Kind.EFFECT, holding, 0, 0, list, claim.next_offset, claim.last)
+        try:
+            await transact(self._processor, batch, self._attempt)
+        except (DataRefusedError, BatchTooLargeError):
+            if self._most == 1:
+                raise
+            self._most //= 2
+        else:
+            self._most = min(MOST_CALLS, self._most * 2)
+        self._written_at = time.monotonic()
+
+    async def _attempt(self, batch: Batch) -> Effects:
+        processor, runner, group = self._processor, self.runner, self._processor.subscription.group
+        ended, waits = runner.ended[: self._most], dict(list(runner.waits.items())[: self._most])
+        effects = _effects(batch, ended)
+        async with processor.context.transaction() as connection:
+            if waits:
+                await wait(connection, group, waits)
+            if ended:
+                done = [each.call for each in ended if each.call.item.outcome not in DEAD]
+                await end(connection, group, [each.call for each in ended], forgets=done)
+            await processor.write(connection, batch, effects)
+        processor.remember(batch, effects)
+        del runner.ended[: len(ended)]
+        for call, written in waits.items():
+            if runner.waits.get(call) is written:
+                del runner.waits[call]
+        self._count(ended)
+        return effects
+
+    def _count(self, ended: list[Ended]) -> None:
+        name, counter = self._processor.subscription.name, self._processor.context.metrics.effects_ended_total
+        for each in ended:
+            outcome = "given_up" if each.call.item.outcome in DEAD else "done"
+            counter.labels(subscription=name, effect=each.call.effect.handler.name, outcome=outcome).inc()
+
+
+def _effects(batch: Batch, ended: list[Ended]) -> Effects:
+    """Return what is written of calls that have ended."""
+    dead = [(each.call.item, each.attempts) for each in ended if each.call.item.outcome in DEAD]
+    effects = Effects(Kind.EFFECT, [item for item, _ in dead], batch.next_offset, batch.last, dead=dead)
+    for each in ended:
+        if each.emitter is not None:
+            effects.emits += each.emitter.emitted
+            effects.timers += each.emitter.timers
+    effects.count()
+    return effects
