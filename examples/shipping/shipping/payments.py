@@ -1,8 +1,8 @@
 """Payments, which somebody else takes: a provider that is asked over HTTP, and is away now and then.
 
 They are effects: called behind the commit, many customers at once. A process that dies leaves its question to the next
-one, which asks again. So each question carries a key that is the same for its event, by which the provider knows that it
-has answered it before; providers call this an idempotency key.
+one, which asks again. So each question carries a key that is the same for its event, by which the provider knows that
+it has answered it before; providers call this an idempotency key.
 """
 
 from __future__ import annotations
