@@ -26,7 +26,7 @@ from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
 
-STEP_DOWN_SECONDS = 5.0
+STEP_DOWN_SECONDS = 6.0
 """How long a stop waits for the group: then its brokers are away, and so are the others'."""
 
 
@@ -77,8 +77,8 @@ class Consumer:
     async def stop(self, deadline_seconds: float) -> bool:
         """Drain: finish what was taken, release the claims, leave the group. False if the deadline cut it short.
 
-        If others can take over, they are told first, and the workers go on until they have heard: so a partition stands
-        still from its release to the next claim, and not while the group divides its partitions.
+        If others can take over, they are told first, and the workers go on until the group has divided what they have:
+        so a partition stands still from its release to the next claim. A worker that is fenced then claims no more.
         """
         self._is_stopping = True
         for task in self._tasks:
@@ -89,6 +89,8 @@ class Consumer:
             clean = await self._stop_workers(sorted(self.workers), deadline_seconds)
             await self._step_down(workers)
         else:
+            for worker in workers:
+                worker.hold()
             stepping_down = asyncio.create_task(self._step_down(workers), name=f"step down {self.name}")
             await asyncio.wait({stepping_down}, timeout=STEP_DOWN_SECONDS)
             clean = await self._stop_workers(sorted(self.workers), deadline_seconds)

@@ -35,6 +35,9 @@ from headrace.telemetry.logging import get_logger
 logger = get_logger("headrace.engine")
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, REFUSED_SECONDS = 0.2, 10.0, 30.0
+RELEASE_SECONDS = 5.0
+"""How long a worker that ends tries to release its claims while Postgres is away: their next owner waits longer for one
+that said it was leaving (test_claims_are_released_when_postgres_is_back)."""
 LONGEST_HANDOVER_SECONDS = 300.0
 """A claim that nobody held for longer was not handed over: the service did not run."""
 
@@ -321,8 +324,15 @@ class Worker:
         context, subscription = self._context, self._subscription
         self.phase = Phase.RELEASED
         context.health.ready(self._refusal)
-        try:
-            async with context.connection() as connection:
-                await release(connection, subscription.group, self._partition, subscription.topics, context.owner)
-        except StateError as error:
-            self._logger.warning("the claims could not be released", error=str(error))
+        backoff, until = Backoff(0.05, 1.0), time.monotonic() + RELEASE_SECONDS
+        while True:
+            try:
+                async with context.connection() as connection:
+                    await release(connection, subscription.group, self._partition, subscription.topics, context.owner)
+            except StateError as error:
+                if time.monotonic() > until:
+                    self._logger.warning("the claims could not be released", error=str(error))
+                    return
+            else:
+                return
+            await asyncio.sleep(backoff.next_seconds())

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
+from aiokafka.client import CoordinationType
 from aiokafka.errors import (
     BrokerResponseError,
     ClusterAuthorizationFailedError,
@@ -23,7 +24,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeGroupsRequest
 from aiokafka.protocol.api import Response
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
@@ -157,6 +158,19 @@ class KafkaControl:
             if code:
                 raise for_code(code)(partition.topic)
             return part
+
+        return await self._answered(ask)
+
+    async def is_dividing(self, group: str) -> bool:
+        """True while the members of a consumer group are being told what is theirs. Raises: TransportError."""
+
+        async def ask(client: KafkaClient) -> bool:
+            node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+            response = await client.send(node, DescribeGroupsRequest([group]))
+            ((code, _, state, *_),) = response.groups
+            if code:
+                raise for_code(code)(group)
+            return state not in ("Stable", "Empty", "Dead")
 
         return await self._answered(ask)
 

@@ -8,7 +8,7 @@ away ──bootstrap──▶ waiting ──joined──▶ assigned ──rebal
 aiokafka knows the eager protocol only: in a rebalance every member gives all partitions up, and gets its share of them
 again. Nothing stands still for that here. Progress is guarded by the claims, so a member goes on with what it has
 until it is told what it keeps; the assignor leaves it what it can; and who leaves tells the others first, and works
-until they have heard.
+until they have divided what it had.
 
 Everything that is assigned is paused, so no record is ever fetched: offsets come from the claims, and readers read. A
 task of its own keeps calling `getmany`, because only that resets the clock by which aiokafka decides that a member is
@@ -47,10 +47,11 @@ REBALANCE_SECONDS = 15.0
 """How long a rebalance waits for a member that is silent. Nobody has to finish anything for it, so a member that takes
 longer is frozen or dead; what belongs to the dead stands still meanwhile."""
 HEARTBEATS_TO_HEAR = 1.25
-"""The others hear of a rebalance in the answer to their next heartbeat. Below the one and a half after which a worker
-that was fenced claims again."""
-LONGEST_HEARING_SECONDS = 5.0
-"""However rare heartbeats are: a stop has a deadline."""
+"""The others hear of a rebalance in the answer to their next heartbeat."""
+HEARTBEATS_TO_DIVIDE = 5.0
+LONGEST_DIVIDING_SECONDS = 5.0
+"""A member that leaves works until the others have divided what it had, or for this long: a stop has a deadline."""
+LOOK_SECONDS = 0.05
 
 
 class KafkaMembership:
@@ -89,11 +90,9 @@ class KafkaMembership:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"membership {self._group}")
 
     async def stop(self) -> None:
-        """Leave the group without telling the listener; return when the others have heard of it. Never raises."""
+        """Leave the group without telling the listener; return when the others have divided it. Never raises."""
         self._is_stopping = True
-        heard = asyncio.get_running_loop().time()
-        if not self.is_alone:
-            heard += min(HEARTBEATS_TO_HEAR * self._settings.heartbeat_seconds, LONGEST_HEARING_SECONDS)
+        is_alone, left_at = self.is_alone, asyncio.get_running_loop().time()
         if self._consumer is not None and self._is_seated:
             await close_consumer(self._consumer)  # before the task is cancelled in getmany, so that the group is left
         if self._task is not None:
@@ -101,7 +100,25 @@ class KafkaMembership:
             await asyncio.wait({self._task}, timeout=STOP_SECONDS)
         if self._consumer is not None:
             await close_consumer(self._consumer)
-        await asyncio.sleep(heard - asyncio.get_running_loop().time())
+        if not is_alone:
+            await self._wait_for_the_others(left_at)
+
+    async def _wait_for_the_others(self, left_at: float) -> None:
+        """Return when the members that stay know what is theirs; if nobody tells, when they have heard of it."""
+        heartbeat = self._settings.heartbeat_seconds
+        longest = min(HEARTBEATS_TO_DIVIDE * heartbeat, LONGEST_DIVIDING_SECONDS)
+        try:
+            async with asyncio.timeout_at(left_at + longest):
+                while True:
+                    if not await self._control.is_dividing(self._group):
+                        return
+                    await asyncio.sleep(LOOK_SECONDS)
+        except TimeoutError:
+            return
+        except HeadraceError as error:
+            logger.debug("the group does not tell its state", group=self._group, error=str(error))
+            heard_at = left_at + min(HEARTBEATS_TO_HEAR * heartbeat, longest)
+            await asyncio.sleep(heard_at - asyncio.get_running_loop().time())
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit the offsets of the partitions that are ours, for lag tools. Never raises.

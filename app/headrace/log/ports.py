@@ -150,10 +150,10 @@ class Membership(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Leave the group without calling the listener; return when the others have heard of it. Never raises.
+        """Leave the group without calling the listener; return when the others have divided what it had. Never raises.
 
-        Units: a heartbeat and a quarter if there are other members, but no more than five seconds of that; at most
-        about fifteen seconds if the brokers do not answer.
+        Units: as long as the other members, if there are any, take to hear of it and to share it, but no more than five
+        heartbeats or five seconds; at most about fifteen seconds if the brokers do not answer.
         Cancel: the group may not be told; then the others wait for the session timeout.
         """
         ...

@@ -14,6 +14,7 @@ from headrace.runtime import Runtime
 from tests.support.kafka import KafkaServer
 from tests.support.obstacles import Gate, let_pass
 from tests.support.platform import (
+    execute,
     fetch,
     has_pages,
     notebook,
@@ -29,6 +30,14 @@ from tests.support.producing import produce
 from tests.support.waiting import until
 
 CLAIMS = "select partition, epoch, split_part(owner, '/', 3) from headrace.claim order by partition"
+
+NO_RELEASE = """
+create function public.refuse() returns trigger language plpgsql as $$
+begin raise exception 'the database system is starting up' using errcode = '57P03'; end $$;
+create trigger refuse before update on headrace.claim for each row when (new.owner is null)
+execute function public.refuse();
+"""
+"""What Postgres answers to a release while it starts."""
 
 
 async def test_a_partition_that_stays_is_not_claimed_again(
@@ -75,6 +84,18 @@ async def test_the_next_owner_waits_for_the_last_batch(
         await until(lambda: _is(second, state, "[1, 2]"), "the second goes on")
         assert sample(first, "claim_fenced_total", subscription=name) == 0
         assert await value(second, "select count(*) from headrace.ledger where kind = 0") == 2
+
+
+async def test_claims_are_released_when_postgres_is_back(database_url: str, topic_name: str) -> None:
+    """A worker that ends meanwhile would leave its name behind, and the next owner would wait for it."""
+    async with running(notebook(settings_for(database_url, partitions=1), topic_name), MemoryLog()) as runtime:
+        await execute(database_url, NO_RELEASE)
+        leaving = asyncio.create_task(runtime.consumers["notes"].stop(20))
+        await let_pass(seconds=0.3)  # nothing happens: only time shows it
+        assert not leaving.done()
+        await execute(database_url, "drop function public.refuse() cascade")
+        assert await leaving
+        assert await value(runtime, "select owner from headrace.claim") is None
 
 
 async def test_what_comes_back_waits_for_its_own_last_batch(database_url: str, topic_name: str, gate: Gate) -> None:

@@ -129,6 +129,30 @@ async def test_a_member_that_leaves_while_it_joins_is_gone(kafka: KafkaServer, t
         await owner.stop()
 
 
+async def test_a_member_that_leaves_waits_for_the_others(kafka: KafkaServer, topic_name: str) -> None:
+    """It works meanwhile: what it had stands still from its release on, and nobody else could have it before."""
+    async with kafka_log(kafka.url, **LONG | {"heartbeat_seconds": 1.0}) as log:
+        await log.create(topic_name, PARTITIONS)
+        owner, guest = Stubborn(log, topic_name, [topic_name]), Seat(log, topic_name, [topic_name])
+        owner.may_join.set()
+        await owner.start()
+        await guest.start()
+        await until(lambda: len(owner.owned) == len(guest.owned) == PARTITIONS / 2, "both have their share")
+        owner.may_join.clear()
+        owner.is_asked.clear()
+
+        leaving = asyncio.create_task(guest.stop())
+        await owner.is_asked.wait()
+        await asyncio.wait({leaving}, timeout=1.5)  # more than it takes to hear of it
+        assert not leaving.done()
+
+        owner.may_join.set()
+        await leaving
+        assert await log._control.is_dividing(topic_name) is False
+        await owner.owns(lambda owned: owned == everything(topic_name))
+        await owner.stop()
+
+
 async def test_nothing_is_committed_in_a_rebalance(kafka: KafkaServer, topic_name: str) -> None:
     """Members work on meanwhile. A commit that comes late is refused, and the client joins once more for that."""
     async with kafka_log(kafka.url, **LONG) as log:
