@@ -77,11 +77,17 @@ def _handler(subscription: Subscription, handler: Handler, policies: Policies) -
         "subscription": subscription.name,
         "start": subscription.start,
         "handler": handler.name,
-        "types": sorted(name for name, each in subscription.handlers.items() if each is handler),
+        "types": sorted(subscription.types_of(handler)),
         "states": list(handler.state_names),
-        "kind": "async" if handler.is_async else "sync",
+        "kind": _kind(subscription, handler),
         "policy": _policy(policies.of(handler)),
     }
+
+
+def _kind(subscription: Subscription, handler: Handler) -> str:
+    if any(effect.handler is handler for effect in subscription.effects.values()):
+        return "effect"
+    return "async" if handler.is_async else "sync"
 
 
 def _policy(policy: Policy) -> dict[str, Any]:

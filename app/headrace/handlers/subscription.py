@@ -150,6 +150,11 @@ class Subscription:
         own = [each for each in dict.fromkeys(self.handlers.values()) if each not in starts]
         return own + list(dict.fromkeys(effect.handler for effect in self.effects.values()))
 
+    def types_of(self, function: Handler) -> list[str]:
+        """Return the event types that one of the team's functions takes."""
+        handled = [name for name, each in self.handlers.items() if each is function]
+        return handled + [name for name, each in self.effects.items() if each.handler is function]
+
     def on(self, *models: type[Any], **options: Unpack[PolicyOptions]) -> Callable[[FunctionT], FunctionT]:
         """Declare a function as the handler of event types: `@wallets.on(WalletCredited)`.
 
