@@ -153,9 +153,9 @@ class Runner:
         assert task is not None
         emitter = self._emitter()
         emitter.cause = item
-        handler.follow()
         started = time.perf_counter()
         try:
+            handler.follow()
             if call.may_have_answers:
                 call.answers = await self._memory.recall(item.identity) | call.answers
                 call.may_have_answers = False

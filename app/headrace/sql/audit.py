@@ -54,7 +54,7 @@ with newest as ({_NEWEST}), placed as (
 select * from placed
 where sequence <> before_sequence + 1
    or (kind <> 3 and epoch > 0 and first_offset <> before_offset)
-   or (kind <> 3 and next_offset < first_offset) or (kind in (1, 2, 4) and next_offset <> first_offset)
+   or (kind <> 3 and next_offset < first_offset) or (kind in (1, 2, 4, 5) and next_offset <> first_offset)
    or (kind = 0 and applied + skipped + parked + dead > next_offset - first_offset)
    or (epoch > 0 and epoch < before_epoch)
    or id_bytes % 16 <> 0 or mark_bytes <> id_bytes / 16 * 12

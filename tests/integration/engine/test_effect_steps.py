@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Depends
 from pydantic import BaseModel
 
-from headrace import Event, Headrace, Step
+from headrace import Event, Headrace, State, Step
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
 from tests.support.auditing import assert_promises_hold
@@ -240,3 +241,31 @@ PAUSE = """
 insert into headrace.subscription (subscription, paused) values ('shop.payments', {0})
 on conflict (subscription) do update set paused = {0}
 """
+
+
+async def test_override_that_asks_too_much_fails_its_event_alone(database_url: str) -> None:
+    """It is found when the effect is called: the call fails as any other, and no place is lost for those behind it."""
+
+    def rates() -> int:
+        return 1
+
+    def greedy(state: State[Receipt]) -> int:
+        return state.number
+
+    platform = Headrace("shop", settings_for(database_url))
+    paid: list[str] = []
+
+    @platform.subscription("payments").effect(Placed, attempts=1, concurrency=1)
+    async def pay(event: Placed, rate: Annotated[int, Depends(rates)]) -> None:
+        paid.append(event.order)
+
+    overrides: dict[Any, Any] = {}
+    platform.registry.follow(overrides)
+    async with running(platform, MemoryLog()) as runtime:
+        overrides[rates] = greedy
+        await publish(runtime, placed("1"))
+        letters = "select count(*) from headrace.dead_letter"
+        await until(lambda: value(runtime, letters), "its event is given up on")
+        overrides.clear()
+        await publish(runtime, placed("2"))
+        await until(lambda: paid == ["2"], "the next one is called")
