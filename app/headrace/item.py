@@ -25,6 +25,7 @@ class Outcome(Enum):
     BEHIND_KEY = "behind_key"
     PROCESS_KILLED = "process_killed"
     DATA_REFUSED = "data_refused"
+    SLOW = "slow"
     DECODE = "decode"
     SCHEMA = "schema"
     UNKNOWN_TYPE = "unknown_type"
@@ -38,7 +39,9 @@ class Outcome(Enum):
 
 APPLIED = frozenset({Outcome.APPLIED})
 SKIPPED = frozenset({Outcome.DUPLICATE_ID, Outcome.CONFLICTING_ID, Outcome.UNHANDLED, Outcome.SKIPPED_BY_HANDLER})
-PARKED = frozenset({Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.PROCESS_KILLED, Outcome.DATA_REFUSED})
+PARKED = frozenset(
+    {Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.PROCESS_KILLED, Outcome.DATA_REFUSED, Outcome.SLOW}
+)
 GIVEN_UP = frozenset({Outcome.GAVE_UP, Outcome.PERMANENT, Outcome.ASKED})
 """These dead letters had a handler that was called, or tried to be: their identity is known from then on."""
 DEAD = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE}) | GIVEN_UP

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.mutants.claims import CLAIMS
 from tests.mutants.events import EVENTS
+from tests.mutants.lanes import LANES
 from tests.mutants.memory import MEMORY
 from tests.mutants.publishing import PUBLISHING
 
-MUTANTS = (*CLAIMS, *MEMORY, *EVENTS, *PUBLISHING)
+MUTANTS = (*CLAIMS, *MEMORY, *EVENTS, *LANES, *PUBLISHING)

@@ -83,8 +83,8 @@ CLAIMS = (
         (
             Patch(
                 LOG_BATCHES,
-                "size, decode, last.offset + 1, Fingerprint.of(last))",
-                "size, decode, claim.next_offset + len(records), Fingerprint.of(last))",
+                "decode, last.offset + 1, Fingerprint.of(last), is_probe)",
+                "decode, claim.next_offset + len(records), Fingerprint.of(last), is_probe)",
             ),
         ),
     ),

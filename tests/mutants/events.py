@@ -10,22 +10,26 @@ RETRY = "app/headrace/engine/retry.py"
 SETTLE = "app/headrace/engine/settle.py"
 READER_MODEL = "tests/simulation/log/client.py"
 
-_AHEAD = "            if (parked_keys and key in parked_keys) or (failed and key in failed):\n"
-_AHEAD_ASYNC = "            if key in self._parked_keys or key in self._failed:\n"
+LANES = "app/headrace/engine/lanes.py"
+_AHEAD = "            if failed and key in failed:\n"
+_AHEAD_ASYNC = "            if key in self._failed:\n"
 
 EVENTS = (
     Mutant(
         "the head of a lane is overtaken",
         (
-            Patch(RUN, _AHEAD, "            if failed and key in failed:\n"),
-            Patch(RUN, _AHEAD_ASYNC, "            if key in self._failed:\n"),
+            Patch(
+                LANES,
+                "                if item.key in by_key:\n",
+                "                if False:\n",
+            ),
         ),
     ),
     Mutant(
         "later events of a key run beside a failed one of their batch",
         (
-            Patch(RUN, _AHEAD, "            if parked_keys and key in parked_keys:\n"),
-            Patch(RUN, _AHEAD_ASYNC, "            if key in self._parked_keys:\n"),
+            Patch(RUN, _AHEAD, "            if False:\n"),
+            Patch(RUN, _AHEAD_ASYNC, "            if False:\n"),
         ),
     ),
     Mutant(
@@ -35,12 +39,13 @@ EVENTS = (
     Mutant(
         "an attempt is counted after its run",
         (
-            Patch(RETRY, "        await self._count(holding, keys)\n        claim", "        claim"),
+            Patch(RETRY, "                await self._count(holding, keys)\n", "                pass\n"),
             Patch(
                 RETRY,
-                "            for key in keys:\n                self._hung.pop(key, None)\n",
-                "            await self._count(holding, [key for key in keys if key in lanes.by_key])\n"
-                "            for key in keys:\n                self._hung.pop(key, None)\n",
+                "            self._follow(keys, ",
+                "            async with processor.turn():\n"
+                "                await self._count(holding, [key for key in keys if key in self._lanes.by_key])\n"
+                "            self._follow(keys, ",
             ),
         ),
     ),
@@ -86,6 +91,6 @@ EVENTS = (
     ),
     Mutant(
         "what a failed handler changed is kept",
-        (Patch(RUN, "            self._caches[name].entries[key].value = value\n", "            pass\n"),),
+        (Patch(RUN, "            entry.value = value\n", "            pass\n"),),
     ),
 )

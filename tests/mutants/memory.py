@@ -56,8 +56,8 @@ MEMORY = (
         (
             Patch(
                 BATCH,
-                "            self.memory.forget({item.key for item in run.items if item.key is not None})\n",
-                "            pass\n",
+                "                cache.forget(keys)\n",
+                "                pass\n",
             ),
         ),
     ),

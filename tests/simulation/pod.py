@@ -20,7 +20,7 @@ from tests.simulation.log.client import SimulatedLog
 from tests.simulation.loop import PROCESS, Loop, Process
 from tests.simulation.store.client import Pool
 
-PACE = Pace(fetch=3.0, watch=4.0, gauge=20.0, supervise=3.0, mark=1.0)
+PACE = Pace(fetch=3.0, patience=1.5, watch=4.0, gauge=20.0, supervise=3.0, mark=1.0)
 METRICS = Metrics(version="0", role="worker")
 TRACING = Tracing(service="simulated", version="0", system="kafka", server_address=None, metrics=METRICS)
 NO_THREADS = ThreadPoolExecutor(1)

@@ -95,6 +95,7 @@ class Tape:
                 Step(sql.claim.LEAVE, (group, [number], topics, owner)),
                 Step(sql.claim.RELEASE, (group, number, topics, owner)),
                 Step(sql.claim.LOCK_IF_HELD, (*place, *held, offset, sequence), returns=True),
+                Step(sql.claim.IS_HELD, (*place, *held), returns=True),
                 Step(sql.claim.ADVANCE, (*place, *held, offset, *after, sequence)),
                 Step(sql.claim.BEGIN_APPLYING, (*place, *held, offset, sequence)),
                 Step(sql.claim.LAST_BATCH_FOR_UPDATE, place, returns=True),

@@ -116,7 +116,7 @@ async def running(
     Yields once every partition is being read; `is_refused`: once each is read or refused and at least one is refused;
     `is_waiting`: once the platform is connected, since its partitions cannot be read yet.
     """
-    runtime = Runtime(platform.settings, platform.registry, pace)
+    runtime = Runtime(platform.settings, platform.registry, pace or PATIENT)
     runtime.log, runtime.pool = log, pool
     platform.runtime = runtime
     try:
@@ -131,7 +131,9 @@ async def running(
         await runtime.stop()
 
 
-QUICK = Pace(watch=0.05, gauge=0.05, supervise=0.05)
+PATIENT = Pace(patience=60.0)
+"""Waits for a handler that a test holds."""
+QUICK = PATIENT._replace(watch=0.05, gauge=0.05, supervise=0.05)
 """Looks every twentieth of a second, so that limits may be short."""
 
 watched = partial(running, pace=QUICK)

@@ -7,9 +7,10 @@ in `verdict.py`.
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -23,12 +24,14 @@ from headrace.engine.claim import Claim, Fingerprint
 from headrace.engine.commit import write_effects
 from headrace.engine.context import EngineContext
 from headrace.engine.decode import BatchDecoder
-from headrace.engine.effects import Effects
-from headrace.engine.memory import PartitionMemory
+from headrace.engine.effects import Effects, StateRow
+from headrace.engine.memory import PartitionMemory, keys_by_state
+from headrace.engine.patience import OverdueError, Patience
 from headrace.engine.report import Reporter
-from headrace.engine.run import HandlerFailedError, Run, keys_by_state
+from headrace.engine.run import HandlerFailedError, Run
 from headrace.engine.settle import changed_states, settle
 from headrace.engine.threads import HandlerThreads
+from headrace.errors import StateError
 from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
@@ -44,6 +47,7 @@ INLINE_RECORDS, INLINE_BYTES = 64, 65_536
 """A smaller batch is decoded and encoded on the event loop: a hop to a thread costs more."""
 
 IDLE_MARGIN_SECONDS = 5.0
+
 
 FIRING_SECONDS = 0.05
 """A batch ends about when a timer is due, but takes this long at least."""
@@ -69,9 +73,13 @@ class Batch:
     bytes: int
     """How many the values have; 0 in a batch of more than INLINE_RECORDS."""
     decode: Callable[[], list[Item]]
-    next_offset: int
-    last: Fingerprint | None
-    sequence: int = field(init=False)
+    next_offset: int = -1
+    """Where the claim is afterwards; unless records of the log are applied, it is where the turn finds it."""
+    last: Fingerprint | None = None
+    is_probe: bool = False
+    """True for a single event that is run to see whether an outage is over: whatever it raises is of the outage."""
+    sequence: int = -1
+    """That of its ledger row: known when it has the turn."""
     started_ns: int = field(default_factory=time.time_ns)
     committing_ns: int = 0
     """When its COMMIT was sent; 0 until then."""
@@ -80,12 +88,13 @@ class Batch:
     effects: Effects | None = None
     """What the latest attempt wrote."""
 
-    def __post_init__(self) -> None:
-        self.sequence = self.holding.claim.sequence + 1
-
 
 class BatchProcessor:
-    """Applies batches of one partition number, one at a time."""
+    """Applies batches of one partition number, one at a time; another one, made by `beside`, applies lanes meanwhile.
+
+    They write one at a time: each takes the `turn` before it settles what its run has done, and gives it back when it
+    knows what became of its transaction.
+    """
 
     def __init__(
         self,
@@ -103,6 +112,11 @@ class BatchProcessor:
         self.subscription = subscription
         self.partition = partition
         self.memory = memory
+        self.caches = memory.caches
+        self.patience: Patience | None = Patience(context.pace.patience)
+        self.is_beside = False
+        """True if it runs lanes, with states of its own."""
+        self._turn, self._has_turn = asyncio.Lock(), False
         self.reporter = reporter
         self.breaker = breaker
         self.decoder = BatchDecoder(subscription, context.registry.types, context.registry.decoders)
@@ -117,38 +131,96 @@ class BatchProcessor:
         self._idle_limit_ms = round((handler_seconds + context.pace.target + IDLE_MARGIN_SECONDS) * 1_000)
         self.wants_transaction = any(h.signature.wants_transaction for h in subscription.handlers.values())
 
+    def beside(self, *, is_patient: bool) -> BatchProcessor:
+        """Return one that runs lanes beside this one's batches; an `is_patient` one gives each call its whole limit.
+
+        It reads the states of its keys anew: a key that has a lane is the lane's alone, and so are its states.
+        """
+        other = copy.copy(self)
+        other.caches = self.memory.new_caches()
+        other.is_beside = other.is_careful = True
+        other.failures, other.running, other._has_turn = 0, None, False
+        if is_patient:
+            other.patience = None
+        return other
+
     async def attempt(self, batch: Batch) -> Effects:
         """Apply the batch, or as much of it as its handlers do in the target time.
 
-        Raises: HandlerFailedError (apply it again with care), OutageError, StateError, FencedError: nothing was
-        committed, except that a StateUnavailableError may leave that unknown. `undo` must follow.
+        Raises: HandlerFailedError (apply it again with care), OverdueError (apply it without that event), OutageError,
+        StateError, FencedError: nothing was committed, except that a StateUnavailableError may leave that unknown.
+        `undo` must follow, and `end_turn`.
         """
         items = await self._decode(batch)
+        if batch.kind is Kind.BATCH:
+            self.memory.lanes.hold_back(items)
         await self._load_states(items)
         async with BatchTransaction(self.context) as transaction:
             if self.wants_transaction:
-                await transaction.begin_guarded(batch.holding.claim, self._idle_limit_ms)
+                await self._begin_for_handlers(batch, transaction)
             run = await self._run(batch, items, transaction.connection)
-            if self.is_careful and not self.memory.lanes.is_probing:
+            if self.is_careful and not batch.is_probe:
                 self.breaker.judge(run.items, self.memory.lanes.policy_of, is_of_log=batch.kind is Kind.BATCH)
-            effects = await self._settle(batch, run)
+            states = await self._changed_states(batch, run)
+            await self.take_turn(batch)
+            effects = self._settle(batch, run, states)
             await self.write(await transaction.begin(), batch, effects)
         self.remember(batch, effects)
         return effects
+
+    async def take_turn(self, batch: Batch) -> None:
+        """Wait until nothing else of the partition writes, and take the batch's place behind what was written."""
+        await self.begin_turn()
+        claim = batch.holding.claim
+        batch.sequence = claim.sequence + 1
+        if batch.kind is not Kind.BATCH:
+            batch.next_offset, batch.last = claim.next_offset, claim.last
+
+    async def begin_turn(self) -> None:
+        """Wait until nothing else of the partition writes, until `end_turn`."""
+        if not self._has_turn:
+            await self._turn.acquire()
+            self._has_turn = True
+
+    def end_turn(self) -> None:
+        """Let the next one write, if this one had the turn."""
+        if self._has_turn:
+            self._has_turn = False
+            self._turn.release()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Have the turn for a statement that compares the claim."""
+        await self.begin_turn()
+        try:
+            yield
+        finally:
+            self.end_turn()
 
     def undo(self, batch: Batch) -> None:
         """Forget what the latest attempt did to states: Postgres knows what they were, or are."""
         self.running = None
         run, batch.run, batch.effects, batch.committing_ns = batch.run, None, None, 0
         if run is not None:
-            self.memory.forget({item.key for item in run.items if item.key is not None})
+            keys = {item.key for item in run.items if item.key is not None}
+            for cache in self.caches.values():
+                cache.forget(keys)
 
     async def _decode(self, batch: Batch) -> list[Item]:
         return await self.off_loop(batch.decode, large=is_large(batch.records, batch.bytes))
 
+    async def _begin_for_handlers(self, batch: Batch, transaction: BatchTransaction) -> None:
+        """Begin before the handlers. A batch has the turn and the claim meanwhile, a lane has neither: it may hang."""
+        if self.is_beside:
+            await transaction.enter(self.context.lane_transactions)
+            await batch.holding.claim.check(await transaction.begin_silent(self._idle_limit_ms))
+        else:
+            await self.take_turn(batch)
+            await batch.holding.claim.guard(await transaction.begin_silent(self._idle_limit_ms))
+
     async def _load_states(self, items: Sequence[Item]) -> None:
-        keys = keys_by_state(items, Outcome.READY, self.memory.caches)
-        missing = {name: cache.missing(keys[name]) for name, cache in self.memory.caches.items()}
+        keys = keys_by_state(items, Outcome.READY, self.caches)
+        missing = {name: cache.missing(keys[name]) for name, cache in self.caches.items()}
         if not any(missing.values()):
             return
         rows: dict[str, list[StoredState]] = {}
@@ -157,7 +229,7 @@ class BatchProcessor:
                 if wanted:
                     rows[name] = await read(connection, self.subscription.group, name, wanted)
         for name, stored in rows.items():
-            fill = partial(self.memory.caches[name].fill, stored)
+            fill = partial(self.caches[name].fill, stored)
             await self.off_loop(fill, large=is_large(len(stored), sum([len(row.raw) for row in stored])))
 
     async def _run(self, batch: Batch, items: Sequence[Item], connection: Connection | None) -> Run:
@@ -165,11 +237,12 @@ class BatchProcessor:
         emitter = emitter_of(context.registry, self.subscription, context.settings.kafka.max_record_bytes)
         run = batch.run = self.running = Run(
             items,
-            self.memory.caches,
-            self.memory.lanes.by_key if batch.kind is Kind.BATCH else frozenset(),
+            self.caches,
             emitter,
             careful=self.is_careful,
             timeout_seconds=self._engine.handler_seconds,
+            patience=self.patience if self._threads.has_room else None,
+            is_beside=self.is_beside,
             observe=self.reporter.handled,
             failed=self.reporter.failed,
             tracing=context.tracing,
@@ -179,22 +252,24 @@ class BatchProcessor:
         self.running = None
         return run
 
-    async def _settle(self, batch: Batch, run: Run) -> Effects:
-        emitter = run.emitter
-        effects = Effects(
-            batch.kind, run.items, batch.next_offset, batch.last, emits=emitter.emitted, timers=emitter.timers
-        )
-        effects.rows = emitter.table
+    async def _changed_states(self, batch: Batch, run: Run) -> dict[str, list[StateRow]]:
         try:
             known = sum([len(entry.raw) for entry in run.entries()]) if len(run.items) <= INLINE_RECORDS else 0
-            effects.states = await self.off_loop(
-                lambda: changed_states(self.memory.caches, run), large=is_large(len(run.items), batch.bytes + known)
+            return await self.off_loop(
+                lambda: changed_states(self.caches, run), large=is_large(len(run.items), batch.bytes + known)
             )
         except Exception as error:
             if self.is_careful:
                 raise
             raise HandlerFailedError from error  # with care it is found which event's handler made it so
-        settle(effects, self.memory.lanes)
+
+    def _settle(self, batch: Batch, run: Run, states: dict[str, list[StateRow]]) -> Effects:
+        emitter = run.emitter
+        effects = Effects(
+            batch.kind, run.items, batch.next_offset, batch.last, emits=emitter.emitted, timers=emitter.timers
+        )
+        effects.rows, effects.states = emitter.table, states
+        settle(effects, self.memory.lanes, is_probe=batch.is_probe)
         if self.subscription.effects:
             effects.started = self.memory.calls.of(effects.items, self.subscription.effects)
         return effects
@@ -217,10 +292,11 @@ class BatchProcessor:
             relay.push(batch.sequence, [record for _, record in effects.emits], span)
         if batch.run is not None and batch.run.outbox_slots:
             self.context.wake_outbox(batch.run.outbox_slots)
-        self.memory.follow(claim.partition.topic, effects)
-        if self.memory.lanes.is_probing:
+        self.memory.follow(claim.partition.topic, effects, self.caches)
+        if batch.is_probe:
             self.breaker.probed(effects.items)
-        self.is_careful = any(item.outcome is Outcome.HANDLER_ERROR for item in effects.items)
+        if not self.is_beside:
+            self.is_careful = any(item.outcome is Outcome.HANDLER_ERROR for item in effects.items)
 
     async def off_loop(self, function: Callable[[], T], *, large: bool) -> T:
         """Return what the function returns; a large piece of work runs in a thread."""
@@ -259,7 +335,11 @@ class BatchTransaction:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Commit, or roll back if there was an error."""
-        await self._stack.__aexit__(kind, error, traceback)
+        try:
+            await self._stack.__aexit__(kind, error, traceback)
+        except StateError:
+            if not isinstance(error, OverdueError | asyncio.CancelledError):
+                raise  # else it is the connection that was ended for a handler that does not return
 
     async def begin(self) -> Connection:
         """Return the connection, inside the transaction. Raises: StateError."""
@@ -267,11 +347,15 @@ class BatchTransaction:
             self.connection = await self._stack.enter_async_context(self._context.transaction())
         return self.connection
 
-    async def begin_guarded(self, claim: Claim, idle_limit_ms: int) -> None:
-        """Begin with the claim locked: handlers' own SQL never runs for two owners at once. Raises: FencedError.
+    async def begin_silent(self, idle_limit_ms: int) -> Connection:
+        """Begin, for handlers that may take time within the transaction; return the connection.
 
-        Handlers may take time within the transaction; a frozen process holds its locks for `idle_limit_ms` at most.
+        A frozen process holds its locks for `idle_limit_ms` at most.
         """
         connection = await self.begin()
         await connection.execute(f"set local idle_in_transaction_session_timeout = {idle_limit_ms}")
-        await claim.guard(connection)
+        return connection
+
+    async def enter(self, places: asyncio.Semaphore) -> None:
+        """Take one of the places until the transaction has ended."""
+        await self._stack.enter_async_context(places)

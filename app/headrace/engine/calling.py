@@ -17,10 +17,10 @@ from headrace.emits.emitter import Emitter
 from headrace.engine.breaker import OutageError
 from headrace.engine.call_limits import Limiter
 from headrace.engine.context import EngineContext
+from headrace.engine.invoke import await_handler
 from headrace.engine.lanes import reason_of
 from headrace.engine.policies import Policies
 from headrace.engine.report import Reporter
-from headrace.engine.run import await_handler
 from headrace.engine.verdict import DeadLetter, Park, verdict
 from headrace.errors import HandlerError
 from headrace.handlers.subscription import Effect, Subscription
@@ -160,7 +160,8 @@ class Runner:
                 call.answers = await self._memory.recall(item.identity) | call.answers
                 call.may_have_answers = False
             emitter.step = Steps(self._subscription.group, item.identity, call.answers, self._memory)
-            await await_handler(item, handler, (), None, emitter, self._policies.of(handler).timeout_seconds)
+            limit = asyncio.timeout(self._policies.of(handler).timeout_seconds)
+            await await_handler(item, handler, (), None, emitter, limit)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:

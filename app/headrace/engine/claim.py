@@ -114,6 +114,11 @@ class Claim:
         if await connection.fetchval(sql.claim.LOCK_IF_HELD, *self._guarded) is None:
             raise self.fenced()
 
+    async def check(self, connection: Connection) -> None:
+        """Return if the claim is still this process's. Raises: FencedError."""
+        if await connection.fetchval(sql.claim.IS_HELD, *self.identity) is None:
+            raise self.fenced()
+
     async def begin_applying(self, connection: Connection) -> None:
         """Note in the row that handlers are about to run; a death before that is not counted. Raises: FencedError."""
         if await connection.execute(sql.claim.BEGIN_APPLYING, *self._guarded) != "UPDATE 1":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import perf_counter
 
 from headrace.database.failures import classify, kind_of
@@ -53,6 +55,11 @@ class EngineContext:
 
     limiters: Limiters = field(default_factory=Limiters)
     """Of the effects of this process."""
+
+    @cached_property
+    def lane_transactions(self) -> asyncio.Semaphore:
+        """The places for transactions that handlers of lanes hold open: a quarter of the pool."""
+        return asyncio.Semaphore(max(1, self.settings.database_options.pool_size // 4))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

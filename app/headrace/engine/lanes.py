@@ -4,26 +4,39 @@ The owner keeps which keys have a lane, how many events wait there and when the 
 in Postgres. A run of a lane's head is counted before it starts, so that an event that ends its process uses up an
 attempt. A run that an outage ended uses up none: the row says that a run had begun (`is_running`), and only an owner
 that died while it was running is held against the event.
+
+A key whose events took long is `aside`: until one of them is quick again they run in its lane alone, and no batch waits
+for the next one.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
 from headrace import sql
 from headrace.database.pool import Connection
 from headrace.engine.verdict import Park
+from headrace.errors import HandlerError
 from headrace.handlers.policy import Policy
 from headrace.handlers.subscription import Handler
-from headrace.item import Item
+from headrace.item import Item, Outcome
 from headrace.ledger.dead_letters import error_type
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import pack_headers, plain, stored_record
+
+MOST_ASIDE = 10_000
+"""Keys that are remembered for having taken long, of one partition."""
+
+ASIDE = "events of this key took long, so they run in its lane, beside all others."
+
+PolicyOf: TypeAlias = Callable[[Handler | None], Policy]
 
 
 class Lane(msgspec.Struct):
@@ -42,32 +55,29 @@ class Lane(msgspec.Struct):
     """What failed: the handler of the head, and the class of its error."""
     is_counted: bool = False
     """True if the head's next run was counted already, and an outage ended it."""
-    head: int = 0
-    """The number of the first event when the lane was loaded."""
 
 
 class Lanes:
     """The lanes of one partition of one subscription, by key."""
 
-    def __init__(self, policy_of: Callable[[Handler | None], Policy]) -> None:
+    def __init__(self, policy_of: PolicyOf, changed: Callable[[], None] = lambda: None) -> None:
+        """`changed` is called when other lanes are due, or at other times, than before."""
         self.policy_of = policy_of
         """Returns the policy of a handler."""
-        self.is_probing = False
-        """True while a single event is run to see whether an outage is over: whatever it raises is of the outage."""
+        self._changed = changed
         self.by_key: dict[str, Lane] = {}
+        self.aside: dict[str, None] = {}
+        """Keys whose events took long, the latest last."""
         self.next_number = 1
+        self._due: list[tuple[float, str]] = []
+        """A heap of (due, key); entries whose lane has gone, or is due at another time, are passed over."""
 
-    def policy(self, handler: Handler | None) -> Policy:
-        """Return the policy of a handler as it is now."""
-        policy = self.policy_of(handler)
-        return policy._replace(outage=(BaseException,)) if self.is_probing else policy
+    def policy_of_probe(self, handler: Handler | None) -> Policy:
+        """Return the policy of a handler while an event is a probe: whatever it raises is of the outage."""
+        return self.policy_of(handler)._replace(outage=(BaseException,))
 
-    async def load(self, connection: Connection, group: str, partition: int, *, hung: Mapping[str, int]) -> None:
-        """Read which keys are parked.
-
-        A run that had begun counts if the head did not return: `hung` are the numbers of such events by key. That of an
-        owner that died counts as well, which the claim has noted.
-        """
+    async def load(self, connection: Connection, group: str, partition: int) -> None:
+        """Read which keys are parked. A run that had begun counts if its owner died, which the claim has noted."""
         rows = await connection.fetch(sql.lane.LOAD, group, partition)
         self.by_key = {}
         for row in rows:
@@ -80,9 +90,9 @@ class Lanes:
                 error=row["error"],
                 error_type=row["error_type"],
                 handler=row["handler"],
-                is_counted=row["is_running"] and hung.get(key) != row["head"],
-                head=row["head"],
+                is_counted=row["is_running"],
             )
+        self._sort()
         self.next_number = max((row["number"] for row in rows), default=0) + 1
 
     async def read_due_times(self, connection: Connection, group: str, partition: int) -> None:
@@ -90,25 +100,84 @@ class Lanes:
         for row in await connection.fetch(sql.lane.DUE_TIMES, group, partition):
             if (lane := self.by_key.get(row["key"].decode())) is not None:
                 lane.due = row["due"]
+        self._sort()
 
     def follow(self, lanes: Mapping[str, Lane], closed: Iterable[str], parked: Sequence[Item]) -> None:
         """Follow what was committed: lanes as they are now, keys without one, events that joined."""
         self.by_key.update(lanes)
         for key in closed:
             self.by_key.pop(key, None)
+        self.put_back(lanes)
         for item in parked:
             assert item.key is not None
             self.by_key[item.key].events += 1
         self.next_number += len(parked)
 
-    def due(self, now: float, limit: int) -> list[str]:
-        """Return keys whose head may run, the longest due first."""
-        keys = [key for key, lane in self.by_key.items() if lane.due <= now]
-        return sorted(keys, key=lambda key: self.by_key[key].due)[:limit]
+    def hold_back(self, items: Iterable[Item]) -> None:
+        """Let the events of keys that have a lane wait in it, before a run begins: the lane may end meanwhile."""
+        by_key, aside, ready = self.by_key, self.aside, Outcome.READY
+        if not (by_key or aside):
+            return
+        for item in items:
+            if item.outcome is ready:
+                if item.key in by_key:
+                    item.outcome = Outcome.BEHIND_KEY
+                elif item.key in aside:
+                    item.failed(Outcome.SLOW, HandlerError(ASIDE, ""))
+
+    def take_due(self, now: float, limit: int, busy: Container[str] = ()) -> list[str]:
+        """Return keys whose head may run, the longest due first; each is returned once, until it is put back.
+
+        Those that are `busy` are left out: they are put back when they are not any more.
+        """
+        keys: list[str] = []
+        while len(keys) < limit and (key := self._first()) is not None and self.by_key[key].due <= now:
+            heapq.heappop(self._due)
+            if key not in busy and key not in keys:
+                keys.append(key)
+        return keys
+
+    def put_back(self, keys: Iterable[str]) -> None:
+        """Let the keys' lanes be taken when they are due."""
+        for key in keys:
+            if (lane := self.by_key.get(key)) is not None and lane.due < math.inf:
+                heapq.heappush(self._due, (lane.due, key))
+        if len(self._due) > 2 * len(self.by_key) + 1_000:
+            self._sort()
+        self._changed()
 
     def seconds_to_next(self, now: float) -> float | None:
-        """Return the seconds until a lane is due, or None when there is no lane."""
-        return max(0.0, min(lane.due for lane in self.by_key.values()) - now) if self.by_key else None
+        """Return the seconds until a lane is due, or None when none will be."""
+        key = self._first()
+        return max(0.0, self.by_key[key].due - now) if key is not None else None
+
+    def _first(self) -> str | None:
+        """Return the key that is due first."""
+        while self._due:
+            due, key = self._due[0]
+            lane = self.by_key.get(key)
+            if lane is not None and lane.due == due:
+                return key
+            heapq.heappop(self._due)
+        return None
+
+    def move(self, seconds: float) -> None:
+        """Let the lanes be due so much earlier, as if the time had passed; for tests."""
+        for lane in self.by_key.values():
+            lane.due -= seconds
+        self._sort()
+
+    def _sort(self) -> None:
+        self._due = [(lane.due, key) for key, lane in self.by_key.items() if lane.due < math.inf]
+        heapq.heapify(self._due)
+        self._changed()
+
+    def set_aside(self, key: str) -> None:
+        """Remember that the key's events take long."""
+        self.aside.pop(key, None)
+        self.aside[key] = None
+        if len(self.aside) > MOST_ASIDE:
+            del self.aside[next(iter(self.aside))]
 
     def opened(self, park: Park, item: Item) -> Lane:
         """Return the lane that a failing event opens."""

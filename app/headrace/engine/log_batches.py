@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from headrace.engine.batch import FIRING_SECONDS, INLINE_RECORDS, Batch, BatchProcessor, Holding
 from headrace.engine.claim import Fingerprint
+from headrace.engine.patience import OverdueError
 from headrace.engine.report import ShrinkReason
 from headrace.engine.sizing import BatchSize
 from headrace.engine.transact import PATIENCE, transact
@@ -25,22 +26,25 @@ KILLED = (
 
 
 class LogBatches:
-    """The batches of one partition number. `excluded` are the events, by topic and offset, that are not run again."""
+    """The batches of one partition number."""
 
-    def __init__(self, processor: BatchProcessor, excluded: dict[tuple[str, int], Exclusion]) -> None:
+    def __init__(self, processor: BatchProcessor) -> None:
         self._processor = processor
-        self._excluded = excluded
+        self._excluded: dict[tuple[str, int], Exclusion] = {}
+        """Events, by topic and offset, that are not run again."""
+        self._upto: tuple[str, int] | None = None
+        """The event, by topic and offset, with which the next batch ends: what ran before it is repeated only once."""
         self._size = BatchSize(processor.context.settings.engine.batch_records, processor.context.pace.target)
         self._refusals = 0
 
-    async def apply(self, holding: Holding, *, is_single: bool = False) -> None:
-        """Apply the next of `holding.pending` in one transaction, or only the first.
+    async def apply(self, holding: Holding, *, is_probe: bool = False) -> None:
+        """Apply the next of `holding.pending` in one transaction, or only the first as a probe.
 
         Raises: StateUnavailableError, OutageError (nothing was applied; wait, then apply again), FencedError.
         """
         claim, topic = holding.claim, holding.claim.partition.topic
         most = self._size.within(max(FIRING_SECONDS, self._processor.memory.timers.seconds))
-        records = holding.pending[: 1 if is_single or claim.is_suspect else most]
+        records = self._ending(topic, holding.pending[: 1 if is_probe or claim.is_suspect else most])
         first, last = records[0], records[-1]
         if claim.blames_next_event:
             self._excluded[topic, first.offset] = (Outcome.PROCESS_KILLED, HandlerError(KILLED, ""))
@@ -60,13 +64,15 @@ class LogBatches:
 
         # A large batch is large whatever its bytes: only those of a small one are counted.
         size = sum([len(record.value or b"") for record in records]) if len(records) <= INLINE_RECORDS else 0
-        batch = Batch(Kind.BATCH, holding, len(records), size, decode, last.offset + 1, Fingerprint.of(last))
+        batch = Batch(Kind.BATCH, holding, len(records), size, decode, last.offset + 1, Fingerprint.of(last), is_probe)
         if not claim.is_applying:
-            async with self._processor.context.connection() as connection:
+            async with self._processor.turn(), self._processor.context.connection() as connection:
                 await claim.begin_applying(connection)
         started = time.perf_counter()
         try:
             effects = await transact(self._processor, batch)
+        except OverdueError as error:
+            self._give_up(error)
         except DataRefusedError as error:
             self._processor.reporter.rerun("handler", error)
             self._shrink("data", len(records), topic, first.offset, error.__cause__ or error)
@@ -87,6 +93,24 @@ class LogBatches:
     async def skip_to(self, holding: Holding, offset: int) -> None:
         """Move the claim over offsets that hold no record (commit markers, aborted or compacted records)."""
         await transact(self._processor, Batch(Kind.BATCH, holding, 0, 0, list, offset, holding.claim.last))
+
+    def _ending(self, topic: str, records: Sequence[Record]) -> Sequence[Record]:
+        """Return the records up to the event that was given up on, if there was one."""
+        upto, self._upto = self._upto, None
+        if upto is None or upto[0] != topic:
+            return records
+        return [record for record in records if record.offset <= upto[1]] or records
+
+    def _give_up(self, error: OverdueError) -> None:
+        """Go on without an event whose handler did not return: its lane runs it, alone."""
+        item, topic = error.item, error.item.record.topic
+        assert item.key is not None
+        self._processor.memory.lanes.set_aside(item.key)
+        self._processor.reporter.gave_up(item, error)
+        outcome = Outcome.SLOW if error.is_cut else Outcome.HANDLER_ERROR
+        self._excluded[topic, item.record.offset] = (outcome, error.failure())
+        self._processor.is_careful |= not error.is_cut  # so that it is seen if many keys hang
+        self._upto = (topic, item.record.offset)
 
     def _shrink(self, reason: ShrinkReason, records: int, topic: str, offset: int, error: BaseException) -> None:
         """Take half as many; a single event that is at fault is not run again."""

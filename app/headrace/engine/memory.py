@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from headrace.effects.calls import Calls
 from headrace.engine.effects import Effects
-from headrace.engine.lanes import Lanes
-from headrace.handlers.policy import Policy
+from headrace.engine.lanes import Lanes, PolicyOf
 from headrace.handlers.subscription import Handler
+from headrace.item import Item, Outcome
 from headrace.ledger.window import DedupeWindow
 from headrace.settings import EngineSettings
 from headrace.state.cache import StateCache
@@ -25,20 +26,30 @@ class PartitionMemory:
         self,
         settings: EngineSettings,
         states: Mapping[str, StateType],
-        policy_of: Callable[[Handler | None], Policy],
+        policy_of: PolicyOf,
+        lanes_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.windows: dict[str, DedupeWindow] = {}
-        self.caches = {name: StateCache(state, settings.state_cache_keys) for name, state in states.items()}
-        self.lanes = Lanes(policy_of)
+        self._states, self._cache_keys = states, settings.state_cache_keys
+        self.caches = self.new_caches()
+        """Those of the batches: no run of a lane uses them."""
+        self.lanes = Lanes(policy_of, lanes_changed)
         self.timers = TimerClock()
         self.calls = Calls()
 
-    def follow(self, topic: str, effects: Effects) -> None:
-        """Follow what was committed."""
+    def new_caches(self) -> dict[str, StateCache]:
+        """Return a cache for each state."""
+        return {name: StateCache(state, self._cache_keys) for name, state in self._states.items()}
+
+    def follow(self, topic: str, effects: Effects, caches: Mapping[str, StateCache] | None = None) -> None:
+        """Follow what was committed; `caches` are those of its run if it had some of its own."""
         seen = effects.seen
         self.windows[topic].add([item.identity for item in seen], [item.mark for item in seen], time.time())
         for state, rows in effects.states.items():
             cache = self.caches[state]
+            if caches is not None and caches is not self.caches:
+                cache.forget(row[0] for row in rows)  # what a lane has made of them is not known here
+                continue
             for key, version, data in rows:
                 if (entry := cache.entries.get(key)) is not None:
                     entry.version, entry.raw = version, data.encode()
@@ -53,3 +64,16 @@ class PartitionMemory:
         """Drop the keys' states, so that they are read again from Postgres."""
         for cache in self.caches.values():
             cache.forget(keys)
+
+
+def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]) -> dict[str, set[str]]:
+    """Return the keys whose state the items' handlers take, by state, of the items with that outcome."""
+    by_handler: defaultdict[Handler | None, set[str | None]] = defaultdict(set)
+    for item in items:
+        if item.outcome is outcome:
+            by_handler[item.handler].add(item.key)
+    keys: dict[str, set[str]] = {name: set() for name in states}
+    for handler, taken in by_handler.items():
+        for name in handler.state_names if handler is not None else ():
+            keys[name].update(key for key in taken if key is not None)
+    return keys

@@ -123,8 +123,7 @@ class Outside:
         return Call(item, effect, kept.number, kept.attempts, kept.due, kept.answers)
 
     async def _write(self, holding: Holding) -> None:
-        claim = holding.claim
-        batch = Batch(Kind.EFFECT, holding, 0, 0, list, claim.next_offset, claim.last)
+        batch = Batch(Kind.EFFECT, holding, 0, 0, list)
         try:
             await transact(self._processor, batch, self._attempt)
         except (DataRefusedError, BatchTooLargeError):
@@ -138,6 +137,7 @@ class Outside:
     async def _attempt(self, batch: Batch) -> Effects:
         processor, runner, group = self._processor, self.runner, self._processor.subscription.group
         ended, waits = runner.ended[: self._most], dict(list(runner.waits.items())[: self._most])
+        await processor.take_turn(batch)
         effects = _effects(batch, ended)
         async with processor.context.transaction() as connection:
             if waits:

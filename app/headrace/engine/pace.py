@@ -12,6 +12,8 @@ class Pace(NamedTuple):
     """The longest wait for records, and so for noticing a pause."""
     target: float = 2.0
     """A run of handlers ends after this, so that locks are short and a stop waits for one short transaction."""
+    patience: float = 0.5
+    """So long a batch waits for one call, if few calls take longer: then the event runs in its key's lane."""
     watch: float = 1.0
     """Between two looks at the database: pause, replays, claims that went back."""
     gauge: float = 5.0

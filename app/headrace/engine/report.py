@@ -14,6 +14,7 @@ from headrace.cloudevents import decode_record
 from headrace.engine.claim import Claim
 from headrace.engine.context import EngineContext
 from headrace.engine.effects import Effects
+from headrace.engine.patience import OverdueError
 from headrace.engine.trace import batch_facts, trace_batch
 from headrace.errors import DataRefusedError, HeadraceError
 from headrace.handlers.subscription import Handler, Subscription
@@ -34,7 +35,6 @@ UNREADABLE = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE})
 """What is wrong with these events may quote their data: the dead letter has it, the log does not."""
 
 ShrinkReason = Literal["data", "timeout", "memory"]
-AbandonReason = Literal["handler", "batch"]
 
 
 class Reporter:
@@ -124,7 +124,6 @@ class Reporter:
         self, claim: Claim, effects: Effects, calls: Sequence[HandlerCall], started_ns: int, commit_ns: int
     ) -> Span | None:
         """A batch is committed. Returns its span, if it is kept."""
-        self._touch()
         if not effects.items:
             return None
         ended_ns = time.time_ns()
@@ -175,12 +174,14 @@ class Reporter:
         self._child("batch_shrunk_total", subscription=self._name, reason=reason).inc()
         self._warn_once_a_minute("batches are made smaller", reason, reason=reason, events=limit)
 
-    def abandoned(self, reason: AbandonReason, handler: str | None, seconds: float) -> None:
-        """A worker was given up on, since its handler or its batch had not returned after that many seconds."""
-        self._child("worker_abandoned_total", subscription=self._name, reason=reason).inc()
-        self._logger.error(
-            "a worker was given up on and replaced", reason=reason, handler=handler, seconds=round(seconds, 1)
-        )
+    def gave_up(self, item: Item, error: OverdueError) -> None:
+        """A call of a handler was given up on: at its time limit, or since it takes longer than the others."""
+        fields = {**_of_item(item), "seconds": round(error.seconds, 1)}
+        if error.is_cut:
+            self._logger.warning("a handler takes long, its event runs beside the others", **fields)
+            return
+        self._child("worker_abandoned_total", subscription=self._name, reason="handler").inc()
+        self._logger.error("a handler does not return, its event is taken out", **fields)
 
     def emit_refused(self, record: NewRecord, error: BaseException) -> None:
         """The log will never take an emitted event."""

@@ -1,32 +1,50 @@
-"""Runs parked events again: lanes that are due, and dead letters that a person asked to replay."""
+"""Runs lanes that are due, beside the batches of their partition.
+
+```
+keeper ─▶ all that are due ──────────▶ one run of them ─┐
+       ├▶ a key whose events took long ▶ a run alone ───┼▶ the turn ─▶ one transaction
+       └▶ another such key ────────────▶ a run alone ───┘
+```
+Handlers run outside of the turn, so that whatever they do holds up neither the batches nor the other lanes. The keys of
+a run are its own until it has ended.
+"""
 
 from __future__ import annotations
 
-import math
+import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
-from uuid import UUID
 
-import msgspec
-
-from headrace import sql
-from headrace.engine.batch import Batch, BatchProcessor, Holding, is_large
-from headrace.engine.effects import Effects
-from headrace.engine.lanes import Lane, count_runs, read_heads
+from headrace.backoff import Backoff
+from headrace.engine.batch import Batch, BatchProcessor, Holding
+from headrace.engine.breaker import OutageError
+from headrace.engine.lanes import count_runs, read_heads
 from headrace.engine.log_batches import KILLED
-from headrace.engine.settle import settle
+from headrace.engine.patience import OverdueError
+from headrace.engine.run import Run
 from headrace.engine.transact import transact
 from headrace.engine.verdict import Park
-from headrace.errors import BatchTooLargeError, DataRefusedError, HandlerError
-from headrace.item import DEAD, SKIPPED, Item, Outcome
-from headrace.ledger.dead_letters import EMIT_REFUSED, Replay
+from headrace.errors import BatchTooLargeError, DataRefusedError, HandlerError, StateUnavailableError
+from headrace.item import SKIPPED, Item, Outcome
 from headrace.ledger.rows import Kind
-from headrace.log.ports import NewRecord, StoredRecord
+from headrace.log.ports import StoredRecord
 from headrace.log.stored import plain
+from headrace.stopping import CANCEL_SECONDS, end_tasks
 
 MOST_LANES, MOST_EVENTS = 200, 100
 """Lanes, and events of each, in one run."""
+MOST_WAITING = 10_000
+"""Lanes that are taken at a time."""
+MOST_ALONE = 16
+"""Runs of single lanes at a time."""
+COMMIT_SECONDS = 2.0
+"""What a run may take to commit once its handlers have returned, when it is to end."""
+
+Parked = tuple[str, int, StoredRecord]
+"""(key, number, record) of an event in a lane."""
 
 
 class Hung(NamedTuple):
@@ -37,59 +55,221 @@ class Hung(NamedTuple):
 
 
 class Retries:
-    """The lanes and replays of one partition number. `hung` are the events, by key, that did not return."""
+    """The lanes of one partition number, while its claims are held."""
 
-    def __init__(self, processor: BatchProcessor, hung: dict[str, Hung]) -> None:
+    def __init__(
+        self,
+        processor: BatchProcessor,
+        holding: Callable[[], Holding],
+        may_run: Callable[[], bool],
+        is_cautious: Callable[[], bool],
+    ) -> None:
+        """`holding`: of the claim that the lanes are written under; `may_run`: whether a run may begin now.
+
+        `is_cautious`: whether an event may have ended the previous owner, so that no more than one runs at a time.
+        """
         self._processor = processor
-        self._hung = hung
+        self._holding = holding
+        self._may_run, self._is_cautious = may_run, is_cautious
+        self._lanes = processor.memory.lanes
+        self._hung: dict[str, Hung] = {}
         self._refused: dict[str, str] = {}
         """Keys whose head Postgres refused, alone in its run, with the error."""
+        self._failures: Counter[str] = Counter()
+        """What `BatchProcessor.failures` counts, by the key of a run alone; "" is the run of all others."""
         self._lanes_limit, self._events_limit = MOST_LANES, MOST_EVENTS
+        self._changed = asyncio.Event()
+        self._busy: set[str] = set()
+        """The keys that were taken: those of the runs, and those that wait for one."""
+        self._aside: deque[str] = deque()
+        self._others: deque[str] = deque()
+        self._alone: dict[str, asyncio.Task[None]] = {}
+        self._together: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._processors: set[BatchProcessor] = set()
+        self.failure: BaseException | None = None
+        """What ends the tenure: another owner holds the claim, or a run failed as none should."""
 
-    async def retry_due(self, holding: Holding, *, is_cautious: bool) -> bool:
-        """Run the lanes that are due, in one transaction. Returns False if none was.
+    @property
+    def running(self) -> list[Run]:
+        """The runs whose handlers are being called."""
+        return [each.running for each in self._processors if each.running is not None]
 
-        `is_cautious`: a single event, since an event of a lane may have ended the previous owner.
-        Raises: StateUnavailableError, FencedError.
-        """
-        processor, lanes = self._processor, self._processor.memory.lanes
-        due = lanes.due(time.time(), 1 if is_cautious else self._lanes_limit)
-        if not due:
-            return False
-        async with processor.context.connection() as connection:
-            parked = await read_heads(
-                connection,
-                processor.subscription.group,
-                processor.partition,
-                due,
-                events=1 if is_cautious else self._events_limit,
-                max_bytes=processor.context.settings.engine.batch_bytes,
-            )
-        keys = list(dict.fromkeys(key for key, _, _ in parked))
-        await self._count(holding, keys)
-        claim = holding.claim
-        size = sum([len(record.value or b"") for _, _, record in parked])
-        batch = Batch(
-            Kind.RETRY, holding, len(parked), size, lambda: self._decode(parked), claim.next_offset, claim.last
-        )
-        processor.is_careful = True
+    @property
+    def are_due(self) -> bool:
+        """True if a lane waits for a run."""
+        self._take_due()
+        return bool(self._others or self._aside)
+
+    def start(self) -> None:
+        """Begin to run what is due."""
+        self._keeper = asyncio.create_task(self._keep(), name="lanes")
+
+    def changed(self) -> None:
+        """Look again at what is due."""
+        self._changed.set()
+
+    def check(self) -> None:
+        """Raise what has ended the lanes, if something has."""
+        if self.failure is not None:
+            raise self.failure
+
+    async def stop(self) -> None:
+        """Begin no run any more. A run whose handler returns soon ends with its commit; the others are undone."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        for run in self.running:
+            run.end_early()
+        if tasks := self._tasks():
+            await asyncio.wait(tasks, timeout=self._processor.context.pace.patience)
+        if tasks and not self.running:  # what has not ended yet is about to commit
+            await asyncio.wait(tasks, timeout=COMMIT_SECONDS)
+        await end_tasks(self._tasks(), CANCEL_SECONDS)
+
+    def abandon(self) -> None:
+        """Stop without waiting for anything."""
+        for task in self._tasks():
+            task.cancel()
+
+    def _tasks(self) -> set[asyncio.Task[None]]:
+        tasks = (*self._alone.values(), self._together, self._keeper)
+        return {task for task in tasks if task is not None and not task.done()}
+
+    async def _keep(self) -> None:
+        """Begin runs of what is due, until cancelled."""
+        longest = self._processor.context.pace.fetch
+        while True:
+            self._changed.clear()
+            if self.failure is None and self._may_run():
+                self._begin_runs()
+            due = self._lanes.seconds_to_next(time.time())
+            seconds = longest if not due else min(longest, max(0.01, due))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+
+    def _begin_runs(self) -> None:
+        self._take_due()
+        while self._aside and len(self._alone) < MOST_ALONE:
+            key = self._aside.popleft()
+            self._alone[key] = self._begin([key], is_alone=True)
+        if self._together is None and self._others and not self._is_cautious():
+            keys = [self._others.popleft() for _ in range(min(self._lanes_limit, len(self._others)))]
+            self._together = self._begin(keys, is_alone=False)
+
+    def _take_due(self) -> None:
+        """Take what is due; what no run can begin for waits."""
+        for key in self._lanes.take_due(time.time(), MOST_WAITING, self._busy):
+            self._busy.add(key)
+            (self._aside if key in self._lanes.aside else self._others).append(key)
+
+    def _begin(self, keys: Sequence[str], *, is_alone: bool) -> asyncio.Task[None]:
+        return asyncio.create_task(self._run_beside(keys, is_alone=is_alone), name="lanes' run")
+
+    async def _run_beside(self, keys: Sequence[str], *, is_alone: bool) -> None:
+        backoff = Backoff(0.05, 5.0)
         try:
-            await transact(processor, batch)
+            while True:
+                try:
+                    await self._run(keys, is_alone=is_alone, events=self._events_limit)
+                except StateUnavailableError as error:
+                    self._processor.reporter.waiting(error)
+                    await asyncio.sleep(backoff.next_seconds())
+                else:
+                    return
+        except OutageError:
+            pass  # the breaker has told it, and is open from now on
+        except Exception as error:
+            self.failure = error
+        finally:
+            if is_alone:
+                del self._alone[keys[0]]
+            else:
+                self._together = None
+            self._end(keys)
+
+    def _end(self, keys: Sequence[str]) -> None:
+        self._busy.difference_update(keys)
+        self._lanes.put_back(keys)
+
+    async def run_here(self, *, is_probe: bool = False) -> bool:
+        """Run a single event of a lane that is due, while nothing else runs. Returns False if none is.
+
+        Raises: StateUnavailableError, OutageError, FencedError.
+        """
+        self._take_due()
+        waiting = self._others or (self._aside if is_probe else ())
+        if not waiting:
+            return False
+        keys = [waiting.popleft()]
+        try:
+            await self._run(keys, is_alone=is_probe, events=1, is_probe=is_probe)
+        finally:
+            self._end(keys)
+        return True
+
+    async def _run(self, keys: Sequence[str], *, is_alone: bool, events: int, is_probe: bool = False) -> None:
+        """Run the lanes of the keys, in one transaction. Raises: StateUnavailableError, OutageError, FencedError."""
+        processor, holding, name = self._processor.beside(is_patient=is_alone), self._holding(), keys[0] * is_alone
+        processor.failures = self._failures.pop(name, 0)
+        self._processors.add(processor)
+        parked: list[Parked] = []
+        began = time.monotonic()
+        try:
+            parked = await self._read(keys, events)
+            keys = list(dict.fromkeys(key for key, _, _ in parked))
+            if not keys:
+                raise holding.claim.fenced()  # the lanes went back with the database
+            async with processor.turn():
+                await self._count(holding, keys)
+            size = sum([len(record.value or b"") for _, _, record in parked])
+            batch = Batch(Kind.RETRY, holding, len(parked), size, lambda: self._decode(parked), is_probe=is_probe)
+            effects = await transact(processor, batch)
+        except OverdueError as error:
+            self._give_up(error)
         except (DataRefusedError, BatchTooLargeError) as error:
             self._shrink(keys, len(parked), plain(str(error.__cause__ or error)))
         else:
-            self._lanes_limit = min(MOST_LANES, self._lanes_limit * 2)
-            self._events_limit = min(MOST_EVENTS, self._events_limit * 2)
-            for key in keys:
-                self._hung.pop(key, None)
-                self._refused.pop(key, None)
-        return True
+            self._follow(keys, (time.monotonic() - began) / max(1, len(effects.items)))
+        finally:
+            self._processors.discard(processor)
+            if processor.failures:
+                self._failures[name] = processor.failures
+
+    async def _read(self, keys: Sequence[str], events: int) -> list[Parked]:
+        processor = self._processor
+        async with processor.context.connection() as connection:
+            return await read_heads(
+                connection,
+                processor.subscription.group,
+                processor.partition,
+                keys,
+                events=events,
+                max_bytes=processor.context.settings.engine.batch_bytes,
+            )
+
+    def _give_up(self, error: OverdueError) -> None:
+        """Go on without an event: it has failed if it had its whole time, else it runs alone next."""
+        item = error.item
+        assert item.key is not None
+        self._lanes.set_aside(item.key)
+        self._processor.reporter.gave_up(item, error)
+        if not error.is_cut:
+            self._hung[item.key] = Hung(item.number, str(error))
+
+    def _follow(self, keys: Sequence[str], seconds_each: float) -> None:
+        """Follow what was committed."""
+        self._lanes_limit = min(MOST_LANES, self._lanes_limit * 2)
+        self._events_limit = min(MOST_EVENTS, self._events_limit * 2)
+        for key in keys:
+            self._refused.pop(key, None)
+            if self._hung.pop(key, None) is None and seconds_each < self._processor.context.pace.patience:
+                self._lanes.aside.pop(key, None)
 
     async def _count(self, holding: Holding, keys: Sequence[str]) -> None:
         """Count a run of the heads before it starts, so that an event that ends its process comes to an end as well."""
-        processor, lanes = self._processor, self._processor.memory.lanes.by_key
-        counted = {key for key in keys if lanes[key].is_counted or self._has_hung(key)}
-        fresh = {key: lanes[key].attempts + 1 for key in keys if key not in counted}
+        processor, lanes = self._processor, self._lanes.by_key
+        fresh = {key: lanes[key].attempts + 1 for key in keys if not lanes[key].is_counted}
         if not fresh:
             return
         async with processor.context.transaction() as connection:
@@ -98,8 +278,8 @@ class Retries:
         for key, attempts in fresh.items():
             lanes[key].attempts, lanes[key].is_counted = attempts, True
 
-    def _decode(self, parked: Sequence[tuple[str, int, StoredRecord]]) -> list[Item]:
-        lanes = self._processor.memory.lanes
+    def _decode(self, parked: Sequence[Parked]) -> list[Item]:
+        lanes = self._lanes
         records = [record for _, _, record in parked]
         try:
             items = self._processor.decoder.decode(records, {})
@@ -130,13 +310,7 @@ class Retries:
             return None
         if key in self._refused:
             return self._refused[key]
-        lanes = self._processor.memory.lanes
-        return KILLED if lanes.by_key[key].attempts > lanes.policy_of(item.handler).attempts else None
-
-    def _has_hung(self, key: str) -> bool:
-        """Return whether the head of the lane did not return."""
-        hung, lane = self._hung.get(key), self._processor.memory.lanes.by_key[key]
-        return hung is not None and hung.number == lane.head
+        return KILLED if self._lanes.by_key[key].attempts > self._lanes.policy_of(item.handler).attempts else None
 
     def _shrink(self, keys: Sequence[str], events: int, reason: str) -> None:
         """Take fewer lanes, then fewer events, until the one event is found that is at fault."""
@@ -146,126 +320,8 @@ class Retries:
             self._events_limit = events // 2
         else:
             if keys[0] in self._refused:  # not even its failure can be written: not at once again
-                lanes = self._processor.memory.lanes
+                lanes = self._lanes
                 lane = lanes.by_key[keys[0]]
                 policy, attempts = lanes.policy_of(None), max(1, lane.attempts)
                 lane.due = lanes.due_after(Park(attempts, policy.delay(attempts), policy.jitter))
             self._refused[keys[0]] = reason
-
-    async def replay(self, holding: Holding, replays: Sequence[Replay]) -> None:
-        """Park the replays' events, due at once, in one transaction.
-
-        An event that still cannot be read, one that Postgres refuses, and one that was applied or parked from another
-        offset meanwhile, stays a dead letter with the new reason; so does the second copy of an event among the
-        replays. Only letters that are still to be replayed are taken (test_replay_that_is_seen_twice_is_applied_once).
-        Raises: StateUnavailableError, FencedError.
-        """
-        try:
-            await self._replay(holding, replays, "")
-        except (DataRefusedError, BatchTooLargeError) as error:
-            if len(replays) == 1:
-                await self._replay(holding, replays, plain(str(error.__cause__ or error)))
-                return
-            half = len(replays) // 2
-            await self.replay(holding, replays[:half])
-            await self.replay(holding, replays[half:])
-
-    async def _replay(self, holding: Holding, replays: Sequence[Replay], refusal: str) -> None:
-        """Park the replays' events; if there is a `refusal`, all of them stay dead letters for that reason."""
-        claim = holding.claim
-        size = sum([len(replay.record.value or b"") for replay in replays])
-        batch = Batch(Kind.REPLAY, holding, len(replays), size, list, claim.next_offset, claim.last)
-
-        async def attempt(batch: Batch) -> Effects:
-            return await self._attempt_replay(batch, replays, refusal)
-
-        await transact(self._processor, batch, attempt)
-
-    async def _attempt_replay(self, batch: Batch, replays: Sequence[Replay], refusal: str) -> Effects:
-        processor, holding = self._processor, batch.holding
-        window = processor.memory.windows[holding.claim.partition.topic].marks
-        readable, refused = await self._judge(batch, replays, refusal)
-        effects = Effects(Kind.REPLAY, [], batch.next_offset, batch.last)
-        async with processor.context.transaction() as connection:
-            if refused:
-                await connection.execute(sql.dead_letter.REOPEN_REPLAYS, *map(list, zip(*refused, strict=True)))
-            taken = {row["id"] for row in await connection.fetch(sql.dead_letter.SETTLE_REPLAYS, list(readable))}
-            emitted = {replay.id for replay in replays if replay.reason == EMIT_REFUSED}
-            effects.emits = [(item, _new(item)) for id_, item in readable.items() if id_ in taken & emitted]
-            effects.items = [item for id_, item in readable.items() if id_ in taken - emitted]
-            for item in effects.items:
-                item.outcome = Outcome.BEHIND_KEY
-            settle(effects, processor.memory.lanes)
-            effects.seen = [item for item in effects.seen if item.identity not in window]
-            effects.lanes = self._due_lanes(effects.items)
-            await processor.write(connection, batch, effects)
-        processor.remember(batch, effects)
-        return effects
-
-    async def _judge(
-        self, batch: Batch, replays: Sequence[Replay], refusal: str
-    ) -> tuple[dict[UUID, Item], list[tuple[UUID, str]]]:
-        """Return the items that can be replayed, and why the others cannot."""
-        if refusal:
-            return {}, [(replay.id, refusal) for replay in replays]
-        known = dict[bytes, int]()
-        window = self._processor.memory.windows[batch.holding.claim.partition.topic].marks
-        readable: dict[UUID, Item] = {}
-        refused: list[tuple[UUID, str]] = []
-        for replay, item in zip(replays, await self._decode_replays(batch, replays), strict=True):
-            if replay.reason == EMIT_REFUSED:
-                readable[replay.id] = item
-                continue
-            reason = _refusal(item, window.get(item.identity, known.get(item.identity)), replay.reason)
-            if reason is not None:
-                refused.append((replay.id, plain(reason)))
-            else:
-                readable[replay.id] = item
-                known.setdefault(item.identity, item.mark)
-        return readable, refused
-
-    async def _decode_replays(self, batch: Batch, replays: Sequence[Replay]) -> list[Item]:
-        decoder = self._processor.decoder
-
-        def decode() -> list[Item]:
-            items = [decoder.decode([replay.record], {})[0] for replay in replays]
-            for replay, item in zip(replays, items, strict=True):
-                if replay.original is not None:
-                    # The mark tells what the log has, so that a copy of it is a duplicate and no conflict, though it
-                    # differs from what was made of it. What could not be read at all has no mark.
-                    item.mark = decoder.decode([replay.original], {})[0].mark or item.mark
-            return items
-
-        return await self._processor.off_loop(decode, large=is_large(batch.records, batch.bytes))
-
-    def _due_lanes(self, items: Sequence[Item]) -> dict[str, Lane]:
-        """Return the items' lanes, due at once; a key that is held stays so, with the replayed event behind."""
-        now, known = time.time(), self._processor.memory.lanes.by_key
-        opened: dict[str, Lane] = {}
-        for item in items:
-            assert item.key is not None
-            kept = known.get(item.key)
-            if kept is None:
-                opened[item.key] = Lane(due=now, since=now, error="replayed")
-            else:
-                opened[item.key] = msgspec.structs.replace(kept, due=now if kept.due < math.inf else kept.due)
-        return opened
-
-
-def _refusal(item: Item, mark: int | None, reason: str) -> str | None:
-    """Return why the event cannot be replayed, or None. `mark` is what is known of its identity."""
-    if item.outcome in DEAD or item.key is None:
-        return str(item.error or "no handler of this subscription takes the event")
-    if mark is not None and mark < 0 and reason == Outcome.GAVE_UP.value:
-        return None  # known from before there were marks: the event itself, which entered the window when it was parked
-    if mark is not None and mark >> 32 != item.record.offset:
-        return (
-            f"an event with the same source, type and id was taken at offset {mark >> 32} of {item.record.topic}/"
-            f"{item.record.partition}; discard this one, or publish it again under another id."
-        )
-    return None
-
-
-def _new(item: Item) -> NewRecord:
-    record = item.record
-    return NewRecord(record.topic, record.key, record.value, [(name, value or b"") for name, value in record.headers])

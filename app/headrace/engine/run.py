@@ -16,20 +16,22 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
+from headrace.engine.attend import attend
+from headrace.engine.invoke import SWALLOWED, await_handler, emit_returned, enter, savepoint
+from headrace.engine.memory import keys_by_state
+from headrace.engine.patience import OverdueError, Patience, Wait
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.trace import link_of
-from headrace.errors import ConfigurationError, HandlerError
+from headrace.errors import HandlerError
 from headrace.handlers.inject import Transaction
-from headrace.handlers.signature import Dependency
 from headrace.handlers.subscription import Handler
 from headrace.handlers.verdicts import HandlerVerdict, Skip
 from headrace.item import Item, Outcome
@@ -55,6 +57,9 @@ Observe = Callable[[Handler, float], None]
 Failed = Callable[[Item, BaseException], None]
 """(item, what its handler raised, with the traceback): called for each failure of a careful run, in its thread."""
 
+Saved: TypeAlias = list[tuple[Entry, Any]]
+"""States as they were before a handler ran."""
+
 SAMPLE = 16
 """Every 16th call is timed: two clock readings cost as much as a small handler."""
 
@@ -66,7 +71,6 @@ class Run:
         self,
         items: Sequence[Item],
         caches: dict[str, StateCache],
-        parked_keys: Collection[str],
         emitter: Emitter,
         *,
         careful: bool,
@@ -75,18 +79,23 @@ class Run:
         failed: Failed,
         tracing: Tracing,
         target_seconds: float = math.inf,
+        patience: Patience | None = None,
+        is_beside: bool = False,
     ) -> None:
+        """`patience`: how long a call is waited for that may take longer; None if each has its whole time limit."""
         self.items = items
         self.emitter = emitter
         self._caches = caches
         self._entries_of: dict[Handler, list[dict[str, Entry]]] = {}
-        self._parked_keys = parked_keys
         self._failed: set[str] = set()
         self._careful = careful
         self._timeout = timeout_seconds
+        self._patience = patience
+        self.is_beside = is_beside
+        """True if it runs lanes beside the batches."""
         self._target = target_seconds
         self._ends_at: float | None = None
-        self._is_abandoned = False
+        self._is_ending = self._is_abandoned = False
         self._connection: Connection | None = None
         self.current: Item | None = None
         """The item whose handler runs; None before and after."""
@@ -107,7 +116,9 @@ class Run:
 
         Each that it came to is APPLIED, HANDLER_ERROR or BEHIND_KEY afterwards; the others are READY still.
 
-        Raises: HandlerFailedError (quick run only); StateUnavailableError when Postgres failed under a handler.
+        The handlers run in a thread or a task of their own, which is left behind if one of them does not return.
+        Raises: HandlerFailedError (quick run only); OverdueError; StateUnavailableError when Postgres failed under a
+        handler.
         """
         self._connection = connection
         ready = self._refuse_unreadable([item for item in self.items if item.outcome is Outcome.READY])
@@ -115,23 +126,47 @@ class Run:
             assert handler is not None
             handler.follow()
             self._entries_of[handler] = [self._caches[name].entries for name in handler.state_names]
-        try:
-            for is_async, group in groupby(ready, key=_is_async):
-                if is_async:
-                    await self._run_async(list(group), connection)
-                else:
-                    await threads.run(partial(self._run_sync, list(group)))
-                self.current = None  # what waits for a thread is not the last handler's fault
-        except asyncio.CancelledError:
-            self._is_abandoned = True
-            raise
+        for is_async, group in groupby(ready, key=_is_async):
+            if is_async:
+                work = self._run_async(list(group), connection)
+            else:
+                work = threads.run(partial(self._run_sync, list(group)), is_beside=self.is_beside)
+            await attend(self, asyncio.create_task(work, name="handlers"))
+            self.current = None  # what waits for a thread is not the last handler's fault
+        if self._patience is not None:
+            self._patience.called(len(ready))
         self.emitter.cause = None
 
+    @property
+    def handlers(self) -> Collection[Handler]:
+        """Those that are called."""
+        return self._entries_of.keys()
+
+    def limit(self, handler: Handler) -> Wait:
+        """Return how long a call is waited for, and whether its own time limit is longer."""
+        seconds = handler.timeout_seconds if handler.timeout_seconds is not None else self._timeout
+        return self._patience.wait(seconds) if self._patience is not None else Wait(seconds, False)
+
+    def overdue(self, item: Item, seconds: float) -> OverdueError:
+        """Return the error for a call that is given up on after so many seconds."""
+        assert item.handler is not None
+        is_cut = self.limit(item.handler).is_cut
+        if is_cut and self._patience is not None:
+            self._patience.given_up()
+        return OverdueError(item, seconds, is_cut=is_cut)
+
     def abandon(self) -> None:
-        """Run no handler after the one that runs, and end the transaction, which holds a connection and the claim."""
-        self._is_abandoned = True
+        """Run no handler after the one that runs; what that one does counts for nothing."""
+        self._is_ending = self._is_abandoned = True
+
+    def end_transaction(self) -> None:
+        """End the transaction under a handler that does not return, if there is one."""
         if self._connection is not None:
             self._connection.terminate()
+
+    def end_early(self) -> None:
+        """Run no handler after the one that runs; what is done is kept."""
+        self._is_ending = True
 
     def entries(self) -> Iterator[Entry]:
         """Return the states that a handler was given."""
@@ -142,18 +177,18 @@ class Run:
         return keys_by_state(self.items, Outcome.APPLIED, self._caches)
 
     def _run_sync(self, items: Sequence[Item]) -> None:
-        emitter, parked_keys, failed, entries_of = self.emitter, self._parked_keys, self._failed, self._entries_of
+        emitter, failed, entries_of = self.emitter, self._failed, self._entries_of
         clock, calls, is_traced = time.perf_counter, 0, self._tracing.enabled
         applied = Outcome.APPLIED  # to ask an Enum for its member costs as much as a dictionary
         ends_at, limit = self._end(clock())
         for item in items:
             now = clock()
-            if now > ends_at or self._is_abandoned:
+            if now > ends_at or self._is_ending:
                 return
             ends_at = limit
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
-            if (parked_keys and key in parked_keys) or (failed and key in failed):
+            if failed and key in failed:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             caches = entries_of[handler]
@@ -165,7 +200,7 @@ class Run:
             saved = None
             try:
                 if self._careful:
-                    saved = self._save(handler, states)
+                    saved = self._save(handler, key)
                 if handler.dependencies:
                     self._call_with_dependencies(item, handler, states)
                 else:
@@ -188,7 +223,7 @@ class Run:
         with ExitStack() as stack:
             values: list[Any] = []
             for each in handler.dependencies:
-                values.append(_enter(stack, each, item, self.emitter, states, values))
+                values.append(enter(stack, each, item, self.emitter, states, values))
             emit_returned(self.emitter, handler.call(item.event, item.envelope, states, self.emitter, None, values))
             is_done = True
         if not is_done:
@@ -210,25 +245,26 @@ class Run:
         ends_at, limit = self._end(time.perf_counter())
         for item in items:
             now = time.perf_counter()
-            if now > ends_at or self._is_abandoned:
+            if now > ends_at or self._is_ending:
                 return
             ends_at = limit
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
-            if key in self._parked_keys or key in self._failed:
+            if key in self._failed:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             states = [entries[key].value for entries in self._entries_of[handler]]
             self.emitter.cause, self.emitter.position = item, 0
             self.current, self.began = item, now
             transaction = Transaction(connection, item.envelope, self.outbox_slots) if connection else None
-            started = time.perf_counter()
-            saved = None
+            started, saved = time.perf_counter(), None
+            seconds, is_cut = self.limit(handler)
+            time_limit = asyncio.timeout(seconds)
             try:
                 if self._careful:
-                    saved = self._save(handler, states)
-                async with _savepoint(connection if self._careful and handler.signature.wants_transaction else None):
-                    await await_handler(item, handler, states, transaction, self.emitter, self._timeout)
+                    saved = self._save(handler, key)
+                async with savepoint(connection if self._careful and handler.signature.wants_transaction else None):
+                    await await_handler(item, handler, states, transaction, self.emitter, time_limit)
                 if self._careful:
                     self._write(handler, key, states)
                 if task.cancelling() or self._is_abandoned:
@@ -238,6 +274,8 @@ class Run:
             except BaseException as error:
                 if task.cancelling() or self._is_abandoned:
                     raise asyncio.CancelledError from error
+                if time_limit.expired() and (is_cut or not self._careful):
+                    raise self.overdue(item, time.perf_counter() - self.began) from error
                 if transaction is not None and transaction.unavailable is not None:
                     raise transaction.unavailable from error
                 self._fail(item, handler, error, saved, started)
@@ -245,8 +283,10 @@ class Run:
             item.outcome = Outcome.APPLIED
             self._called(item, handler, time.perf_counter() - started)
 
-    def _save(self, handler: Handler, states: Sequence[Any]) -> list[Any]:
-        return [self._caches[name].state.copy(value) for name, value in zip(handler.state_names, states, strict=True)]
+    def _save(self, handler: Handler, key: str) -> Saved:
+        """Return the states' entries with copies: a run that is given up on must not reach what is loaded anew."""
+        caches = [self._caches[name] for name in handler.state_names]
+        return [(cache.entries[key], cache.state.copy(cache.entries[key].value)) for cache in caches]
 
     def _write(self, handler: Handler, key: str, states: Sequence[Any]) -> None:
         """Raise for this one event what writing the states would later raise for the whole batch."""
@@ -266,15 +306,13 @@ class Run:
             started_ns = ended_ns - round(seconds * 1e9)
             self.calls.append(HandlerCall(handler.name, link_of(item), started_ns, ended_ns, error_type))
 
-    def _fail(
-        self, item: Item, handler: Handler, error: BaseException, saved: list[Any] | None, started: float
-    ) -> None:
+    def _fail(self, item: Item, handler: Handler, error: BaseException, saved: Saved | None, started: float) -> None:
         if not self._careful:
             raise HandlerFailedError(item) from error
         key = item.key
         assert key is not None
-        for name, value in zip(handler.state_names, saved or (), strict=saved is not None):
-            self._caches[name].entries[key].value = value
+        for entry, value in saved or ():
+            entry.value = value
         self.emitter.undo()
         seconds = time.perf_counter() - started
         if isinstance(error, HandlerVerdict):
@@ -299,7 +337,7 @@ class Run:
         for item in items:
             if item.key not in reasons:
                 continue
-            if item.key in self._failed or item.key in self._parked_keys:
+            if item.key in self._failed:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             self._failed.add(item.key)
@@ -308,102 +346,5 @@ class Run:
         return [item for item in items if item.outcome is Outcome.READY]
 
 
-async def await_handler(
-    item: Item,
-    handler: Handler,
-    states: Sequence[Any],
-    transaction: Transaction | None,
-    emitter: Emitter,
-    timeout_seconds: float,
-) -> None:
-    """Call an async handler with its dependencies, and emit what it returns. The handler's own time limit comes first.
-
-    Raises: whatever it raises; TimeoutError.
-    """
-    is_done = False
-    limit_seconds = handler.timeout_seconds if handler.timeout_seconds is not None else timeout_seconds
-    async with asyncio.timeout(limit_seconds) as limit, AsyncExitStack() as stack:
-        values: list[Any] = []
-        for each in handler.dependencies:
-            values.append(await _aenter(stack, each, item, emitter, states, transaction, values))
-        emit_returned(emitter, await handler.call(item.event, item.envelope, states, emitter, transaction, values))
-        if transaction is not None:
-            await transaction.check()
-        is_done = True
-    if limit.expired():
-        raise TimeoutError(CUT_OFF)  # the handler swallowed it
-    if not is_done:
-        raise RuntimeError(SWALLOWED)
-
-
-def emit_returned(emitter: Emitter, returned: Any) -> None:
-    """Emit the events that a handler returned. Raises: what the emitter raises, and a returned verdict."""
-    if returned is None:
-        return
-    try:
-        for event in returned if isinstance(returned, (list, tuple)) or _is_iterator(returned) else (returned,):
-            emitter(event)
-    except ConfigurationError:
-        if isinstance(returned, HandlerVerdict):  # asked only if it is no event, so that events cost nothing more
-            raise returned from None
-        raise
-
-
-def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]) -> dict[str, set[str]]:
-    """Return the keys whose state the items' handlers take, by state, of the items with that outcome."""
-    by_handler: defaultdict[Handler | None, set[str | None]] = defaultdict(set)
-    for item in items:
-        if item.outcome is outcome:
-            by_handler[item.handler].add(item.key)
-    keys: dict[str, set[str]] = {name: set() for name in states}
-    for handler, taken in by_handler.items():
-        for name in handler.state_names if handler is not None else ():
-            keys[name].update(key for key in taken if key is not None)
-    return keys
-
-
-CUT_OFF = "the handler was cancelled at its time limit and swallowed that; let CancelledError through."
-
-SWALLOWED = "a dependency swallowed the handler's error; let it through, or do not catch around its yield."
-
-
 def _is_async(item: Item) -> bool:
     return item.handler is not None and item.handler.is_async
-
-
-def _is_iterator(value: object) -> bool:
-    return isinstance(value, Iterator)
-
-
-def _enter(
-    stack: ExitStack, dependency: Dependency, item: Item, emitter: Emitter, states: Sequence[Any], before: Sequence[Any]
-) -> Any:
-    """Return the dependency's value; `before` are those of the ones that were called before it."""
-    value = dependency.signature.call(item.event, item.envelope, states, emitter, None, before)
-    return stack.enter_context(contextmanager(lambda: value)()) if dependency.is_generator else value
-
-
-async def _aenter(
-    stack: AsyncExitStack,
-    dependency: Dependency,
-    item: Item,
-    emitter: Emitter,
-    states: Sequence[Any],
-    transaction: Transaction | None,
-    before: Sequence[Any],
-) -> Any:
-    value = dependency.signature.call(item.event, item.envelope, states, emitter, transaction, before)
-    if dependency.is_generator:
-        if hasattr(value, "__anext__"):
-            return await stack.enter_async_context(asynccontextmanager(lambda: value)())
-        return stack.enter_context(contextmanager(lambda: value)())
-    return await value if dependency.signature.is_async else value
-
-
-@asynccontextmanager
-async def _savepoint(connection: Connection | None) -> Any:
-    if connection is None:
-        yield
-        return
-    async with connection.transaction():
-        yield

@@ -6,7 +6,7 @@ import time
 
 from headrace.engine.claim import Fingerprint
 from headrace.engine.effects import Effects, StateRow
-from headrace.engine.lanes import Lane, Lanes, reason_of
+from headrace.engine.lanes import Lane, Lanes, PolicyOf, reason_of
 from headrace.engine.run import Run
 from headrace.engine.verdict import APPLY, LATER, SKIP, DeadLetter, Park, verdict
 from headrace.item import GIVEN_UP, Item, Outcome
@@ -33,16 +33,17 @@ def changed_states(caches: dict[str, StateCache], run: Run) -> dict[str, list[St
     return changed
 
 
-def settle(effects: Effects, lanes: Lanes) -> None:
+def settle(effects: Effects, lanes: Lanes, *, is_probe: bool = False) -> None:
     """Fill in what becomes of each item, and count the outcomes."""
+    policy_of = lanes.policy_of_probe if is_probe else lanes.policy_of
     if effects.kind is Kind.RETRY:
-        _settle_lanes(effects, lanes)
+        _settle_lanes(effects, lanes, policy_of)
     else:
-        _settle_batch(effects, lanes)
+        _settle_batch(effects, lanes, policy_of)
     effects.count()
 
 
-def _settle_batch(effects: Effects, lanes: Lanes) -> None:
+def _settle_batch(effects: Effects, lanes: Lanes, policy_of: PolicyOf) -> None:
     """An applied or parked event is seen; a failed one opens or joins its key's lane.
 
     The batch ends before the first event that the run did not come to.
@@ -52,7 +53,7 @@ def _settle_batch(effects: Effects, lanes: Lanes) -> None:
         if item.outcome is applied:  # nearly all
             seen.append(item)
             continue
-        decided = verdict(item.outcome, 1, lanes.policy(item.handler), _cause(item))
+        decided = verdict(item.outcome, 1, policy_of(item.handler), _cause(item))
         if decided is SKIP:
             if item.outcome is Outcome.SKIPPED_BY_HANDLER:
                 seen.append(item)
@@ -78,14 +79,14 @@ def _settle_batch(effects: Effects, lanes: Lanes) -> None:
         effects.parked.append(item)
 
 
-def _settle_lanes(effects: Effects, lanes: Lanes) -> None:
+def _settle_lanes(effects: Effects, lanes: Lanes, policy_of: PolicyOf) -> None:
     """For each key, events leave the lane in order until one fails again or the run ended before the next."""
     by_key: dict[str, list[Item]] = {}
     for item in effects.items:
         assert item.key is not None
         by_key.setdefault(item.key, []).append(item)
     for key, items in by_key.items():
-        after = _settle_lane(effects, lanes, lanes.by_key[key], items)
+        after = _settle_lane(effects, lanes, lanes.by_key[key], items, policy_of)
         if after.events > 0:
             effects.lanes[key] = after
         else:
@@ -93,11 +94,11 @@ def _settle_lanes(effects: Effects, lanes: Lanes) -> None:
     effects.items = [item for item in effects.items if item.outcome is not Outcome.READY]
 
 
-def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item]) -> Lane:
+def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item], policy_of: PolicyOf) -> Lane:
     after = Lane(due=time.time(), since=lane.since, attempts=0, events=lane.events, error=lane.error)
     for index, item in enumerate(items):
         attempt = lane.attempts if index == 0 else 1
-        decided = verdict(item.outcome, attempt, lanes.policy(item.handler), _cause(item))
+        decided = verdict(item.outcome, attempt, policy_of(item.handler), _cause(item))
         if isinstance(decided, Park):
             lanes.park(after, decided, item)
             return after

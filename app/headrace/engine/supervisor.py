@@ -1,8 +1,9 @@
-"""Watches how long handlers run and workers do nothing, and abandons what does not end. Awaits nothing that it watches.
+"""Watches workers that do nothing, and abandons those that do not end. Awaits nothing that it watches.
+
+A handler that runs beyond its limit is given up on by its own run (`run.py`).
 
 | what it sees | what it does |
 | --- | --- |
-| a handler runs beyond its limit | abandons the run: the event is parked, or its lane's run has failed |
 | records wait, and the worker has done nothing for `stuck_seconds` | abandons the tenure, with its client |
 | the same, four times in a row without progress | declares the process beyond repair |
 | too many threads of handlers that have not returned | declares the process beyond repair |
@@ -27,20 +28,6 @@ logger = get_logger("headrace.engine")
 STUCK_RESTARTS = 3
 """Tenures in a row that were abandoned without progress before the process is beyond repair."""
 
-ASYNC_GRACE_SECONDS = 1.0
-"""An async handler is cancelled at its limit; one that ends soon afterwards needs no abandoning."""
-
-
-def overdue_handler(status: Status, limit_seconds: float) -> bool:
-    """Tell whether the running handler is beyond its own limit, or else beyond the given one."""
-    running = status.running
-    if running is None:
-        return False
-    handler = running.item.handler
-    if handler is not None and handler.timeout_seconds is not None:
-        limit_seconds = handler.timeout_seconds
-    return running.seconds > limit_seconds + (ASYNC_GRACE_SECONDS if running.is_async else 0.0)
-
 
 def is_stuck(status: Status, waiting_seconds: float, limit_seconds: float) -> bool:
     """Tell whether the worker has something to do, and does nothing; records wait for it since `waiting_seconds`.
@@ -48,7 +35,7 @@ def is_stuck(status: Status, waiting_seconds: float, limit_seconds: float) -> bo
     A refused partition waits for a person, one whose claim was lost waits for the group: neither is stuck. A handler
     that runs is judged by its own limit.
     """
-    if status.phase in (Phase.REFUSED, Phase.FENCED, Phase.RELEASED) or status.running is not None:
+    if status.phase in (Phase.REFUSED, Phase.FENCED, Phase.RELEASED) or status.handler_seconds is not None:
         return False
     idle = status.idle_seconds if status.phase is Phase.CLAIMING else min(status.idle_seconds, waiting_seconds)
     return idle > limit_seconds
@@ -83,10 +70,8 @@ class Supervisor:
         for number, worker in list(self.workers.items()):
             try:
                 status = worker.status()
-                longest = max(longest, status.running.seconds if status.running is not None else 0.0)
-                if overdue_handler(status, engine.handler_seconds):
-                    self._abandon_handler(number, worker, status)
-                elif is_stuck(status, self._waiting_seconds(number, status), engine.stuck_seconds):
+                longest = max(longest, status.longest_seconds)
+                if is_stuck(status, self._waiting_seconds(number, status), engine.stuck_seconds):
                     self._abandon_tenure(number, worker, status)
             except Exception:  # whatever it is, the other workers are looked after
                 logger.exception("a worker cannot be judged", subscription=self.subscription, partition=number)
@@ -106,26 +91,11 @@ class Supervisor:
         self._waiting[number] = (status.position, since)
         return now - since
 
-    def _abandon_handler(self, number: int, worker: Worker, status: Status) -> None:
-        assert status.running is not None
-        item, seconds = status.running.item, status.running.seconds
-        self._count("handler")
-        logger.error(
-            "a handler does not return, its event is taken out",
-            subscription=self.subscription,
-            partition=number,
-            handler=item.handler.name if item.handler is not None else "-",
-            event_id=item.envelope.id,
-            offset=item.record.offset,
-            seconds=round(seconds, 1),
-        )
-        worker.abandon()
-
     def _abandon_tenure(self, number: int, worker: Worker, status: Status) -> None:
         position, times = self._abandoned.get(number, (status.position, 0))
         times = times + 1 if position == status.position else 1
         self._abandoned[number] = (status.position, times)
-        self._count("batch")
+        self.context.metrics.worker_abandoned_total.labels(subscription=self.subscription, reason="batch").inc()
         self.context.metrics.client_recreated_total.labels(subscription=self.subscription, reason="stuck").inc()
         seconds = round(status.idle_seconds, 1)
         logger.error(
@@ -139,7 +109,3 @@ class Supervisor:
             detail = f"partition {number} of {self.subscription} made no progress in {times} attempts."
             self.context.health.fail(f"stuck:{self.subscription}/{number}", detail)
         worker.abandon()
-
-    def _count(self, reason: str) -> None:
-        labels = {"subscription": self.subscription, "reason": reason}
-        self.context.metrics.worker_abandoned_total.labels(**labels).inc()

@@ -3,8 +3,8 @@
 ```
 begin:     wait for the former owner ─▶ claim ─▶ window, lanes ─▶ does the log continue here?
              ─▶ publish unmarked emits ─▶ open a reader
-serve:     ┌─▶ due timers, lanes, replays ─▶ fetch ─▶ one transaction of what was fetched ─┐   until a stop
-           └───────────────────────────────────────────────────────────────────────────────┘
+serve:     ┌─▶ due timers, replays ─▶ fetch ─▶ one transaction of what was fetched ─┐   until a stop;
+           └────────────────────────────────────────────────────────────────────────┘   lanes run beside it
 close:     publish what was emitted, mark it, close the reader
 ```
 After each transaction `serve` looks at what was asked of it, so that a stop, a pause and a rebalance wait for one
@@ -30,12 +30,13 @@ from headrace.engine.context import EngineContext
 from headrace.engine.continuity import check_bounds, check_fingerprint, check_log, check_partitions, resume_at
 from headrace.engine.fetches import Fetches
 from headrace.engine.handover import wait_for_the_former_owner
-from headrace.engine.log_batches import Exclusion, LogBatches
+from headrace.engine.log_batches import LogBatches
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.outside import Outside
 from headrace.engine.policies import Policies
+from headrace.engine.replays import Replays
 from headrace.engine.report import Reporter
-from headrace.engine.retry import Hung, Retries
+from headrace.engine.retry import Retries
 from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.timers import DueTimers
@@ -56,7 +57,7 @@ process costs only its own lane an attempt."""
 
 @dataclass
 class Orders:
-    """What is asked of the owner of a partition number, and what it was told of events that did not return."""
+    """What is asked of the owner of a partition number."""
 
     is_paused: bool
     replays: list[Replay] = field(default_factory=list)
@@ -67,10 +68,6 @@ class Orders:
     """True if the claim went back in the database: end the tenure and begin another."""
     is_fenced: bool = False
     """True if another owner has claimed, or did meanwhile: end the tenure as one whose commit was refused."""
-    excluded: dict[tuple[str, int], Exclusion] = field(default_factory=dict)
-    """Events of the log, by topic and offset, that are not run again."""
-    hung: dict[str, Hung] = field(default_factory=dict)
-    """By key, the event of its lane that did not return: its run counts as failed."""
 
 
 class Tenure:
@@ -94,7 +91,7 @@ class Tenure:
         self._touch = touch
         self._reporter = Reporter(context, subscription, partition, touch=touch)
         policies = Policies(subscription, context.settings.engine)
-        self.memory = PartitionMemory(context.settings.engine, subscription.states, policies.of)
+        self.memory = PartitionMemory(context.settings.engine, subscription.states, policies.of, self._lanes_changed)
         self.holdings: dict[str, Holding] = {}
         """By topic."""
         self._claimed_at = 0.0
@@ -102,8 +99,9 @@ class Tenure:
             context, subscription, partition, self.memory, self._reporter, threads, policies.longest_seconds, breaker
         )
         self.processor = processor
-        self._batches = LogBatches(processor, orders.excluded)
-        self._retries = Retries(processor, orders.hung)
+        self._batches = LogBatches(processor)
+        self._replays = Replays(processor)
+        self._retries = Retries(processor, self._first_holding, self._may_run_lanes, self._is_cautious)
         self._timers = DueTimers(processor)
         self.outside = Outside(processor)
         self._reader: Reader | None = None
@@ -112,9 +110,9 @@ class Tenure:
         self._logger = logger.bind(subscription=subscription.name, partition=partition)
 
     @property
-    def running(self) -> Run | None:
-        """The run whose handlers are being called; None between runs."""
-        return self.processor.running
+    def running(self) -> list[Run]:
+        """The runs whose handlers are being called: the batch's first, if there is one, and those of lanes."""
+        return [*([self.processor.running] if self.processor.running is not None else []), *self._retries.running]
 
     @property
     def pending_since_ms(self) -> int | None:
@@ -153,20 +151,12 @@ class Tenure:
                 self._touch()
             self._claimed_at = time.monotonic()
             is_orphaned = any(holding.claim.is_orphaned for holding in self.holdings.values())
-            await self.memory.lanes.load(
-                connection,
-                group,
-                self._partition,
-                hung={key: hung.number for key, hung in self._orders.hung.items()},
-            )
+            await self.memory.lanes.load(connection, group, self._partition)
         for topic, rows in packed.items():
             fill = partial(window_of, rows, context.settings.engine.dedupe_window_ids)
             self.memory.windows[topic] = await self.processor.off_loop(fill, large=True)
         if is_orphaned:
             self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
-        self._forget_what_is_over()
-        for key in self._orders.hung:
-            self.memory.lanes.by_key[key].due = time.time()
         bounds = await self._check_bounds(bounds)
         for holding in self.holdings.values():
             await holding.relay.publish_unmarked()
@@ -190,16 +180,6 @@ class Tenure:
         released = [holding.claim.seconds_released for holding in self.holdings.values()]
         longest = max((seconds for seconds in released if seconds is not None), default=None)
         return None if longest is None else longest + time.monotonic() - self._claimed_at
-
-    def _forget_what_is_over(self) -> None:
-        """Drop what was told of events that another owner has brought to an end meanwhile."""
-        excluded, hung, lanes = self._orders.excluded, self._orders.hung, self.memory.lanes.by_key
-        for topic, offset in list(excluded):
-            if topic not in self.holdings or offset < self.holdings[topic].claim.next_offset:
-                del excluded[topic, offset]
-        for key, event in list(hung.items()):
-            if key not in lanes or event.number < lanes[key].head:
-                del hung[key]
 
     async def _enroll(self, info: TopicInfo) -> None:
         """Make the claims' rows if the subscription never read the topic.
@@ -275,10 +255,12 @@ class Tenure:
             self._reader, self._context.settings.engine.batch_records, self._context.settings.engine.batch_bytes
         )
         marked_at, backoff = time.monotonic(), Backoff(0.05, 5.0)
+        self._retries.start()
         try:
             while not (stopping.is_set() or self._orders.claim_again or self._is_abandoned):
                 if self._orders.is_fenced:
-                    raise next(iter(self.holdings.values())).claim.fenced()
+                    raise self._first_holding().claim.fenced()
+                self._retries.check()
                 try:
                     await self.outside.turn(next(iter(self.holdings.values())), is_paused=self._orders.is_paused)
                     if self._orders.is_paused:
@@ -298,16 +280,20 @@ class Tenure:
                     backoff.reset()
         finally:
             stopped.cancel()
+            if stopping.is_set():
+                await self._retries.stop()
+            else:
+                self._retries.abandon()
             await fetches.stop()
 
     async def _turn(self, fetches: Fetches, stopped: asyncio.Task[bool]) -> None:
         """Do what is due beside the log, then one transaction of what was fetched."""
-        if await self._timers.fire(next(iter(self.holdings.values()))):
+        if await self._timers.fire(self._first_holding()):
             self._touch()
         if self._breaker.outage is not None:
             await self._sit_out(fetches, stopped)
             return
-        await self._retry()
+        await self._take_up_replays()
         await self._throttle(stopped)
         if self.outside.is_full:
             await self.outside.wait(stopped, self._seconds_to_wait())
@@ -328,37 +314,45 @@ class Tenure:
     async def _sit_out(self, fetches: Fetches, stopped: asyncio.Task[bool]) -> None:
         """Wait for the end of a handler's outage: run a single event if it is this partition's turn to probe."""
         self._touch()
-        lanes, pace = self.memory.lanes, min(self._context.pace.fetch, self.memory.timers.seconds)
+        pace = min(self._context.pace.fetch, self.memory.timers.seconds)
         holding = next((holding for holding in self.holdings.values() if holding.pending), None)
-        if holding is None and not lanes.due(time.time(), 1):
+        if holding is None and not self._retries.are_due:
             self._take(await fetches.wait(pace, stopped) or {})
         elif not self._breaker.take_probe():
             await asyncio.wait({stopped}, timeout=min(pace, self._breaker.seconds_to_probe()))
         else:
-            self.processor.is_careful = lanes.is_probing = True
-            try:
-                if holding is not None:
-                    await self._batches.apply(holding, is_single=True)
-                else:
-                    await self._retries.retry_due(next(iter(self.holdings.values())), is_cautious=True)
-            finally:
-                lanes.is_probing = False
+            self.processor.is_careful = True
+            if holding is not None:
+                await self._batches.apply(holding, is_probe=True)
+            else:
+                await self._retries.run_here(is_probe=True)
             self._touch()
 
-    async def _retry(self) -> None:
-        """Take replays up, and run the lanes that are due."""
+    async def _take_up_replays(self) -> None:
+        """Take replays up, and what an operator changed about lanes; run a lane in the batches' place after a death."""
         if self._orders.replays:
             topic = self._orders.replays[0].record.topic
             holding = self.holdings.get(topic) or next(iter(self.holdings.values()))
             replays = [replay for replay in self._orders.replays if replay.record.topic == topic]
-            await self._retries.replay(holding, replays)
+            await self._replays.replay(holding, replays)
             self._orders.replays = [replay for replay in self._orders.replays if replay.record.topic != topic]
             self._touch()
         if self._orders.reads_due_times:
             await self._read_due_times()
-        is_cautious = time.monotonic() < self._cautious_until
-        if await self._retries.retry_due(next(iter(self.holdings.values())), is_cautious=is_cautious):
+        if self._is_cautious() and await self._retries.run_here():
             self._touch()
+
+    def _lanes_changed(self) -> None:
+        self._retries.changed()
+
+    def _first_holding(self) -> Holding:
+        return next(iter(self.holdings.values()))
+
+    def _may_run_lanes(self) -> bool:
+        return not self._orders.is_paused and self._breaker.outage is None
+
+    def _is_cautious(self) -> bool:
+        return time.monotonic() < self._cautious_until
 
     async def _read_due_times(self) -> None:
         """Read what an operator changed. Raises: StateError, and then the order still stands."""
@@ -380,9 +374,8 @@ class Tenure:
                 await holding.relay.flush(self._context.pace.fetch)
 
     def _seconds_to_wait(self) -> float:
-        due = self.memory.lanes.seconds_to_next(time.time())
         most = min(self._context.pace.fetch, self.memory.timers.seconds, self.outside.seconds)
-        return most if due is None else min(most, max(0.01, due))
+        return 0.01 if self._is_cautious() and self._retries.are_due else most
 
     def _take(self, fetched: dict[TopicPartition, list[Record]]) -> None:
         """Keep what was fetched to be applied, from each claim's next offset on. Raises: LogMismatchError."""
@@ -413,9 +406,10 @@ class Tenure:
             held = holding.claim
             through = holding.relay.can_mark_through(held.sequence, emits=False)
             if through > held.emitted_through:
-                async with self._context.connection() as connection:
+                async with self.processor.turn(), self._context.connection() as connection:
+                    through = holding.relay.can_mark_through(held.sequence, emits=False)
                     await held.advance(connection, held.next_offset, held.sequence, through, held.last)
-                held.emitted_through = through
+                    held.emitted_through = through
 
     # Letting go
 
@@ -439,5 +433,4 @@ class Tenure:
         for holding in self.holdings.values():
             holding.relay.abandon()
         self.outside.abandon()
-        if self.running is not None:
-            self.running.abandon()
+        self._retries.abandon()

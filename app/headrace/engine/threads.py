@@ -14,12 +14,15 @@ ABANDONED_THREADS = 32
 
 
 class HandlerThreads:
-    """Runs functions in threads, a limited number at a time. A call that is given up on holds no place any more."""
+    """Runs functions in threads, a limited number at a time. A call that is given up on holds no place any more.
+
+    Batches have so many places, and what runs beside them as many again: lanes that hang leave the batches theirs.
+    """
 
     def __init__(self, subscription: str, threads: int) -> None:
-        self._places = asyncio.Semaphore(threads)
+        self._places, self._places_beside = asyncio.Semaphore(threads), asyncio.Semaphore(threads)
         self._executor = ThreadPoolExecutor(
-            threads + ABANDONED_THREADS, thread_name_prefix=f"{THREAD_NAME}-{subscription}"
+            2 * threads + ABANDONED_THREADS, thread_name_prefix=f"{THREAD_NAME}-{subscription}"
         )
         self._abandoned: set[Future[None]] = set()
 
@@ -28,12 +31,17 @@ class HandlerThreads:
         """Threads that nobody waits for any more, and whose function has not returned."""
         return len(self._abandoned)
 
-    async def run(self, function: Callable[[], None]) -> None:
+    @property
+    def has_room(self) -> bool:
+        """True if further calls may be given up on before their time."""
+        return len(self._abandoned) < ABANDONED_THREADS // 4
+
+    async def run(self, function: Callable[[], None], *, is_beside: bool = False) -> None:
         """Wait for a place, run the function in a thread, and raise what it raises.
 
         Cancel: a function that runs already continues in its thread, which counts as abandoned until it returns.
         """
-        async with self._places:
+        async with self._places_beside if is_beside else self._places:
             running = self._executor.submit(function)
             try:
                 await asyncio.wrap_future(running)

@@ -46,8 +46,7 @@ class DueTimers:
         """
         if self._clock.seconds > 0:
             return False
-        claim = holding.claim
-        batch = Batch(Kind.TIMER, holding, 0, 0, list, claim.next_offset, claim.last)
+        batch = Batch(Kind.TIMER, holding, 0, 0, list)
         try:
             await transact(self._processor, batch, self._attempt)
         except (DataRefusedError, BatchTooLargeError):
@@ -61,6 +60,7 @@ class DueTimers:
     async def _attempt(self, batch: Batch) -> Effects:
         processor, group = self._processor, self._processor.subscription.group
         schedules = processor.subscription.schedules
+        await processor.take_turn(batch)
         effects = Effects(Kind.TIMER, [], batch.next_offset, batch.last)
         async with processor.context.transaction() as connection:
             fired = await take_due(connection, group, [processor.partition], self._most)

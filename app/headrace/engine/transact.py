@@ -3,6 +3,7 @@
 | an attempt failed since | the answer |
 | --- | --- |
 | a handler raised | undo, attempt again with care: the failing event is taken out alone |
+| a handler did not return | undo and raise: the caller goes on without the event |
 | another owner wrote one of the states | undo, read the states again, attempt again |
 | the connection was lost while committing | ask the claim whether the batch is committed |
 | Postgres is away, or asks to try again | undo and raise: the caller waits, and sees a stop or a pause meanwhile |
@@ -42,8 +43,10 @@ Attempt = Callable[[Batch], Awaitable[Effects]]
 async def transact(processor: BatchProcessor, batch: Batch, attempt: Attempt | None = None) -> Effects:
     """Apply the batch in one transaction and return what was committed.
 
+    The turn is kept until it is known what became of the batch: nothing else writes meanwhile.
     Cancel: safe; the batch is committed or not, and the next claim tells.
-    Raises: DataRefusedError, BatchTooLargeError, StateUnavailableError, FencedError: nothing was committed.
+    Raises: OverdueError, DataRefusedError, BatchTooLargeError, StateUnavailableError, FencedError: nothing was
+    committed.
     """
     attempt = attempt or processor.attempt
     while True:
@@ -78,6 +81,8 @@ async def transact(processor: BatchProcessor, batch: Batch, attempt: Attempt | N
                 _trace_fenced(processor, batch)
             processor.undo(batch)
             raise
+        finally:
+            processor.end_turn()
         processor.failures = 0
         return effects
 

@@ -11,6 +11,7 @@
 | the handler raised what is a sign of an outage | waits in its key's lane, and no attempt counts | likewise |
 | behind an event of its key that waits | waits in the lane, in order | likewise |
 | its process died each time | one last attempt, after the longest delay | dead letter, or the key is held |
+| its handler takes long, or its key's events did | waits in the lane, which runs it at once | - |
 | Postgres refused its data | waits in the lane with all its attempts | as a handler that raised |
 | not an event, wrong data, unknown type | dead letter at once | dead letter at once |
 | the run ended before it | the next run's | the next run's |
@@ -80,6 +81,8 @@ def verdict(outcome: Outcome, attempt: int, policy: Policy, error: BaseException
         return _failed(attempt, policy, error)
     if outcome is Outcome.PROCESS_KILLED:
         return Park(policy.attempts - 1, policy.max_seconds, policy.jitter)
+    if outcome is Outcome.SLOW:
+        return Park(0, 0.0)
     if outcome is Outcome.DATA_REFUSED:
         return Park(0, policy.delay(1), policy.jitter)
     if outcome in DEAD:

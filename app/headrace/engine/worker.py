@@ -21,13 +21,10 @@ from headrace.backoff import Backoff
 from headrace.engine.breaker import Breaker
 from headrace.engine.claim import release
 from headrace.engine.context import EngineContext
-from headrace.engine.log_batches import Exclusion
-from headrace.engine.retry import Hung
 from headrace.engine.tenure import Orders, Tenure
 from headrace.engine.threads import HandlerThreads
-from headrace.errors import FencedError, HandlerError, LogMismatchError, StateError, TransportError
+from headrace.errors import FencedError, LogMismatchError, StateError, TransportError
 from headrace.handlers.subscription import Subscription
-from headrace.item import Item, Outcome
 from headrace.log.ports import TopicPartition
 from headrace.stopping import CANCEL_SECONDS, end_tasks, is_being_cancelled
 from headrace.telemetry.logging import get_logger
@@ -53,19 +50,14 @@ class Phase(Enum):
     RELEASED = "released"
 
 
-class Running(NamedTuple):
-    """A handler that is being called now."""
-
-    item: Item
-    seconds: float
-    is_async: bool
-
-
 class Status(NamedTuple):
     """What a supervisor needs to know of a worker. Seconds are of the monotonic clock."""
 
     phase: Phase
-    running: Running | None
+    handler_seconds: float | None
+    """How long the batch's handler has been running; None if none runs."""
+    longest_seconds: float
+    """How long the handler has been running that has for the longest time, those of lanes included; 0 if none runs."""
     idle_seconds: float
     """Since the worker last did something, or waited for somebody else: Postgres, the log, an operator."""
     position: int
@@ -125,14 +117,11 @@ class Worker:
 
     def status(self) -> Status:
         """Return how the worker is doing."""
-        run = self.tenure.running if self.tenure is not None else None
-        item = run.current if run is not None else None
-        running = None
-        if run is not None and item is not None:
-            is_async = item.handler is not None and item.handler.is_async
-            running = Running(item, time.perf_counter() - run.began, is_async)
-        idle = time.monotonic() - self._touched_at
-        return Status(self.phase, running, idle, sum(self.next_offsets().values()))
+        now, idle = time.perf_counter(), time.monotonic() - self._touched_at
+        runs = [run for run in self.tenure.running if run.current is not None] if self.tenure is not None else []
+        own = next((now - run.began for run in runs if not run.is_beside), None)
+        longest = max((now - run.began for run in runs), default=0.0)
+        return Status(self.phase, own, longest, idle, sum(self.next_offsets().values()))
 
     def start(self, *, after: Worker | None = None) -> None:
         """Begin to claim; `after` another one of this process has let the partition go."""
@@ -176,15 +165,10 @@ class Worker:
         self._hurry.set()
 
     def abandon(self) -> None:
-        """Begin another tenure at once, whatever the worker waits for. Waits for nothing.
-
-        An event whose handler is running is taken for the reason: one of the log is parked, one of a lane has failed.
-        """
+        """Begin another tenure at once, whatever the worker waits for. Waits for nothing."""
         task = self._task
         if task is None or self._stopping.is_set():
             return
-        if (running := self.status().running) is not None:
-            self._blame(running)
         self._abandon_tenure()
         task.cancel()
         self.start()
@@ -194,16 +178,6 @@ class Worker:
         tenure, self.tenure = self.tenure, None
         if tenure is not None:
             tenure.abandon()
-
-    def _blame(self, running: Running) -> None:
-        """Keep the event from holding the partition up again."""
-        item, error = running.item, f"the handler did not return for {running.seconds:.3g} seconds."
-        if item.number:
-            assert item.key is not None
-            self.orders.hung[item.key] = Hung(item.number, error)
-        else:
-            exclusion: Exclusion = (Outcome.HANDLER_ERROR, HandlerError(error, ""))
-            self.orders.excluded[item.record.topic, item.record.offset] = exclusion
 
     def hold(self) -> None:
         """Go on with what is claimed, and claim nothing until `settle`: the partition may have another owner."""

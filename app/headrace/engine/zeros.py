@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import get_args
 
-from headrace.engine.report import AbandonReason, ShrinkReason
+from headrace.engine.report import ShrinkReason
 from headrace.handlers.subscription import Subscription
 from headrace.item import DEAD, SKIPPED
 from headrace.telemetry.metrics import Metrics
 
-PARKED = ("handler_error", "behind_key", "process_killed")
+PARKED = ("handler_error", "behind_key", "process_killed", "slow")
 ONCE = {
     "batch_reruns_total": ("handler", "infrastructure", "conflict"),
     "batch_shrunk_total": get_args(ShrinkReason),
-    "worker_abandoned_total": get_args(AbandonReason),
+    "worker_abandoned_total": ("handler", "batch"),
     "db_commit_unknown_total": ("committed", "rolled_back"),
     "lane_released_total": ("applied", "dead_lettered"),
     "dead_letters_decided_total": ("replayed", "discarded"),

@@ -34,7 +34,7 @@ class EngineSettings(BaseSettings):
     handler_seconds: float = Field(
         30.0,
         gt=0,
-        description="The time limit of one handler call, in seconds; then the event is parked. An async handler is "
+        description="The time limit of one handler call, in seconds; then the event has failed. An async handler is "
         "cancelled, the thread of a synchronous one is abandoned. Raise it, with HEADRACE_ENGINE_BATCH_SECONDS and "
         "HEADRACE_ENGINE_STUCK_SECONDS, if handlers rightly take longer. If it is unset, it is "
         "never longer than those two.",

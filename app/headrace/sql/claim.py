@@ -79,6 +79,11 @@ for update
 """
 """Locks the row if it is still the owner's."""
 
+IS_HELD = """
+select 1 from headrace.claim where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5
+"""
+"""Tells whether the row is still the owner's, wherever it stands."""
+
 ADVANCE = """
 update headrace.claim
 set next_offset = $7, sequence = $8, emitted_through = $9, last_offset = $10, last_timestamp = $11, last_crc = $12,

@@ -88,7 +88,7 @@ class Metrics:
         Counter, Row("subscription reason", "Batches made smaller, as the data, a timeout or the memory asked for it")
     ]
     worker_abandoned_total: Annotated[
-        Counter, Row("subscription reason", "Workers given up on, since a handler or a batch did not return")
+        Counter, Row("subscription reason", "Handlers and batches given up on, since they did not return")
     ]
 
     lag_records: Annotated[Gauge, Row("subscription topic partition", "End of the log minus the next offset")]

@@ -18,9 +18,9 @@ from headrace.database.pool import Connection
 from headrace.engine.batch import emitter_of
 from headrace.engine.decode import BatchDecoder
 from headrace.engine.effects import Effects
-from headrace.engine.memory import PartitionMemory
+from headrace.engine.memory import PartitionMemory, keys_by_state
 from headrace.engine.policies import Policies
-from headrace.engine.run import HandlerFailedError, Run, keys_by_state
+from headrace.engine.run import HandlerFailedError, Run
 from headrace.engine.settle import changed_states, settle
 from headrace.engine.threads import HandlerThreads
 from headrace.handlers.subscription import Handler, Subscription
@@ -103,7 +103,8 @@ class Owner:
 
     def due_lanes(self) -> list[str]:
         """Return the keys whose next retry is due."""
-        return self._memory.lanes.due(self._clock.now, 1_000)
+        lanes = self._memory.lanes.by_key
+        return sorted((key for key, lane in lanes.items() if lane.due <= self._clock.now), key=lambda k: lanes[k].due)
 
     def commit(self, effects: Effects, topic: str) -> None:
         """Keep what a batch did, all of it."""
@@ -140,6 +141,8 @@ class Owner:
     async def _run(self, kind: Kind, items: Sequence[Item], connection: Connection | None, *, careful: bool) -> Effects:
         self.raised = {}
         memory, registry = self._memory, self._platform.registry
+        if kind is Kind.BATCH:
+            memory.lanes.hold_back(items)
         for item in items:  # what happens behind the commit happens at once here
             if item.event_type is not None and (effect := self.subscription.effects.get(item.event_type.type)):
                 item.handler = effect.handler
@@ -149,7 +152,6 @@ class Owner:
         run = self.run = Run(
             items,
             memory.caches,
-            memory.lanes.by_key if kind is Kind.BATCH else frozenset(),
             emitter,
             careful=careful,
             timeout_seconds=self._engine.handler_seconds,

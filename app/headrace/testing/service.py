@@ -113,8 +113,7 @@ class Service:
         for tenure in self._tenures():
             tenure.memory.timers.learn(0.0)
             tenure.outside.runner.move(passed)
-            for lane in tenure.memory.lanes.by_key.values():
-                lane.due -= passed
+            tenure.memory.lanes.move(passed)
         if self.runtime.outbox is not None:
             self.runtime.outbox.wake_timers(0.0)
         if isinstance(self.runtime.log, MemoryLog):
@@ -204,7 +203,7 @@ class Service:
                     return f"{name} has {lag} events of {partition.topic}/{partition.partition} before it"
                 if holding.relay.pending:
                     return f"{holding.relay.pending} emits of {name} are not in the log"
-                if tenure.memory.lanes.due(time.time(), 1):
+                if any(lane.due <= time.time() for lane in tenure.memory.lanes.by_key.values()):
                     return f"a retry of {name} is due"
                 if not tenure.outside.is_idle:
                     return f"effects of {name} are under way"

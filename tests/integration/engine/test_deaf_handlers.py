@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from headrace import Event, Headrace, State, Transaction
-from headrace.engine import supervisor
+from headrace.engine import attend
 from headrace.engine.worker import Phase
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
@@ -82,7 +82,7 @@ class Trap:
 @pytest.fixture
 def trap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trap]:
     """A trap that is open when the test is over; what it holds gets little time to end once it is cancelled."""
-    monkeypatch.setattr(supervisor, "ASYNC_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(attend, "GRACE_SECONDS", 0.1)
     made = Trap()
     yield made
     made.open()

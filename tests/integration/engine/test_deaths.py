@@ -173,7 +173,7 @@ async def test_death_in_a_lane_is_noted_by_the_claim_itself(pool: asyncpg.Pool) 
         for _ in range(2):
             await _take(connection, "next")
         lanes = Lanes(lambda handler: Policy(12, 0.5, 300.0))
-        await lanes.load(connection, "notes", 0, hung={})
+        await lanes.load(connection, "notes", 0)
         assert (lanes.by_key["a"].attempts, lanes.by_key["a"].is_counted) == (2, False)
 
 

@@ -304,7 +304,10 @@ def _lanes_of(runtime: Runtime) -> dict[str, Lane]:
 
 def _make_due(runtime: Runtime, key: str) -> None:
     """Let the owner run the lane at once."""
+    (worker,) = runtime.consumers["notes"].workers.values()
+    assert worker.tenure is not None
     _lanes_of(runtime)[key].due = 0.0
+    worker.tenure.memory.lanes.put_back([key])
 
 
 async def _lane(runtime: Runtime) -> tuple[int, bool] | None:

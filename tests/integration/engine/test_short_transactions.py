@@ -108,7 +108,7 @@ async def _commits(runtime: Runtime) -> bool:
 
 async def _rests(runtime: Runtime) -> bool:
     tenure = runtime.consumers["notes"].workers[0].tenure
-    return tenure is not None and tenure.running is None
+    return tenure is not None and not tenure.running
 
 
 async def _applied(runtime: Runtime) -> int:

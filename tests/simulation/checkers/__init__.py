@@ -21,7 +21,7 @@ from tests.simulation.checkers.applied import check_applied
 from tests.simulation.checkers.counts import check_counts
 from tests.simulation.checkers.emitted import check_append, check_emits_of_commit, check_emitted
 from tests.simulation.checkers.fence import check_fence
-from tests.simulation.checkers.lanes import check_lanes
+from tests.simulation.checkers.lanes import check_lanes, check_parked
 from tests.simulation.checkers.ledger import check_claims, check_ledger, check_whole_ledger
 from tests.simulation.checkers.memory import check_memory
 from tests.simulation.checkers.steady import check_deaths, check_workers
@@ -38,6 +38,7 @@ AT_COMMIT: tuple[Callable[[Simulation, Transaction], None], ...] = (
     check_counts,
     check_emits_of_commit,
     check_lanes,
+    check_parked,
 )
 AT_APPEND: tuple[Callable[[Simulation, Sequence[NewRecord]], None], ...] = (check_append,)
 NOW_AND_THEN: tuple[Callable[[Simulation], None], ...] = (check_workers, check_deaths)

@@ -1,4 +1,7 @@
-"""I3: while events of a key wait in its lane, nothing of the key is applied but what leaves the lane."""
+"""I3: while events of a key wait in its lane, nothing of the key is applied but what leaves the lane.
+
+I1: a key has a lane as long as events of it wait, so that none of them is forgotten.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,17 @@ def check_lanes(simulation: Simulation, transaction: Transaction) -> None:
     for (table, key), row in transaction.written.items():
         if table == "state" and row is not None and row["subscription"] == GROUPS["notes"]:
             _check_page(simulation, transaction, key, row)
+
+
+def check_parked(simulation: Simulation, transaction: Transaction) -> None:
+    """Compare the lanes that are written with the events that wait in them. Raises: Violation."""
+    changed = {key[:3] for table, key in transaction.written if table in ("lane", "parked")}
+    for group, number, key in sorted(changed):
+        has_lane = transaction.get("lane", (group, number, key)) is not None
+        waiting = [row for row in transaction.group("parked", group, number) if row["key"] == key]
+        if has_lane != bool(waiting):
+            lane = "a lane" if has_lane else "no lane"
+            raise Violation("I1 who waits has a lane", f"{key.decode()} has {lane}, and {len(waiting)} events wait")
 
 
 def _check_page(simulation: Simulation, transaction: Transaction, key: Key, row: Values) -> None:

@@ -43,7 +43,6 @@ async def test_late_thread_runs_no_further_event_of_its_run() -> None:
     run = Run(
         items,
         {},
-        frozenset(),
         Emitter("shop", "notes", {}, 1_000),
         careful=False,
         timeout_seconds=60.0,

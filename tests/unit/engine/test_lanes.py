@@ -8,7 +8,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.engine.lanes import Lane, Lanes
+from headrace.engine.lanes import MOST_ASIDE, Lane, Lanes
 from headrace.engine.verdict import Park
 from headrace.handlers.policy import Policy
 from headrace.handlers.subscription import Handler
@@ -32,25 +32,57 @@ def test_retries_of_keys_that_failed_together_are_spread() -> None:
 def test_lanes_are_due_in_the_order_of_their_time() -> None:
     """At most as many at once as are asked for."""
     lanes = Lanes(policy_of)
-    lanes.by_key = {f"key-{n}": Lane(due=100.0 + n, since=0.0) for n in (5, 1, 4, 2, 3)}
-    assert lanes.due(99.0, 10) == []
-    assert lanes.due(103.5, 10) == ["key-1", "key-2", "key-3"]
-    assert lanes.due(200.0, 2) == ["key-1", "key-2"]
+    lanes.follow({f"key-{n}": Lane(due=100.0 + n, since=0.0) for n in (5, 1, 4, 2, 3)}, (), ())
+    assert lanes.take_due(99.0, 10) == []
+    assert lanes.take_due(103.5, 2) == ["key-1", "key-2"]
+    assert lanes.take_due(103.5, 10) == ["key-3"], "one that was taken is another run's"
+    lanes.put_back(["key-2"])
+    assert lanes.take_due(200.0, 10, busy={"key-4"}) == ["key-2", "key-5"]
+    assert lanes.seconds_to_next(0.0) is None
+
+
+def test_lane_is_due_when_it_was_last_said_to_be() -> None:
+    """What was said before is passed over, also of a lane that has gone."""
+    lanes = Lanes(policy_of)
+    lanes.follow({key: Lane(due=101.0, since=0.0) for key in "abc"}, (), ())
+    lanes.follow({"a": Lane(due=105.0, since=0.0)}, ["b"], ())
+    assert lanes.take_due(104.0, 10) == ["c"]
+    assert lanes.seconds_to_next(104.0) == 1.0
+    assert lanes.take_due(106.0, 10) == ["a"]
+
+
+def test_what_is_kept_of_due_times_stays_small() -> None:
+    lanes = Lanes(policy_of)
+    for times in range(5_000):
+        lanes.follow({"a": Lane(due=1_000.0 + times, since=0.0)}, (), ())
+    assert len(lanes._due) < 2_000
+    assert lanes.take_due(1e12, 10) == ["a"]
+
+
+def test_keys_that_took_long_are_remembered_up_to_a_limit() -> None:
+    """The one that took long first is forgotten first."""
+    lanes = Lanes(policy_of)
+    for number in range(MOST_ASIDE + 2):
+        lanes.set_aside(f"key-{number}")
+        lanes.set_aside("key-0")
+    assert len(lanes.aside) == MOST_ASIDE
+    assert "key-0" in lanes.aside
+    assert "key-1" not in lanes.aside
 
 
 def test_next_lane_tells_how_long_a_worker_may_rest() -> None:
     lanes = Lanes(policy_of)
     assert lanes.seconds_to_next(100.0) is None
-    lanes.by_key = {"a": Lane(due=103.0, since=0.0), "b": Lane(due=101.0, since=0.0)}
+    lanes.follow({"a": Lane(due=103.0, since=0.0), "b": Lane(due=101.0, since=0.0)}, (), ())
     assert lanes.seconds_to_next(100.0) == 1.0
     assert lanes.seconds_to_next(102.0) == 0.0
 
 
 def test_held_lane_is_never_due() -> None:
     lanes = Lanes(policy_of)
-    lanes.by_key = {"a": Lane(due=lanes.due_after(Park(0, math.inf)), since=0.0)}
-    assert lanes.due(1e12, 10) == []
-    assert lanes.seconds_to_next(0.0) == math.inf
+    lanes.follow({"a": Lane(due=lanes.due_after(Park(0, math.inf)), since=0.0)}, (), ())
+    assert lanes.take_due(1e12, 10) == []
+    assert lanes.seconds_to_next(0.0) is None
 
 
 @given(st.text(st.characters(exclude_categories=())))

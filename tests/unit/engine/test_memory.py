@@ -98,7 +98,7 @@ def test_lanes_follow_what_joined_was_run_and_left(memory: PartitionMemory) -> N
     after = Lane(due=now + 5, since=now, attempts=2, events=1)
     memory.follow("pages", Effects(Kind.RETRY, parked, 3, None, lanes={"a": after}, released=parked[:2]))
     assert (memory.lanes.by_key["a"].events, memory.lanes.next_number) == (1, 4)
-    assert memory.lanes.due(now, 10) == []
+    assert memory.lanes.take_due(now, 10) == []
 
     memory.follow("pages", Effects(Kind.RETRY, parked[2:], 3, None, closed=["a"], released=parked[2:]))
     assert memory.lanes.by_key == {}

@@ -15,7 +15,8 @@ from headrace import Envelope, Headrace
 from headrace.cloudevents import encode_record
 from headrace.engine.context import EngineContext
 from headrace.engine.effects import Effects
-from headrace.engine.report import AbandonReason, Reporter, ShrinkReason, observe_ages
+from headrace.engine.patience import OverdueError
+from headrace.engine.report import Reporter, ShrinkReason, observe_ages
 from headrace.errors import DataRefusedError, RecordTooLargeError
 from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
@@ -122,14 +123,14 @@ def test_smaller_batches_are_counted_with_their_reason(told: Told, reason: Shrin
     assert (told.entries[0]["reason"], told.entries[0]["events"]) == (reason, 500)
 
 
-@pytest.mark.parametrize("reason", ["handler", "batch"])
-def test_worker_that_is_given_up_on_is_always_logged(told: Told, reason: AbandonReason) -> None:
+@pytest.mark.parametrize(("is_cut", "counted"), [(False, 2), (True, None)])
+def test_handler_that_is_given_up_on_is_always_logged(told: Told, is_cut: bool, counted: int | None) -> None:
+    """Only one that had its whole time counts as hanging."""
+    item = Item(StoredRecord("orders", 3, 7, 0, b"a", b"", ()))
     for _ in range(2):
-        told.reporter.abandoned(reason, "charge", 30.04)
-    assert told.count("worker_abandoned_total", reason=reason) == 2
-    assert [(entry["reason"], entry["handler"], entry["seconds"]) for entry in told.entries] == [
-        (reason, "charge", 30.0)
-    ] * 2
+        told.reporter.gave_up(item, OverdueError(item, 30.04, is_cut=is_cut))
+    assert told.count("worker_abandoned_total", reason="handler") == counted
+    assert [(entry["offset"], entry["seconds"]) for entry in told.entries] == [(7, 30.0)] * 2
 
 
 def test_refused_emit_is_counted_and_named(told: Told) -> None:

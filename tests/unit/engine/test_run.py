@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,17 +18,21 @@ import pytest_asyncio
 from headrace import Emit, Event, State
 from headrace.cloudevents import decode_record
 from headrace.emits.emitter import Emitter
+from headrace.engine.lanes import Lane, Lanes
+from headrace.engine.patience import OverdueError, Patience
 from headrace.engine.run import HandlerFailedError, Run
 from headrace.engine.settle import changed_states
 from headrace.engine.threads import HandlerThreads
 from headrace.envelope import Envelope
 from headrace.event import EventType
+from headrace.handlers.policy import Policy
 from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.log.ports import StoredRecord
 from headrace.state.cache import StateCache
 from headrace.telemetry.tracing import Tracing
 from tests.support.platform import Notes
+from tests.support.waiting import until
 
 APPLIED, FAILED, BEHIND, READY = Outcome.APPLIED, Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.READY
 
@@ -49,7 +54,9 @@ class Bench:
     """A notebook without its service: its handler notes, echoes twice, and then does what `act` does."""
 
     def __init__(self, *, is_async: bool) -> None:
-        self.act: Callable[[Noted], None] = lambda event: None
+        self.is_async = is_async
+        self.act: Callable[[Noted], object] = lambda event: None
+        self.act_async: Callable[[Noted], Awaitable[object]] = lambda event: asyncio.sleep(0)
         self.called: list[tuple[str, int]] = []
         self.subscription = Subscription("notes", service="notebook")
         self.threads = HandlerThreads("notes", 1)
@@ -62,8 +69,8 @@ class Bench:
             self.act(event)
 
         async def note_async(event: Noted, kept: State[Notes], emit: Emit) -> None:
-            await asyncio.sleep(0)
             note(event, kept, emit)
+            await self.act_async(event)
 
         self.subscription.on(Noted)(note_async if is_async else note)
         self.cache = StateCache(self.subscription.states["notes"], 1_000)
@@ -93,18 +100,18 @@ class Bench:
         items: Sequence[Item],
         *,
         careful: bool = True,
-        parked: Sequence[str] = (),
         seconds: float = math.inf,
         timeout_seconds: float = 30.0,
+        patience: Patience | None = None,
     ) -> Run:
         """Return the run of the items, before it has begun."""
         return Run(
             items,
             {"notes": self.cache},
-            parked_keys=frozenset(parked),
             emitter=Emitter("notebook", "notes", TYPES, 100_000),
             careful=careful,
             timeout_seconds=timeout_seconds,
+            patience=patience,
             observe=lambda handler, seconds: None,
             failed=lambda item, error: None,
             tracing=Tracing(service="notebook"),
@@ -155,9 +162,13 @@ async def test_event_behind_a_failed_one_of_its_key_does_not_run(bench: Bench) -
 
 
 async def test_event_of_a_parked_key_does_not_run(bench: Bench) -> None:
-    items = bench.items(("a", 1), ("b", 1), ("a", 2))
-    await bench.run(items, careful=False, parked=["a"])
-    assert outcomes(items) == [BEHIND, APPLIED, BEHIND]
+    items = bench.items(("a", 1), ("b", 1), ("a", 2), ("slow", 1))
+    lanes = Lanes(lambda handler: Policy(3, 1.0, 2.0))
+    lanes.by_key["a"] = Lane(due=0.0, since=0.0)
+    lanes.set_aside("slow")
+    lanes.hold_back(items)
+    await bench.run(items, careful=False)
+    assert outcomes(items) == [BEHIND, APPLIED, BEHIND, Outcome.SLOW]
     assert bench.called == [("b", 1)]
 
 
@@ -200,20 +211,19 @@ async def test_run_takes_one_event_at_least_and_ends_after_its_time(bench: Bench
     assert bench.pages == {"a": [1, 2], "b": [1]}
 
 
-async def test_abandoned_run_ends_with_the_handler_that_it_is_in(bench: Bench) -> None:
+async def test_run_that_ends_early_keeps_what_it_has_done(bench: Bench) -> None:
     items = bench.items(("a", 1), ("b", 1), ("c", 1))
     run = bench.prepared(items)
 
-    def abandon(event: Noted) -> None:
+    def act(event: Noted) -> None:
         assert run.current is not None and run.current.event == event
         if event.page == "b":
-            run.abandon()
+            run.end_early()
 
-    bench.act = abandon
-    with suppress(asyncio.CancelledError):  # an async run is abandoned by its cancellation
-        await run.execute(bench.threads, None)
+    bench.act = act
+    await run.execute(bench.threads, None)
     assert bench.called == [("a", 1), ("b", 1)]
-    assert outcomes(items)[2] is READY
+    assert outcomes(items) == [APPLIED, APPLIED, READY]
 
 
 async def test_states_are_written_in_the_order_of_their_keys(bench: Bench) -> None:
@@ -235,11 +245,42 @@ async def test_state_that_does_not_fit_holds_its_key_back(bench: Bench) -> None:
     assert bench.called == [("b", 1)]
 
 
-async def test_parked_key_with_a_state_that_does_not_fit_waits(bench: Bench) -> None:
-    bench.cache.put("a", b'{"numbers":"none"}', 3)
-    items = bench.items(("a", 1))
-    await bench.run(items, careful=False, parked=["a"])
-    assert outcomes(items) == [BEHIND]
+@pytest.mark.parametrize("patience", [None, 0.01], ids=["at its limit", "when others wait"])
+async def test_batch_gives_up_on_a_call_that_does_not_return(bench: Bench, patience: float | None) -> None:
+    """Also a quick run, and it says whether the call had its whole time. The next event does not run."""
+    opened = threading.Event()
+    if not bench.is_async:
+        bench.act = lambda event: event.page != "held" or opened.wait(60)
+    else:
+        bench.act_async = lambda event: asyncio.Event().wait() if event.page == "held" else asyncio.sleep(0)
+    items = bench.items(("a", 1), ("held", 1), ("b", 1))
+    options: dict[str, Any] = {"timeout_seconds": 0.02} if patience is None else {"patience": Patience(patience)}
+    with pytest.raises(OverdueError) as caught:
+        await bench.run(items, careful=False, **options)
+    assert (caught.value.item, caught.value.is_cut) == (items[1], patience is not None)
+    opened.set()
+    await until(lambda: bench.threads.abandoned == 0, "its thread has returned")
+    assert bench.called == [("a", 1), ("held", 1)]
+
+
+async def test_handler_of_a_run_that_is_over_spoils_no_state(bench: Bench) -> None:
+    """It raises late: what it would restore has been loaded anew meanwhile, by another run."""
+    opened = threading.Event()
+
+    def hang(event: Noted) -> None:
+        assert opened.wait(60)
+        raise ValueError("too late")
+
+    bench.act = hang
+    if bench.is_async:
+        return  # a task that is cancelled ends before its states are loaded anew
+    with pytest.raises(OverdueError):
+        await bench.run(bench.items(("a", 1)), timeout_seconds=0.02)
+    bench.cache.forget(["a"])
+    bench.cache.put("a", b'{"numbers":[7]}', 3)
+    opened.set()
+    await until(lambda: bench.threads.abandoned == 0, "its thread has returned")
+    assert bench.pages == {"a": [7]}
 
 
 async def test_coroutine_that_is_too_slow_fails_alone() -> None:

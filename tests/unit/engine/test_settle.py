@@ -161,7 +161,6 @@ async def _run(numbers: dict[str, int], *, careful: bool) -> tuple[StateCache, R
     run = Run(
         items,
         {"kept": cache},
-        parked_keys=frozenset(),
         emitter=Emitter("notebook", "notes", {}, 1_000),
         careful=careful,
         timeout_seconds=1.0,

@@ -1,4 +1,4 @@
-"""When a handler is overdue, a worker stuck, and a process beyond repair: the supervisor's judgements as tables."""
+"""When a worker is stuck, and a process beyond repair: the supervisor's judgements as tables."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ import pytest
 
 from headrace.engine.context import EngineContext
 from headrace.engine.pace import Pace
-from headrace.engine.supervisor import STUCK_RESTARTS, Supervisor, is_stuck, overdue_handler
+from headrace.engine.supervisor import STUCK_RESTARTS, Supervisor, is_stuck
 from headrace.engine.threads import ABANDONED_THREADS, HandlerThreads
-from headrace.engine.worker import Phase, Running, Status, Worker
-from headrace.item import Item
-from headrace.log.ports import StoredRecord
+from headrace.engine.worker import Phase, Status, Worker
 from headrace.settings import EngineSettings, Settings
 from headrace.telemetry.health import Health
 from headrace.telemetry.metrics import Metrics
-
-ITEM = Item(StoredRecord("pages", 0, 0, 0, b"a", b"", ()))
 
 
 def _status(
@@ -26,26 +22,9 @@ def _status(
     *,
     idle: float = 0.0,
     runs: float | None = None,
-    is_async: bool = False,
     position: int = 7,
 ) -> Status:
-    return Status(phase, None if runs is None else Running(ITEM, runs, is_async), idle, position)
-
-
-@pytest.mark.parametrize(
-    ("status", "is_overdue"),
-    [
-        (_status(), False),
-        (_status(idle=1_000.0), False),
-        (_status(runs=29.9), False),
-        (_status(runs=30.1), True),
-        (_status(runs=30.1, is_async=True), False),  # it is being cancelled
-        (_status(runs=31.1, is_async=True), True),
-    ],
-)
-def test_handler_is_overdue_after_its_limit(status: Status, is_overdue: bool) -> None:
-    """An async one has a second to end after it was cancelled."""
-    assert overdue_handler(status, 30.0) is is_overdue
+    return Status(phase, runs, runs or 0.0, idle, position)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +109,7 @@ def test_worker_that_cannot_be_judged_hides_no_other() -> None:
         def status(self) -> Status:
             raise RuntimeError("no status")
 
-    worker = FakeWorker(_status(runs=40.0))
+    worker = FakeWorker(_status(Phase.CLAIMING, idle=61.0))
     supervisor = _supervisor(worker)
     workers: Any = supervisor.workers
     workers |= {-1: Broken(_status())}

@@ -60,7 +60,6 @@ class Bench:
         run = Run(
             [item],
             caches,
-            (),
             emitter,
             careful=careful,
             timeout_seconds=5,

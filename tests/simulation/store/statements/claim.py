@@ -152,6 +152,12 @@ def lock_if_held(
     return [] if row is None else [Row(one=1)]
 
 
+@reads(sql.claim.IS_HELD)
+def is_held(t: Transaction, group: str, topic: str, number: int, epoch: int, token: Any) -> list[Row]:
+    row = t.get("claim", (group, topic, number))
+    return [Row(one=1)] if row is not None and (row["epoch"], row["token"]) == (epoch, token) else []
+
+
 @writes(sql.claim.ADVANCE, "UPDATE")
 def advance(
     t: Transaction,

@@ -1,0 +1,101 @@
+"""One call of a handler: with its dependencies, which end after it, its time limit, and what it returns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+from headrace.database.pool import Connection
+from headrace.emits.emitter import Emitter
+from headrace.errors import ConfigurationError
+from headrace.handlers.inject import Transaction
+from headrace.handlers.signature import Dependency
+from headrace.handlers.subscription import Handler
+from headrace.handlers.verdicts import HandlerVerdict
+from headrace.item import Item
+
+CUT_OFF = "the handler was cancelled at its time limit and swallowed that; let CancelledError through."
+
+SWALLOWED = "a dependency swallowed the handler's error; let it through, or do not catch around its yield."
+
+
+def enter(
+    stack: ExitStack, dependency: Dependency, item: Item, emitter: Emitter, states: Sequence[Any], before: Sequence[Any]
+) -> Any:
+    """Return the dependency's value; `before` are those of the ones that were called before it."""
+    value = dependency.signature.call(item.event, item.envelope, states, emitter, None, before)
+    return stack.enter_context(contextmanager(lambda: value)()) if dependency.is_generator else value
+
+
+async def enter_async(
+    stack: AsyncExitStack,
+    dependency: Dependency,
+    item: Item,
+    emitter: Emitter,
+    states: Sequence[Any],
+    transaction: Transaction | None,
+    before: Sequence[Any],
+) -> Any:
+    """Return the dependency's value, as `enter` does."""
+    value = dependency.signature.call(item.event, item.envelope, states, emitter, transaction, before)
+    if dependency.is_generator:
+        if hasattr(value, "__anext__"):
+            return await stack.enter_async_context(asynccontextmanager(lambda: value)())
+        return stack.enter_context(contextmanager(lambda: value)())
+    return await value if dependency.signature.is_async else value
+
+
+@asynccontextmanager
+async def savepoint(connection: Connection | None) -> AsyncIterator[None]:
+    """Take back what is done inside if it raises; without a connection there is nothing to take back."""
+    if connection is None:
+        yield
+        return
+    async with connection.transaction():
+        yield
+
+
+async def await_handler(
+    item: Item,
+    handler: Handler,
+    states: Sequence[Any],
+    transaction: Transaction | None,
+    emitter: Emitter,
+    limit: asyncio.Timeout,
+) -> None:
+    """Call an async handler with its dependencies, and emit what it returns. `limit` is not entered yet.
+
+    Raises: whatever it raises; TimeoutError.
+    """
+    is_done = False
+    async with limit, AsyncExitStack() as stack:
+        values: list[Any] = []
+        for each in handler.dependencies:
+            values.append(await enter_async(stack, each, item, emitter, states, transaction, values))
+        emit_returned(emitter, await handler.call(item.event, item.envelope, states, emitter, transaction, values))
+        if transaction is not None:
+            await transaction.check()
+        is_done = True
+    if limit.expired():
+        raise TimeoutError(CUT_OFF)  # the handler swallowed it
+    if not is_done:
+        raise RuntimeError(SWALLOWED)
+
+
+def emit_returned(emitter: Emitter, returned: Any) -> None:
+    """Emit the events that a handler returned. Raises: what the emitter raises, and a returned verdict."""
+    if returned is None:
+        return
+    try:
+        for event in returned if isinstance(returned, (list, tuple)) or _is_iterator(returned) else (returned,):
+            emitter(event)
+    except ConfigurationError:
+        if isinstance(returned, HandlerVerdict):  # asked only if it is no event, so that events cost nothing more
+            raise returned from None
+        raise
+
+
+def _is_iterator(value: object) -> bool:
+    return isinstance(value, Iterator)
