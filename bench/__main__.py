@@ -1,12 +1,18 @@
-"""`python -m bench [peers|dashboards|document|standstill] ...`; without a verb it is `peers`."""
+"""`python -m bench [audit|peers|dashboards|document|standstill] ...`; without a verb it is `peers`."""
 
 from __future__ import annotations
 
 import sys
 
-from bench.commands import dashboards, document, peers, standstill
+from bench.commands import audit, dashboards, document, peers, standstill
 
-VERBS = {"peers": peers.main, "dashboards": dashboards.main, "document": document.main, "standstill": standstill.main}
+VERBS = {
+    "peers": peers.main,
+    "audit": audit.main,
+    "dashboards": dashboards.main,
+    "document": document.main,
+    "standstill": standstill.main,
+}
 
 
 def main() -> None:

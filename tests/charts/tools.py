@@ -37,7 +37,8 @@ def main() -> None:
     if _is_older("chart-renderer", RENDERER):
         (TOOLS / "chart-renderer").unlink()
     _install("chart-renderer", _renderer)
-    _install("promtool", _promtool)
+    for name in ("promtool", "prometheus"):
+        _install(name, partial(_prometheus, name))
     _install("kubernetes-json-schema", _schemas)
     _install("skaffold-schemas", _skaffold)
 
@@ -72,8 +73,8 @@ def _renderer() -> None:
     _run(build, cwd=RENDERER, env=environment)
 
 
-def _promtool() -> None:
-    """Take it out of Debian's package, whose server is not wanted."""
+def _prometheus(name: str) -> None:
+    """Take a program out of Debian's package; the server itself is for `make bench ARGS=dashboards`."""
     with tempfile.TemporaryDirectory() as folder:
         download = ["apt-get", "download", "-qq", "prometheus"]
         try:
@@ -83,7 +84,7 @@ def _promtool() -> None:
             _run(download, cwd=folder)
         (package,) = Path(folder).glob("*.deb")
         _run(["dpkg-deb", "--extract", str(package), folder])
-        shutil.copy(Path(folder) / "usr" / "bin" / "promtool", TOOLS / "promtool")
+        shutil.copy(Path(folder) / "usr" / "bin" / name, TOOLS / name)
 
 
 def _skaffold() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.cluster import checks, extras, installation, steps
+from tests.cluster import checks, extras, installation, possible, steps
 from tests.cluster.installation import Images
 from tests.cluster.kube import ROOT, ClusterError, Kube
 from tests.cluster.load import Load
@@ -21,8 +21,13 @@ console = Console(stderr=True)
 
 
 def main() -> int:
-    """Return 0 if every step was exact, 1 if one was not, 2 if nothing could be tried."""
+    """Return 0 if every step was exact or none may be tried, 1 if one was not exact, 2 if nothing could be tried."""
     options = _options()
+    if options.if_possible:
+        images = (options.image, options.next_image)
+        if reason := possible.why_not(options.context, options.namespace, images):
+            console.print(f"cluster-test: not run: {reason}", soft_wrap=True)
+            return 0
     kube = Kube(options.context, options.namespace)
     try:
         kube.reach()
@@ -82,6 +87,7 @@ def _step(target: steps.Target, name: str, load: Load) -> Row:
         faults += checks.faults_of_load(run) if run is not None else []
         found = load.check(began)
         faults += checks.faults_of_result(found) + checks.faults_of_pods(target.kube, excused)
+        faults += checks.faults_of_postgres(target.kube, time.time() - began)
     except ClusterError as error:
         faults.append(str(error))
     return Row(name, purpose, time.time() - began, run, found, faults)
@@ -107,6 +113,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=120, help="events per second")
     parser.add_argument("--steps", nargs="*", choices=list(steps.EVERY), help="some steps only, in this order")
     parser.add_argument("--short", action="store_true", help="three steps, a few minutes")
+    parser.add_argument("--if-possible", action="store_true", help="say in a line why not, if there is no cluster")
     parser.add_argument("--keep", action="store_true", help="leave the namespace to be looked at")
     parser.add_argument("--report", type=Path, default=ROOT / "build" / "cluster", help="folder of table and JSON")
     return parser.parse_args()

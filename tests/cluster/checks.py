@@ -39,3 +39,10 @@ def faults_of_pods(kube: Kube, excused: Collection[str]) -> list[str]:
             if container["restartCount"] and name not in excused:
                 faults.append(f"{name} was started again: {container.get('lastState')}")
     return faults
+
+
+def faults_of_postgres(kube: Kube, seconds: float) -> list[str]:
+    """The kernel has ended no session: Postgres would begin anew each time, which looks like moves that take long."""
+    said = kube.kubectl("logs", "deployment/postgres", f"--since={seconds:.0f}s")
+    count = said.count("was terminated by signal 9")
+    return [f"Postgres was out of memory {count} times: raise the limit of k8s/postgres"] if count else []

@@ -45,12 +45,13 @@ def _trace(target: Target, folder: Path) -> tuple[str, list[str]]:
 
 def _follow_lag(target: Target, load: Load, folder: Path) -> tuple[str, list[str]]:
     began = time.time()
-    samples = scaling.follow_lag(target.kube, load, events=60_000, rate=3_000.0, lag_per_replica=5_000)
-    found = load.check(began)
-    scaling.write(samples, folder)
-    (folder / "scaling-moves.json").write_text(json.dumps(found) + "\n")
+    course = scaling.follow_lag(target.kube, load, events=60_000, rate=3_000.0, lag_per_replica=5_000)
+    found, samples = load.check(began), course.samples
+    scaling.write(course, found["moved"], folder)
     most, lag = max(sample.ready for sample in samples), max(sample.lag for sample in samples)
-    return f"lag up to {lag}, pods 1 to {most} to 1 in {samples[-1].at:.0f} s", checks.faults_of_result(found)
+    moves = f"{len(found['moves'])} moves, the longest {max(found['moves'], default=0):.1f} s"
+    said = f"lag up to {lag}, pods 1 to {most} to 1 in {samples[-1].at:.0f} s; {moves}"
+    return said, checks.faults_of_result(found)
 
 
 def _dashboards(target: Target, began_at: float, folder: Path) -> tuple[str, list[str]]:

@@ -27,16 +27,20 @@ def main(folder: Path, images: Path) -> None:
             draw(json.loads((folder / name).read_text()), images)
 
 
-def draw_scaling(samples: list[dict[str, float]], images: Path) -> None:
-    """Draw lag and pods over time, above each other."""
+def draw_scaling(course: dict[str, list[dict[str, float]]], images: Path) -> None:
+    """Draw lag, pods and how long each partition that moved stood still, above each other."""
+    samples, moves = course["samples"], course["moves"]
     at = [sample["at"] for sample in samples]
-    figure, (upper, lower) = plt.subplots(2, 1, sharex=True, figsize=(8, 4.5), layout="constrained")
+    figure, (upper, middle, lower) = plt.subplots(3, 1, sharex=True, figsize=(8, 6), layout="constrained")
     upper.fill_between(at, [sample["lag"] for sample in samples], color="tab:blue", alpha=0.4)
     upper.set_ylabel("lag, records")
-    lower.step(at, [sample["wanted"] for sample in samples], where="post", color="tab:orange", label="wanted")
-    lower.step(at, [sample["ready"] for sample in samples], where="post", color="tab:green", label="ready")
-    lower.set(ylabel="worker pods", xlabel="seconds", ylim=(0, 6.5))
-    lower.legend()
+    middle.step(at, [sample["wanted"] for sample in samples], where="post", color="tab:orange", label="wanted")
+    middle.step(at, [sample["ready"] for sample in samples], where="post", color="tab:green", label="ready")
+    middle.set(ylabel="worker pods", ylim=(0, 6.5))
+    middle.legend()
+    for move in moves:
+        lower.plot([move["at"] - move["seconds"], move["at"]], [move["seconds"]] * 2, color="tab:red", lw=2)
+    lower.set(ylabel="stand-still of a move, s", xlabel="seconds", ylim=(0, None))
     _save(figure, images / "scaling.png")
 
 

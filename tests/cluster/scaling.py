@@ -29,14 +29,22 @@ class Sample(NamedTuple):
     ready: int
 
 
-def follow_lag(kube: Kube, load: Load, *, events: int, rate: float, lag_per_replica: int) -> list[Sample]:
+class Course(NamedTuple):
+    """What was seen, from a moment on (Unix seconds)."""
+
+    began_at: float
+    samples: list[Sample]
+
+
+def follow_lag(kube: Kube, load: Load, *, events: int, rate: float, lag_per_replica: int) -> Course:
     """Return what was seen until the lag is gone and one pod is left. Raises: ClusterError if that takes too long."""
     kube.kubectl("set", "resources", f"deployment/{WORKER}", f"--limits=cpu={CPU_LIMIT}", "--requests=cpu=10m")
     kube.kubectl("scale", f"deployment/{WORKER}", "--replicas=1")
     kube.wait_rollout(WORKER)
     run = Run(f"{len(load.runs)}-scaling", events, {"violations": [], "accepted": events, "answers": {}})
     load.runs.append(run)
-    scaler, samples, began = Scaler(Behaviour(lag_per_replica)), [], time.monotonic()
+    scaler, samples = Scaler(Behaviour(lag_per_replica)), list[Sample]()
+    began, began_at = time.monotonic(), time.time()
     burst = None
     for lag, partitions in _lags(kube):
         now = time.monotonic() - began
@@ -55,13 +63,15 @@ def follow_lag(kube: Kube, load: Load, *, events: int, rate: float, lag_per_repl
     assert burst is not None
     if burst.wait() != 0:
         raise ClusterError(f"the burst broke: {(burst.stderr.read() if burst.stderr else '')[-300:]}")
-    return samples
+    return Course(began_at, samples)
 
 
-def write(samples: list[Sample], folder: Path) -> None:
-    """Store what was seen."""
+def write(course: Course, moved: list[tuple[float, float]], folder: Path) -> None:
+    """Store what was seen, and for each partition that moved when it was applied again and how long it was not."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scaling.json").write_text(json.dumps([sample._asdict() for sample in samples]) + "\n")
+    moves = [{"at": at - course.began_at, "seconds": seconds} for at, seconds in moved if at >= course.began_at]
+    seen = {"samples": [sample._asdict() for sample in course.samples], "moves": moves}
+    (folder / "scaling.json").write_text(json.dumps(seen) + "\n")
 
 
 def _lags(kube: Kube) -> Iterator[tuple[int, int]]:

@@ -10,14 +10,15 @@ from typing import Any
 from tests.cluster.kube import ClusterError, Kube
 from tests.cluster.load import POD
 
-OF_THE_REQUEST = {"POST /events", "send wallets", "send alerts"}
-"""Spans that carry the request's trace. The batches are traces of their own that link to it."""
-BATCHES = {"process wallets", "process alerts"}
+OF_THE_REQUEST = {"POST /events", "send wallets"}
+"""Spans of the request's own trace."""
+BATCHES = {"process wallets", "send alerts", "process alerts"}
+"""Spans of batches, which are traces of their own: each links to the request that brought the event."""
 LIMIT_SECONDS = 90.0
 
 
 def follow(kube: Kube) -> dict[str, Any]:
-    """Send an event with a trace, and return the names of its spans and of the batches that link to it.
+    """Send an event with a trace, and return the names of its spans and of those of batches that link to it.
 
     Raises: ClusterError that names what is missing in Jaeger after a minute and a half.
     """

@@ -83,7 +83,7 @@ async def inversions(model, count):
 
 
 async def gaps(run_seconds):
-    """Return the longest time between two commits of a partition in the last run, and the stand-still of each move."""
+    """Return the longest time between two commits of a partition in the last run, and when each moved and how long."""
     connection = await asyncpg.connect(os.environ["DATABASE"])
     try:
         rows = await connection.fetch(
@@ -101,9 +101,9 @@ async def gaps(run_seconds):
             gap = row["at"] - before["at"]
             longest = max(longest, gap)
             if row["epoch"] != before["epoch"]:
-                moves.append(round(gap, 3))
+                moves.append([row["at"], round(gap, 3)])
         last[row["partition"]] = row
-    return {"longest_gap_seconds": round(longest, 3), "moves": moves}
+    return {"longest_gap_seconds": round(longest, 3), "moves": [gap for _, gap in moves], "moved": moves}
 
 
 def audit():
