@@ -227,6 +227,7 @@ class Headrace:
             place or self._open_place,
             self._trace,
             is_shared=tx is not None,
+            metrics=None if self.runtime is None else self.runtime.metrics,
             correlation_id=correlation_id,
             causation_id=causation_id,
         )

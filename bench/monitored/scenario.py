@@ -15,14 +15,18 @@ import httpx
 from confluent_kafka import Producer
 
 from headrace.log.ports import NewRecord
-from tests.apps.troubled import BANK_IS_AWAY
+from tests.apps.troubled import BANK_IS_AWAY, REBUILD_SECONDS
+from tests.support.command import headrace
 from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_proxy import PostgresProxy
+from tests.support.process import ROOT
 from tests.support.producing import produce
 from tests.support.service import Service
 from tests.support.waiting import until
 
+APP = "tests.apps.troubled:app"
+DEPOSITS = 120
 PARTITIONS = 4
 LOAD_PER_SECOND = 80
 PAUSE_SECONDS = 3
@@ -66,6 +70,8 @@ class Shop:
             ("emitted events, one of them too large", self._emit),
             ("the outbox, one event too large", self._use_outbox),
             ("sagas that end well, and not", self._withdraw),
+            ("aggregates, some of them with two writers", self._deposit),
+            ("a projection is built again", self._rebuild),
             ("the bank is away", self._take_the_bank_away),
             ("a lost answer to COMMIT", self._lose_a_commit),
             ("a batch that is too large for Postgres", self._shrink),
@@ -137,6 +143,18 @@ class Shop:
         for number in range(20):
             kind = "poor" if number % 4 == 0 else "rich"
             await self._post("withdrawal.asked", customer=f"{kind}-{number}")
+
+    async def _deposit(self) -> None:
+        for number in range(DEPOSITS):
+            stale = {"is_stale": "true"} if number % 10 == 0 else None
+            await self._client.post(f"/accounts/account-{number % 20}/deposits", params=stale)
+
+    async def _rebuild(self) -> None:
+        """Take long enough for a few scrapes."""
+        settings = self.first.settings | {"PYTHONPATH": f"{ROOT / 'app'}:{ROOT}", REBUILD_SECONDS: "0.1"}
+        said = await headrace(self._folder, "rebuild", APP, "totals", settings=settings)
+        if said.code != 0:
+            raise RuntimeError(f"the projection was not built again: {said.err}")
 
     async def _take_the_bank_away(self) -> None:
         (self._folder / BANK_IS_AWAY).touch()

@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from bench.monitored.scenario import PARTITIONS, Shop
+from bench.monitored.scenario import APP, PARTITIONS, Shop
 from tests.support.kafka import KafkaServer
 from tests.support.ports import free_ports
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_proxy import PostgresProxy
 from tests.support.service import Service
 
-APP = "tests.apps.troubled:app"
 MOST_BYTES = 50_000
 """What the topic of alerts takes; an event above it is refused by the broker."""
 
@@ -33,7 +32,7 @@ async def shop(folder: Path) -> AsyncIterator[Shop]:
     kafka, postgres = KafkaServer(), PostgresServer()
     await asyncio.gather(kafka.start(), postgres.start())
     try:
-        for topic in ("wallets", "payments"):
+        for topic in ("wallets", "payments", "accounts"):
             await kafka.create_topic(topic, PARTITIONS)
         await kafka.create_topic("alerts", PARTITIONS, max_message_bytes=str(MOST_BYTES))
         async with postgres.database() as url, PostgresProxy(url) as proxy:

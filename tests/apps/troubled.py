@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from headrace import Emit, Event, Headrace, Outbox, State
+from headrace import Aggregate, Emit, Event, Headrace, Outbox, State, Table, applies
+from headrace.errors import VersionConflictError
 
 events = Headrace("shop")
 app = FastAPI(lifespan=events.lifespan)
 app.include_router(events.router)
 
 BANK_IS_AWAY = Path("bank-is-away")
+REBUILD_SECONDS = "REBUILD_SECONDS"
+"""The environment's: how long a rebuild takes for each event."""
 LARGE = random.Random(1).randbytes(80_000).hex()
 """Text that no compression makes small."""
 
@@ -79,6 +84,40 @@ class Withdrawal(BaseModel):
     customer: str
 
 
+class Deposited(Event, type="account.deposited", topic="accounts", key="account"):
+    """An account has more."""
+
+    account: str
+    amount: int = 1
+
+
+@dataclass
+class Balance:
+    """What an account has."""
+
+    amount: int = 0
+
+
+class Account(Aggregate[Balance], stream="account"):
+    """An aggregate."""
+
+    def deposit(self) -> None:
+        """Have more."""
+        self.emit(Deposited(account=self.key))
+
+    @applies(Deposited)
+    def deposited(self, event: Deposited) -> None:
+        """Have more."""
+        self.state.amount += event.amount
+
+
+class Total(BaseModel):
+    """A row of the projection: how much one account was given."""
+
+    account: str
+    amount: int = 0
+
+
 class Wallet(BaseModel):
     """What a customer has."""
 
@@ -87,11 +126,22 @@ class Wallet(BaseModel):
 
 wallets = events.subscription("wallets", attempts=3, first_seconds=3, max_seconds=3)
 alerts = events.subscription("alerts")
+mails = events.subscription("mails")
 payments = events.subscription("payments", attempts=2, first_seconds=0.2, at_end="hold", outage=ConnectionError)
 
 
+totals = events.projection("totals", Total, key="account")
+
 withdrawal = events.saga("withdrawal", Withdrawal)
 events.declare(Withdraw)
+events.declare(Account)
+
+
+@totals.on(Deposited)
+def add_up(event: Deposited, rows: Table[Total]) -> None:
+    """Add; slowly if the environment says so."""
+    time.sleep(float(os.environ.get(REBUILD_SECONDS, "0")))
+    rows.add(event.account, amount=event.amount)
 
 
 @withdrawal.start(WithdrawalAsked)
@@ -144,6 +194,11 @@ def tell(event: WalletTold) -> None:
     """Tell nobody."""
 
 
+@mails.effect(WalletTold)
+async def mail(event: WalletTold) -> None:
+    """Send nobody a mail."""
+
+
 @payments.on(PaymentTaken)
 def take(event: PaymentTaken) -> None:
     """Ask the bank, which may be away."""
@@ -157,3 +212,15 @@ def take(event: PaymentTaken) -> None:
 async def tell_later(customer: str, tx: Outbox) -> None:
     """Emit from a route, through the outbox."""
     tx.emit(WalletTold(customer=customer, text=LARGE if customer == "shouting" else ""))
+
+
+@app.post("/accounts/{account}/deposits", status_code=202)
+async def deposit(account: str, is_stale: bool = False) -> None:
+    """Change an aggregate; if it is stale, another writer was faster."""
+    store = events.store()
+    loaded = await store.load(Account, account)
+    loaded.deposit()
+    if is_stale:
+        await store.update(Account, account, Account.deposit)
+    with suppress(VersionConflictError):
+        await store.save(loaded)

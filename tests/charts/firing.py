@@ -33,6 +33,10 @@ def rising(step: float, start: float = 0) -> str:
     return f"{start}+{step}x{LONG}"
 
 
+def falling(step: float, start: float) -> str:
+    return f"{start}-{step}x{LONG}"
+
+
 def jump(value: float, before: str = "_x30") -> str:
     """A counter that appears with its first event, as labelled counters do."""
     return f"{before} {value}x{LONG}"
@@ -174,6 +178,20 @@ CASES: dict[str, Case] = {
     "SagaOverdue": Case(
         {'headrace_saga_oldest_open_seconds{saga="checkout"}': flat(3601)},
         {'headrace_saga_oldest_open_seconds{saga="checkout"}': flat(3600)},
+    ),
+    "RebuildStalled": Case(
+        {'headrace_projection_rebuild_remaining_records{projection="totals"}': flat(1001)},
+        {'headrace_projection_rebuild_remaining_records{projection="totals"}': falling(1, 5000)},
+    ),
+    "StoreConflicts": Case(
+        {
+            'headrace_store_conflicts_total{stream="account"}': rising(21),
+            'headrace_store_loaded_events_count{stream="account"}': rising(100),
+        },
+        {
+            'headrace_store_conflicts_total{stream="account"}': rising(20),
+            'headrace_store_loaded_events_count{stream="account"}': rising(100),
+        },
     ),
     "EmitsRefused": Case(*appears("headrace_emits_refused_total", T), minute=80),
     "OutboxStuck": Case(

@@ -16,6 +16,7 @@ from headrace.engine.tenure import Tenure
 from headrace.engine.worker import Phase, Worker
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Bounds, TopicPartition
+from headrace.projections.projection import Projection
 from headrace.sagas.kept import SAGA_STATE
 
 COUNT_SECONDS = 60.0
@@ -43,6 +44,7 @@ class Gauges:
         await self._show_audit()
         await self._show_timers()
         await self._show_sagas()
+        await self._show_rebuild()
         self._show_memory(time.time())
         self._show_pool()
         self._show_outage()
@@ -93,6 +95,22 @@ class Gauges:
             ((open_, oldest_seconds),) = await connection.fetch(sql.saga.OPEN, self._subscription.group)
         self._metrics.sagas_open.labels(saga=self._name).set(open_)
         self._metrics.saga_oldest_open_seconds.labels(saga=self._name).set(oldest_seconds)
+
+    async def _show_rebuild(self) -> None:
+        """Show how far a rebuild of the projection is, whichever process makes it; nothing if none runs."""
+        if not isinstance(self._subscription, Projection):
+            return
+        named = self._context.registry.service, self._name, self._subscription.group
+        async with self._context.connection() as connection:
+            row = await connection.fetchrow(sql.projection.REBUILDING, *named)
+        ratio, left = self._metrics.projection_rebuild_ratio, self._metrics.projection_rebuild_remaining_records
+        if row is None:
+            for gauge in (ratio, left):
+                gauge.remove(self._name)
+            return
+        done, total = row["rebuilt_records"], row["rebuild_records"]
+        ratio.labels(projection=self._name).set(done / total)
+        left.labels(projection=self._name).set(total - done)
 
     async def _show_lag(self) -> dict[int, int]:
         """Show how far the claims are behind the log's ends, and what an open transaction holds back of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from headrace import sql
@@ -25,6 +25,8 @@ DEPENDENTS = "2BP01"
 
 Report = Callable[[int, int], None]
 """(offsets done, offsets in all): called after each step."""
+Tell = Callable[[int, int], Awaitable[None]]
+"""The same, for the processes that serve the projection as well."""
 
 
 class Rebuilt(NamedTuple):
@@ -58,7 +60,14 @@ async def rebuild(
     if not await connection.fetchval(sql.projection.TRY_REBUILD, projection.group):
         raise ConfigurationError(f"the projection {projection.name!r} is being rebuilt by another process.")
     replay = Replay(registry, projection, log, settings)
+    named = registry.service, projection.name
+
+    async def tell(done: int, total: int) -> None:
+        report(done, total)
+        await connection.execute(sql.projection.TELL_REBUILD, *named, done, total)
+
     try:
+        await connection.execute(sql.projection.TELL_REBUILD, *named, None, None)
         letters = await _letters(connection, projection)
         targets = await _claimed(connection, projection)
         begins = targets if snapshot is not None else await _begins(log, projection, targets)
@@ -66,11 +75,11 @@ async def rebuild(
         await create_table(connection, projection.table, new)
         await replay.start(connection, begins)
         if snapshot is not None:
-            await replay_store(connection, snapshot, log, registry, projection, replay, new, report)
-        await _catch_up(connection, projection, replay, new, begins, report)
+            await replay_store(connection, snapshot, log, registry, projection, replay, new, tell)
+        await _catch_up(connection, projection, replay, new, begins, tell)
         await create_indexes(connection, projection.table, new)
         await connection.execute(f"analyze projections.{new}", timeout=LONG_SECONDS)
-        await _catch_up(connection, projection, replay, new, begins, report)
+        await _catch_up(connection, projection, replay, new, begins, tell)
         waited = time.monotonic()
         async with connection.transaction():
             await _switch(connection, registry, projection, replay, new, letters)
@@ -89,14 +98,14 @@ async def rebuild(
 
 
 async def _catch_up(
-    connection: Connection, projection: Projection, replay: Replay, table: str, begins: Positions, report: Report
+    connection: Connection, projection: Projection, replay: Replay, table: str, begins: Positions, tell: Tell
 ) -> None:
     """Apply the log until almost nothing is missing to where the service is."""
     while True:
         targets = await _claimed(connection, projection)
         total = sum(targets[each] - begin for each, begin in begins.items())
         missing = replay.behind(targets)
-        report(total - missing, total)
+        await tell(total - missing, total)
         if missing <= NEAR_RECORDS:
             return
         await replay.step(connection, table, targets)

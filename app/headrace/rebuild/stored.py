@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from headrace import sql
@@ -42,7 +42,7 @@ async def replay_store(
     projection: Projection,
     replay: Replay,
     table: str,
-    report: Callable[[int, int], None],
+    tell: Callable[[int, int], Awaitable[None]],
 ) -> None:
     """Apply what is stored and was applied before the replay's positions; `snapshot` is another connection.
 
@@ -62,7 +62,7 @@ async def replay_store(
                 await replay.write(connection, table)
             last = rows[-1]["stream"], rows[-1]["key"], rows[-1]["version"]
             done += len(rows)
-            report(done, total)
+            await tell(done, total)
 
 
 def _apply(

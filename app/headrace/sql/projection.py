@@ -21,3 +21,18 @@ TRY_REBUILD = "select pg_try_advisory_lock(hashtext('headrace.rebuild'), hashtex
 
 END_REBUILD = "select pg_advisory_unlock(hashtext('headrace.rebuild'), hashtext($1))"
 """Lets others rebuild it."""
+
+TELL_REBUILD = """
+update headrace.projection set rebuilt_records = $3, rebuild_records = $4 where service = $1 and name = $2
+"""
+"""Notes how many records of how many a rebuild has applied; null before it has counted them."""
+
+REBUILDING = """
+select rebuilt_records, rebuild_records from headrace.projection
+where service = $1 and name = $2 and rebuild_records > 0 and exists (
+    select from pg_locks
+    where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+      and classid = hashtext('headrace.rebuild')::oid and objid = hashtext($3)::oid and objsubid = 2 and granted
+)
+"""
+"""Tells how far a rebuild is; no row if none runs, also after one that has died."""

@@ -21,6 +21,7 @@ from headrace.registry import Registry
 from headrace.store.stored import Appended, StoredEvent, event_id, stored_event
 from headrace.store.transactions import Open, Place
 from headrace.telemetry.logging import get_logger
+from headrace.telemetry.metrics import OTHER, Metrics
 
 AggregateT = TypeVar("AggregateT", bound=Aggregate[Any])
 logger = get_logger("headrace.store")
@@ -39,9 +40,11 @@ class EventStore:
         trace: Trace,
         *,
         is_shared: bool,
+        metrics: Metrics | None = None,
         correlation_id: str | None = None,
         causation_id: str | None = None,
     ) -> None:
+        self._metrics = metrics
         self._registry = registry
         self._open = open
         self._trace = trace
@@ -103,8 +106,11 @@ class EventStore:
             loaded = aggregate(key)
             if aggregate.snapshot_every is not None and at is None:
                 await self._restore(place, loaded, version)
-            for each in await self._read(place, name, key, loaded.version, version, _checked_time(at), None):
+            read = await self._read(place, name, key, loaded.version, version, _checked_time(at), None)
+            for each in read:
                 loaded.replay(each.type, each.event, each.version)
+            if self._metrics is not None:
+                self._metrics.store_loaded_events.labels(stream=name).observe(len(read))
             return loaded
 
     async def save(self, aggregate: Aggregate[Any]) -> Appended:
@@ -166,6 +172,10 @@ class EventStore:
             )
         return stream.stream
 
+    def _label(self, stream: str) -> str:
+        """Return the stream's name in metrics: anybody may write to streams of any name."""
+        return stream if stream in self._registry.aggregates else OTHER
+
     def _new_event(self, event: object) -> NewEvent:
         event_type = event_type_of(event)
         name = type(event).__name__
@@ -191,6 +201,8 @@ class EventStore:
             rows = await place.fetch(sql.stream.ADVANCE, service, stream, key, count, expected)
         if not rows:
             found = await place.fetch(sql.stream.VERSION, service, stream, key)
+            if self._metrics is not None:
+                self._metrics.store_conflicts_total.labels(stream=self._label(stream)).inc()
             raise VersionConflictError(stream, key, expected or 0, found[0]["version"] if found else 0)
         version, appended_at = rows[0]["version"], rows[0]["changed_at"]
         versions = range(version - count + 1, version + 1)
@@ -210,6 +222,8 @@ class EventStore:
             [each.data.decode() for each in new],
         )  # fmt: skip
         await place.publish(records)
+        if self._metrics is not None:
+            self._metrics.store_appended_total.labels(stream=self._label(stream)).inc(count)
         return Appended(version, [each.id for each in envelopes])
 
     def _envelope(

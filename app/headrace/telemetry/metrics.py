@@ -161,6 +161,21 @@ class Metrics:
     outbox_published_total: Annotated[Counter, Row("topic", "Events of the outbox that the log has")]
     outbox_refused_total: Annotated[Counter, Row("topic", "Events of the outbox that the log will never take")]
 
+    store_appended_total: Annotated[
+        Counter, Row("stream", "Events appended to streams, also in transactions that were rolled back afterwards")
+    ]
+    store_conflicts_total: Annotated[Counter, Row("stream", "Appends refused, since the stream had another version")]
+    store_loaded_events: Annotated[
+        Histogram, Row("stream", "Events read to load an aggregate, behind its snapshot", BATCH_EVENTS)
+    ]
+
+    projection_rebuild_ratio: Annotated[
+        Gauge, Row("projection", "How much of the log a rebuild has applied, from Postgres: use max; none if none runs")
+    ]
+    projection_rebuild_remaining_records: Annotated[
+        Gauge, Row("projection", "Records that a rebuild has to apply, from Postgres: use max; none if none runs")
+    ]
+
     handler_duration_seconds: Annotated[
         Histogram, Row("subscription handler kind", "One call of a handler", WORK_SECONDS)
     ]

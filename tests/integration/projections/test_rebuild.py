@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 from pydantic import BaseModel
 
-from headrace import Event, Headrace, Table
+from headrace import Event, Headrace, Table, sql
 from headrace.database.pool import connect
+from headrace.engine.pace import Pace
 from headrace.errors import ConfigurationError, HandlerError
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
@@ -20,7 +21,7 @@ from headrace.rebuild.rebuild import Rebuilt, rebuild
 from headrace.runtime import Runtime
 from headrace.settings import Settings
 from tests.support.kafka import KafkaServer
-from tests.support.platform import execute, fetch, publish, record, running, settings_for, until_settled, value
+from tests.support.platform import execute, fetch, publish, record, running, sample, settings_for, until_settled, value
 from tests.support.waiting import until
 
 SKUS = [f"sku-{number}" for number in range(20)]
@@ -144,6 +145,37 @@ async def test_rebuild_beside_a_running_service_is_exact(database_url: str) -> N
         assert reports[0][0] < reports[-1][0] <= reports[-1][1]
         indexes = "select indexname from pg_indexes where schemaname = 'projections' order by 1"
         assert [row[0] for row in await fetch(runtime, indexes)] == ["totals_pkey", "totals_revenue_idx"]
+
+
+async def test_a_process_shows_how_far_anothers_rebuild_is(database_url: str) -> None:
+    """Also until a rebuild has died, and not longer."""
+    platform = shop(settings_for(database_url))
+    async with running(platform, MemoryLog(), pace=Pace(watch=0.02, gauge=0.02)) as runtime:
+        await publish(runtime, *(sold(number) for number in range(6_000)))
+        await until_settled(runtime, "totals")
+        shown: list[tuple[float, float]] = []
+
+        async def tell_of(done: int, total: int) -> None:
+            await dying.execute(sql.projection.TELL_REBUILD, "shop", "totals", done, total)
+            await until(lambda: _shown(runtime) == (total - done, done / total), "the process shows it")
+            shown.append(_shown(runtime))
+
+        async with session(database_url) as dying:
+            assert await dying.fetchval(sql.projection.TRY_REBUILD, "shop.totals")
+            await tell_of(1_500, 6_000)
+            await tell_of(4_500, 6_000)
+        await until(lambda: _shown(runtime) == (0, 0), "nothing is shown of one that has died")
+        assert shown == [(4_500, 0.25), (1_500, 0.75)]
+        reports: list[tuple[int, int]] = []
+        await build(runtime, platform, database_url, lambda *report: reports.append(report))
+        told = await fetch(runtime, "select rebuilt_records, rebuild_records from headrace.projection")
+        assert tuple(told[0]) == reports[-1]
+
+
+def _shown(runtime: Runtime) -> tuple[float, float]:
+    """Return what is left and the share that is done, as the metrics have it; zeros if they have nothing."""
+    left = sample(runtime, "projection_rebuild_remaining_records", projection="totals")
+    return left, sample(runtime, "projection_rebuild_ratio", projection="totals")
 
 
 async def _has(runtime: Runtime, sales: int) -> bool:

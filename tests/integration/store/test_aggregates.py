@@ -11,7 +11,7 @@ from headrace import Aggregate, Headrace, applies
 from headrace.errors import ConfigurationError, VersionConflictError
 from headrace.log.memory import MemoryLog
 from tests.support.accounts import Account, Balance, Deposited, Withdrawn, bank, has_arrived, running_one
-from tests.support.platform import execute, fetch, running, settings_for
+from tests.support.platform import execute, fetch, running, sample, settings_for
 
 
 @pytest_asyncio.fixture
@@ -48,6 +48,25 @@ async def test_stale_aggregate_is_refused(events: Headrace) -> None:
     with pytest.raises(VersionConflictError):
         await store.save(second)
     assert [event.amount for event in second.emitted] == [2], "it is as it was, so that its owner can look at it"
+
+
+async def test_appends_conflicts_and_loads_are_counted(events: Headrace) -> None:
+    """A stream that no aggregate has is one of the others: its name may be anything."""
+    store, runtime = events.store(), running_one(events)
+    first, second = await store.load(Account, "ada"), await store.load(Account, "ada")
+    for account in (first, second):
+        account.deposit(1)
+        account.deposit(2)
+    await store.save(first)
+    with pytest.raises(VersionConflictError):
+        await store.save(second)
+    await store.append("anything", "ada", Deposited(account="ada", amount=3), expected=0)
+    await store.load(Account, "ada")
+    assert sample(runtime, "store_appended_total", stream="account") == 2
+    assert sample(runtime, "store_appended_total", stream="other") == 1
+    assert sample(runtime, "store_conflicts_total", stream="account") == 1
+    assert sample(runtime, "store_loaded_events_count", stream="account") == 3
+    assert sample(runtime, "store_loaded_events_sum", stream="account") == 2
 
 
 async def test_snapshot_takes_the_place_of_the_events_before_it(events: Headrace, database_url: str) -> None:
