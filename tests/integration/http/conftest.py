@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import asyncpg
 import httpx
 import pytest_asyncio
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, PositiveInt
 
 from headrace.cloudevents import decode_record
@@ -85,7 +86,7 @@ class Platform:
         self.runtime: Runtime | None = Runtime(settings, registry, log, pool)
         self.memory = log
         self.app = FastAPI()
-        self.app.include_router(build_router(), prefix=prefix)
+        self.app.include_router(_routes(), prefix=prefix)
         self.app.state.headrace = self
         build_openapi = self.app.openapi
         self.app.openapi = lambda: extend_openapi(build_openapi(), registry)  # type: ignore[method-assign]
@@ -132,6 +133,12 @@ class Platform:
         finally:
             server.should_exit = True
             await serving
+
+
+@cache
+def _routes() -> APIRouter:
+    """The platform's routes, which find the platform by the application that they are called in."""
+    return build_router()
 
 
 @pytest_asyncio.fixture
