@@ -15,6 +15,7 @@ needs to stop it makes its own `PostgresServer()`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -27,6 +28,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import psycopg
 
 from headrace.database.embedded import USER, EmbeddedPostgres
 from headrace.database.migrate import migrate
@@ -53,6 +55,7 @@ class PostgresServer:
         self._server: EmbeddedPostgres | None = None
         self._port = free_ports(1)[0]
         self._template: str | None = None
+        self._session: psycopg.Connection | None = None
 
     @property
     def url(self) -> str:
@@ -92,6 +95,7 @@ class PostgresServer:
         """End the server and throw its data away."""
         if self._external:
             await self._drop_template()
+            self._hang_up()
             return
         await self.shut_down()
         if self._folder is not None:
@@ -100,6 +104,7 @@ class PostgresServer:
 
     async def shut_down(self) -> None:
         """End the server politely and keep its data for the next start."""
+        self._hang_up()
         if self._server is not None:
             await self._server.stop()
             self._server = None
@@ -158,8 +163,15 @@ class PostgresServer:
             self._template = None
 
     async def _execute(self, sql: str) -> None:
-        connection = await asyncpg.connect(self.url)
-        try:
-            await connection.execute(sql)
-        finally:
-            await connection.close()
+        await asyncio.to_thread(self._execute_now, sql)
+
+    def _execute_now(self, sql: str) -> None:
+        """Run the statement in the one session that makes and drops databases, whichever event loop asks for it."""
+        if self._session is None:
+            self._session = psycopg.connect(self.url, autocommit=True)
+        self._session.execute(sql.encode())
+
+    def _hang_up(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
