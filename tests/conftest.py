@@ -14,6 +14,7 @@ A test that stops, kills or pauses a server makes its own `KafkaServer()` or `Po
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import secrets
@@ -76,6 +77,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the long files first, and otherwise leave the order as it is."""
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of every later garbage collection."""
+    gc.freeze()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
