@@ -34,17 +34,24 @@ from tests.support.postgres import PostgresServer
 from tests.support.shared import SharedServers, shared_kafka
 
 LONG = [
-    "crash/test_exactness_on_kafka.py",
     "crash/test_order.py",
-    "crash/test_exactness_on_the_embedded_log.py",
-    "crash/test_poisoned_event.py",
-    "integration/log/test_kafka_outages.py",
+    "crash/test_exactness_on_kafka.py",
     "integration/test_supervision.py",
-    "conformance/test_kafka_log.py",
-    "integration/test_wheel.py",
+    "crash/test_orders.py",
+    "crash/test_outbox.py",
     "integration/cli/test_run.py",
+    "integration/test_wrong_setup.py",
+    "crash/test_exactness_on_the_embedded_log.py",
+    "integration/log/test_kafka_outages.py",
+    "integration/log/test_kafka_partitions.py",
+    "integration/engine/test_groups_on_kafka.py",
+    "crash/test_poisoned_event.py",
+    "integration/cli/test_operations.py",
+    "integration/test_wheel.py",
+    "integration/test_servers.py",
     "integration/engine/test_deaf_handlers.py",
     "integration/log/test_kafka_members.py",
+    "conformance/test_kafka_log.py",
 ]
 """Files that take the longest, the longest first. They start first, so that no worker ends on one alone."""
 
