@@ -52,13 +52,13 @@ class Trap:
     def __init__(self) -> None:
         self.caught: list[tuple[str, int]] = []
         self.left: list[tuple[str, int]] = []
-        self.ran: list[tuple[str, int, int]] = []
-        """(page, number, thread or task) of each call."""
+        self.ran: list[tuple[str, int, object]] = []
+        """(page, number, thread or task) of each call; their numbers are used again once they have ended."""
         self._opened = threading.Event()
 
     def enter(self, event: Any) -> None:
         """Hold a sync handler."""
-        self.ran.append((event.page, event.number, threading.get_ident()))
+        self.ran.append((event.page, event.number, threading.current_thread()))
         if event.page.startswith("held") and not self._opened.is_set():
             self.caught.append((event.page, event.number))
             assert self._opened.wait(60)
@@ -66,7 +66,7 @@ class Trap:
 
     async def enter_deaf(self, event: Any) -> None:
         """Hold an async handler, whatever is cancelled."""
-        self.ran.append((event.page, event.number, id(asyncio.current_task())))
+        self.ran.append((event.page, event.number, asyncio.current_task()))
         if event.page.startswith("held") and not self._opened.is_set():
             self.caught.append((event.page, event.number))
             while not self._opened.is_set():
