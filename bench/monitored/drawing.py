@@ -14,6 +14,7 @@ from bench.plots import save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 WIDTH, CELL = 15.0, 0.27
 """Inches: of a whole row of 24 cells, and the height of one."""
@@ -27,7 +28,7 @@ def draw(name: str, panels: list[Panel], since: float, until: float, folder: Pat
     from matplotlib import pyplot  # after bench.plots has chosen the backend
 
     rows = max(panel.place["y"] + panel.place["h"] for panel in panels)
-    figure = pyplot.figure(figsize=(WIDTH, rows * CELL), layout="constrained")
+    figure = pyplot.figure(figsize=(WIDTH, rows * CELL), layout=_layout())
     grid = figure.add_gridspec(rows, 24)
     for panel in panels:
         at = panel.place
@@ -43,6 +44,13 @@ def draw(name: str, panels: list[Panel], since: float, until: float, folder: Pat
     path = folder / f"{name}.png"
     Image.open(path).quantize(COLOURS).save(path, optimize=True)
     return path
+
+
+def _layout() -> ConstrainedLayoutEngine:
+    """Return a layout without space between rows: it counts for each row of cells, of which a panel has eight."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return ConstrainedLayoutEngine(h_pad=0.0, hspace=0.0)
 
 
 def label(line: Line, series: Series) -> str:
