@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -74,13 +73,12 @@ async def test_handler_that_hangs_does_not_outlast_the_drain(start: Start, folde
     await until((folder / "began").exists, "the handler has begun")
     os.kill(service.pid, signal.SIGTERM)
     assert await service.ended(1 + 15) == 1, service.output
-    assert '"event": "drained", "outcome": "cut_short"' in service.output
+    assert '"event": "drained"' in service.output
     (line,) = [json.loads(line) for line in service.output.splitlines() if "end with the process" in line]
     if kind == "sync":
         assert line["threads"] == ["headrace-handlers-things_0"]
     else:
-        (task,) = line["tasks"]
-        assert re.fullmatch("worker things/[0-9] in take", task)
+        assert line["tasks"] == ["handlers in take"]
     assert "Traceback" not in service.output
 
 
