@@ -1,9 +1,11 @@
-"""The clocks of a simulation: `time.time()` and its kin tell the loop's virtual time while it runs."""
+"""The clocks of a simulation, and its chance: `time.time()` and its kin tell the loop's virtual time while it runs."""
 
 from __future__ import annotations
 
+import random
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -33,4 +35,21 @@ def virtual_time(loop: Loop) -> Iterator[None]:
         "time_ns": lambda: int(wall() * 1e9),
     }
     with patch.multiple(time, **replaced), patch.object(threads, "ThreadPoolExecutor", InlineThreads):
+        yield
+
+
+@contextmanager
+def chance_of_its_own(seed: int) -> Iterator[None]:
+    """Let the functions of the module `random` draw from the seed in this thread; others draw what they drew before."""
+    own, this_thread = random.Random(seed), threading.get_ident()
+
+    def drawn(name: str) -> Callable[..., Any]:
+        here, elsewhere = getattr(own, name), getattr(random, name)
+
+        def draw(*given: Any) -> Any:
+            return here(*given) if threading.get_ident() == this_thread else elsewhere(*given)
+
+        return draw
+
+    with patch.multiple(random, **{name: drawn(name) for name in ("random", "uniform", "sample", "shuffle")}):
         yield

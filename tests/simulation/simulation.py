@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
-import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from headrace.log.ports import NewRecord, TopicPartition
 from tests.simulation import service
 from tests.simulation.checkers import AT_APPEND, AT_COMMIT, AT_END, NOW_AND_THEN
 from tests.simulation.checkers.violation import Violation
-from tests.simulation.clock import virtual_time
+from tests.simulation.clock import chance_of_its_own, virtual_time
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
 from tests.simulation.log.broker import Broker, Partition
@@ -88,10 +87,9 @@ class Simulation:
 
     def run(self) -> Result:
         """Run to the end."""
-        random.seed(self.plan.seed)
         gc.disable()
         try:
-            with virtual_time(self.loop):
+            with virtual_time(self.loop), chance_of_its_own(self.plan.seed):
                 try:
                     self.loop.run(self._main())
                 except Violation as violation:
