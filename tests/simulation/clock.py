@@ -51,5 +51,6 @@ def chance_of_its_own(seed: int) -> Iterator[None]:
 
         return draw
 
-    with patch.multiple(random, **{name: drawn(name) for name in ("random", "uniform", "sample", "shuffle")}):
+    replaced: dict[str, Any] = {name: drawn(name) for name in ("random", "uniform", "sample", "shuffle")}
+    with patch.multiple(random, **replaced):
         yield
