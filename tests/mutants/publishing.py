@@ -64,9 +64,9 @@ PUBLISHING = (
         (
             Patch(
                 TIMERS,
-                "            fired = await take_due(connection, group, [processor.partition], self._most)\n",
+                "            fired = await take_due(connection, group, [processor.partition], self._portions.most)\n",
                 "            async with processor.context.connection() as other:\n"
-                "                fired = await take_due(other, group, [processor.partition], self._most)\n",
+                "                fired = await take_due(other, group, [processor.partition], self._portions.most)\n",
             ),
         ),
     ),

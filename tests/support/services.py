@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -25,11 +25,45 @@ GOOD_PAGES = [f"page-{number}" for number in range(20)]
 """Pages whose events no sample service fails."""
 
 
+KINDS = ["sync", "async", "transaction"]
+"""The ways in which a handler can be called."""
+
+
 class Page(BaseModel):
     """The numbers applied to a page, and a field that takes anything."""
 
     numbers: list[int] = []
     extra: Any = None
+
+
+def entered(
+    settings: Settings,
+    topic: str,
+    kind: str,
+    enter: Callable[[Any], None],
+    enter_async: Callable[[Any], Awaitable[None]],
+) -> Headrace:
+    """Return a notebook whose handler is of one of KINDS, and first enters what the test holds it with."""
+    platform = Headrace("notebook", settings)
+
+    class Noted(Event, type="noted", topic=topic, key="page"):
+        page: str
+        number: int
+
+    def note(event: Noted, kept: State[Notes]) -> None:
+        enter(event)
+        kept.numbers.append(event.number)
+
+    async def note_async(event: Noted, kept: State[Notes]) -> None:
+        await enter_async(event)
+        kept.numbers.append(event.number)
+
+    async def note_in_a_transaction(event: Noted, kept: State[Notes], transaction: Transaction) -> None:
+        await note_async(event, kept)
+
+    handlers: dict[str, Any] = {"sync": note, "async": note_async, "transaction": note_in_a_transaction}
+    platform.subscription("notes").on(Noted)(handlers[kind])
+    return platform
 
 
 def journal(

@@ -48,7 +48,6 @@ INLINE_RECORDS, INLINE_BYTES = 64, 65_536
 
 IDLE_MARGIN_SECONDS = 5.0
 
-
 FIRING_SECONDS = 0.05
 """A batch ends about when a timer is due, but takes this long at least."""
 

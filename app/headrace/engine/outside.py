@@ -13,8 +13,8 @@ from headrace.effects.rows import Kept, end, load, wait
 from headrace.engine.batch import Batch, BatchProcessor, Holding, emitter_of
 from headrace.engine.calling import Ended, Runner
 from headrace.engine.effects import Effects
-from headrace.engine.transact import transact
-from headrace.errors import BatchTooLargeError, DataRefusedError, FencedError, StateError, UnknownTypeError
+from headrace.engine.transact import Portions
+from headrace.errors import FencedError, StateError, UnknownTypeError
 from headrace.item import DEAD, Outcome
 from headrace.ledger.rows import Kind
 
@@ -33,7 +33,7 @@ class Outside:
         context, subscription = processor.context, processor.subscription
         self._processor = processor
         self._written_at = 0.0
-        self._most = MOST_CALLS
+        self._portions = Portions(MOST_CALLS)
         self._limit = context.settings.engine.effects_pending
         most_bytes = context.settings.kafka.max_record_bytes
         self.runner = Runner(
@@ -124,19 +124,12 @@ class Outside:
 
     async def _write(self, holding: Holding) -> None:
         batch = Batch(Kind.EFFECT, holding, 0, 0, list)
-        try:
-            await transact(self._processor, batch, self._attempt)
-        except (DataRefusedError, BatchTooLargeError):
-            if self._most == 1:
-                raise
-            self._most //= 2
-        else:
-            self._most = min(MOST_CALLS, self._most * 2)
+        await self._portions.transact(self._processor, batch, self._attempt)
         self._written_at = time.monotonic()
 
     async def _attempt(self, batch: Batch) -> Effects:
         processor, runner, group = self._processor, self.runner, self._processor.subscription.group
-        ended, waits = runner.ended[: self._most], dict(list(runner.waits.items())[: self._most])
+        ended, waits = runner.ended[: self._portions.most], dict(list(runner.waits.items())[: self._portions.most])
         await processor.take_turn(batch)
         effects = _effects(batch, ended)
         async with processor.context.transaction() as connection:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from headrace.engine.batch import Batch, BatchProcessor, Holding
 from headrace.engine.effects import Effects
-from headrace.engine.transact import transact
-from headrace.errors import BatchTooLargeError, DataRefusedError
+from headrace.engine.transact import Portions
 from headrace.item import Item
 from headrace.ledger.rows import Kind
 from headrace.log.ports import StoredRecord
@@ -26,7 +25,7 @@ class DueTimers:
     def __init__(self, processor: BatchProcessor) -> None:
         self._processor = processor
         self._clock = processor.memory.timers
-        self._most = MOST_TIMERS
+        self._portions = Portions(MOST_TIMERS)
 
     async def load(self) -> None:
         """Learn when the next timer is due; partition 0 has the schedules. Raises: StateError."""
@@ -47,14 +46,7 @@ class DueTimers:
         if self._clock.seconds > 0:
             return False
         batch = Batch(Kind.TIMER, holding, 0, 0, list)
-        try:
-            await transact(self._processor, batch, self._attempt)
-        except (DataRefusedError, BatchTooLargeError):
-            if self._most == 1:
-                raise
-            self._most //= 2
-        else:
-            self._most = min(MOST_TIMERS, self._most * 2)
+        await self._portions.transact(self._processor, batch, self._attempt)
         return True
 
     async def _attempt(self, batch: Batch) -> Effects:
@@ -63,7 +55,7 @@ class DueTimers:
         await processor.take_turn(batch)
         effects = Effects(Kind.TIMER, [], batch.next_offset, batch.last)
         async with processor.context.transaction() as connection:
-            fired = await take_due(connection, group, [processor.partition], self._most)
+            fired = await take_due(connection, group, [processor.partition], self._portions.most)
             leaving = [timer for timer in fired if timer.schedule is None or timer.schedule in schedules]
             effects.timers = [_next(timer, schedules[timer.schedule], batch) for timer in leaving if timer.schedule]
             effects.emits = [(_item(timer, batch), timer.record) for timer in leaving]

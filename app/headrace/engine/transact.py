@@ -87,6 +87,32 @@ async def transact(processor: BatchProcessor, batch: Batch, attempt: Attempt | N
         return effects
 
 
+class Portions:
+    """Transactions that take a part of what waits: half as much after one that was refused or too large.
+
+    A success takes the limit back to twice as much, up to where it began.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._longest = most
+        self.most = most
+        """How many rows the next one takes."""
+
+    async def transact(self, processor: BatchProcessor, batch: Batch, attempt: Attempt) -> None:
+        """Apply one; if it was too large nothing was applied, and the next one takes less. Raises: as `transact`.
+
+        DataRefusedError and BatchTooLargeError are raised for a single row only.
+        """
+        try:
+            await transact(processor, batch, attempt)
+        except (DataRefusedError, BatchTooLargeError):
+            if self.most == 1:
+                raise
+            self.most //= 2
+        else:
+            self.most = min(self._longest, self.most * 2)
+
+
 async def _was_committed(processor: BatchProcessor, batch: Batch) -> bool:
     """Ask the claim what became of a batch whose connection was lost while committing; wait until Postgres answers."""
     backoff = Backoff(0.1, 5.0)

@@ -39,9 +39,9 @@ from tests.support.platform import (
     value,
     watched,
 )
+from tests.support.services import KINDS, entered
 from tests.support.waiting import until
 
-KINDS = ["sync", "async", "transaction"]
 ASIDE = next(f"page-{number}" for number in range(100) if partition_for(f"page-{number}".encode(), 2) == 0)
 HELD = next(f"held-{number}" for number in range(100) if partition_for(f"held-{number}".encode(), 2) == 1)
 
@@ -89,27 +89,7 @@ def trap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trap]:
 
 
 def _service(settings: Settings, topic: str, trap: Trap, kind: str) -> Headrace:
-    platform = Headrace("notebook", settings)
-
-    class Noted(Event, type="noted", topic=topic, key="page"):
-        page: str
-        number: int
-
-    def note(event: Noted, kept: State[Notes]) -> None:
-        trap.enter(event)
-        kept.numbers.append(event.number)
-
-    async def note_async(event: Noted, kept: State[Notes]) -> None:
-        await trap.enter_deaf(event)
-        kept.numbers.append(event.number)
-
-    async def note_in_a_transaction(event: Noted, kept: State[Notes], transaction: Transaction) -> None:
-        await trap.enter_deaf(event)
-        kept.numbers.append(event.number)
-
-    handlers: dict[str, Any] = {"sync": note, "async": note_async, "transaction": note_in_a_transaction}
-    platform.subscription("notes").on(Noted)(handlers[kind])
-    return platform
+    return entered(settings, topic, kind, trap.enter, trap.enter_deaf)
 
 
 @pytest.mark.parametrize("kind", KINDS)

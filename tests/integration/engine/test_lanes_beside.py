@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headrace import Event, Headrace, State, Transaction
+from headrace import Headrace
 from headrace.engine import tenure
 from headrace.log.memory import MemoryLog
 from headrace.runtime import Runtime
@@ -20,7 +20,6 @@ from headrace.settings import Settings
 from tests.support.obstacles import die
 from tests.support.platform import (
     QUICK,
-    Notes,
     execute,
     fetch,
     has_pages,
@@ -34,10 +33,9 @@ from tests.support.platform import (
     until_settled,
     value,
 )
-from tests.support.services import echoing, noted_numbers
+from tests.support.services import KINDS, echoing, entered, noted_numbers
 from tests.support.waiting import until
 
-KINDS = ["sync", "async", "transaction"]
 PACE = QUICK._replace(patience=0.1)
 WAITS: dict[str, Any] = {
     "handler_seconds": 60.0,
@@ -89,26 +87,7 @@ def keeper() -> Iterator[Keeper]:
 
 
 def _service(settings: Settings, topic: str, keeper: Keeper, kind: str) -> Headrace:
-    platform = Headrace("notebook", settings)
-
-    class Noted(Event, type="noted", topic=topic, key="page"):
-        page: str
-        number: int
-
-    def note(event: Noted, kept: State[Notes]) -> None:
-        keeper.enter(event)
-        kept.numbers.append(event.number)
-
-    async def note_async(event: Noted, kept: State[Notes]) -> None:
-        await keeper.enter_async(event)
-        kept.numbers.append(event.number)
-
-    async def note_in_a_transaction(event: Noted, kept: State[Notes], transaction: Transaction) -> None:
-        await note_async(event, kept)
-
-    handlers: dict[str, Any] = {"sync": note, "async": note_async, "transaction": note_in_a_transaction}
-    platform.subscription("notes").on(Noted)(handlers[kind])
-    return platform
+    return entered(settings, topic, kind, keeper.enter, keeper.enter_async)
 
 
 @pytest.mark.parametrize("kind", KINDS)
