@@ -9,7 +9,7 @@ from contextlib import suppress
 from headrace import sql
 from headrace.database.pool import Connection
 from headrace.effects.calls import Call
-from headrace.effects.rows import Kept, end, load, wait
+from headrace.effects.rows import Kept, Wait, end, load, wait
 from headrace.engine.batch import Batch, BatchProcessor, Holding, emitter_of
 from headrace.engine.calling import Ended, Runner
 from headrace.engine.effects import Effects
@@ -34,6 +34,8 @@ class Outside:
         self._processor = processor
         self._written_at = 0.0
         self._portions = Portions(MOST_CALLS)
+        self._taken: tuple[list[Ended], dict[Call, Wait]] = ([], {})
+        """What the latest attempt writes."""
         self._limit = context.settings.engine.effects_pending
         most_bytes = context.settings.kafka.max_record_bytes
         self.runner = Runner(
@@ -124,12 +126,14 @@ class Outside:
 
     async def _write(self, holding: Holding) -> None:
         batch = Batch(Kind.EFFECT, holding, 0, 0, list)
-        await self._portions.transact(self._processor, batch, self._attempt)
+        if await self._portions.transact(self._processor, batch, self._attempt):
+            self._forget_taken()
         self._written_at = time.monotonic()
 
     async def _attempt(self, batch: Batch) -> Effects:
         processor, runner, group = self._processor, self.runner, self._processor.subscription.group
-        ended, waits = runner.ended[: self._portions.most], dict(list(runner.waits.items())[: self._portions.most])
+        most = self._portions.most
+        ended, waits = self._taken = runner.ended[:most], dict(list(runner.waits.items())[:most])
         await processor.take_turn(batch)
         effects = _effects(batch, ended)
         async with processor.context.transaction() as connection:
@@ -140,12 +144,16 @@ class Outside:
                 await end(connection, group, [each.call for each in ended], forgets=done)
             await processor.write(connection, batch, effects)
         processor.remember(batch, effects)
-        del runner.ended[: len(ended)]
-        for call, written in waits.items():
-            if runner.waits.get(call) is written:
-                del runner.waits[call]
-        self._count(ended)
         return effects
+
+    def _forget_taken(self) -> None:
+        """Follow what the latest attempt has committed, whether or not its COMMIT was answered."""
+        ended, waits = self._taken
+        del self.runner.ended[: len(ended)]
+        for call, written in waits.items():
+            if self.runner.waits.get(call) is written:
+                del self.runner.waits[call]
+        self._count(ended)
 
     def _count(self, ended: list[Ended]) -> None:
         name, counter = self._processor.subscription.name, self._processor.context.metrics.effects_ended_total

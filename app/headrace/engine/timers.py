@@ -26,6 +26,8 @@ class DueTimers:
         self._processor = processor
         self._clock = processor.memory.timers
         self._portions = Portions(MOST_TIMERS)
+        self._leaving: list[FiredTimer] = []
+        """Timers that the latest attempt fires."""
 
     async def load(self) -> None:
         """Learn when the next timer is due; partition 0 has the schedules. Raises: StateError."""
@@ -46,7 +48,8 @@ class DueTimers:
         if self._clock.seconds > 0:
             return False
         batch = Batch(Kind.TIMER, holding, 0, 0, list)
-        await self._portions.transact(self._processor, batch, self._attempt)
+        if await self._portions.transact(self._processor, batch, self._attempt):
+            self._count(self._leaving)
         return True
 
     async def _attempt(self, batch: Batch) -> Effects:
@@ -57,6 +60,7 @@ class DueTimers:
         async with processor.context.transaction() as connection:
             fired = await take_due(connection, group, [processor.partition], self._portions.most)
             leaving = [timer for timer in fired if timer.schedule is None or timer.schedule in schedules]
+            self._leaving = leaving
             effects.timers = [_next(timer, schedules[timer.schedule], batch) for timer in leaving if timer.schedule]
             effects.emits = [(_item(timer, batch), timer.record) for timer in leaving]
             if fired:
@@ -64,7 +68,6 @@ class DueTimers:
             seconds = await seconds_to_next(connection, group, [processor.partition])
         if fired:
             processor.remember(batch, effects)
-            self._count(leaving)
         self._clock.learn(seconds)
         return effects
 

@@ -98,10 +98,11 @@ class Portions:
         self.most = most
         """How many rows the next one takes."""
 
-    async def transact(self, processor: BatchProcessor, batch: Batch, attempt: Attempt) -> None:
-        """Apply one; if it was too large nothing was applied, and the next one takes less. Raises: as `transact`.
+    async def transact(self, processor: BatchProcessor, batch: Batch, attempt: Attempt) -> bool:
+        """Apply one. Returns False if it was too large: nothing was applied, and the next one takes less.
 
-        DataRefusedError and BatchTooLargeError are raised for a single row only.
+        Only behind a True may the caller forget what the latest attempt took: an attempt that fails may be committed.
+        Raises: as `transact`, but DataRefusedError and BatchTooLargeError for a single row only.
         """
         try:
             await transact(processor, batch, attempt)
@@ -109,8 +110,9 @@ class Portions:
             if self.most == 1:
                 raise
             self.most //= 2
-        else:
-            self.most = min(self._longest, self.most * 2)
+            return False
+        self.most = min(self._longest, self.most * 2)
+        return True
 
 
 async def _was_committed(processor: BatchProcessor, batch: Batch) -> bool:

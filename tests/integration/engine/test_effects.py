@@ -18,6 +18,7 @@ from headrace.runtime import Runtime
 from headrace.settings import Settings
 from tests.support.auditing import assert_promises_hold
 from tests.support.platform import execute, fetch, publish, record, running, sample, settings_for, value
+from tests.support.postgres_proxy import PostgresProxy
 from tests.support.waiting import until
 
 
@@ -174,6 +175,36 @@ async def test_call_that_is_given_up_on_is_a_dead_letter(database_url: str) -> N
         await execute(database_url, "update headrace.dead_letter set decision = 'replay' where reason = 'gave_up'")
         await until(lambda: _sent(runtime, {0, 3}), "the replayed letter has its effect")
         await assert_promises_hold(database_url)
+
+
+@pytest.mark.parametrize("lost", ["answer", "commit"])
+async def test_end_of_calls_whose_commit_is_in_doubt_is_written_once(database_url: str, lost: str) -> None:
+    """One call is done and one is given up on: one event, one dead letter, and each is counted once."""
+    is_cut, began = asyncio.Event(), Counter[str]()
+
+    async def send(event: Confirmed, step: Step) -> None:
+        began[event.customer] += 1
+        await is_cut.wait()
+        if event.customer == "bad":
+            raise DeadLetter("no such address")
+
+    async with PostgresProxy(database_url) as proxy:
+        settings = settings_for(proxy.url, partitions=1)
+        async with running(mailer(settings, send), MemoryLog()) as runtime:
+            await publish(runtime, confirmed("bad"), confirmed("good"))
+            await until(lambda: len(began) == 2, "both calls are under way")
+            proxy.drop_answer_to_commit() if lost == "answer" else proxy.drop_commit()
+            is_cut.set()
+            await until_done(runtime)
+            await publish(runtime, confirmed("good", 1))
+            await until(lambda: _sent(runtime, {0, 1}), "the effects go on")
+            assert (proxy.cuts, began) == (1, {"bad": 1, "good": 2})
+            assert await value(runtime, "select count(*) from headrace.dead_letter") == 1
+            assert sample(runtime, "effects_ended_total", outcome="given_up") == 1
+            await until(lambda: sample(runtime, "effects_ended_total", outcome="done") == 2, "both are counted")
+            assert isinstance(runtime.log, MemoryLog)
+            assert sum(len(records) for records in runtime.log._topics["sent"]) == 2
+            await assert_promises_hold(database_url)
 
 
 async def _sent(runtime: Runtime, numbers: set[int]) -> bool:

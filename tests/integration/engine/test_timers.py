@@ -27,6 +27,7 @@ from tests.support.platform import (
     value,
     watched,
 )
+from tests.support.postgres_proxy import PostgresProxy
 from tests.support.waiting import until
 
 FAR = 3_600
@@ -148,6 +149,20 @@ async def test_death_between_firing_and_publishing_loses_nothing(database_url: s
         dam.is_closed = False
         await until(lambda: _are_reminded(runtime, "a"), "it has arrived")
         assert sample(runtime, "emits_republished_total") == 1
+
+
+async def test_firing_whose_commit_was_not_answered_is_counted(database_url: str, topic_name: str) -> None:
+    """The timers are gone and their events leave: the counters of both say so."""
+    async with PostgresProxy(database_url) as proxy:
+        platform = _reminders(settings_for(proxy.url, partitions=1), topic_name)
+        async with running(platform, MemoryLog()) as runtime:
+            await publish(runtime, _asked(topic_name, "a", after=1.0))
+            await until(lambda: _timers(runtime), "it is set")
+            proxy.drop_answer_to_commit()
+            await until(lambda: _are_reminded(runtime, "a"), "it has left")
+            assert sample(runtime, "db_commit_unknown_total", resolved="committed") == 1
+            assert sample(runtime, "timers_fired_total") == 1
+            assert sample(runtime, "emits_committed_total") == 1
 
 
 async def test_event_that_is_published_twice_has_one_effect(database_url: str, topic_name: str) -> None:
