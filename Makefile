@@ -17,8 +17,12 @@ APP ?= shop.service:app
 ARGS ?=
 TARGET ?=
 SEEDS ?= 200
+EVENTS ?= 60000
+FAULTS ?= 24
+MINUTES ?= 30
+BROKERS ?= 1
 
-.PHONY: help run test simulate mutants chart-tools chart-test cluster-test lint format docs bench load lock clean
+.PHONY: help run test simulate crash mutants chart-tools chart-test cluster-test lint format docs bench load lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +36,12 @@ test: $(VENV)/.development ## run every test on a Kafka and a Postgres of its ow
 
 simulate: $(VENV)/.development ## run the engine through seeded faults in virtual time (SEEDS=1000; one: ARGS="--seed 7")
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+crash: SEEDS = 1
+crash: $(VENV)/.development ## run workers on real servers through seeded faults (SEEDS=3 EVENTS=60000 FAULTS=24 MINUTES=30 BROKERS=3)
+	@$(BIN)/python -m tests.support.kafka
+	@$(BIN)/python -m tests.crash --seeds $(SEEDS) --events $(EVENTS) --faults $(FAULTS) --minutes $(MINUTES) \
+	    --brokers $(BROKERS) $(ARGS)
 
 mutants: $(VENV)/.development ## make the engine's likely mistakes one at a time, and see the simulation find each (ARGS="NAME")
 	@$(BIN)/python -m tests.mutants $(ARGS)

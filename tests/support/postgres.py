@@ -116,6 +116,30 @@ class PostgresServer:
             await until(lambda: self.pid is None, "PostgreSQL is dead")
         await self.shut_down()
 
+    async def copy_data(self, folder: Path) -> None:
+        """Copy the data of a server that is down into a folder that does not exist yet."""
+        await self._copy(self._cluster, folder)
+
+    async def put_back(self, folder: Path) -> None:
+        """Replace the data of a server that is down by what `copy_data` has kept."""
+        await asyncio.to_thread(shutil.rmtree, self._cluster)
+        await self._copy(folder, self._cluster)
+
+    @property
+    def _cluster(self) -> Path:
+        assert self._folder is not None and self._server is None, "the server is down, and has run"
+        return self._folder / "cluster"
+
+    async def _copy(self, source: Path, target: Path) -> None:
+        process = await asyncio.create_subprocess_exec("cp", "-Rp", source, target)
+        assert await process.wait() == 0
+
+    @property
+    def log(self) -> Path:
+        """What the server has written about itself; a new file may begin with a start."""
+        assert self._folder is not None
+        return self._folder / "postgres.log"
+
     def pause(self) -> None:
         """Stop the server's first process: whoever connects waits; open sessions go on."""
         assert self.pid is not None

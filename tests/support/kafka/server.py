@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -39,12 +39,14 @@ class KafkaServer:
         archive: Path | None = None,
         beside: KafkaServer | None = None,
         ports: Sequence[int] = (),
+        advertised_port: int | None = None,
     ) -> None:
         """A broker that joins the cluster of the one that it is `beside`, or one that is a cluster of its own.
 
         `is_fast` lets Java compile as well as it can: more events a second, for half as much start-up time again.
         `archive` is where it leaves, when it is shut down, the classes with which later ones start sooner.
         `ports` are those of a server that another process has started, and that is not to be started or stopped here.
+        `advertised_port` is where clients of one more listener, `proxied_port`, are told to connect: a proxy's.
         """
         self._first = beside
         self._cluster: list[KafkaServer] = [] if beside is None else beside._cluster
@@ -58,6 +60,8 @@ class KafkaServer:
         self._folder: Path | None = None
         self.ports = list(ports) or free_ports(3)
         self._plain, self._sasl, self._controller = self.ports
+        self._advertised_port = advertised_port
+        self.proxied_port = free_ports(1)[0] if advertised_port else None
         self._admin: AdminClient | None = None
 
     @property
@@ -245,16 +249,21 @@ class KafkaServer:
     def _write_settings(self, folder: Path) -> None:
         login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
         listeners = {"PLAINTEXT": self._plain, "SASL": self._sasl}
+        advertised = dict(listeners)
+        if self.proxied_port is not None and self._advertised_port is not None:
+            listeners["PROXIED"], advertised["PROXIED"] = self.proxied_port, self._advertised_port
         if self._first is None:
             listeners["CONTROLLER"] = self._controller
+        protocols = "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"
         settings = {
             "process.roles": "broker" if self._first else "broker,controller",
             "node.id": str(self.node_id),
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{(self._first or self)._controller}",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
-            "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": _addresses(listeners),
+            "advertised.listeners": _addresses(advertised),
+            "listener.security.protocol.map": protocols,
             "sasl.enabled.mechanisms": "PLAIN",
             "listener.name.sasl.plain.sasl.jaas.config": f'{login} user_{USER}="{PASSWORD}";',
             "log.dirs": str(folder / "data"),
@@ -278,3 +287,7 @@ class KafkaServer:
         }
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
         (folder / "server.properties").write_text(text)
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())

@@ -1,0 +1,64 @@
+"""I1, I2, I3: what the log has is in the lists, once, in its order; what is not applied is a dead letter."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from tests.crash.checkers.violation import Violation
+from tests.crash.cluster import NAME
+from tests.crash.evidence import ECHOES, Evidence
+
+SUBSCRIPTIONS = {"lists": NAME, "echoes": ECHOES}
+NOTHING: array[int] = array("I")
+
+
+def check_accepted(evidence: Evidence) -> Iterator[Violation]:
+    """I1: every event that was acknowledged is in the log. It tests Kafka and this machine, not the platform."""
+    log, sent = evidence.logs[NAME], evidence.history.sent
+    found = Counter({key: len(numbers) for key, numbers in log.numbers.items()})
+    rejected = len(log.rejected)
+    missing = sum(max(0, count - found[key]) for key, count in sent.by_key.items()) - rejected
+    if missing > 0:
+        yield Violation("I1", f"{missing} acknowledged events are not in the log")
+    for failed in sent.failed[:3]:
+        yield Violation("I1", f"the load could not publish: {failed}")
+    for strange in [each for log in evidence.logs.values() for each in log.strange[:3]]:
+        yield Violation("I1", f"a record of nobody is in the log: {strange}")
+
+
+def check_applied(evidence: Evidence) -> Iterator[Violation]:
+    """I1, I2 and I3, of each key: the list is what the log says."""
+    for subscription, topic in SUBSCRIPTIONS.items():
+        expected, found = evidence.logs[topic].numbers, evidence.states[subscription]
+        for key in expected.keys() | found.keys():
+            wanted, applied = expected.get(key, NOTHING), found.get(key, NOTHING)
+            if wanted != applied:
+                yield judge(f"{subscription} {key}", wanted, applied)
+
+
+def judge(where: str, wanted: Sequence[int], applied: Sequence[int]) -> Violation:
+    """Name what is wrong with a list."""
+    doubled = sorted(number for number, count in Counter(applied).items() if count > 1)
+    lost = sorted(set(wanted) - set(applied))
+    strange = sorted(set(applied) - set(wanted))
+    if doubled:
+        return Violation("I2", f"{where}: {doubled[:10]} are applied more than once")
+    if lost:
+        return Violation("I1", f"{where}: {lost[:10]} are lost")
+    if strange:
+        return Violation("I1", f"{where}: {strange[:10]} are applied, and are not to be")
+    return Violation("I3", f"{where}: {list(applied)[:70]} is not the order of the log")
+
+
+def check_dead_letters(evidence: Evidence) -> Iterator[Violation]:
+    """I1 and I2: what cannot be applied is one dead letter, and nothing else is."""
+    expected = {place for log in evidence.logs.values() for place in log.malformed | log.rejected}
+    for place, count in evidence.dead.items():
+        if place not in expected:
+            yield Violation("I1", f"{place} is a dead letter, and could be applied")
+        elif count > 1:
+            yield Violation("I2", f"{place} is {count} dead letters")
+    for place in expected - evidence.dead.keys():
+        yield Violation("I1", f"{place} is neither applied nor a dead letter")

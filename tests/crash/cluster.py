@@ -1,0 +1,177 @@
+"""The servers and the workers of a run, with a link between each worker and Postgres, and one before each broker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from tests.crash.link import Link
+from tests.crash.plan import Plan
+from tests.crash.points import VARIABLE
+from tests.support.fleet import SETTINGS
+from tests.support.kafka import KafkaServer
+from tests.support.ports import free_ports
+from tests.support.postgres import PostgresServer
+from tests.support.service import Service
+
+NAME = "lists"
+ENGINE = {
+    "HEADRACE_ENGINE_BATCH_RECORDS": "1000",
+    "HEADRACE_ENGINE_HANDLER_SECONDS": "2",
+    "HEADRACE_ENGINE_RETRY_FIRST_SECONDS": "0.1",
+    "HEADRACE_ENGINE_RETRY_MAX_SECONDS": "0.5",
+    "HEADRACE_ENGINE_RETRY_ATTEMPTS": "50",
+    "HEADRACE_ENGINE_STUCK_SECONDS": "20",
+}
+WATCH = Path(__file__).with_name("watch.sql")
+
+
+@dataclass(eq=False)
+class Worker:
+    """One process of the service, its connection to Postgres, and the file that arms its crash points."""
+
+    number: int
+    service: Service
+    link: Link
+    point: Path
+    is_frozen: bool = False
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the fault that disturbs it."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.service.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """True while its process exists and is not frozen."""
+        return self.service.is_running and not self.is_frozen
+
+    def freeze(self) -> None:
+        """Stop it in its tracks."""
+        self.is_frozen = True
+        self.service.pause()
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.is_frozen = False
+        self.service.resume()
+
+    async def restart(self) -> None:
+        """Start it again if it has ended; returns before it is ready."""
+        if not self.service.is_running:
+            await self.service.start(ready=False)
+
+
+@dataclass(eq=False)
+class Cluster:
+    """All of it."""
+
+    plan: Plan
+    folder: Path
+    postgres: PostgresServer
+    brokers: list[KafkaServer]
+    broker_links: list[Link]
+    workers: list[Worker]
+    url: str
+    """The database, directly."""
+    writers: dict[int, int] = field(default_factory=dict)
+    """The process behind each session that Postgres knows by its port."""
+
+    @property
+    def bootstrap(self) -> str:
+        """The brokers, directly."""
+        return self.brokers[0].bootstrap
+
+    @property
+    def group(self) -> str:
+        """What the tables call the subscription of the lists."""
+        return f"{NAME}.lists"
+
+
+@asynccontextmanager
+async def cluster(plan: Plan, folder: Path) -> AsyncIterator[Cluster]:
+    """Run the servers and the workers of a plan; yields when every worker is ready."""
+    async with AsyncExitStack() as stack:
+        brokers, broker_links = await _start_brokers(plan, stack)
+        for topic in (NAME, f"{NAME}-echoes"):
+            await brokers[0].create_topic(topic, plan.partitions)
+        postgres = PostgresServer()
+        stack.push_async_callback(postgres.stop)
+        await postgres.start()
+        url = await stack.enter_async_context(postgres.database())
+        await _watch(postgres, url)
+        log = "kafka://" + ",".join(f"127.0.0.1:{link.port}" for link in broker_links)
+        made = Cluster(plan, folder, postgres, brokers, broker_links, [], url)
+        (folder / "deaths").mkdir()
+        for number in range(plan.workers):
+            made.workers.append(await _worker(made, number, log, stack))
+        await asyncio.gather(*(worker.service.start() for worker in made.workers))
+        yield made
+
+
+async def _start_brokers(plan: Plan, stack: AsyncExitStack) -> tuple[list[KafkaServer], list[Link]]:
+    brokers: list[KafkaServer] = []
+    links = []
+    for _ in range(plan.brokers):
+        (port,) = free_ports(1)
+        broker = KafkaServer(beside=brokers[0] if brokers else None, is_fast=True, advertised_port=port)
+        stack.push_async_callback(broker.stop)
+        await broker.start()
+        assert broker.proxied_port is not None
+        links.append(await stack.enter_async_context(Link(broker.proxied_port, port)))
+        brokers.append(broker)
+    return brokers, links
+
+
+async def _watch(postgres: PostgresServer, url: str) -> None:
+    """Let the server note who changes claims."""
+    superuser = await asyncpg.connect(urlunsplit(urlsplit(postgres.url)._replace(path=urlsplit(url).path)))
+    await superuser.execute("alter system set log_line_prefix = '%m %r '")
+    await superuser.execute("select pg_reload_conf()")
+    await superuser.close()
+    connection = await asyncpg.connect(url)
+    await connection.execute(WATCH.read_text())
+    await connection.close()
+
+
+async def _worker(made: Cluster, number: int, log: str, stack: AsyncExitStack) -> Worker:
+    address = urlsplit(made.url)
+    assert address.port is not None
+    link = await stack.enter_async_context(
+        Link(address.port, who=lambda: made.workers[number].pid, owners=made.writers)
+    )
+    user = address.netloc.rpartition("@")[0]
+    own = made.folder / f"worker-{number}"
+    own.mkdir()
+    settings: Mapping[str, str] = {
+        **SETTINGS,
+        **ENGINE,
+        "HEADRACE_LOG": log,
+        "HEADRACE_DATABASE": urlunsplit(address._replace(netloc=f"{user}@127.0.0.1:{link.port}")),
+        "HEADRACE_PARTITIONS": str(made.plan.partitions),
+        "APP_NAME": NAME,
+        "APP_HANDLERS": made.plan.handlers,
+        "APP_DEATHS": str(made.folder / "deaths"),
+        VARIABLE: str(own / "point"),
+    }
+    service = Service(own, settings, app="tests.apps.lists:app")
+    stack.push_async_callback(service.stop)
+    return Worker(number, service, link, own / "point")
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process has; 0 if it is gone."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGESIZE")

@@ -1,0 +1,101 @@
+"""Processes that die, and processes that are frozen until others have taken what they hold."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from tests.crash.cluster import Worker
+from tests.crash.history import Fault
+from tests.crash.machine import Machine
+from tests.crash.plan import Step
+from tests.crash.points import arm, disarm, hit_file
+from tests.support.waiting import until
+
+POINT_SECONDS = 15.0
+"""Within which a process has to come to a point; else the fault found nothing to hit."""
+ZOMBIE_SECONDS = 8.0
+"""Within which a process that goes on is to be refused, or to claim again."""
+
+
+async def kill(machine: Machine, step: Step, fault: Fault) -> None:
+    """End one process with -9, wherever it is."""
+    worker = await machine.pick()
+    async with worker.busy:
+        fault.detail = f"worker {worker.number}"
+        await worker.service.kill()
+        await worker.restart()
+
+
+async def die_at_point(machine: Machine, step: Step, fault: Fault) -> None:
+    """End with -9 the first process that comes to the point."""
+    for worker in machine.cluster.workers:
+        arm(worker.point, step.point, "kill")
+    try:
+        hit = await _until_hit(machine, step, leaves=True)
+    finally:
+        died = [worker.number for worker in machine.cluster.workers if not disarm(worker.point)]
+    fault.is_done = hit is not None
+    fault.detail = f"workers {died}" if died else "no process came there"
+
+
+async def freeze(machine: Machine, step: Step, fault: Fault) -> None:
+    """Stop one process in its tracks until others hold its claims; then it goes on."""
+    worker = await machine.pick(owning=True)
+    async with worker.busy:
+        worker.freeze()
+        await _wake_as_zombie(machine, worker, fault)
+
+
+async def freeze_at_point(machine: Machine, step: Step, fault: Fault) -> None:
+    """Stop the first process that comes to the point, until others hold its claims; then it goes on."""
+    worker = await machine.pick(owning=True)
+    async with worker.busy:
+        arm(worker.point, step.point, "stop")
+        with suppress(TimeoutError):
+            await until(hit_file(worker.point).exists, step.point, POINT_SECONDS)
+        fault.is_done = not disarm(worker.point)
+        if fault.is_done:
+            worker.is_frozen = True
+            await _wake_as_zombie(machine, worker, fault)
+        else:
+            fault.detail = f"worker {worker.number} did not come there"
+
+
+async def _wake_as_zombie(machine: Machine, worker: Worker, fault: Fault) -> None:
+    """Let a frozen process go on when it owns nothing any more, and count the statements of it that were refused."""
+    try:
+        await machine.until_disowned(worker)
+    finally:
+        machine.watch.read_log()
+        before = len(machine.history.refusals)
+        worker.thaw()
+
+    def refused() -> int:
+        machine.watch.read_log()
+        return sum(refusal.writer == worker.pid for refusal in machine.history.refusals[before:])
+
+    async def is_over() -> bool:
+        return refused() > 0 or not worker.service.is_running or await machine.owns(worker) > 0
+
+    with suppress(TimeoutError):
+        await until(is_over, "it is refused", ZOMBIE_SECONDS)
+    fault.zombies = refused()
+    fault.detail = f"worker {worker.number}"
+
+
+async def _until_hit(machine: Machine, step: Step, *, leaves: bool) -> Worker | None:
+    """Return the worker that came to the point; where it takes a worker that leaves, one does."""
+    workers = machine.cluster.workers
+    if "released" in step.point or "marked" in step.point:
+        leaver = await machine.pick()
+        async with leaver.busy:
+            await leaver.service.leave()
+            await leaver.restart()
+    if "claim" in step.point or "window" in step.point or "left emits" in step.point:
+        killed = await machine.pick()
+        async with killed.busy:
+            await killed.service.kill()
+            await killed.restart()
+    with suppress(TimeoutError):
+        await until(lambda: any(hit_file(each.point).exists() for each in workers), step.point, POINT_SECONDS)
+    return next((each for each in workers if hit_file(each.point).exists()), None)

@@ -1,0 +1,95 @@
+"""What happened in a run, as an outsider saw it: sent events, faults, changes of claims, refusals, samples."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class ClaimChange(NamedTuple):
+    """A row of `headrace.claim` as one statement left it."""
+
+    at: float
+    """Seconds since the run began."""
+    subscription: str
+    topic: str
+    partition: int
+    owner: str | None
+    epoch: int
+    token: str
+    next_offset: int
+    sequence: int
+    writer: int
+    """The process whose session wrote it; 0 if it is not one of the workers."""
+    life: int
+    """How often the database had been put back by then."""
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Which claim it is."""
+        return self.subscription, self.topic, self.partition
+
+
+class Refusal(NamedTuple):
+    """A statement that asked for a claim to move and changed nothing, as the server's log has it."""
+
+    at: float
+    writer: int
+    statement: str
+
+
+class Sample(NamedTuple):
+    """How far everything was at one moment."""
+
+    at: float
+    sent: int
+    applied: int
+    workers: int
+    """Processes that run, frozen ones among them."""
+    connections: int
+    """Sessions of workers in Postgres."""
+    largest_bytes: int
+    """Resident memory of the largest worker."""
+
+
+@dataclass
+class Fault:
+    """One fault that was done."""
+
+    kind: str
+    point: str
+    began: float
+    ended: float = 0.0
+    detail: str = ""
+    is_done: bool = True
+    """False if it found nothing to hit, such as a point that no process came to."""
+    zombies: int = 0
+    """Statements of a process that had lost its claims, proven to be refused."""
+
+
+@dataclass
+class Sent:
+    """What the load has published, and what the log has acknowledged."""
+
+    produced: int = 0
+    acknowledged: int = 0
+    failed: list[str] = field(default_factory=list)
+    by_key: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Acknowledged events of each key; copies of them do not count."""
+    extras: Counter[str] = field(default_factory=Counter)
+    """Copies, malformed records, and events with trouble in them."""
+
+
+@dataclass
+class History:
+    """All of it."""
+
+    sent: Sent = field(default_factory=Sent)
+    faults: list[Fault] = field(default_factory=list)
+    changes: list[ClaimChange] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    seconds: float = 0.0
+    settled_seconds: float = 0.0
+    """From the last fault until nothing waited any more."""

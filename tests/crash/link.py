@@ -1,0 +1,152 @@
+"""A TCP connection that can be disturbed: between the processes of the machine and their servers.
+
+    async with Link(5432) as link:
+        link.delay_seconds = 0.2         # each piece of data comes so much later
+        link.is_open = False             # a black hole: nothing arrives, and nobody is told
+        link.reset()                     # every connection breaks, new ones are taken
+        link.at_commit = drop_answer     # the next COMMIT to Postgres is the function's business
+
+`owners` is told which process made the connection that the server knows by a port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+COMMIT = b"COMMIT;\x00"  # asyncpg's own words, as a simple query
+DONE = b"COMMIT\x00"  # the server's, when it is done
+BYTES = 262_144
+
+
+@dataclass(eq=False)
+class Connection:
+    """One connection: from the process to the link, and on to the server."""
+
+    client: asyncio.StreamReader
+    to_client: asyncio.StreamWriter
+    server: asyncio.StreamReader
+    to_server: asyncio.StreamWriter
+    unheard: asyncio.Event | None = None
+    """If there is one, answers are thrown away, and it is set when the server has committed."""
+
+    def abort(self) -> None:
+        """Break it at both ends."""
+        self.to_client.transport.abort()
+        self.to_server.transport.abort()
+
+
+AtCommit = Callable[[Connection], Awaitable[bool]]
+"""Handles a COMMIT that was not passed on yet. Returns True if it is to be passed on."""
+
+
+class Link:
+    """Listens on `port` and passes bytes on to the server's."""
+
+    def __init__(
+        self,
+        server_port: int,
+        port: int = 0,
+        *,
+        who: Callable[[], int] = lambda: 0,
+        owners: dict[int, int] | None = None,
+    ) -> None:
+        """`who` tells the process that the next connection belongs to; links to one server share `owners`."""
+        self._server_port = server_port
+        self.port = port
+        self._who = who
+        self._listener: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[Connection] = set()
+        self._opened = asyncio.Event()
+        self._opened.set()
+        self._owners = {} if owners is None else owners
+        self.delay_seconds = 0.0
+        self.at_commit: AtCommit | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """False while nothing passes."""
+        return self._opened.is_set()
+
+    @is_open.setter
+    def is_open(self, value: bool) -> None:
+        self._opened.set() if value else self._opened.clear()
+
+    def reset(self) -> None:
+        """Break every connection."""
+        for connection in list(self._connections):
+            connection.abort()
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._listener is not None
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._opened.wait()
+            server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+            self._owners[to_server.get_extra_info("sockname")[1]] = self._who()
+            connection = Connection(client, to_client, server, to_server)
+            self._connections.add(connection)
+            try:
+                await self._serve(connection)
+            finally:
+                self._connections.discard(connection)
+                to_server.close()
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # one end went away, and so does the other
+        finally:
+            to_client.close()
+            self._tasks.discard(task)
+
+    async def _serve(self, connection: Connection) -> None:
+        answers = asyncio.create_task(self._answer(connection))
+        try:
+            while data := await connection.client.read(BYTES):
+                await self._hold()
+                if data.endswith(COMMIT) and self.at_commit is not None:
+                    at_commit, self.at_commit = self.at_commit, None
+                    if not await at_commit(connection):
+                        return
+                connection.to_server.write(data)
+                await connection.to_server.drain()
+        finally:
+            answers.cancel()
+            await asyncio.wait({answers})
+
+    async def _answer(self, connection: Connection) -> None:
+        try:
+            while data := await connection.server.read(BYTES):
+                await self._hold()
+                if connection.unheard is None:
+                    connection.to_client.write(data)
+                    await connection.to_client.drain()
+                elif DONE in data:
+                    connection.unheard.set()
+        except OSError:
+            pass  # the other end is gone
+        finally:
+            connection.to_client.close()
+
+    async def _hold(self) -> None:
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
+        if not self._opened.is_set():
+            await self._opened.wait()

@@ -1,0 +1,81 @@
+"""What a fault works with: the cluster, what is seen of it, and ways to choose and to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+
+from tests.crash.cluster import Cluster, Worker
+from tests.crash.history import History
+from tests.crash.plan import Plan
+from tests.crash.watching import Watch
+from tests.support.waiting import until
+
+STUCK_SECONDS = 90.0
+"""So long may nothing be applied while something waits, whatever has happened."""
+
+
+@dataclass(eq=False)
+class Machine:
+    """One run."""
+
+    plan: Plan
+    cluster: Cluster
+    history: History
+    watch: Watch
+    chance: random.Random
+    stage: int = -1
+    """The last fault that has begun."""
+
+    async def pick(self, *, owning: bool = False) -> Worker:
+        """Return a worker that nothing disturbs, while another one lives: `owning`, one that holds a claim."""
+        found: list[Worker] = []
+
+        async def is_found() -> bool:
+            alive = [worker for worker in self.cluster.workers if worker.is_alive]
+            free = [worker for worker in alive if not worker.busy.locked()]
+            if len(alive) < 2 or not free:
+                return False
+            found[:] = [self.chance.choice(free)]
+            return not owning or await self.owns(found[0]) > 0
+
+        await until(is_found, "a worker lives that can be disturbed", STUCK_SECONDS)
+        return found[0]
+
+    async def owns(self, worker: Worker) -> int:
+        """Return how many claims the worker's process holds."""
+        query = "select count(*) from headrace.claim where owner like $1"
+        ((count,),) = await self.watch.fetch(query, f"%/{worker.pid}/%")
+        return int(count)
+
+    async def until_disowned(self, worker: Worker) -> None:
+        """Return when others hold everything that the worker held."""
+
+        async def is_disowned() -> bool:
+            return await self.owns(worker) == 0
+
+        await until(is_disowned, f"worker {worker.number} has lost its claims", STUCK_SECONDS)
+
+    async def until_applied(self, offsets: int) -> None:
+        """Return when so many offsets are applied. Raises: TimeoutError (nothing is applied any more)."""
+        best, since = self.watch.applied, time.monotonic()
+        while self.watch.applied < offsets:
+            await asyncio.sleep(0.05)
+            if self.watch.applied > best:
+                best, since = self.watch.applied, time.monotonic()
+            elif time.monotonic() - since > STUCK_SECONDS:
+                raise TimeoutError(f"nothing was applied for {STUCK_SECONDS:g} s, at {best} of {offsets} offsets")
+
+    @property
+    def is_idle(self) -> bool:
+        """True if all that is out is applied, as far as can be told from the numbers."""
+        return self.watch.applied >= self.history.sent.produced
+
+    async def restart_the_dead(self) -> None:
+        """Start every worker whose process has ended, as Kubernetes does."""
+        for worker in self.cluster.workers:
+            if not worker.busy.locked():
+                async with worker.busy:
+                    await worker.restart()

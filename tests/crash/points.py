@@ -1,0 +1,130 @@
+"""Named crash points: places of the engine's code at which a process of the machine dies or freezes if asked to.
+
+They are put around the engine's functions by the application of the machine, in its processes alone: the product has
+no line for them, and so they cost it nothing. A process looks at the file that `CRASH_POINT` names whenever it passes a
+point; what is in it (`NAME ACTION`) is done once, by the process that renames the file first.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+VARIABLE = "CRASH_POINT"
+Action = Literal["kill", "stop"]
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+class Point(NamedTuple):
+    """A place in the code: before or after the call of a function, which is named as the module that calls it does."""
+
+    when: Literal["before", "after"]
+    module: str
+    function: str
+
+
+POINTS = {
+    "before a claim": Point("before", "headrace.engine.tenure", "claim"),
+    "a claim is taken": Point("after", "headrace.engine.tenure", "claim"),
+    "the dedupe window is read": Point("after", "headrace.engine.tenure", "read_window"),
+    "left emits are to be published": Point("before", "headrace.emits.relay", "Relay.publish_unmarked"),
+    "left emits are published": Point("after", "headrace.emits.relay", "Relay.publish_unmarked"),
+    "states are to be loaded": Point("before", "headrace.engine.batch", "BatchProcessor._load_states"),
+    "handlers are to run": Point("before", "headrace.engine.batch", "BatchProcessor._run"),
+    "before BEGIN": Point("before", "headrace.engine.batch", "BatchTransaction.begin"),
+    "after BEGIN": Point("after", "headrace.engine.batch", "BatchTransaction.begin"),
+    "states are written": Point("after", "headrace.engine.commit", "write"),
+    "events are parked": Point("after", "headrace.engine.commit", "park"),
+    "a lane is closed": Point("after", "headrace.engine.commit", "close_lanes"),
+    "dead letters are written": Point("after", "headrace.engine.commit", "store_dead_letters"),
+    "the ledger is written": Point("after", "headrace.engine.commit", "insert_row"),
+    "before COMMIT": Point("after", "headrace.engine.claim", "Claim.advance"),
+    "after COMMIT": Point("before", "headrace.engine.batch", "BatchProcessor.remember"),
+    "a batch is remembered": Point("after", "headrace.engine.batch", "BatchProcessor.remember"),
+    "emits are to be published": Point("before", "headrace.emits.relay", "Relay._publish"),
+    "emits are published": Point("after", "headrace.emits.relay", "Relay._publish"),
+    "emits are to be marked": Point("before", "headrace.engine.tenure", "Tenure._mark_emits"),
+    "a lane's run is counted": Point("after", "headrace.engine.retry", "Retries._count"),
+    "claims are to be released": Point("before", "headrace.engine.worker", "release"),
+    "claims are released": Point("after", "headrace.engine.worker", "release"),
+}
+"""Every one is killed at least once in a run that is long enough."""
+
+
+def install() -> None:
+    """Put every point into this process, if it belongs to the machine."""
+    if VARIABLE in os.environ:
+        file = Path(os.environ[VARIABLE])
+        for name, point in POINTS.items():
+            place(point, functools.partial(reach, file, name))
+
+
+def arm(file: Path, name: str, action: Action) -> None:
+    """Ask the processes that look at the file to die or to freeze at the point; what was asked before is forgotten."""
+    hit_file(file).unlink(missing_ok=True)
+    partial = file.with_suffix(".new")
+    partial.write_text(f"{action} {name}")
+    partial.rename(file)
+
+
+def disarm(file: Path) -> bool:
+    """Take back what was asked for. Returns False if it has happened."""
+    file.unlink(missing_ok=True)
+    return not hit_file(file).exists()
+
+
+def hit_file(file: Path) -> Path:
+    """Return what the file is called once a process has done what it asks for."""
+    return file.with_suffix(".hit")
+
+
+def reach(file: Path, name: str) -> None:
+    """Pass the point: do what the file asks for, if it asks for it here."""
+    try:
+        action, _, wanted = file.read_text().partition(" ")
+        if wanted != name:
+            return
+        file.rename(hit_file(file))
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), SIGNALS[action])
+
+
+def place(point: Point, pass_: Callable[[], None]) -> None:
+    """Call `pass_` before or after each call of the point's function."""
+    owner: Any = importlib.import_module(point.module)
+    *path, name = point.function.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    function = getattr(owner, name)
+    is_before = point.when == "before"
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def passing(*arguments: Any, **options: Any) -> Any:
+            if is_before:
+                pass_()
+            result = await function(*arguments, **options)
+            if not is_before:
+                pass_()
+            return result
+
+        setattr(owner, name, passing)
+        return
+
+    @functools.wraps(function)
+    def passing_plain(*arguments: Any, **options: Any) -> Any:
+        if is_before:
+            pass_()
+        result = function(*arguments, **options)
+        if not is_before:
+            pass_()
+        return result
+
+    setattr(owner, name, passing_plain)

@@ -1,0 +1,163 @@
+"""One run: the load, the faults of a plan one after the other, the end, and what the checkers say."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.crash.checkers import CHECKERS
+from tests.crash.checkers.violation import Violation
+from tests.crash.cluster import NAME, Cluster, cluster
+from tests.crash.evidence import Evidence, collect
+from tests.crash.faults import FAULTS
+from tests.crash.history import Fault, History
+from tests.crash.load import Load
+from tests.crash.machine import Machine
+from tests.crash.plan import Plan, Step
+from tests.crash.settling import settle
+from tests.crash.watching import Watch
+from tests.support.waiting import until
+
+AHEAD = 20_000
+"""Events that may be out and not applied."""
+RESTART_SECONDS = 0.5
+"""Between two looks for processes that have ended."""
+
+Tell = Callable[[str, int, int], None]
+"""Hears what is going on, how many faults have begun, and how many offsets are applied."""
+
+
+@dataclass
+class Result:
+    """What came of a run."""
+
+    plan: Plan
+    history: History
+    violations: list[Violation] = field(default_factory=list)
+    evidence: Evidence | None = None
+    error: str = ""
+    """What ended the run before it could be judged."""
+
+    @property
+    def is_clean(self) -> bool:
+        """True if nothing was violated and everything could be judged."""
+        return not self.violations and not self.error
+
+
+async def run(plan: Plan, tell: Tell, *, minutes: float, kept: Path) -> Result:
+    """Do what the plan says, for so many minutes at most, and check everything; logs of a failing run go to `kept`."""
+    history = History()
+    result = Result(plan, history)
+    with tempfile.TemporaryDirectory(prefix="headrace-crash-") as folder:
+        tell("the servers start", 0, 0)
+        async with cluster(plan, Path(folder)) as made:
+            began = time.monotonic()
+            watch = Watch(made, history, began)
+            machine = Machine(plan, made, history, watch, random.Random(plan.seed))
+            try:
+                async with _company(machine) as load:
+                    await _disturb(machine, load, tell, began + minutes * 60)
+                    tell("everything comes to its end", len(history.faults), watch.applied)
+                    await settle(machine, load)
+                tell("everything is compared", len(history.faults), watch.applied)
+                result.evidence = await collect(made, history)
+                for check in CHECKERS:
+                    result.violations += check(result.evidence)
+            except TimeoutError as error:
+                result.violations.append(Violation("I10", str(error)))
+            except Exception as error:
+                result.error = f"{type(error).__name__}: {error}"
+                error.add_note(f"seed {plan.seed}")
+                raise
+            finally:
+                history.seconds = time.monotonic() - began
+                if not result.is_clean:
+                    _keep(made, kept)
+    return result
+
+
+@asynccontextmanager
+async def _company(machine: Machine) -> AsyncIterator[Load]:
+    """Publish, watch, and start what has died, as long as the block runs."""
+    load = Load(machine.cluster.bootstrap, NAME, machine.plan.seed, machine.history.sent)
+    tasks = [asyncio.create_task(each) for each in (machine.watch.run(), _pace(machine, load), _tend(machine))]
+    load.start()
+    try:
+        yield load
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(load.stop)
+
+
+async def _disturb(machine: Machine, load: Load, tell: Tell, deadline: float) -> None:
+    """Do the faults at their places among the events."""
+    plan, watch, under_way = machine.plan, machine.watch, set[asyncio.Task[None]]()
+    try:
+        for step in plan.steps:
+            if not step.overlaps:
+                await _finish(under_way)
+            if time.monotonic() > deadline:
+                break
+            await machine.until_applied(_due(plan, step.number + 0.5))
+            machine.stage = step.number
+            tell(f"{step.kind} {step.point}".strip(), step.number + 1, watch.applied)
+            under_way.add(asyncio.create_task(_do(machine, step)))
+        await _finish(under_way)
+        machine.stage = len(plan.steps)
+        await until(lambda: load.is_out(plan.events) or time.monotonic() > deadline, "all is published", 86_400)
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await machine.restart_the_dead()
+
+
+async def _do(machine: Machine, step: Step) -> None:
+    """Do one fault, and wait until events are applied again."""
+    fault = Fault(step.kind, step.point, machine.watch.now)
+    machine.history.faults.append(fault)
+    await FAULTS[step.kind](machine, step, fault)
+    applied = machine.watch.applied
+    fault.ended = machine.watch.now
+    await until(lambda: machine.watch.applied > applied or machine.is_idle, f"{step.kind}: events are applied", 90)
+
+
+async def _finish(tasks: set[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*tasks)
+    tasks.clear()
+
+
+def _due(plan: Plan, stages: float) -> int:
+    """Return how many events belong to so many stages: one before each fault, and one behind the last."""
+    return int(plan.events * stages / (len(plan.steps) + 1))
+
+
+async def _pace(machine: Machine, load: Load) -> None:
+    """Let the load run ahead of what is applied and of the faults, but not far."""
+    plan, watch = machine.plan, machine.watch
+    while True:
+        load.allowed = min(plan.events, _due(plan, machine.stage + 2), watch.applied + AHEAD)
+        await asyncio.sleep(0.05)
+
+
+async def _tend(machine: Machine) -> None:
+    while True:
+        await machine.restart_the_dead()
+        await asyncio.sleep(RESTART_SECONDS)
+
+
+def _keep(made: Cluster, kept: Path) -> None:
+    """Keep what the processes wrote, for a person."""
+    kept.mkdir(parents=True, exist_ok=True)
+    shutil.copy(made.postgres.log, kept / "postgres.log")
+    for worker in made.workers:
+        (kept / f"worker-{worker.number}.log").write_text(worker.service.output)

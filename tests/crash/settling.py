@@ -1,0 +1,72 @@
+"""The end of a run: everything that was published is applied, and a last wave shows what owners remember."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.crash.cluster import NAME
+from tests.crash.load import Load
+from tests.crash.machine import Machine
+from tests.support.waiting import until
+
+SECONDS = 180.0
+"""Within which nothing waits any more behind the last fault."""
+WAVE = 500
+"""Events of keys that are in use, published when all is quiet: an owner that remembers a state which Postgres does not
+have writes it back."""
+LEFT = """
+select (select count(*) from headrace.lane) as lanes, (select count(*) from headrace.parked) as parked,
+       (select count(*) from headrace.claim where owner is null) as unowned,
+       (select count(*) from headrace.ledger join headrace.claim using (subscription, topic, partition)
+        where emits is not null and ledger.sequence > claim.emitted_through) as unmarked
+"""
+CLAIMS = "select subscription, topic, partition, next_offset from headrace.claim"
+
+
+async def settle(machine: Machine, load: Load) -> None:
+    """Return when nothing waits, behind a last wave as well. Raises: TimeoutError that names what still waits."""
+    began = time.monotonic()
+    await _until_quiet(machine)
+    machine.history.settled_seconds = time.monotonic() - began
+    await asyncio.to_thread(load.wave, WAVE)
+    await _until_quiet(machine)
+
+
+async def _until_quiet(machine: Machine) -> None:
+    left: dict[str, int] = {}
+
+    async def is_quiet() -> bool:
+        left.clear()
+        left.update(await _left(machine))
+        return not any(left.values())
+
+    try:
+        await until(is_quiet, "", SECONDS)
+    except TimeoutError:
+        waits = ", ".join(f"{name} {count}" for name, count in left.items() if count)
+        raise TimeoutError(f"{SECONDS:g} s behind the last fault there still waits: {waits}") from None
+
+
+async def _left(machine: Machine) -> dict[str, int]:
+    ends = await asyncio.to_thread(_ends, machine)
+    claims = await machine.watch.fetch(CLAIMS)
+    behind = {f"lag of {row['subscription']}": 0 for row in claims}
+    for row in claims:
+        behind[f"lag of {row['subscription']}"] += ends[row["topic"], row["partition"]] - row["next_offset"]
+    (counts,) = await machine.watch.fetch(LEFT)
+    return {**behind, **dict(counts)}
+
+
+def _ends(machine: Machine) -> dict[tuple[str, int], int]:
+    consumer = Consumer({"bootstrap.servers": machine.cluster.bootstrap, "group.id": "crash", "log_level": 0})
+    try:
+        return {
+            (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
+            for topic in (NAME, f"{NAME}-echoes")
+            for number in range(machine.plan.partitions)
+        }
+    finally:
+        consumer.close()

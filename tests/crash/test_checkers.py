@@ -1,0 +1,188 @@
+"""Each checker finds what it is there for in the evidence of a run, and nothing in that of a clean one."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.crash.checkers import CHECKERS
+from tests.crash.cluster import NAME
+from tests.crash.evidence import ECHOES, Evidence, LedgerRow, Log
+from tests.crash.history import ClaimChange, History, Sample
+
+LISTS, ECHO = (f"{NAME}.lists", NAME, 0), (f"{NAME}.echoes", ECHOES, 0)
+OWNER, PID = "host/7/1", 7
+
+
+def clean() -> Evidence:
+    """Five records: three of `a`, of which one emits, one that is given up on, and one that is no event."""
+    log, echoes, history = Log(), Log(), History()
+    log.numbers["a"] = array("I", [0, 1, 2])
+    log.rejected, log.malformed, log.echoed = {(NAME, 0, 3)}, {(NAME, 0, 4)}, {("a", 1)}
+    log.records[0], echoes.records[0] = 5, 1
+    echoes.numbers["a"] = array("I", [1])
+    echoes.ids["a", 1] = {"derived"}
+    history.sent.by_key["a"], history.sent.acknowledged = 4, 4
+    history.changes = [
+        ClaimChange(1.0, *LISTS, OWNER, 1, "t", 0, 0, PID, 0),
+        ClaimChange(2.0, *LISTS, OWNER, 1, "t", 5, 1, PID, 0),
+    ]
+    history.samples = [Sample(1.0, 4, 5, 3, 12, 90_000_000)]
+    ledger = [
+        LedgerRow(LISTS, 1, 0, 0, 3, 2, 0, 1, 0),
+        LedgerRow(LISTS, 2, 1, 3, 3, 1, 0, 0, 0),
+        LedgerRow(LISTS, 3, 0, 3, 5, 0, 0, 0, 2),
+        LedgerRow(ECHO, 1, 0, 0, 1, 1, 0, 0, 0),
+    ]
+    return Evidence(
+        history,
+        {NAME: log, ECHOES: echoes},
+        {"lists": {"a": array("I", [0, 1, 2])}, "echoes": {"a": array("I", [1])}},
+        Counter({(NAME, 0, 3): 1, (NAME, 0, 4): 1}),
+        ledger,
+        {LISTS: 5, ECHO: 1},
+        [],
+    )
+
+
+def lose(evidence: Evidence) -> None:
+    evidence.states["lists"]["a"] = array("I", [0, 2])
+
+
+def lose_a_key(evidence: Evidence) -> None:
+    del evidence.states["lists"]["a"]
+
+
+def double(evidence: Evidence) -> None:
+    evidence.states["lists"]["a"] = array("I", [0, 1, 1, 2])
+
+
+def overtake(evidence: Evidence) -> None:
+    evidence.states["lists"]["a"] = array("I", [1, 0, 2])
+
+
+def apply_what_was_aborted(evidence: Evidence) -> None:
+    evidence.states["lists"]["aborted"] = array("I", [0])
+
+
+def lose_in_the_log(evidence: Evidence) -> None:
+    evidence.history.sent.by_key["b"] = 2
+
+
+def drop_silently(evidence: Evidence) -> None:
+    del evidence.dead[NAME, 0, 4]
+
+
+def bury_twice(evidence: Evidence) -> None:
+    evidence.dead[NAME, 0, 3] = 2
+
+
+def bury_the_living(evidence: Evidence) -> None:
+    evidence.dead[NAME, 0, 1] = 1
+
+
+def emit_nothing(evidence: Evidence) -> None:
+    evidence.logs[ECHOES].ids.clear()
+
+
+def emit_what_was_rolled_back(evidence: Evidence) -> None:
+    evidence.logs[ECHOES].ids["a", 2] = {"other"}
+
+
+def emit_under_two_ids(evidence: Evidence) -> None:
+    evidence.logs[ECHOES].ids["a", 1].add("random")
+
+
+def leave_a_gap(evidence: Evidence) -> None:
+    evidence.ledger[2] = evidence.ledger[2]._replace(first_offset=4)
+
+
+def lose_a_row(evidence: Evidence) -> None:
+    del evidence.ledger[1]
+
+
+def end_elsewhere(evidence: Evidence) -> None:
+    evidence.claims[LISTS] = 6
+
+
+def count_wrongly(evidence: Evidence) -> None:
+    evidence.ledger[0] = evidence.ledger[0]._replace(applied=1)
+
+
+def leave_a_lane(evidence: Evidence) -> None:
+    evidence.ledger[1] = evidence.ledger[1]._replace(applied=0)
+
+
+def miscount_dead_letters(evidence: Evidence) -> None:
+    evidence.ledger[2] = evidence.ledger[2]._replace(applied=1, dead=1)
+
+
+def go_back(evidence: Evidence) -> None:
+    evidence.history.changes.append(evidence.history.changes[1]._replace(next_offset=4, sequence=2))
+
+
+def let_a_zombie_write(evidence: Evidence) -> None:
+    taken = evidence.history.changes[1]._replace(epoch=2, token="u", owner="host/8/1", writer=8)
+    evidence.history.changes += [taken, taken._replace(next_offset=9, sequence=2, writer=PID)]
+
+
+def bring_an_epoch_back(evidence: Evidence) -> None:
+    evidence.history.changes.append(evidence.history.changes[1]._replace(epoch=1, token="u"))
+
+
+def grow(evidence: Evidence) -> None:
+    evidence.history.samples.append(Sample(2.0, 4, 5, 3, 12, 5_000_000_000))
+
+
+def open_connections(evidence: Evidence) -> None:
+    evidence.history.samples.append(Sample(2.0, 4, 5, 3, 100, 90_000_000))
+
+
+def find_in_the_audit(evidence: Evidence) -> None:
+    evidence.findings.append("lists.lists: something")
+
+
+PLANTED: dict[Callable[[Evidence], None], str] = {
+    lose: "I1",
+    lose_a_key: "I1",
+    apply_what_was_aborted: "I1",
+    lose_in_the_log: "I1",
+    drop_silently: "I1",
+    bury_the_living: "I1",
+    double: "I2",
+    bury_twice: "I2",
+    overtake: "I3",
+    emit_nothing: "I4",
+    emit_what_was_rolled_back: "I4",
+    emit_under_two_ids: "I4",
+    leave_a_gap: "I5",
+    lose_a_row: "I5",
+    end_elsewhere: "I5",
+    go_back: "I6",
+    let_a_zombie_write: "I7",
+    bring_an_epoch_back: "I7",
+    grow: "I11",
+    open_connections: "I11",
+    count_wrongly: "I12",
+    leave_a_lane: "I12",
+    miscount_dead_letters: "I12",
+    find_in_the_audit: "audit",
+}
+
+
+def found(evidence: Evidence) -> set[str]:
+    return {violation.invariant for check in CHECKERS for violation in check(evidence)}
+
+
+def test_clean_run_violates_nothing() -> None:
+    assert found(clean()) == set()
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_planted_violation_is_found_by_its_invariant(plant: Callable[[Evidence], None]) -> None:
+    evidence = clean()
+    plant(evidence)
+    assert PLANTED[plant] in found(evidence)

@@ -1,0 +1,21 @@
+-- What the server itself notes of a run: each change of a claim, and in its log each statement that changed none.
+create schema crash;
+create table crash.claim_change (
+    id bigint generated always as identity,
+    xact xid8 not null default pg_current_xact_id(),
+    at timestamptz not null default clock_timestamp(),
+    port integer default inet_client_port(),
+    subscription text, topic text, partition integer, owner text, epoch bigint, token uuid, next_offset bigint,
+    sequence bigint
+);
+create function crash.note_claims() returns trigger language plpgsql as $$
+begin
+    insert into crash.claim_change (subscription, topic, partition, owner, epoch, token, next_offset, sequence)
+    select subscription, topic, partition, owner, epoch, token, next_offset, sequence from changed;
+    if not found then
+        raise log 'crash: no claim changed by %', regexp_replace(current_query(), '\s+', ' ', 'g');
+    end if;
+    return null;
+end $$;
+create trigger noted after update on headrace.claim referencing new table as changed
+for each statement execute function crash.note_claims();
