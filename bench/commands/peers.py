@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench.comparison import Comparison, interleave
-from bench.contenders import ALL, LATENCY_HIGH, LATENCY_LOW, QUICK, Contender, chosen
+from bench.contenders import ALL, BARE_LOOP, LATENCY_HIGH, LATENCY_LOW, QUICK, Contender, chosen
 from bench.counts import Counted, count_all
 from bench.latency import Latency, measure_latency, track_commits
 from bench.measure import Run
@@ -35,6 +35,10 @@ class Found(NamedTuple):
     runs: list[Run]
     counted: list[Counted]
     latencies: list[Latency]
+
+
+WARM_UP = 2_000, 20.0
+"""Events a second, and seconds, before latency is measured: a broker's JVM compiles what it does often."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -124,6 +128,7 @@ async def _topics(
 
 async def _latencies(running: Servers, partitions: int, contenders: Sequence[Contender], tell: Tell) -> list[Latency]:
     await track_commits(running)
+    await measure_latency(running, BARE_LOOP, partitions, *WARM_UP)
     latencies = []
     for members, rate, seconds in LATENCY_CELLS:
         for contender in members:

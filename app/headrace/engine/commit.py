@@ -44,16 +44,17 @@ async def write_effects(connection: Connection, claim: Claim, effects: Effects, 
         effects.next_timer_seconds = await write_timers(connection, group, partition, changes)
     if effects.started:
         await start(connection, group, partition, effects.started)
-    await insert_row(connection, group, claim.partition, _row(claim, effects, sequence))
+    await insert_row(connection, group, claim.partition, ledger_row(sequence, claim.epoch, claim.next_offset, effects))
     await claim.advance(connection, effects.next_offset, sequence, effects.emitted_through, effects.last)
 
 
-def _row(claim: Claim, effects: Effects, sequence: int) -> Row:
+def ledger_row(sequence: int, epoch: int, first_offset: int, effects: Effects) -> Row:
+    """Return what the ledger keeps of the batch."""
     return Row(
         sequence=sequence,
         kind=effects.kind,
-        epoch=claim.epoch,
-        first_offset=claim.next_offset,
+        epoch=epoch,
+        first_offset=first_offset,
         next_offset=effects.next_offset,
         applied=effects.total(APPLIED),
         skipped=effects.total(SKIPPED),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 from zlib import crc32
 
 from headrace.cloudevents import decode_record, event_key
@@ -11,7 +10,7 @@ from headrace.envelope import Envelope, identity
 from headrace.errors import DecodeError, EventError, UnknownTypeError
 from headrace.event import EventType, event_type_of
 from headrace.handlers.subscription import Subscription
-from headrace.item import Item, Outcome
+from headrace.item import NO_ENVELOPE, Item, Outcome
 from headrace.log.ports import Record
 from headrace.registry import Decoder
 
@@ -37,56 +36,57 @@ class BatchDecoder:
         becomes a dead letter may be sent again, corrected, under its id. Whatever goes wrong with one record makes
         that record a dead letter. Raises: MemoryError (decode fewer records at a time).
         """
-        items = [Item(record) for record in records]
+        items: list[Item] = []
         fresh: dict[bytes, int] = {}
         decoders, handlers, types, extensions = self._decoders, self._handlers, self._types, self._extensions
-        for item in items:
-            record = item.record
+        keep, ready = items.append, Outcome.READY  # to ask an Enum for its member costs as much as a dictionary
+        for record in records:
+            envelope, event_type, event, handler = NO_ENVELOPE, None, None, None
+            known, mark, key, outcome = b"", 0, None, ready
+            error: EventError | None = None
             try:
-                foreign = decoders.get(record.topic) if decoders else None
-                if foreign is not None:
-                    event: Any = _decode_foreign(record, foreign)
+                if decoders and (foreign := decoders.get(record.topic)) is not None:
+                    event = _decode_foreign(record, foreign)
                     if event is None:
-                        item.outcome = Outcome.UNHANDLED
+                        keep(Item(record, Outcome.UNHANDLED))
                         continue
                     envelope, data = _foreign_envelope(record, event), record.value or b""
                 else:
-                    event = None
                     envelope, data = decode_record(record, extensions=extensions)
-                item.envelope = envelope
-                item.identity = known = identity(envelope.source, envelope.type, envelope.id)
-                item.mark = mark = record.offset << 32 | crc32(data)
+                kind = envelope.type
+                known = identity(envelope.source, kind, envelope.id)
+                mark = record.offset << 32 | crc32(data)
                 first = seen.get(known)
                 if first is None:
                     first = fresh.get(known)
+                event_type = types.get(kind)
                 if first is not None:
                     is_same = first < 0 or first & _CRC == mark & _CRC
-                    item.outcome = Outcome.DUPLICATE_ID if is_same else Outcome.CONFLICTING_ID
-                    item.mark = first
-                    continue
-                item.event_type = event_type = types.get(envelope.type)
-                if event_type is None:
-                    raise UnknownTypeError(f"the type {envelope.type!r} is not declared by this service.")
-                item.handler = handler = handlers.get(envelope.type)
-                if handler is None:
-                    item.outcome = Outcome.UNHANDLED
-                    continue
-                if envelope.dataschema is not None:
-                    event_type.check_version(envelope.dataschema)
-                if event is None:
-                    event = (
-                        event_type.decode(data) if not event_type.upcasts else _decode_old(event_type, envelope, data)
-                    )
-                item.event = event
-                item.key = event_key(envelope, event_type, event)
-                fresh[known] = mark
-            except EventError as error:
-                item.failed(_OUTCOMES.get(error.reason, Outcome.DECODE), error)
+                    outcome, mark = Outcome.DUPLICATE_ID if is_same else Outcome.CONFLICTING_ID, first
+                elif event_type is None:
+                    raise UnknownTypeError(f"the type {kind!r} is not declared by this service.")
+                elif (handler := handlers.get(kind)) is None:
+                    outcome = Outcome.UNHANDLED
+                else:
+                    if envelope.dataschema is not None:
+                        event_type.check_version(envelope.dataschema)
+                    if event is None:
+                        decode = _decode_old if event_type.upcasts else None
+                        event = event_type.decode(data) if decode is None else decode(event_type, envelope, data)
+                    key = event_key(envelope, event_type, event)
+                    fresh[known] = mark
+            except EventError as reason:
+                outcome, error = _OUTCOMES.get(reason.reason, Outcome.DECODE), reason
             except MemoryError:
                 raise
-            except Exception as error:
-                reason = DecodeError(f"the record could not be read: {type(error).__name__}: {error}")
-                item.failed(Outcome.DECODE, reason)
+            except Exception as reason:
+                outcome = Outcome.DECODE
+                error = DecodeError(f"the record could not be read: {type(reason).__name__}: {reason}")
+            # One call with all that is known: to set the fields one by one would cost as much as to decode the event.
+            item = Item(record, outcome, envelope, event_type, event, handler, known, mark, key)
+            if error is not None:
+                item.failed(outcome, error)
+            keep(item)
         return items
 
 

@@ -16,6 +16,7 @@ from headrace.log.kafka_client import make_consumer
 from headrace.log.kafka_closing import close_consumer
 from headrace.log.kafka_connection import Options, translate
 from headrace.log.kafka_control import KafkaControl
+from headrace.log.kafka_linger import LingeringFetcher, let_linger
 from headrace.log.kafka_records import read_batches
 from headrace.log.ports import Record, TopicPartition
 from headrace.log.refusals import no_such_topic, out_of_range
@@ -52,6 +53,8 @@ class KafkaReader:
         self._fetch_bytes = settings.fetch_bytes
         self._silence_seconds = settings.request_timeout_seconds + 2 * LONG_POLL_SECONDS
         self._heard: dict[TopicPartition, tuple[int | None, float]] = {}
+        self._fetcher: LingeringFetcher | None = None
+        self._read_at = time.monotonic()
 
     @classmethod
     async def open(
@@ -84,6 +87,7 @@ class KafkaReader:
             await reader.close()
             raise
         read_batches(consumer)
+        reader._fetcher = let_linger(consumer)
         consumer.assign(list(reader._partitions.values()))
         for partition, offset in positions.items():
             consumer.seek(reader._partitions[partition], offset)
@@ -99,8 +103,12 @@ class KafkaReader:
 
     async def _read(self, max_records: int, timeout_seconds: float) -> None:
         """Move what the client has, or gets before the timeout, to the surplus."""
+        busy_seconds = time.monotonic() - self._read_at
         try:
             fetched = await self._consumer.getmany(timeout_ms=round(timeout_seconds * 1000), max_records=max_records)
+            self._read_at = time.monotonic()
+            if fetched and self._fetcher is not None:
+                self._fetcher.linger(busy_seconds)
             for partition, kafka_partition in self._partitions.items():
                 # Past the last record and past what holds none: markers, aborted batches, compacted ends.
                 self._ahead[partition] = await self._consumer.position(kafka_partition)

@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from headrace.errors import LogMismatchError
+from headrace.log.kafka_linger import LingeringFetcher
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import Bounds, Record, TopicPartition
 from tests.integration.log.support import (
@@ -222,3 +223,18 @@ async def test_group_offsets_follow_as_a_hint(kafka: KafkaServer, topic_name: st
     with contextlib.closing(consumer):
         (committed,) = await asyncio.to_thread(consumer.committed, [confluent_kafka.TopicPartition(topic_name, 1)], 30)
     assert committed.offset == 41
+
+
+async def test_next_request_gathers_for_as_long_as_the_batch_takes(
+    kafka: KafkaServer, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kafka.create_topic(topic_name, 1)
+    lingered: list[float] = []
+    monkeypatch.setattr(LingeringFetcher, "linger", lambda fetcher, seconds: lingered.append(seconds))
+    async with kafka_log(kafka.url) as log:
+        reader = await log.reader({TopicPartition(topic_name, 0): 0})
+        for number in range(2):
+            await log.publish(records(topic_name, [number]))
+            await until(lambda: fetch_some(reader), "the record is there")
+            assert len(lingered) == number + 1, "a request waits for each fetch that brought something, and no other"
+        await reader.close()
