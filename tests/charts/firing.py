@@ -175,6 +175,10 @@ CASES: dict[str, Case] = {
         histogram("timers_late_seconds", S, "30.0", "60.0", 0.1),
         histogram("timers_late_seconds", S, "30.0", "60.0", 0.005),
     ),
+    "EffectsFailing": Case(
+        {f"headrace_effects_waiting{{{S}}}": flat(1)},
+        {f"headrace_effects_waiting{{{S}}}": flat(0), f"headrace_effects_pending{{{S}}}": flat(100)},
+    ),
     "SagaOverdue": Case(
         {'headrace_saga_oldest_open_seconds{saga="checkout"}': flat(3601)},
         {'headrace_saga_oldest_open_seconds{saga="checkout"}': flat(3600)},
