@@ -18,7 +18,7 @@ from headrace.aggregates.aggregate import Aggregate, applies
 from headrace.envelope import Envelope
 from headrace.errors import HeadraceError, HeadraceWarning
 from headrace.event import Event, event, upcast
-from headrace.handlers.inject import Emit, State, Step, Table, Transaction
+from headrace.handlers.inject import Emit, State, States, Step, Table, Transaction
 from headrace.handlers.subscription import Subscription
 from headrace.handlers.verdicts import DeadLetter, Retry, Skip
 from headrace.http.caller import Caller
@@ -49,6 +49,7 @@ __all__ = [
     "Retry",
     "Skip",
     "State",
+    "States",
     "Step",
     "Subscription",
     "Table",

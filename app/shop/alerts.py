@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from headrace import State
+from headrace import States
 from shop.events import WalletOverdrawn
 from shop.platform import events
 
@@ -19,7 +19,9 @@ class Alert(BaseModel):
 
 
 @alerts.on(WalletOverdrawn)
-def note(event: WalletOverdrawn, alert: State[Alert]) -> None:
-    """Count the alert."""
-    alert.count += 1
-    alert.lowest = min(alert.lowest, event.balance)
+def note(overdrawn: list[WalletOverdrawn], alerts: States[Alert]) -> None:
+    """Count the alerts: they come in bursts, and a list of them costs about what one does."""
+    for event in overdrawn:
+        alert = alerts.of(event)
+        alert.count += 1
+        alert.lowest = min(alert.lowest, event.balance)

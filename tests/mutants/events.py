@@ -12,7 +12,7 @@ READER_MODEL = "tests/simulation/log/client.py"
 
 LANES = "app/headrace/engine/lanes.py"
 _AHEAD = "            if failed and key in failed:\n"
-_AHEAD_ASYNC = "            if key in self._failed:\n"
+_AHEAD_ASYNC = "            if key in self.failed_keys:\n"
 
 EVENTS = (
     Mutant(

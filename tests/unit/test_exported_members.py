@@ -23,6 +23,7 @@ def test_public_names_are_these() -> None:
         "Retry",
         "Skip",
         "State",
+        "States",
         "Step",
         "Subscription",
         "Table",

@@ -87,7 +87,8 @@ def _handler(subscription: Subscription, handler: Handler, policies: Policies) -
 def _kind(subscription: Subscription, handler: Handler) -> str:
     if any(effect.handler is handler for effect in subscription.effects.values()):
         return "effect"
-    return "async" if handler.is_async else "sync"
+    kind = "async" if handler.is_async else "sync"
+    return f"{kind}, batch" if handler.is_batch else kind
 
 
 def _policy(policy: Policy) -> dict[str, Any]:

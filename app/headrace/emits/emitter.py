@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,6 +32,9 @@ class Emitter:
         self.cause: Item | None = None
         """The item whose handler emits."""
         self.position = 0
+        self._causes: dict[int, Item] = {}
+        """The items of a batch handler's list, by the id() of their events."""
+        self._positions: dict[Item, int] = {}
         self.emitted: list[tuple[Item, NewRecord]] = []
         """(source item, record), ready to be published."""
         self.timers: list[tuple[Item, Change]] = []
@@ -50,6 +53,21 @@ class Emitter:
         if self.table is not None:
             self.table.undo(self.cause)
 
+    def begin_list(self, items: Sequence[Item]) -> tuple[int, int]:
+        """The handler of a list of events is called; return what `undo_list` goes back to."""
+        self.cause = items[-1]
+        self._causes = {id(item.event): item for item in items}
+        self._positions = {}
+        return len(self.emitted), len(self.timers)
+
+    def end_list(self) -> None:
+        """The handler of a list has returned."""
+        self._causes = {}
+
+    def undo_list(self, before: tuple[int, int]) -> None:
+        """Take back what the handler of a list emitted."""
+        del self.emitted[before[0] :], self.timers[before[1] :]
+
     def __call__(
         self,
         event: object,
@@ -58,13 +76,14 @@ class Emitter:
         after: float | timedelta | None = None,
         at: datetime | None = None,
         name: str | None = None,
+        cause: object | None = None,
     ) -> None:
         """Emit one event, now or later.
 
-        Raises: ConfigurationError (type not declared, time or name wrong), EventError (key or event too large).
+        Raises: ConfigurationError (type not declared, time, name or cause wrong), EventError (key or event too large).
         """
-        cause = self.cause
-        if cause is None:
+        item = self.cause if cause is None and not self._causes else self._of_list(cause)
+        if item is None:
             raise ConfigurationError("emit() was called outside of a handler; emit while the handler runs.")
         event_type = event_type_of(event)
         if event_type is None or event_type.type not in self._types:
@@ -75,8 +94,8 @@ class Emitter:
                 f"{name} cannot be emitted, since the service does not declare it; write events.declare({name})."
             )
         later = due(after, at, name)
-        source = cause.envelope
-        event_id = hashlib.blake2b(b"%b%d" % (cause.identity, self.position), key=self._key, digest_size=16).hexdigest()
+        source = item.envelope
+        event_id = hashlib.blake2b(b"%b%d" % (item.identity, self.position), key=self._key, digest_size=16).hexdigest()
         self.position += 1
         key = check_key(key or declared_key(event_type, event) or event_id)
         envelope = Envelope(
@@ -100,9 +119,21 @@ class Emitter:
                 "raise HEADRACE_KAFKA_MAX_RECORD_BYTES and the topic's max.message.bytes."
             )
         if later is None:
-            self.emitted.append((cause, record))
+            self.emitted.append((item, record))
         else:
-            self.timers.append((cause, SetTimer(event_type.type, key, name or event_id, later, record)))
+            self.timers.append((item, SetTimer(event_type.type, key, name or event_id, later, record)))
+
+    def _of_list(self, cause: object | None) -> Item | None:
+        """Return the item that an event of a batch handler's list follows from, and count for it."""
+        item = self.cause if cause is None else self._causes.get(id(cause))
+        if item is None and cause is not None:
+            raise ConfigurationError(
+                "emit(..., cause=...) names an event of the list that a batch handler was called with; leave it out."
+            )
+        if item is not None:
+            self.position = self._positions.get(item, 0)
+            self._positions[item] = self.position + 1
+        return item
 
     def cancel(self, model: type[object], key: str, name: str | None = None) -> None:
         """Cancel the timer of an event type and key that has this name, or all of them. Nothing happens without one.

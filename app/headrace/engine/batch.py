@@ -25,6 +25,7 @@ from headrace.engine.commit import write_effects
 from headrace.engine.context import EngineContext
 from headrace.engine.decode import BatchDecoder
 from headrace.engine.effects import Effects, StateRow
+from headrace.engine.list_sizes import ListSizes
 from headrace.engine.memory import PartitionMemory, keys_by_state
 from headrace.engine.patience import OverdueError, Patience
 from headrace.engine.report import Reporter
@@ -113,6 +114,7 @@ class BatchProcessor:
         self.memory = memory
         self.caches = memory.caches
         self.patience: Patience | None = Patience(context.pace.patience)
+        self.lists = ListSizes()
         self.is_beside = False
         """True if it runs lanes, with states of its own."""
         self._turn, self._has_turn = asyncio.Lock(), False
@@ -138,6 +140,7 @@ class BatchProcessor:
         other = copy.copy(self)
         other.caches = self.memory.new_caches()
         other.is_beside = other.is_careful = True
+        other.lists = ListSizes(1)
         other.failures, other.running, other._has_turn = 0, None, False
         if is_patient:
             other.patience = None
@@ -242,6 +245,7 @@ class BatchProcessor:
             timeout_seconds=self._engine.handler_seconds,
             patience=self.patience if self._threads.has_room else None,
             is_beside=self.is_beside,
+            lists=self.lists,
             observe=self.reporter.handled,
             failed=self.reporter.failed,
             tracing=context.tracing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
@@ -14,15 +14,42 @@ from headrace.handlers.inject import Transaction
 from headrace.handlers.signature import Dependency
 from headrace.handlers.subscription import Handler
 from headrace.handlers.verdicts import HandlerVerdict
-from headrace.item import Item
 
 CUT_OFF = "the handler was cancelled at its time limit and swallowed that; let CancelledError through."
+
+
+class Called(Protocol):
+    """What a handler is called for: an item, or what a batch handler is given of several."""
+
+    @property
+    def event(self) -> Any: ...
+    @property
+    def envelope(self) -> Any: ...
+
 
 SWALLOWED = "a dependency swallowed the handler's error; let it through, or do not catch around its yield."
 
 
+def call_handler(item: Called, handler: Handler, states: Sequence[Any], emitter: Emitter) -> None:
+    """Call a synchronous handler with its dependencies, and emit what it returns. Raises: whatever it raises."""
+    is_done = False
+    with ExitStack() as stack:
+        values: list[Any] = []
+        for each in handler.dependencies:
+            values.append(enter(stack, each, item, emitter, states, values))
+        emit_returned(emitter, handler.call(item.event, item.envelope, states, emitter, None, values))
+        is_done = True
+    if not is_done:
+        raise RuntimeError(SWALLOWED)
+
+
 def enter(
-    stack: ExitStack, dependency: Dependency, item: Item, emitter: Emitter, states: Sequence[Any], before: Sequence[Any]
+    stack: ExitStack,
+    dependency: Dependency,
+    item: Called,
+    emitter: Emitter,
+    states: Sequence[Any],
+    before: Sequence[Any],
 ) -> Any:
     """Return the dependency's value; `before` are those of the ones that were called before it."""
     value = dependency.signature.call(item.event, item.envelope, states, emitter, None, before)
@@ -32,7 +59,7 @@ def enter(
 async def enter_async(
     stack: AsyncExitStack,
     dependency: Dependency,
-    item: Item,
+    item: Called,
     emitter: Emitter,
     states: Sequence[Any],
     transaction: Transaction | None,
@@ -58,7 +85,7 @@ async def savepoint(connection: Connection | None) -> AsyncIterator[None]:
 
 
 async def await_handler(
-    item: Item,
+    item: Called,
     handler: Handler,
     states: Sequence[Any],
     transaction: Transaction | None,

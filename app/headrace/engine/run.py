@@ -16,23 +16,25 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
 from headrace.engine.attend import attend
-from headrace.engine.invoke import SWALLOWED, await_handler, emit_returned, enter, savepoint
+from headrace.engine.invoke import await_handler, call_handler, emit_returned, savepoint
+from headrace.engine.list_sizes import ListSizes
+from headrace.engine.lists import ListCalls
 from headrace.engine.memory import keys_by_state
 from headrace.engine.patience import OverdueError, Patience, Wait
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.trace import link_of
 from headrace.errors import HandlerError
 from headrace.handlers.inject import Transaction
-from headrace.handlers.subscription import Handler
+from headrace.handlers.subscription import Handler, Way
 from headrace.handlers.verdicts import HandlerVerdict, Skip
 from headrace.item import Item, Outcome
 from headrace.state.cache import Entry, StateCache
@@ -81,21 +83,28 @@ class Run:
         target_seconds: float = math.inf,
         patience: Patience | None = None,
         is_beside: bool = False,
+        lists: ListSizes | None = None,
     ) -> None:
-        """`patience`: how long a call is waited for that may take longer; None if each has its whole time limit."""
+        """`patience`: how long a call is waited for that may take longer; None if each has its whole time limit.
+
+        `lists`: how many events batch handlers are given at a time.
+        """
         self.items = items
         self.emitter = emitter
         self._caches = caches
         self._entries_of: dict[Handler, list[dict[str, Entry]]] = {}
-        self._failed: set[str] = set()
-        self._careful = careful
+        self.failed_keys: set[str] = set()
+        self.is_careful = careful
         self._timeout = timeout_seconds
         self._patience = patience
         self.is_beside = is_beside
         """True if it runs lanes beside the batches."""
         self._target = target_seconds
+        self.lists = lists if lists is not None else ListSizes()
+        self._listed, self._events_listed = 1, 0
+        """How many items the handler that runs was called for, and how many batch handlers were in all."""
         self._ends_at: float | None = None
-        self._is_ending = self._is_abandoned = False
+        self.is_ending = self._is_abandoned = False
         self._connection: Connection | None = None
         self.current: Item | None = None
         """The item whose handler runs; None before and after."""
@@ -107,7 +116,7 @@ class Run:
         """JSON by (state, key), of a careful run: nothing that happens later can spoil what could be written."""
         self._observe = observe
         self._report_failed = failed
-        self._tracing = tracing
+        self.tracing = tracing
         self.calls: list[HandlerCall] = []
         """Handler calls that deserve a span."""
 
@@ -126,16 +135,23 @@ class Run:
             assert handler is not None
             handler.follow()
             self._entries_of[handler] = [self._caches[name].entries for name in handler.state_names]
-        for is_async, group in groupby(ready, key=_is_async):
-            if is_async:
-                work = self._run_async(list(group), connection)
-            else:
-                work = threads.run(partial(self._run_sync, list(group)), is_beside=self.is_beside)
+        for way, group in groupby(ready, key=_way):
+            work = self._work(way, list(group), threads, connection)
             await attend(self, asyncio.create_task(work, name="handlers"))
-            self.current = None  # what waits for a thread is not the last handler's fault
+            self.current, self._listed = None, 1  # what waits for a thread is not the last handler's fault
         if self._patience is not None:
             self._patience.called(len(ready))
         self.emitter.cause = None
+
+    def _work(
+        self, way: Way, items: Sequence[Item], threads: HandlerThreads, connection: Connection | None
+    ) -> Coroutine[Any, Any, None]:
+        """Return what calls the handlers of items that follow each other and are called in the same way."""
+        lists = ListCalls(self, way, items) if isinstance(way, Handler) else None
+        if way.is_async if isinstance(way, Handler) else way:
+            return self._run_async(items, connection) if lists is None else lists.await_calls(connection)
+        call = partial(self._run_sync, items) if lists is None else lists.call
+        return threads.run(call, is_beside=self.is_beside)
 
     @property
     def handlers(self) -> Collection[Handler]:
@@ -147,17 +163,26 @@ class Run:
         seconds = handler.timeout_seconds if handler.timeout_seconds is not None else self._timeout
         return self._patience.wait(seconds) if self._patience is not None else Wait(seconds, False)
 
-    def overdue(self, item: Item, seconds: float) -> OverdueError:
-        """Return the error for a call that is given up on after so many seconds."""
+    def begin_call(self, item: Item, now: float, items: int) -> None:
+        """A batch handler is called for so many items, of which this is the first."""
+        self.current, self.began, self._listed = item, now, items
+        self._events_listed += items
+        self.emitter.position = 0
+
+    def overdue(self, item: Item, seconds: float) -> OverdueError | HandlerFailedError:
+        """Return the error for a call that is given up on after so many seconds; for a list, its events run alone."""
         assert item.handler is not None
         is_cut = self.limit(item.handler).is_cut
         if is_cut and self._patience is not None:
             self._patience.given_up()
+        if self._listed > 1:
+            self.lists.overdue(item.handler, self._events_listed)
+            return HandlerFailedError(item)
         return OverdueError(item, seconds, is_cut=is_cut)
 
     def abandon(self) -> None:
         """Run no handler after the one that runs; what that one does counts for nothing."""
-        self._is_ending = self._is_abandoned = True
+        self.is_ending = self._is_abandoned = True
 
     def end_transaction(self) -> None:
         """End the transaction under a handler that does not return, if there is one."""
@@ -166,7 +191,7 @@ class Run:
 
     def end_early(self) -> None:
         """Run no handler after the one that runs; what is done is kept."""
-        self._is_ending = True
+        self.is_ending = True
 
     def entries(self) -> Iterator[Entry]:
         """Return the states that a handler was given."""
@@ -177,13 +202,13 @@ class Run:
         return keys_by_state(self.items, Outcome.APPLIED, self._caches)
 
     def _run_sync(self, items: Sequence[Item]) -> None:
-        emitter, failed, entries_of = self.emitter, self._failed, self._entries_of
-        clock, calls, is_traced = time.perf_counter, 0, self._tracing.enabled
+        emitter, failed, entries_of = self.emitter, self.failed_keys, self._entries_of
+        clock, calls, is_traced = time.perf_counter, 0, self.tracing.enabled
         applied = Outcome.APPLIED  # to ask an Enum for its member costs as much as a dictionary
-        ends_at, limit = self._end(clock())
+        ends_at, limit = self.end(clock())
         for item in items:
             now = clock()
-            if now > ends_at or self._is_ending:
+            if now > ends_at or self.is_ending:
                 return
             ends_at = limit
             handler, key = item.handler, item.key
@@ -199,18 +224,18 @@ class Run:
             calls += 1
             saved = None
             try:
-                if self._careful:
-                    saved = self._save(handler, key)
+                if self.is_careful:
+                    saved = self.save(handler, key)
                 if handler.dependencies:
-                    self._call_with_dependencies(item, handler, states)
+                    call_handler(item, handler, states, emitter)
                 else:
                     returned = handler.call(item.event, item.envelope, states, emitter, None, ())
                     if returned is not None:
                         emit_returned(emitter, returned)
-                if self._careful:
-                    self._write(handler, key, states)
+                if self.is_careful:
+                    self.write(handler, key, states)
             except BaseException as error:  # nobody cancels a thread: whatever comes out is the handler's
-                self._fail(item, handler, error, saved, now)
+                self.fail(item, handler, error, saved, now)
                 continue
             item.outcome = applied
             if calls % SAMPLE == 1:
@@ -218,18 +243,7 @@ class Run:
             if is_traced and ((seconds := clock() - now) > SLOW_CALL_SECONDS or is_sampled(item.envelope.traceparent)):
                 self._trace_call(item, handler, seconds)
 
-    def _call_with_dependencies(self, item: Item, handler: Handler, states: Sequence[Any]) -> None:
-        is_done = False
-        with ExitStack() as stack:
-            values: list[Any] = []
-            for each in handler.dependencies:
-                values.append(enter(stack, each, item, self.emitter, states, values))
-            emit_returned(self.emitter, handler.call(item.event, item.envelope, states, self.emitter, None, values))
-            is_done = True
-        if not is_done:
-            raise RuntimeError(SWALLOWED)
-
-    def _end(self, now: float) -> tuple[float, float]:
+    def end(self, now: float) -> tuple[float, float]:
         """Return after which time the next item, and those behind it, are not run.
 
         The time begins with the run's first item, however long that waited for a thread; the first is always run.
@@ -242,15 +256,15 @@ class Run:
     async def _run_async(self, items: Sequence[Item], connection: Connection | None) -> None:
         task = asyncio.current_task()
         assert task is not None
-        ends_at, limit = self._end(time.perf_counter())
+        ends_at, limit = self.end(time.perf_counter())
         for item in items:
             now = time.perf_counter()
-            if now > ends_at or self._is_ending:
+            if now > ends_at or self.is_ending:
                 return
             ends_at = limit
             handler, key = item.handler, item.key
             assert handler is not None and key is not None
-            if key in self._failed:
+            if key in self.failed_keys:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
             states = [entries[key].value for entries in self._entries_of[handler]]
@@ -261,34 +275,41 @@ class Run:
             seconds, is_cut = self.limit(handler)
             time_limit = asyncio.timeout(seconds)
             try:
-                if self._careful:
-                    saved = self._save(handler, key)
-                async with savepoint(connection if self._careful and handler.signature.wants_transaction else None):
+                if self.is_careful:
+                    saved = self.save(handler, key)
+                async with savepoint(connection if self.is_careful and handler.signature.wants_transaction else None):
                     await await_handler(item, handler, states, transaction, self.emitter, time_limit)
-                if self._careful:
-                    self._write(handler, key, states)
-                if task.cancelling() or self._is_abandoned:
-                    raise asyncio.CancelledError  # the handler swallowed it
+                if self.is_careful:
+                    self.write(handler, key, states)
+                self.check_wanted(task)
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
-                if task.cancelling() or self._is_abandoned:
-                    raise asyncio.CancelledError from error
-                if time_limit.expired() and (is_cut or not self._careful):
+                self.check_wanted(task, error)
+                if time_limit.expired() and (is_cut or not self.is_careful):
                     raise self.overdue(item, time.perf_counter() - self.began) from error
                 if transaction is not None and transaction.unavailable is not None:
                     raise transaction.unavailable from error
-                self._fail(item, handler, error, saved, started)
+                self.fail(item, handler, error, saved, started)
                 continue
             item.outcome = Outcome.APPLIED
-            self._called(item, handler, time.perf_counter() - started)
+            self.called(item, handler, time.perf_counter() - started)
 
-    def _save(self, handler: Handler, key: str) -> Saved:
+    def check_wanted(self, task: asyncio.Task[Any], error: BaseException | None = None) -> None:
+        """Raise CancelledError if the run was given up on, whatever the handler made of that."""
+        if task.cancelling() or self._is_abandoned:
+            raise asyncio.CancelledError from error
+
+    def entries_of(self, handler: Handler) -> list[dict[str, Entry]]:
+        """Return the entries of the states that a handler takes."""
+        return self._entries_of[handler]
+
+    def save(self, handler: Handler, key: str) -> Saved:
         """Return the states' entries with copies: a run that is given up on must not reach what is loaded anew."""
         caches = [self._caches[name] for name in handler.state_names]
         return [(cache.entries[key], cache.state.copy(cache.entries[key].value)) for cache in caches]
 
-    def _write(self, handler: Handler, key: str, states: Sequence[Any]) -> None:
+    def write(self, handler: Handler, key: str, states: Sequence[Any]) -> None:
         """Raise for this one event what writing the states would later raise for the whole batch."""
         written = {
             (name, key): self._caches[name].state.encode(value)
@@ -296,18 +317,18 @@ class Run:
         }
         self.written |= written
 
-    def _called(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
+    def called(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
         self._observe(handler, seconds)
         self._trace_call(item, handler, seconds, error_type)
 
     def _trace_call(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
-        if self._tracing.wants_call(item.envelope.traceparent, seconds, error_type is not None):
+        if self.tracing.wants_call(item.envelope.traceparent, seconds, error_type is not None):
             ended_ns = time.time_ns()
             started_ns = ended_ns - round(seconds * 1e9)
             self.calls.append(HandlerCall(handler.name, link_of(item), started_ns, ended_ns, error_type))
 
-    def _fail(self, item: Item, handler: Handler, error: BaseException, saved: Saved | None, started: float) -> None:
-        if not self._careful:
+    def fail(self, item: Item, handler: Handler, error: BaseException, saved: Saved | None, started: float) -> None:
+        if not self.is_careful:
             raise HandlerFailedError(item) from error
         key = item.key
         assert key is not None
@@ -318,16 +339,16 @@ class Run:
         if isinstance(error, HandlerVerdict):
             if isinstance(error, Skip):
                 item.outcome = Outcome.SKIPPED_BY_HANDLER
-                self._called(item, handler, seconds)
+                self.called(item, handler, seconds)
                 return
             wrapped = HandlerError(f"{handler.name}: {text_of(error)}", handler.name)
         else:
             self._report_failed(item, error)
             wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {text_of(error)}", handler.name)
-        self._failed.add(key)
+        self.failed_keys.add(key)
         wrapped.__cause__ = error
         item.failed(Outcome.HANDLER_ERROR, wrapped)
-        self._called(item, handler, seconds, type(error).__name__)
+        self.called(item, handler, seconds, type(error).__name__)
 
     def _refuse_unreadable(self, items: Sequence[Item]) -> list[Item]:
         """Fail the events whose state does not fit its class; return the others."""
@@ -337,14 +358,13 @@ class Run:
         for item in items:
             if item.key not in reasons:
                 continue
-            if item.key in self._failed:
+            if item.key in self.failed_keys:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
-            self._failed.add(item.key)
+            self.failed_keys.add(item.key)
             reason = f"the state of this key does not fit its class: {text_of(reasons[item.key])}"
             item.failed(Outcome.HANDLER_ERROR, HandlerError(reason, item.handler.name if item.handler else ""))
         return [item for item in items if item.outcome is Outcome.READY]
 
 
-def _is_async(item: Item) -> bool:
-    return item.handler is not None and item.handler.is_async
+_way = attrgetter("handler.way")

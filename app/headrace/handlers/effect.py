@@ -50,6 +50,8 @@ def check_effect(signature: Signature) -> None:
             f"{name}: an effect awaits the outside, so it must be `async def {name}(...)`; call a library that blocks "
             "with `await asyncio.to_thread(...)`."
         )
+    if signature.is_batch:
+        raise ConfigurationError(f"{name}: an effect is called for one event; take the event, not a list of them.")
     if signature.states or signature.wants_transaction or signature.tables:
         raise ConfigurationError(
             f"{name}: an effect runs behind the commit, so it takes no State, Transaction or Table; return an event, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Protocol, TypeVar, cast
 
@@ -27,6 +27,33 @@ State = Annotated[T, StateMarker()]
 """`wallet: State[Wallet]`: the value kept for the event's key; what the handler changes in it is saved."""
 
 
+class States(Mapping[str, T]):
+    """`wallets: States[Wallet]`: the states of the keys of a batch handler's list, by key; changes of them are saved.
+
+    `wallets.of(event)` is the state of the event's key. Raises: ConfigurationError (not an event of the list).
+    """
+
+    def __init__(self, values: Mapping[str, T], keys: Mapping[int, str]) -> None:
+        """`keys` of the events, by their id()."""
+        self._values, self._keys = values, keys
+
+    def of(self, event: object) -> T:
+        """Return the state of the event's key."""
+        key = self._keys.get(id(event))
+        if key is None:
+            raise ConfigurationError("of() takes an event of the list that the handler was called with, not a copy.")
+        return self._values[key]
+
+    def __getitem__(self, key: str) -> T:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
 class Emit(Protocol):
     """`emit(event)`: the event leaves if and only if the handler's transaction commits.
 
@@ -34,7 +61,8 @@ class Emit(Protocol):
     object have no effect. With `after` (seconds or a timedelta) or `at` (a datetime with a zone) it leaves then: a
     timer. Its `name` lets a later `emit` move it, and `emit.cancel(Type, key, name)` cancel it; one without a name is
     cancelled together with all others of its type and key: `emit.cancel(Type, key)`.
-    Raises: ConfigurationError (not a declared event type).
+    In a batch handler `cause` names the event of its list that the new one follows from; without it, that is the last.
+    Raises: ConfigurationError (not a declared event type, a cause that is no event of the list).
     """
 
     def __call__(
@@ -45,6 +73,7 @@ class Emit(Protocol):
         after: float | timedelta | None = None,
         at: datetime | None = None,
         name: str | None = None,
+        cause: object | None = None,
     ) -> None: ...
 
     def cancel(self, model: type[object], key: str, name: str | None = None) -> None: ...

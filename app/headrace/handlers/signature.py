@@ -17,7 +17,7 @@ from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
 from headrace.event import event_type_of
 from headrace.fields import classes_in
-from headrace.handlers.inject import Emit, StateMarker, Step, Table, Transaction
+from headrace.handlers.inject import Emit, StateMarker, States, Step, Table, Transaction
 from headrace.handlers.returns import returned_models
 from headrace.handlers.sessions import warn_of_session
 from headrace.state.codec import StateType
@@ -29,6 +29,7 @@ MENU = (
     "the event (annotated with its class), Envelope, State[T], Emit, Transaction, Table[T], or "
     "Annotated[T, Depends(function)]"
 )
+BATCH_MENU = "list[Envelope], States[T], Emit, Transaction, or Annotated[T, Depends(function)] of a function like it"
 
 
 Overrides = Mapping[Any, Callable[..., Any]]
@@ -53,7 +54,10 @@ class Signature:
         "events",
         "has_async_dependency",
         "is_async",
+        "is_batch",
         "name",
+        "of_list",
+        "of_one",
         "returns",
         "states",
         "tables",
@@ -89,6 +93,12 @@ class Signature:
         self.dependencies: list[Dependency] = [] if caller is None else caller.dependencies
         """In the order in which they are called."""
         self.wants_envelope = self.wants_transaction = self.wants_emit = self.wants_step = False
+        self.of_one: str | None = None
+        """The first parameter that is about one event; None if there is none."""
+        self.of_list: str | None = None
+        """The first parameter that is about a list of events."""
+        self.is_batch = False
+        """True for a handler that takes a list of events."""
         self.tables: list[type[Any]] = []
         """The classes of the rows that it writes."""
         hints = _hints(body, self.name, local_names)
@@ -106,6 +116,8 @@ class Signature:
             source = self._source(parameter, hint, local_names)
             by_name = by_name or parameter.kind is inspect.Parameter.KEYWORD_ONLY
             arguments.append(f"{parameter.name}={source}" if by_name else source)
+        if not is_dependency:
+            self._check_one_or_list()
         takes_transaction = any(argument.endswith("transaction") for argument in arguments)
         if takes_transaction and not (self.is_async or inspect.isasyncgenfunction(body)):
             raise ConfigurationError(
@@ -121,6 +133,7 @@ class Signature:
             inner, *marks = get_args(hint)
             for mark in marks:
                 if isinstance(mark, StateMarker):
+                    self.of_one = self.of_one or parameter.name
                     return self._state(inner, where)
                 if isinstance(mark, Depends):
                     depends = mark
@@ -129,7 +142,11 @@ class Signature:
             return self._dependency(depends, hint, where, local_names)
         if hint is inspect.Parameter.empty:
             raise ConfigurationError(f"{where} has no annotation; annotate it with {MENU}.")
-        if hint is Envelope:
+        if get_origin(hint) is States:
+            self.of_list = self.of_list or parameter.name
+            return self._state(get_args(hint)[0], where)
+        if hint is Envelope or hint == list[Envelope]:
+            self._note(parameter, is_list=hint is not Envelope)
             self.wants_envelope = True
             return "envelope"
         if hint is Emit:
@@ -139,12 +156,16 @@ class Signature:
             self.wants_step = True
             return "emit.step"
         if get_origin(hint) is Table:
+            self.of_one = self.of_one or parameter.name
             self.tables.append(get_args(hint)[0])
             return "emit.table"
         if hint is Transaction:
             self.wants_transaction = True
             return "transaction"
-        if models := _event_models(hint):
+        is_list = get_origin(hint) is list
+        if models := _event_models(get_args(hint)[0] if is_list else hint):
+            self._note(parameter, is_list=is_list)
+            self.is_batch = self.is_batch or is_list
             if self.events:
                 raise ConfigurationError(f"{where}: a handler takes one event; {self.name} has two event parameters.")
             self.events = models
@@ -152,6 +173,27 @@ class Signature:
         shown = getattr(hint, "__name__", None) or str(hint)
         advice = f" For a value kept per key write State[{shown}]." if _is_state(hint) else ""
         raise ConfigurationError(f"{where}: {shown} cannot be injected; a handler takes {MENU}.{advice}")
+
+    def _note(self, parameter: inspect.Parameter, *, is_list: bool) -> None:
+        if is_list:
+            self.of_list = self.of_list or parameter.name
+        else:
+            self.of_one = self.of_one or parameter.name
+
+    def _check_one_or_list(self) -> None:
+        """Refuse a parameter about one event in a batch handler, and one about a list in any other."""
+        functions = (self, *(dependency.signature for dependency in self.dependencies))
+        for each in functions:
+            wrong = each.of_one if self.is_batch else each.of_list
+            if wrong is not None:
+                where = f"{each.name}: parameter {wrong!r}"
+                if self.is_batch:
+                    raise ConfigurationError(
+                        f"{where} is about one event, and {self.name} takes a list of them; it takes {BATCH_MENU}."
+                    )
+                raise ConfigurationError(
+                    f"{where} is about a list of events; write the handler with the list: events: list[WalletCredited]."
+                )
 
     def _state(self, model: Any, where: str) -> str:
         if not inspect.isclass(model):

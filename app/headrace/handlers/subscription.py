@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack
 
 from headrace.errors import ConfigurationError
 from headrace.event import EventType, event_type_of
@@ -22,6 +22,17 @@ Start = Literal["earliest", "latest"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
+Way: TypeAlias = "bool | Handler"
+"""How a handler is called: on the event loop (True), in a thread (False), or with a list of events (the handler)."""
+
+
+class HandlerOptions(PolicyOptions, total=False):
+    """The options of a handler: those of its policy, and of a batch handler how much it takes."""
+
+    most_events: int
+    """The most events of one list; as many as it can do in a fraction of a second if it is left out."""
+
+
 class Handler:
     """One handler of a subscription, ready to be called."""
 
@@ -32,12 +43,15 @@ class Handler:
         "dependencies",
         "function",
         "is_async",
+        "is_batch",
+        "most_events",
         "name",
         "options",
         "overrides",
         "signature",
         "state_names",
         "timeout_seconds",
+        "way",
     )
 
     def __init__(self, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
@@ -47,6 +61,8 @@ class Handler:
         self.overrides: Overrides = {}
         """FastAPI's `app.dependency_overrides`, once the application has started."""
         self._followed: Overrides = {}
+        self.most_events: int | None = None
+        """The longest list that a batch handler takes; None: any."""
         self._take(Signature(function, names))
         self.set_options({})
 
@@ -79,6 +95,8 @@ class Handler:
         self.call = signature.call
         self.name = signature.name
         self.is_async = signature.is_async
+        self.is_batch = signature.is_batch
+        self.way: Way = self if signature.is_batch else signature.is_async
         self.dependencies = signature.dependencies
         self.state_names = tuple(state.name for state in signature.states)
 
@@ -155,11 +173,16 @@ class Subscription:
         handled = [name for name, each in self.handlers.items() if each is function]
         return handled + [name for name, each in self.effects.items() if each.handler is function]
 
-    def on(self, *models: type[Any], **options: Unpack[PolicyOptions]) -> Callable[[FunctionT], FunctionT]:
+    def on(self, *models: type[Any], **options: Unpack[HandlerOptions]) -> Callable[[FunctionT], FunctionT]:
         """Declare a function as the handler of event types: `@wallets.on(WalletCredited)`.
 
         The options say what is done if it fails: `@wallets.on(WalletCredited, attempts=3, permanent=KeyError)`; the
         others are those of the subscription, and then those of the settings.
+
+        A function of `list[WalletCredited]` is a batch handler. Each list has events that follow each other in one
+        partition, in their order, so that those of a key come in theirs; it ends before an event of another handler of
+        the subscription. What the call does commits as a whole. If it raises, the list is halved until the event that
+        makes it raise is alone: only that one's key waits. A parked event comes again in a list of its own.
         Raises: ConfigurationError if the signature asks for what cannot be injected, a type already has a handler, or
         an option is wrong.
         """
@@ -243,7 +266,9 @@ class Subscription:
         handler = Handler(function, names)
         signature = handler.signature
         where = f"subscription {self.name!r}, handler {handler.name}"
-        handler.set_options(self.options | checked(options, where))
+        own = dict(options)
+        handler.most_events = _most_events(own, handler, where)
+        handler.set_options(self.options | checked(own, where))
         for state in signature.states:
             known = self.states.setdefault(state.name, state)
             if known.model is not state.model:
@@ -278,6 +303,18 @@ class Subscription:
                 f"{where}: {event_type.type} already has the handler {self.handlers[event_type.type].name}; "
                 "call one from the other, or use another subscription."
             )
+
+
+def _most_events(options: dict[str, Any], handler: Handler, where: str) -> int | None:
+    """Take the longest list that a batch handler is given out of its options."""
+    if "most_events" not in options:
+        return None
+    most = options.pop("most_events")
+    if not handler.is_batch:
+        raise ConfigurationError(f"{where}: most_events is for handlers of a list: events: list[WalletCredited].")
+    if type(most) is not int or most < 1:
+        raise ConfigurationError(f"{where}: most_events={most!r} is wrong; it is a number from 1 on.")
+    return most
 
 
 def _check_all_take(signature: Signature, event_type: EventType, where: str) -> None:

@@ -92,6 +92,8 @@ def _more_than_rows(signature: Signature) -> str:
     """Say what a handler does beside writing rows; empty if nothing."""
     if signature.is_async:
         return "is async"
+    if signature.is_batch:
+        return "takes a list, though rows are written by the batch anyway"
     if signature.states:
         return "asks for a State"
     if signature.wants_transaction:

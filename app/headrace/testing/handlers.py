@@ -107,17 +107,19 @@ class Handlers:
 
         The event is an object of a declared type, or a `NewRecord` as a foreign topic has it. What a handler raises is
         raised, as it is, unless it is one of `allow`: then `fate` says what the policy makes of it. What is emitted is
-        not handled further; `run` does that. `subscription` names the only one that takes the event.
+        not handled further; `run` does that. `subscription` names the only one that takes the event. A list of events
+        arrives as one batch, which is what a batch handler is for.
         """
         __tracebackhide__ = True
-        return self._then(self._deliver(self._recorded(event, key, id), allow, subscription))
+        events = event if isinstance(event, list) else [event]
+        return self._then(self._deliver([self._recorded(each, key, id) for each in events], allow, subscription))
 
     def run(self, *events: Any, allow: Errors = ()) -> Then:
         """Let events be handled, and all that follows from them: emits of emits, until nothing is left to do now."""
         __tracebackhide__ = True
         steps: list[Step] = []
         for event in events:
-            made = self._deliver(self._recorded(event, None, None), allow)
+            made = self._deliver([self._recorded(event, None, None)], allow)
             emitted = [self._topics.append(each.record) for step in made for each in step.sent]
             steps += made + self._follow_emits(emitted, allow)
         return self._then(steps)
@@ -196,35 +198,49 @@ class Handlers:
             record = waiting.popleft()
             if not any(owner.takes(_type_of(record)) for owner in self._owners_of(record)):
                 continue
-            made = self._deliver(record, allow)
+            made = self._deliver([record], allow)
             waiting += [self._topics.append(each.record) for step in made for each in step.sent]
             steps += made
             if len(steps) > MOST_EVENTS:
                 raise _endless(steps)
         return steps
 
-    def _deliver(self, record: StoredRecord, allow: Errors, only: str = "") -> list[Step]:
-        """Let every subscription that takes the record handle it."""
+    def _deliver(self, records: Sequence[StoredRecord], allow: Errors, only: str = "") -> list[Step]:
+        """Let every subscription that takes them handle the records, those of a topic as one batch."""
         __tracebackhide__ = True
-        type_ = None if record.topic in self._registry.decoders else _type_of(record)
+        shares: dict[tuple[str, str], list[StoredRecord]] = {}
+        for record in records:
+            for owner in self._takers(record, only):
+                shares.setdefault((owner.subscription.name, record.topic), []).append(record)
+        steps: list[Step] = []
+        for (name, topic), mine in shares.items():
+            owner, type_ = self._owners[name], self._known_type(mine[0]) if len(mine) == 1 else None
+            self._connect(owner, type_)
+
+            async def attempt(
+                owner: Owner = owner, mine: list[StoredRecord] = mine, type_: str | None = type_
+            ) -> Effects:
+                async with self._transaction(owner, type_) as connection:
+                    effects = await owner.attempt(mine, connection, careful=True)
+                    _raise(owner, effects.items, allow)
+                    return effects
+
+            steps += self._commit(owner, attempt, topic)
+        return steps
+
+    def _known_type(self, record: StoredRecord) -> str | None:
+        return None if record.topic in self._registry.decoders else _type_of(record)
+
+    def _takers(self, record: StoredRecord, only: str) -> list[Owner]:
+        """Return the subscriptions that take a record. Raises: ConfigurationError (none does)."""
+        type_ = self._known_type(record)
         takers = [
             owner for owner in self._owners_of(record) if owner.takes(type_) and only in ("", owner.subscription.name)
         ]
         if not takers:
             where = f"the subscription {only!r}" if only else "any subscription"
             raise ConfigurationError(f"no handler of {where} takes {type_ or record.topic}; declare one with .on(...).")
-        steps: list[Step] = []
-        for owner in takers:
-            self._connect(owner, type_)
-
-            async def attempt(owner: Owner = owner) -> Effects:
-                async with self._transaction(owner, type_) as connection:
-                    effects = await owner.attempt([record], connection, careful=True)
-                    _raise(owner, effects.items, allow)
-                    return effects
-
-            steps += self._commit(owner, attempt, record.topic)
-        return steps
+        return takers
 
     def _retry(self, allow: Errors) -> list[Step]:
         """Run the lanes that are due."""

@@ -18,6 +18,7 @@ from headrace.database.pool import Connection
 from headrace.engine.batch import emitter_of
 from headrace.engine.decode import BatchDecoder
 from headrace.engine.effects import Effects
+from headrace.engine.list_sizes import ListSizes
 from headrace.engine.memory import PartitionMemory, keys_by_state
 from headrace.engine.policies import Policies
 from headrace.engine.run import HandlerFailedError, Run
@@ -158,6 +159,7 @@ class Owner:
             observe=_ignore,
             failed=self._note,
             tracing=_untraced,
+            lists=ListSizes() if kind is Kind.BATCH else ListSizes(1),
         )
         await run.execute(self._threads, connection)
         effects = Effects(kind, run.items, 0, None, emits=run.emitter.emitted, timers=run.emitter.timers)
