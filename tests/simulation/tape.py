@@ -221,6 +221,7 @@ class Tape:
             steps.append(Step(sql.lane.LOAD, (group, number), returns=True))
             steps.append(Step(sql.lane.FIRST_EVENTS, (group, number, KEYS, 100, 100_000), returns=True))
             for topic in TOPICS:
+                steps.append(Step(sql.claim_move.WINDOW_FROM, (group, topic, number), returns=True))
                 steps.append(Step(sql.ledger.NEWEST_IDS, (group, topic, number, 1_000, 1_000), returns=True))
                 steps.append(Step(sql.claim.CLAIM, (group, topic, number, TOKENS[2], "reader", 0, "log"), True))
         return steps

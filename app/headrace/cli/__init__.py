@@ -28,6 +28,7 @@ from headrace.cli.lanes import lanes
 from headrace.cli.load import load
 from headrace.cli.migrate import migrate_schema
 from headrace.cli.rebuild import rebuild_projection
+from headrace.cli.rewind import rewind_subscription
 from headrace.cli.run import run
 from headrace.cli.schemas import schemas
 from headrace.cli.state import state
@@ -71,6 +72,7 @@ cli.add_typer(schemas, name="schemas")
 cli.add_typer(state, name="state")
 cli.add_typer(subscriptions, name="subscriptions")
 cli.command("rebuild")(rebuild_projection)
+cli.command("rewind")(rewind_subscription)
 cli.command("audit")(audit)
 cli.command("explain")(explain_event)
 cli.command("doctor")(doctor)

@@ -21,6 +21,7 @@ from headrace.database.pool import Connection
 from headrace.engine.claim import Fingerprint
 from headrace.errors import ConfigurationError
 from headrace.ledger.inheritance import inherit_ids
+from headrace.ledger.moves import note_move
 from headrace.ledger.rows import insert_row, move
 from headrace.log.ports import Bounds, Log, TopicInfo, TopicPartition
 
@@ -136,7 +137,9 @@ async def _follow(
     group, begin = claim["subscription"], bounds[place].begin
     moved = await connection.fetchrow(sql.claim.RESET, *place, group, begin, info.log_id)
     assert moved is not None
-    await insert_row(connection, group, place, move(moved["sequence"], moved["epoch"], claim["next_offset"], begin))
+    row = move(moved["sequence"], moved["epoch"], claim["next_offset"], begin)
+    await insert_row(connection, group, place, row)
+    await note_move(connection, group, place, row, "accept")
     return f"{group}: {place.topic}/{place.partition} continues at offset {begin}"
 
 
@@ -158,6 +161,8 @@ async def _add_missing(
             source = TopicPartition(info.topic, number % known)
             sequence, ids = await inherit_ids(connection, group, source, number, begin, window_ids)
             await connection.execute(sql.claim.ADD_PARTITION, info.topic, number, group, begin, info.log_id, sequence)
+            added = move(sequence, 0, begin, begin)
+            await note_move(connection, group, TopicPartition(info.topic, number), added, "add")
             lines.append(
                 f"{group}: {info.topic}/{number} is new, begins at offset {begin} and knows {ids} event ids of "
                 f"partition {source.partition}"

@@ -274,7 +274,7 @@ class BatchProcessor:
         effects.rows, effects.states = emitter.table, states
         settle(effects, self.memory.lanes, is_probe=batch.is_probe)
         if self.subscription.effects:
-            effects.started = self.memory.calls.of(effects.items, self.subscription.effects)
+            effects.started = self.memory.calls.of(self.memory.calling(effects.items), self.subscription.effects)
         return effects
 
     async def write(self, connection: Connection, batch: Batch, effects: Effects) -> None:

@@ -11,6 +11,7 @@ from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lanes, PolicyOf
 from headrace.handlers.subscription import Handler
 from headrace.item import Item, Outcome
+from headrace.ledger.moves import NOTHING, Quiet
 from headrace.ledger.window import DedupeWindow
 from headrace.settings import EngineSettings
 from headrace.state.cache import StateCache
@@ -36,6 +37,8 @@ class PartitionMemory:
         self.lanes = Lanes(policy_of, lanes_changed)
         self.timers = TimerClock()
         self.calls = Calls()
+        self.quiet: dict[str, Quiet] = {}
+        """By topic: the events that were applied before a person rewound the claim."""
 
     def new_caches(self) -> dict[str, StateCache]:
         """Return a cache for each state."""
@@ -59,6 +62,14 @@ class PartitionMemory:
         if effects.started:
             self.calls.push(effects.started)
         self.forget(effects.strays)
+
+    def calling(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return the items whose effects may be started: those that are not applied for a second time."""
+        if not self.quiet:
+            return items
+        return [
+            item for item in items if not self.quiet.get(item.record.topic, NOTHING).is_second_run(item.record.offset)
+        ]
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop the keys' states, so that they are read again from Postgres."""

@@ -16,6 +16,7 @@ from headrace.engine.effects import Effects
 from headrace.engine.transact import Portions
 from headrace.errors import FencedError, StateError, UnknownTypeError
 from headrace.item import DEAD, Outcome
+from headrace.ledger.moves import read_quiet
 from headrace.ledger.rows import Kind
 
 WRITE_SECONDS = 0.05
@@ -68,7 +69,9 @@ class Outside:
             return
         processor = self._processor
         async with processor.context.connection() as connection:
-            kept = await load(connection, processor.subscription.group, processor.partition, after_death=after_death)
+            place = processor.subscription.group, processor.partition
+            kept = await load(connection, *place, after_death=after_death)
+            processor.memory.quiet = await read_quiet(connection, *place)
         for each in kept:
             self.runner.take_in(await self._call(each), each.error)
         self.runner.join(processor.reporter.partition_count)

@@ -93,13 +93,15 @@ async def _applied(
     if not found:
         return None
     row = found[0]
+    offset = int.from_bytes(row["offset"], "little", signed=True) if row["offset"] else None
+    if offset is not None and offset >= row["next_offset"]:
+        return None  # a rewind has taken it back: it waits in the log
     emitted = _emitted(row["emits"], asked.id, row["sequence"] <= row["emitted_through"])
     waited = row["parked"] > 0
     if waited and not emitted:
         emitted = await _emitted_later(connection, subscription.group, row, asked.id)
     at = f"{row['committed_at']:%Y-%m-%d %H:%M:%S} UTC"
     detail = f"it was applied at {at}, or from its lane later." if waited else f"it was applied at {at}."
-    offset = int.from_bytes(row["offset"], "little", signed=True) if row["offset"] else None
     place = row["topic"], row["partition"], offset
     return Fate(subscription.name, "applied", detail, source, type_, *place, row["committed_at"], emitted=emitted)
 

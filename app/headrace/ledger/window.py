@@ -59,13 +59,17 @@ PackedRows: TypeAlias = "list[tuple[bytes, bytes | None, float]]"
 async def read_window(
     connection: Connection, group: str, partition: TopicPartition, sequence: int, limit: int
 ) -> PackedRows:
-    """Return the newest ledger rows up to `sequence` that together hold `limit` ids, or all that there are."""
+    """Return the newest ledger rows up to `sequence` that together hold `limit` ids, or all that there are.
+
+    If a person has rewound the claim, rows before that do not count: their events are applied again.
+    """
+    since = await connection.fetchval(sql.claim_move.WINDOW_FROM, group, *partition)
     packed: PackedRows = []
     wanted, before, rows_wanted = limit * IDENTITY_BYTES, sequence + 1, FEW_ROWS
     while wanted > 0:
         rows = await connection.fetch(sql.ledger.NEWEST_IDS, group, *partition, before, rows_wanted)
-        packed += [(row["ids"], row["marks"], row["at"]) for row in rows]
-        if len(rows) < rows_wanted:
+        packed += [(row["ids"], row["marks"], row["at"]) for row in rows if row["sequence"] >= since]
+        if len(rows) < rows_wanted or rows[-1]["sequence"] < since:
             break
         size = sum(len(row["ids"]) for row in rows)
         wanted, before = wanted - size, rows[-1]["sequence"]

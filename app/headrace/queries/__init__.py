@@ -10,6 +10,7 @@
 | GET /dead-letters, .../groups | dead_letters.py | Postgres (dead_letters/search.py) |
 | POST /dead-letters/{decision} | dead_letter_decisions.py | Postgres (dead_letters/decisions.py) |
 | POST /dead-letters/{id}/{decision}, .../edit | dead_letter_decisions.py | the same, and dead_letters/edits.py |
+| POST /subscriptions/{name}/rewind, GET .../moves | rewind.py | Postgres and the log (rewind/) |
 | POST /subscriptions/{name}/audit | audit.py | Postgres (audit/) |
 | GET /events/stream | stream.py | the log (positions.py: from where) |
 | GET /events/{id} | events.py | Postgres and the log (explain/) |
@@ -32,6 +33,7 @@ from headrace.queries import (
     effects,
     events,
     lanes,
+    rewind,
     sagas,
     states,
     stream,
@@ -45,8 +47,8 @@ def build_router() -> APIRouter:
     """Return the router of the routes that read and steer; one per platform."""
     router = APIRouter(tags=["queries"], route_class=ProblemRoute)
     modules = (
-        states, audit, subscriptions, sagas, lanes, effects, dead_letters, dead_letter_decisions, stream, events,
-        asyncapi,
+        states, audit, rewind, subscriptions, sagas, lanes, effects, dead_letters, dead_letter_decisions, stream,
+        events, asyncapi,
     )  # fmt: skip
     for module in modules:
         module.add_routes(router)

@@ -8,7 +8,7 @@ The claims of the running service stay the truth about progress. When the new ta
 have behind them, so no event is missing and none is applied twice; readers see the old rows, then the new ones. A crash
 before the last commit leaves the old table in use, and the next rebuild begins anew.
 
-`rebuild.py` leads; `replay.py` applies the log, `stored.py` the event store.
+`rebuild.py` leads; `replay.py` applies the log (`reading.py`), `stored.py` the event store.
 
 What the subscription gave up on stays out, and a replayed letter counts as it was edited. While keys wait in lanes, or
 if letters are decided on meanwhile, the rebuild refuses, since then the log does not tell what was applied.

@@ -12,7 +12,8 @@ from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError
 from headrace.log.ports import Log, TopicPartition
 from headrace.projections.projection import Projection
-from headrace.rebuild.replay import Positions, Replay
+from headrace.rebuild.reading import Positions
+from headrace.rebuild.replay import Replay
 from headrace.rebuild.stored import replay_store
 from headrace.registry import Registry
 from headrace.settings import Settings

@@ -11,22 +11,15 @@ from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
 from headrace.engine.batch import emitter_of
 from headrace.engine.decode import BatchDecoder
-from headrace.errors import HandlerError, TransportError
+from headrace.errors import HandlerError
 from headrace.handlers.verdicts import HandlerVerdict, Skip
 from headrace.item import Item, Outcome
 from headrace.ledger.window import DedupeWindow
-from headrace.log.ports import Log, Reader, Record, StoredRecord, TopicPartition
+from headrace.log.ports import Log, Record, StoredRecord, TopicPartition
 from headrace.projections.projection import Projection
+from headrace.rebuild.reading import LogReading, Positions
 from headrace.registry import Registry
 from headrace.settings import Settings
-
-CHUNK_RECORDS, CHUNK_BYTES = 5_000, 8 * 2**20
-"""What is applied in one transaction."""
-FETCH_SECONDS = 1.0
-SILENT_SECONDS = 30.0
-"""After so long without a record that has to be there, the log is taken to be away."""
-
-Positions = dict[TopicPartition, int]
 
 
 class Letters:
@@ -64,29 +57,35 @@ class Replay:
         self._emitter: Emitter = emitter_of(registry, projection, settings.kafka.max_record_bytes)
         self._window_ids = settings.engine.dedupe_window_ids
         self._windows: dict[TopicPartition, DedupeWindow] = {}
-        self._fetched: dict[TopicPartition, list[Record]] = {}
-        self._reader: Reader | None = None
+        self._reading: LogReading | None = None
         self.letters = Letters(())
-        self.positions: Positions = {}
-        """The next offset of each partition."""
         self.events = 0
         """Events that were applied."""
 
     async def start(self, connection: Connection, positions: Mapping[TopicPartition, int]) -> None:
         """Begin at the positions. Raises: TransportError."""
         self.letters = Letters(await connection.fetch(sql.dead_letter.PLACES, self._projection.group))
-        self.positions = dict(positions)
         self._windows = {partition: DedupeWindow(self._window_ids) for partition in positions}
-        self._reader = await self._log.reader(self.positions)
+        self._reading = await LogReading.start(self._log, positions)
 
     async def close(self) -> None:
         """Let the log go."""
-        if self._reader is not None:
-            await self._reader.close()
+        if self._reading is not None:
+            await self._reading.close()
+
+    @property
+    def positions(self) -> Positions:
+        """The next offset of each partition."""
+        return self._begun.positions
 
     def behind(self, targets: Positions) -> int:
         """Return how many offsets are missing to the targets."""
-        return sum(max(0, target - self.positions[partition]) for partition, target in targets.items())
+        return self._begun.behind(targets)
+
+    @property
+    def _begun(self) -> LogReading:
+        assert self._reading is not None
+        return self._reading
 
     async def step(self, connection: Connection, table: str, targets: Positions) -> None:
         """Apply some of what is before the targets, in the connection's transaction or one of its own.
@@ -94,32 +93,9 @@ class Replay:
         Raises: HandlerError (a handler raised), TransportError (the log is away).
         """
         async with connection.transaction():
-            for partition, records in (await self._take(targets)).items():
+            for partition, records in (await self._begun.take(targets)).items():
                 self._apply(partition, records)
                 await self.write(connection, table)
-
-    async def _take(self, targets: Positions) -> dict[TopicPartition, list[Record]]:
-        """Return records before the targets, and move the positions behind them."""
-        assert self._reader is not None
-        until = time.monotonic() + SILENT_SECONDS
-        while True:
-            taken: dict[TopicPartition, list[Record]] = {}
-            for partition, target in targets.items():
-                waiting = self._fetched.get(partition, [])
-                number = next((n for n, each in enumerate(waiting) if each.offset >= target), len(waiting))
-                if number:
-                    taken[partition], self._fetched[partition] = waiting[:number], waiting[number:]
-                before = self.positions[partition]
-                rest = self._fetched.get(partition)
-                self.positions[partition] = rest[0].offset if rest else self._reader.position(partition)
-                if self.positions[partition] > before:
-                    until = time.monotonic() + SILENT_SECONDS
-            if taken or not self.behind(targets):
-                return taken
-            if time.monotonic() > until:
-                raise TransportError("the log does not return what the claims have behind them; see whether it is up.")
-            for partition, records in (await self._reader.fetch(CHUNK_RECORDS, CHUNK_BYTES, FETCH_SECONDS)).items():
-                self._fetched.setdefault(partition, []).extend(records)
 
     def _apply(self, partition: TopicPartition, records: Sequence[Record]) -> None:
         window = self._windows[partition]

@@ -22,7 +22,8 @@ from headrace.item import Item
 from headrace.log.ports import Log, Record, StoredRecord, TopicPartition
 from headrace.projections.projection import Projection
 from headrace.publishing.checking import JSON, source_of
-from headrace.rebuild.replay import FETCH_SECONDS, SILENT_SECONDS, Positions, Replay
+from headrace.rebuild.reading import FETCH_SECONDS, SILENT_SECONDS, Positions
+from headrace.rebuild.replay import Replay
 from headrace.registry import Registry
 from headrace.store.stored import event_id, stored_event
 

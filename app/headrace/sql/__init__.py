@@ -14,6 +14,7 @@ A change of a column opens one module here. The tables themselves are made in `d
 from headrace.sql import (
     audit,
     claim,
+    claim_move,
     dead_letter,
     effect,
     explain,
@@ -41,6 +42,7 @@ from headrace.sql import (
 __all__ = [
     "audit",
     "claim",
+    "claim_move",
     "dead_letter",
     "effect",
     "explain",

@@ -194,8 +194,21 @@ select topic, partition, next_offset from headrace.claim where subscription = $1
 
 FENCE = """
 update headrace.claim set epoch = epoch + 1, token = gen_random_uuid() where subscription = $1 and partition = $2
+returning topic, next_offset, sequence
 """
 """Takes the token of a partition number's claims away, so that their owner claims again and reads everything anew."""
+
+REWIND = """
+update headrace.claim
+   set epoch = epoch + 1, token = gen_random_uuid(), owner = null, next_offset = $4, claimed_offset = $4,
+       last_offset = null, last_timestamp = null, last_crc = null, crashes = 0, is_applying = false,
+       sequence = $5, committed_at = now()
+ where subscription = $1 and topic = $2 and partition = $3 and next_offset = $6 and sequence = $7 returning epoch
+"""
+"""Moves a claim back if it still stands where it was; whoever owns it is fenced.
+
+Ledger rows up to that sequence must follow.
+"""
 
 COUNT_PARTITIONS = "select coalesce(max(partition) + 1, 0) from headrace.claim where subscription = $1"
 """Tells how many partitions a subscription knows."""

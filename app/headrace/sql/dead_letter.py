@@ -174,8 +174,9 @@ delete from headrace.dead_letter where id in (
 """Deletes some of what was discarded, or replayed and taken up, longer ago than a number of days."""
 
 PLACES = """
-select topic, partition, "offset", edited_value, decision = 'replay' and settled_at is not null as is_replayed
-from headrace.dead_letter where subscription = $1 order by created_at
+select topic, partition, "offset", edited_value, decision,
+       coalesce(decision = 'replay' and settled_at is not null, false) as is_replayed
+from headrace.dead_letter where subscription = $1 and decision is distinct from 'rewind' order by created_at
 """
 """Tells which records of the log became dead letters, and what came of them."""
 
@@ -188,6 +189,24 @@ from headrace.dead_letter where subscription = $1
 IDENTITIES = """
 select source, type, event_id, edited_value is not null as is_edited,
        decision = 'replay' and settled_at is not null as is_replayed
-from headrace.dead_letter where subscription = $1 and event_id is not null order by created_at
+from headrace.dead_letter
+where subscription = $1 and event_id is not null and decision is distinct from 'rewind' order by created_at
 """
 """Tells which events became dead letters, and what came of them."""
+
+OF_RANGE = """
+select source, type, event_id, "offset", decision, edited_value is not null as is_edited, settled_at
+from headrace.dead_letter
+where subscription = $1 and topic = $2 and partition = $3 and "offset" >= $4 and decision is distinct from 'rewind'
+order by "offset"
+"""
+"""Reads the dead letters of a partition from an offset on, and what was decided about them."""
+
+REWIND = """
+update headrace.dead_letter
+set decision = 'rewind', decided_at = now(), settled_at = now(), history = history || jsonb_build_object(
+    'did', 'rewind', 'by', $5::text, 'at', now(), 'why', $6::text)
+where subscription = $1 and topic = $2 and partition = $3 and "offset" >= $4
+  and (decision is null or decision = 'replay')
+"""
+"""Notes that dead letters mean nothing any more, since their records are read again; what was discarded stays so."""

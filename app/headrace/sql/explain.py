@@ -26,8 +26,8 @@ order by created_at desc limit 10
 """Reads the dead letters of an event, the newest first."""
 
 LEDGER = """
-select c.topic, c.partition, c.emitted_through, row.sequence, row.parked, row.dead, row.committed_at, row.emits,
-       wanted.id, substring(row.marks from (position(wanted.id in row.ids) - 1) / 2 + 1 for 8) as "offset"
+select c.topic, c.partition, c.next_offset, c.emitted_through, row.sequence, row.parked, row.dead, row.committed_at,
+       row.emits, wanted.id, substring(row.marks from (position(wanted.id in row.ids) - 1) / 2 + 1 for 8) as "offset"
 from headrace.claim c cross join lateral (
     select sequence, epoch, parked, dead, committed_at, ids, marks, emits from (
         select sequence, epoch, parked, dead, committed_at, ids, marks, emits, coalesce(
@@ -41,7 +41,7 @@ from headrace.claim c cross join lateral (
     ) as placed where newer < $5
 ) as row, unnest($3::bytea[]) as wanted (id)
 where c.subscription = $1 and c.topic = $2 and row.epoch > 0 and position(wanted.id in row.ids) > 0
-limit 10
+order by row.sequence desc limit 10
 """
 """Finds the batches that took identities in, among the newest ids of each claim on a topic.
 

@@ -141,3 +141,28 @@ group by subscription order by subscription
 
 WAITING = "select count(*) from headrace.parked where subscription = $1"
 """Counts the events that wait in lanes."""
+
+PARKED_PLACES = """
+select topic, partition, "offset" from headrace.parked where subscription = $1 order by topic, partition, "offset"
+"""
+"""Tells which records wait in lanes."""
+
+UNPARK_FROM = """
+with gone as (
+    delete from headrace.parked where subscription = $1 and topic = $2 and partition = $3 and "offset" >= $4
+    returning key
+), begun as (
+    update headrace.lane set attempts = 0, is_running = false
+    where subscription = $1 and partition = $3 and key in (select key from gone)
+)
+select count(*) from gone
+"""
+"""Removes the events of a partition from an offset on, since they are read again; what is left of lanes begins anew."""
+
+CLOSE_EMPTY = """
+delete from headrace.lane where subscription = $1 and partition = $2 and not exists (
+    select from headrace.parked
+    where parked.subscription = lane.subscription and parked.partition = lane.partition and parked.key = lane.key
+)
+"""
+"""Removes the lanes of a partition number that hold no event any more."""

@@ -26,6 +26,15 @@ LAST_SEQUENCE = (
 )
 """Tells the last row of a partition, if the topic had one of that number before."""
 
+FIRST_ROWS = """
+select c.topic, c.partition, first.* from headrace.claim c cross join lateral (
+    select sequence, kind, first_offset from headrace.ledger l
+    where l.subscription = c.subscription and l.topic = c.topic and l.partition = c.partition
+    order by sequence limit 1
+) as first where c.subscription = $1
+"""
+"""Reads the oldest row that is kept of each claim."""
+
 COPY_IDS = """
 with newest as (
     select sequence, ids, marks,

@@ -38,3 +38,12 @@ from headrace.saga join headrace.state using (subscription, key)
 where saga.subscription = $1 and saga.key = $2 and state.state = $3
 """
 """Reads one saga with its state."""
+
+RESET = "delete from headrace.saga where subscription = $1 and partition = any($2::int[])"
+"""Removes the sagas of some partitions: their keys begin anew."""
+
+FORGET = "delete from headrace.saga where subscription = $1 and key = any($2::text[])"
+"""Removes sagas that had not begun at the place that a person goes back to."""
+
+REOPEN = "update headrace.saga set ended_at = null where subscription = $1 and key = any($2::text[])"
+"""Lets sagas be open again that are remade; what is written behind it ends those that had ended."""

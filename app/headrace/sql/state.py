@@ -57,3 +57,25 @@ returning version
 
 DELETE = "delete from headrace.state where subscription = $1 and state = $2 and key = $3"
 """Removes a state by hand."""
+
+RESET = "delete from headrace.state where subscription = $1 and partition = any($2::int[])"
+"""Removes the states of some partitions: their keys begin anew."""
+
+FORGET = "delete from headrace.state where subscription = $1 and state = $2 and key = any($3::text[])"
+"""Removes the states of some keys, which had none at the place that a person goes back to."""
+
+REMAKE = """
+insert into headrace.state as kept (subscription, state, key, partition, version, data)
+select $1, $2, new.key, $3, 1, new.data from unnest($4::text[], $5::jsonb[]) as new (key, data)
+on conflict (subscription, state, key) do update set version = kept.version + 1, data = excluded.data
+"""
+"""Writes states as they were at a place that a person goes back to, whatever they are."""
+
+ELSEWHERE = """
+select key, partition from headrace.state
+where subscription = $1 and key = any($2::text[]) and partition <> $3 order by key limit 1
+"""
+"""Finds one of some keys that was last applied on another partition."""
+
+COUNT_OF_PARTITIONS = "select count(*) from headrace.state where subscription = $1 and partition = any($2::int[])"
+"""Counts the states of some partitions."""

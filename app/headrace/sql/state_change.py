@@ -11,3 +11,6 @@ select action, before::text as before, after::text as after, by, why, changed_at
 where subscription = $1 and state = $2 and key = $3 order by changed_at desc, id desc limit $4
 """
 """Lists what people have done to a state, the latest first."""
+
+COUNT = "select count(distinct (state, key)) from headrace.state_change where subscription = $1"
+"""Counts the states of a subscription that people have changed."""

@@ -33,6 +33,9 @@ where kept.audited_at is null or kept.audited_at < excluded.audited_at
 LAST_AUDIT = "select audited_at, audit -> 'mismatches' as mismatches from headrace.subscription where subscription = $1"
 """Tells when a subscription was last audited, and how many mismatches were found."""
 
+IS_PAUSED = "select exists (select from headrace.subscription where subscription = $1 and paused)"
+"""Tells whether an operator has paused a subscription."""
+
 LIST = """
 with named as (
     select subscription from headrace.claim union select subscription from headrace.subscription
@@ -60,8 +63,8 @@ from named where $1::text is null or named.subscription = $1 order by named.subs
 REMOVE = {
     table: f"delete from headrace.{table} where subscription = $1"  # noqa: S608 - the tables are those below
     for table in (
-        *("parked", "lane", "dead_letter", "effect", "step", "timer", "saga", "state", "ledger", "outage", "claim"),
-        "subscription",
+        *("parked", "lane", "dead_letter", "effect", "step", "timer", "saga", "state", "ledger", "outage"),
+        *("claim_move", "claim", "subscription"),
     )
 }
 """Deletes what each table holds of a subscription, table by table."""

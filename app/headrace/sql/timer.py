@@ -82,3 +82,12 @@ select clock_timestamp() as now, array(
 ) as names
 """
 """Tells the time, and which schedules have a timer."""
+
+OF_PARTITION = """
+select type, key, name, topic, value, headers from headrace.timer
+where subscription = $1 and partition = $2 and cron is null
+"""
+"""Reads the timers of a partition that handlers have set."""
+
+RESET = "delete from headrace.timer where subscription = $1 and partition = any($2::int[]) and cron is null"
+"""Removes the timers of some partitions that handlers have set."""

@@ -24,6 +24,7 @@ NEEDS = {
         ("GET", "/subscriptions/wallets"),
         ("GET", "/subscriptions/wallets/lanes"),
         ("GET", "/subscriptions/wallets/effects"),
+        ("GET", "/subscriptions/wallets/moves"),
         ("GET", "/dead-letters"),
         ("GET", "/dead-letters/groups"),
         ("GET", "/dead-letters/0190a3c4-5d6e-7f80-9a1b-2c3d4e5f6071"),
@@ -35,6 +36,7 @@ NEEDS = {
     ],
     "operate": [
         ("POST", "/subscriptions/wallets/pause"),
+        ("POST", "/subscriptions/wallets/rewind"),
         ("POST", "/subscriptions/wallets/lanes/retry"),
         ("POST", "/subscriptions/wallets/effects/retry"),
         ("POST", "/dead-letters/replay"),

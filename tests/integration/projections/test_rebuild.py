@@ -183,7 +183,7 @@ async def _has(runtime: Runtime, sales: int) -> bool:
 
 
 async def test_copies_in_the_log_are_applied_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.rebuild.replay.CHUNK_RECORDS", 50)  # a copy is not in the chunk of its event
+    monkeypatch.setattr("headrace.rebuild.reading.CHUNK_RECORDS", 50)  # a copy is not in the chunk of its event
     platform = shop(settings_for(database_url))
     async with running(platform, MemoryLog()) as runtime:
         for _ in range(3):

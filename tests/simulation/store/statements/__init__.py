@@ -2,6 +2,7 @@
 
 from tests.simulation.store.statements import (
     claim,
+    claim_move,
     dead_letter,
     journal,
     lane,
@@ -16,6 +17,7 @@ from tests.simulation.store.statements.model import STATEMENTS
 __all__ = [
     "STATEMENTS",
     "claim",
+    "claim_move",
     "dead_letter",
     "journal",
     "lane",

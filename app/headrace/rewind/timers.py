@@ -1,0 +1,68 @@
+"""The timers of then: those that the remade keys had set, and not cancelled, before the place to go back to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from headrace.cloudevents import decode_record
+from headrace.item import Item
+from headrace.log.ports import NewRecord
+from headrace.log.stored import unpack_headers
+from headrace.timers.changes import CancelTimers, Change, Due, SetTimer
+
+Named = tuple[str, str, str]
+"""Type, key and name of a timer."""
+
+
+class TimersOfThen:
+    """Compares the timers that wait now with those that waited then. `rows` are those that wait."""
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._ids: dict[Named, str] = {}
+        self._set_by: dict[str, list[Named]] = {}
+        for row in rows:
+            headers = [(name, value or b"") for name, value in unpack_headers(row["headers"])]
+            envelope, _ = decode_record(NewRecord(row["topic"], row["key"], row["value"], headers))
+            named = row["type"], row["key"].decode(), row["name"]
+            self._ids[named] = envelope.id
+            self._set_by.setdefault(envelope.causationid or "", []).append(named)
+        self._theirs: set[Named] = set()
+        self._then: dict[Named, SetTimer] = {}
+
+    def met(self, items: Iterable[Item]) -> None:
+        """Take note of events of the remade keys: timers that they have set are the keys' own."""
+        for item in items:
+            self._theirs.update(self._set_by.get(item.envelope.id, ()))
+
+    def follow(self, changes: Iterable[tuple[Item, Change]]) -> None:
+        """Follow what the handlers of the remade keys did before the place."""
+        for item, change in changes:
+            if isinstance(change, CancelTimers):
+                for named in [each for each in self._then if _is_meant(change, each)]:
+                    del self._then[named]
+            else:
+                named = change.type, change.key, change.name
+                self._then[named] = change._replace(due=Due(None, _due_at(change, item)))
+
+    def changes(self) -> list[Change]:
+        """Return what makes the timers of now those of then."""
+        kept = {named for named in self._theirs if named in self._then and _id(self._then[named]) == self._ids[named]}
+        cancelled = [CancelTimers(*named) for named in self._theirs - kept]
+        return [*cancelled, *(timer for named, timer in self._then.items() if named not in kept)]
+
+
+def _is_meant(cancelled: CancelTimers, named: Named) -> bool:
+    return named[:2] == cancelled[:2] and cancelled.name in (None, named[2])
+
+
+def _due_at(timer: SetTimer, item: Item) -> datetime:
+    """Return when it was due: counted from when the log took in the event that set it."""
+    if timer.due.at is not None:
+        return timer.due.at
+    return datetime.fromtimestamp(item.record.timestamp / 1000, UTC) + timedelta(seconds=timer.due.after_seconds or 0.0)
+
+
+def _id(timer: SetTimer) -> str:
+    return decode_record(timer.record)[0].id

@@ -1,0 +1,66 @@
+"""What a claim that goes back still knows: the ids of events before the place, and of those that a person discarded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from headrace import sql
+from headrace.database.pool import Connection
+from headrace.envelope import identity
+from headrace.ledger.rows import IDENTITY_BYTES, Kind, Row, insert_row, pack_marks, unpack_marks
+from headrace.log.ports import TopicPartition
+
+PAGE_ROWS, ROW_IDS = 200, 50_000
+"""Ledger rows that are read at a time, and ids that are written in one."""
+
+Known = tuple[bytes, int]
+"""An identity and its mark."""
+
+
+async def known_before(
+    connection: Connection, group: str, place: TopicPartition, offset: int, sequence: int, limit: int
+) -> list[Known]:
+    """Return the newest ids, the oldest first, of the events before the offset that the claim knows."""
+    since = await connection.fetchval(sql.claim_move.WINDOW_FROM, group, *place)
+    known: list[Known] = []
+    before = sequence + 1
+    while len(known) < limit:
+        rows = await connection.fetch(sql.ledger.NEWEST_IDS, group, *place, before, PAGE_ROWS)
+        for row in rows:
+            if row["sequence"] >= since:
+                known += reversed([each for each in _unpacked(row) if each[1] >> 32 < offset])
+        if len(rows) < PAGE_ROWS or rows[-1]["sequence"] < since:
+            break
+        before = rows[-1]["sequence"]
+    return known[limit - 1 :: -1] if len(known) > limit else known[::-1]
+
+
+def discarded(letters: Sequence[Any]) -> list[Known]:
+    """Return the ids of what was discarded: in the window, so that it is skipped when it is read again."""
+    return [
+        (identity(row["source"], row["type"], row["event_id"]), -1)
+        for row in letters
+        if row["decision"] == "discard" and row["event_id"] is not None
+    ]
+
+
+async def write_known(
+    connection: Connection, group: str, place: TopicPartition, offset: int, sequence: int, known: Sequence[Known]
+) -> None:
+    """Write the ids into ledger rows from a sequence number on: of epoch 0, as batches that did nothing else."""
+    for number, at in enumerate(range(0, len(known), ROW_IDS)):
+        ids, marks = zip(*known[at : at + ROW_IDS], strict=True)
+        row = Row(sequence + number, Kind.BATCH, 0, offset, offset, 0, 0, 0, 0, b"".join(ids), pack_marks(marks), None)
+        await insert_row(connection, group, place, row)
+
+
+def rows_of(known: Sequence[Known]) -> int:
+    """Return how many ledger rows the ids take."""
+    return -(-len(known) // ROW_IDS)
+
+
+def _unpacked(row: Any) -> list[Known]:
+    ids = row["ids"]
+    identities = [ids[at : at + IDENTITY_BYTES] for at in range(0, len(ids), IDENTITY_BYTES)]
+    return list(zip(identities, unpack_marks(row["marks"], len(identities)), strict=True))
