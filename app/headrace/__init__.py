@@ -19,6 +19,7 @@ from headrace.envelope import Envelope
 from headrace.errors import HeadraceError, HeadraceWarning
 from headrace.event import Event, event, upcast
 from headrace.handlers.inject import Emit, State, States, Step, Table, Transaction
+from headrace.handlers.middleware import CallNext, Handling
 from headrace.handlers.subscription import Subscription
 from headrace.handlers.verdicts import DeadLetter, Retry, Skip
 from headrace.http.caller import Caller
@@ -34,11 +35,13 @@ __version__ = VERSION
 
 __all__ = [
     "Aggregate",
+    "CallNext",
     "Caller",
     "DeadLetter",
     "Emit",
     "Envelope",
     "Event",
+    "Handling",
     "Headrace",
     "HeadraceError",
     "HeadraceWarning",

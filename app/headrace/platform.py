@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from headrace.aggregates.aggregate import Aggregate
 from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError, StateUnavailableError, TransportError
+from headrace.handlers.middleware import Middleware, checked_middleware
 from headrace.handlers.policy import PolicyOptions
 from headrace.handlers.subscription import Start, Subscription
 from headrace.http.authenticator import Authenticator
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from headrace.outbox.session import SessionOutbox
 
 DecoderT = TypeVar("DecoderT", bound=Decoder)
+MiddlewareT = TypeVar("MiddlewareT", bound=Middleware)
 
 
 class Headrace:
@@ -150,6 +152,18 @@ class Headrace:
                 self.registry.add_aggregate(model)
             else:
                 self.registry.add_type(model)
+
+    def middleware(self, function: MiddlewareT) -> MiddlewareT:
+        """Declare a hook around the handling of each event: `async def timed(handling, call_next)`.
+
+        It returns `await call_next(handling)`, or other events to emit; what it raises, the handler has raised. The one
+        that is declared last is the outermost. Around plain handlers it may await nothing but `call_next`.
+        Raises: ConfigurationError (not such a function, the service runs already).
+        """
+        if self.runtime is not None:
+            raise ConfigurationError("a middleware is declared before the application starts; move it to a module.")
+        self.registry.middlewares.append(checked_middleware(function))
+        return function
 
     def decoder(self, topic: str) -> Callable[[DecoderT], DecoderT]:
         """Declare how records of a foreign topic (not CloudEvents) become events.

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from headrace.aggregates.aggregate import Aggregate
 from headrace.errors import ConfigurationError
 from headrace.event import EventType, event_type_of
+from headrace.handlers.middleware import Middleware
 from headrace.handlers.policy import PolicyOptions
 from headrace.handlers.subscription import Start, Subscription
 from headrace.log.ports import Record
@@ -47,6 +48,8 @@ class Registry:
         self.aggregates: dict[str, type[Aggregate[Any]]] = {}
         """By the name of their streams."""
         self.decoders: dict[str, Decoder] = {}
+        self.middlewares: list[Middleware] = []
+        """In the order of their declarations: the last is the outermost."""
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -129,6 +132,8 @@ class Registry:
         for name, models in emitted.items():
             for model in models:
                 self._check_known(model, f"saga {name!r}")
+        for subscription in self.subscriptions.values():
+            subscription.wrap(self.middlewares)
 
     def follow(self, overrides: dict[Any, Callable[..., Any]]) -> None:
         """Let handlers call what FastAPI's `app.dependency_overrides` names, now and when it changes.

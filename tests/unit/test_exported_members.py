@@ -8,11 +8,13 @@ import headrace
 def test_public_names_are_these() -> None:
     assert headrace.__all__ == [
         "Aggregate",
+        "CallNext",
         "Caller",
         "DeadLetter",
         "Emit",
         "Envelope",
         "Event",
+        "Handling",
         "Headrace",
         "HeadraceError",
         "HeadraceWarning",

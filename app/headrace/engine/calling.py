@@ -156,6 +156,7 @@ class Runner:
         started = time.perf_counter()
         try:
             handler.follow()
+            item.attempt = call.attempts + 1
             if call.may_have_answers:
                 call.answers = await self._memory.recall(item.identity) | call.answers
                 call.may_have_answers = False

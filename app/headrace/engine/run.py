@@ -226,7 +226,7 @@ class Run:
             try:
                 if self.is_careful:
                     saved = self.save(handler, key)
-                if handler.dependencies:
+                if handler.is_wrapped:
                     call_handler(item, handler, states, emitter)
                 else:
                     returned = handler.call(item.event, item.envelope, states, emitter, None, ())

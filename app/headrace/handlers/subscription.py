@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar, Unpack
 
 from headrace.errors import ConfigurationError
 from headrace.event import EventType, event_type_of
 from headrace.handlers.effect import EffectLimits, EffectOptions, check_effect, split
+from headrace.handlers.middleware import Around, HandlerName, Kind, Middleware
 from headrace.handlers.policy import PolicyOptions, checked
 from headrace.handlers.signature import Overrides, Signature
 from headrace.state.codec import StateType
@@ -39,11 +40,13 @@ class Handler:
     __slots__ = (
         "_followed",
         "_names",
+        "around",
         "call",
         "dependencies",
         "function",
         "is_async",
         "is_batch",
+        "is_wrapped",
         "most_events",
         "name",
         "options",
@@ -61,6 +64,8 @@ class Handler:
         self.overrides: Overrides = {}
         """FastAPI's `app.dependency_overrides`, once the application has started."""
         self._followed: Overrides = {}
+        self.around: Around | None = None
+        """The middlewares; None without any."""
         self.most_events: int | None = None
         """The longest list that a batch handler takes; None: any."""
         self._take(Signature(function, names))
@@ -71,6 +76,12 @@ class Handler:
         self.options = options
         self.timeout_seconds: float | None = options.get("timeout_seconds")
         """How long a call may take; None: as the settings say."""
+
+    def wrap(self, subscription: str, kind: Kind, middlewares: Sequence[Middleware]) -> None:
+        """Call it within the middlewares from now on."""
+        name = HandlerName(subscription, self.name, kind, is_async=self.is_async)
+        self.around = Around(name, middlewares) if middlewares else None
+        self.is_wrapped = bool(self.dependencies) or self.around is not None
 
     def follow(self) -> None:
         """Call what the application's `dependency_overrides` say from now on.
@@ -98,6 +109,8 @@ class Handler:
         self.is_batch = signature.is_batch
         self.way: Way = self if signature.is_batch else signature.is_async
         self.dependencies = signature.dependencies
+        self.is_wrapped = bool(signature.dependencies) or self.around is not None
+        """True if a call is more than `call`."""
         self.state_names = tuple(state.name for state in signature.states)
 
 
@@ -167,6 +180,13 @@ class Subscription:
         starts = {effect.start for effect in self.effects.values()}
         own = [each for each in dict.fromkeys(self.handlers.values()) if each not in starts]
         return own + list(dict.fromkeys(effect.handler for effect in self.effects.values()))
+
+    def wrap(self, middlewares: Sequence[Middleware]) -> None:
+        """Call every function of the team's within the middlewares from now on."""
+        effects = {effect.handler for effect in self.effects.values()}
+        for each in self.functions:
+            kind: Kind = "effect" if each in effects else "batch handler" if each.is_batch else "handler"
+            each.wrap(self.name, kind, middlewares)
 
     def types_of(self, function: Handler) -> list[str]:
         """Return the event types that one of the team's functions takes."""

@@ -11,8 +11,9 @@ from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
 from headrace.engine.batch import emitter_of
 from headrace.engine.decode import BatchDecoder
+from headrace.engine.invoke import call_handler
 from headrace.errors import HandlerError
-from headrace.handlers.verdicts import HandlerVerdict, Skip
+from headrace.handlers.verdicts import Skip
 from headrace.item import Item, Outcome
 from headrace.ledger.window import DedupeWindow
 from headrace.log.ports import Log, Record, StoredRecord, TopicPartition
@@ -113,9 +114,7 @@ class Replay:
         assert handler is not None
         emitter.cause = item
         try:
-            returned = handler.call(item.event, item.envelope, (), emitter, None, ())
-            if isinstance(returned, HandlerVerdict):
-                raise returned
+            call_handler(item, handler, (), emitter)
         except Skip:
             emitter.undo()
         except Exception as error:
