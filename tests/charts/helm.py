@@ -31,7 +31,7 @@ HTTP_ROUTE = "gateway.networking.k8s.io/v1/HTTPRoute"
 ALL_KINDS = (KEDA, POD_MONITOR, PROMETHEUS_RULE, HTTP_ROUTE)
 
 MINIMAL: dict[str, Any] = {
-    "kafka": {"brokers": ["kafka:9092"]},
+    "kafka": {"brokers": ["kafka.logs:9092"]},
     "database": {"existingSecret": "database"},
     "apiKeys": {"existingSecret": "api-keys"},
 }

@@ -84,6 +84,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "more pods than partitions": (group(keda={"maxReplicas": 7}), "(7) is above the partitions of wallets (6)"),
     "lag of everything": (group(subscriptions=["*"]), "name it in workers.wallets.subscriptions"),
+    "a broker that KEDA does not find": (
+        merged(group(), {"kafka": {"brokers": ["kafka.logs:9092", "kafka:9092"]}}),
+        "find the broker kafka:9092, and KEDA asks from another one: write kafka.NAMESPACE",
+    ),
     "too many connections": (
         minimal(ingest={"replicas": 20}),
         "would need 157 connections (ingest 25 pods x 5, workers.default 2 pods x 10, the migration 2, reserved 10)",

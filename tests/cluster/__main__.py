@@ -109,7 +109,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--parts", nargs="+", choices=installation.PARTS, default=installation.NEEDED, help="of k8s/, with their images"
     )
-    parser.add_argument("--scaling", action="store_true", help="let the workers follow the lag as well")
+    parser.add_argument("--scaling", action="store_true", help="let the workers follow the lag, by KEDA if it is there")
     parser.add_argument("--rate", type=float, default=120, help="events per second")
     parser.add_argument("--steps", nargs="*", choices=list(steps.EVERY), help="some steps only, in this order")
     parser.add_argument("--short", action="store_true", help="three steps, a few minutes")

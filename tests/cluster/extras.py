@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import checks, panels, scaling, tracing
+from tests.cluster import checks, installation, panels, scaling, tracing
+from tests.cluster.keda import Behaviour, Scaler
 from tests.cluster.kube import ClusterError
 from tests.cluster.load import POD, Load
 from tests.cluster.report import Row
 from tests.cluster.steps import Target
+
+LAG_PER_REPLICA = 5_000
+"""Records of lag that one pod is given, as in keda.yaml."""
 
 
 def run(target: Target, load: Load, began_at: float, folder: Path, *, scaling: bool) -> Iterator[Row]:
@@ -45,12 +49,18 @@ def _trace(target: Target, folder: Path) -> tuple[str, list[str]]:
 
 def _follow_lag(target: Target, load: Load, folder: Path) -> tuple[str, list[str]]:
     began = time.time()
-    course = scaling.follow_lag(target.kube, load, events=60_000, rate=3_000.0, lag_per_replica=5_000)
+    if by_keda := installation.has_keda(target.kube):
+        installation.hand_to_keda(target.kube, target.images, target.parts)
+    else:
+        scaling.hold_back(target.kube)
+    scaler = None if by_keda else Scaler(Behaviour(LAG_PER_REPLICA))
+    course = scaling.follow_lag(target.kube, load, scaler, events=120_000, rate=6_000.0)
     found, samples = load.check(began), course.samples
     scaling.write(course, found["moved"], folder)
     most, lag = max(sample.ready for sample in samples), max(sample.lag for sample in samples)
     moves = f"{len(found['moves'])} moves, the longest {max(found['moves'], default=0):.1f} s"
-    said = f"lag up to {lag}, pods 1 to {most} to 1 in {samples[-1].at:.0f} s; {moves}"
+    by = "KEDA" if by_keda else "KEDA's rule"
+    said = f"lag up to {lag}, pods 1 to {most} to 1 in {samples[-1].at:.0f} s by {by}; {moves}"
     return said, checks.faults_of_result(found)
 
 

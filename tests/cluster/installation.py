@@ -63,6 +63,18 @@ def upgrade(kube: Kube, images: Images, parts: Parts, folder: Path) -> None:
     _release(kube, "upgrade", chart, images.next, parts)
 
 
+def has_keda(kube: Kube) -> bool:
+    """True if KEDA's own operator may scale what is installed."""
+    return bool(kube.kubectl("get", "crd", "scaledobjects.keda.sh", "--ignore-not-found", "--output=name"))
+
+
+def hand_to_keda(kube: Kube, images: Images, parts: Parts) -> None:
+    """Let KEDA's operator choose the number of workers, and wait until it has taken over."""
+    brokers = ("--set", f"kafka.brokers={{kafka.{kube.namespace}:9092}}")
+    _release(kube, "upgrade", CHART, images.service, parts, "--values", str(HERE / "keda.yaml"), *brokers)
+    kube.kubectl("wait", "--for=condition=Ready", f"scaledobject/{WORKER}", "--timeout=60s")
+
+
 def rollback(kube: Kube) -> None:
     """Go back to the release before."""
     kube.helm("rollback", RELEASE, "--wait", "--timeout=280s")
@@ -74,10 +86,10 @@ def remove(kube: Kube) -> None:
     kube.kubectl("delete", "namespace", kube.namespace, "--wait=true", "--timeout=200s")
 
 
-def _release(kube: Kube, verb: str, chart: Path, image: str, parts: Parts) -> None:
+def _release(kube: Kube, verb: str, chart: Path, image: str, parts: Parts, *more: str) -> None:
     repository, _, tag = image.rpartition(":")
     values = ["--values", str(CHART / "examples" / "kind.yaml"), "--values", str(HERE / "values.yaml")]
     settings = ["--set", f"image.repository={repository},image.tag={tag}"]
     if "otel-collector" not in parts:
         settings += ["--set", "otel.enabled=false"]
-    kube.helm(verb, RELEASE, str(chart), *values, *settings, "--wait", "--timeout=280s")
+    kube.helm(verb, RELEASE, str(chart), *values, *settings, *more, "--wait", "--timeout=280s")

@@ -1,8 +1,8 @@
 """KEDA's rule for a Kafka trigger and the HorizontalPodAutoscaler's behaviour behind it, as far as the chart uses them.
 
 KEDA reads the lag of the group, holds it to what the partitions can make use of, and gives it to a
-HorizontalPodAutoscaler as an external metric with an average value per pod. KEDA's operator needs the external metrics
-API of the cluster, which not every cluster for tests can serve; so the test plays its part.
+HorizontalPodAutoscaler as an external metric with an average value per pod. Where the cluster has no KEDA, the test
+plays its part.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def draw_scaling(course: dict[str, list[dict[str, float]]], images: Path) -> Non
     middle.legend()
     for move in moves:
         lower.plot([move["at"] - move["seconds"], move["at"]], [move["seconds"]] * 2, color="tab:red", lw=2)
-    lower.set(ylabel="stand-still of a move, s", xlabel="seconds", ylim=(0, None))
+    longest = max((move["seconds"] for move in moves), default=1.0)
+    lower.set(ylabel="stand-still of a move, s", xlabel="seconds", ylim=(0, 1.1 * longest))
     _save(figure, images / "scaling.png")
 
 

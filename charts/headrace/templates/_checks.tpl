@@ -94,6 +94,12 @@
     {{- if and (eq $keda.trigger "prometheus") (eq (int $keda.minReplicas) 0) -}}
       {{- fail (printf "workers.%s.keda.trigger prometheus needs keda.minReplicas of at least 1, since without a pod nothing is measured." $group) -}}
     {{- end -}}
+    {{- range $broker := ternary $values.kafka.brokers list (eq $keda.trigger "kafka") -}}
+      {{- $host := regexReplaceAll ":[0-9]+$" $broker "" -}}
+      {{- if not (regexMatch "[.:]" $host) -}}
+        {{- fail (printf "workers.%s.keda: only pods of its own namespace find the broker %s, and KEDA asks from another one: write %s.NAMESPACE in kafka.brokers, and let the broker advertise that name." $group $broker $host) -}}
+      {{- end -}}
+    {{- end -}}
     {{- range $topic, $about := $keda.topics -}}
       {{- if and $about.partitions (gt (int $keda.maxReplicas) (int $about.partitions)) -}}
         {{- fail (printf "workers.%s.keda.maxReplicas (%v) is above the partitions of %s (%v): further pods would have nothing to do." $group $keda.maxReplicas $topic $about.partitions) -}}
