@@ -21,7 +21,6 @@ PostgreSQL has what its last checkpoint takes.
 from __future__ import annotations
 
 import asyncio
-import errno
 import shutil
 import tempfile
 import time
@@ -62,7 +61,7 @@ from headrace.tables.schema import prepare_tables
 from headrace.telemetry.health import Health
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.loop_monitor import LoopMonitor
-from headrace.telemetry.management import ManagementServer
+from headrace.telemetry.management import open_port, pages_of
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.tracing import Tracing
 from headrace.topics import prepare_topics
@@ -189,28 +188,16 @@ class Runtime:
         )
         supervisor.start()
         self._instruments.push("supervisor", supervisor.drained, seconds=1)
-        management = self._open_management_port()
+        settings, pages = self.settings, pages_of(self.health, self.metrics)
+        management, self.management_port = open_port(
+            settings.management_host, settings.management_port, pages, may_move=settings.may_move_management_port
+        )
         self._instruments.push("management port", management.stop, seconds=2)
         self._instruments.push("spans", lambda: asyncio.to_thread(self.tracing.shutdown, 4.0), seconds=5)
         self._instruments.push("threads", lambda: self._executor.shutdown(False, cancel_futures=True), seconds=1)
         monitor = LoopMonitor(asyncio.get_running_loop(), self.metrics, self.health, self.registry.handler_names())
         monitor.start()
         self._instruments.push("loop watch", monitor.stop, seconds=1)
-
-    def _open_management_port(self) -> ManagementServer:
-        """Listen on the port that is set; on a free one if it is taken and nobody has named it."""
-        host = self.settings.management_host
-        server = ManagementServer(host, self.settings.management_port, self.health, self.metrics)
-        try:
-            self.management_port = server.start()
-        except ConfigurationError as error:
-            is_taken = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
-            if not is_taken or not self.settings.may_move_management_port:
-                raise
-            server = ManagementServer(host, 0, self.health, self.metrics)
-            self.management_port = server.start()
-        logger.info("management port open", host=host, port=self.management_port)
-        return server
 
     def _note_failure(self, failure: str) -> None:
         self.health.not_ready("beyond_repair", failure)

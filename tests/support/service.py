@@ -23,12 +23,18 @@ class Service:
     """`headrace run APP` with `settings` of its own, for the next start; `stop()` ends it in whatever state it is."""
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, str], *, app: str = "shop.service:app", role: str = "all"
+        self,
+        folder: Path,
+        settings: Mapping[str, str],
+        *,
+        app: str = "shop.service:app",
+        role: str = "all",
+        workers: int = 1,
     ) -> None:
         self.port, self.management_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.port}"
         self._app = app
-        self._role = role
+        self._role, self._workers = role, workers
         self._folder = folder
         self.settings = dict(settings)
         self._log = folder / f"service-{self.port}.log"
@@ -45,6 +51,12 @@ class Service:
         """Its process id."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def children(self) -> set[int]:
+        """The ids of the processes that it has started and that live."""
+        states = {int(entry.name): _state(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+        return {pid for pid, (state, parent) in states.items() if parent == self.pid and state != "Z"}
 
     @property
     def is_running(self) -> bool:
@@ -69,6 +81,8 @@ class Service:
         if is_quick and environment.get("HEADRACE_DATABASE", "embedded") == "embedded":
             await asyncio.to_thread(give_database, Path(environment["HEADRACE_DATA_DIR"]))
         command = ["run", self._app, "--role", self._role, "--port", str(self.port)]
+        if self._workers > 1:
+            command += ["--workers", str(self._workers)]
         with self._log.open("ab") as log:
             self._process = await start_headrace(command, environment, self._folder, log, is_fork=is_quick)
         if ready:
@@ -120,3 +134,12 @@ class Service:
         if self._process.returncode is None:
             self._process.send_signal(number)
         return await asyncio.wait_for(self._process.wait(), 60)
+
+
+def _state(entry: Path) -> tuple[str, int]:
+    """Return state and parent of a process, as Linux tells; ("", 0) of one that has ended."""
+    try:
+        state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "", 0
+    return state, int(parent)

@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from fastapi import FastAPI
-from rich.console import Console
 
+from headrace.cli.announcement import Announcement, address_of
+from headrace.cli.group import run_group
 from headrace.cli.loading import Target
 from headrace.cli.server import Server, cut_short, listen
 from headrace.http.access import refuse_exposure
-from headrace.http.addresses import announced
 from headrace.loading import find_platform, load_app, running
 from headrace.platform import Headrace
+from headrace.processes.child import Parent
 from headrace.runtime import THREAD_PREFIX, Runtime
-from headrace.settings import Settings, load_settings
+from headrace.settings import load_settings
 from headrace.stopping import describe_task, end_tasks
 from headrace.supervisor import BEYOND_REPAIR, CUT_SHORT, end_process
-from headrace.telemetry.logging import configure_logging, get_logger
-
-logger = get_logger("headrace")
+from headrace.telemetry.logging import configure_logging
 
 TASKS_SECONDS = 5.0
 """How long the tasks that are left after the drain may take to be cancelled."""
@@ -40,22 +40,31 @@ def run(
     role: Annotated[str | None, typer.Option(help="all, ingest (HTTP only) or worker (handlers only).")] = None,
     host: Annotated[str, typer.Option(help="The address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to serve on; 0 takes a free one.", min=0, max=65_535)] = 8000,
+    workers: Annotated[int, typer.Option(help="Processes behind the one port, which share the work.", min=1)] = 1,
+    listener: Annotated[list[int] | None, typer.Option(hidden=True)] = None,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the application's event platform until SIGTERM or Ctrl-C; a second signal cuts the drain short.
 
+    With more than one worker, each is a process of its own: one that dies is replaced, and all are stopped together.
     Exit codes: 0 stopped as asked, 1 wrong set-up or cut short, 2 wrong command line, 70 beyond repair.
     """
     if role is not None:
         os.environ["HEADRACE_ROLE"] = role
-    configure_logging(load_settings())
+    settings = load_settings()
+    configure_logging(settings)
+    if workers > 1:
+        raise typer.Exit(run_group(target, settings, host, port, workers))
     app = load_app(target)
     platform = find_platform(app)
     settings = platform.settings
+    announce = Announcement(app, platform, None if parent is None else Parent(parent))
     if settings.role == "worker":
-        work = _work(app, platform)
+        work = _work(app, platform, announce)
     else:
         refuse_exposure(settings, host, is_authenticated=platform.authenticator is not None)
-        work = _serve(app, platform, host, port)
+        listeners = [socket.socket(fileno=each) for each in listener] if listener else listen(host, port)
+        work = _serve(app, platform, announce, listeners, host)
     platform.is_supervised = True
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(_to_the_end(work))
@@ -73,16 +82,16 @@ async def _to_the_end(work: Coroutine[Any, Any, int]) -> int:
     return code
 
 
-async def _serve(app: FastAPI, platform: Headrace, host: str, port: int) -> int:
-    listeners = listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listeners[0].getsockname()[1]}"
-    server = Server(app, platform, lambda: _announce(platform, app, address))
+async def _serve(
+    app: FastAPI, platform: Headrace, announce: Announcement, listeners: list[socket.socket], host: str
+) -> int:
+    announce.watch_parent()
+    server = Server(app, platform, partial(announce, address_of(host, listeners)))
     await server.serve(listeners)
     return _exit_code(platform, server.runtime if server.is_up else None)
 
 
-async def _work(app: FastAPI, platform: Headrace) -> int:
+async def _work(app: FastAPI, platform: Headrace, announce: Announcement) -> int:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 
@@ -95,9 +104,10 @@ async def _work(app: FastAPI, platform: Headrace) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    announce.watch_parent()
     async with app.router.lifespan_context(app):
         runtime = running(platform)
-        _announce(platform, app, None)
+        announce(None)
         waiting = asyncio.create_task(stopping.wait())
         ends: set[asyncio.Future[Any]] = {waiting, runtime.fatal, runtime.failed}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -126,28 +136,6 @@ def _exit_code(platform: Headrace, runtime: Runtime | None) -> int:
     if platform.fatal is not None and runtime is None:
         raise platform.fatal
     return 0 if runtime is not None and runtime.is_clean and platform.fatal is None else CUT_SHORT
-
-
-def _announce(platform: Headrace, app: FastAPI, address: str | None) -> None:
-    """Say where everything is: in a few lines on a terminal, as one entry of the log elsewhere."""
-    runtime, settings = running(platform), platform.settings
-    service, role = platform.registry.service, settings.role
-    management = f"http://{settings.management_host}:{runtime.management_port}"
-    places = {"health": f"{management}/health/ready", "metrics": f"{management}/metrics"}
-    if address is not None:
-        places = announced(app, address) | {"probes": management}
-    if not _is_terminal(settings):
-        logger.info("serving", service=service, role=role, address=address, **places)
-        return
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    work = f"serves on {address}" if address is not None else f"works as {role}"
-    console.print(f"[bold]{service}[/] {work} (log: {settings.log})")
-    for name, place in places.items():
-        console.print(f"  {name:<8} {place}")
-
-
-def _is_terminal(settings: Settings) -> bool:
-    return settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import socket
 import threading
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from headrace.errors import ConfigurationError
 from headrace.telemetry.health import Health
+from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
+
+logger = get_logger("headrace")
 
 JSON = "application/json"
 IDLE_SECONDS = 10.0
@@ -18,33 +23,55 @@ IDLE_SECONDS = 10.0
 STOP_POLL_SECONDS = 0.1
 
 
-class ManagementServer:
-    """Serves /metrics, /health/live (`?startup` for the startup probe) and /health/ready."""
+class Page(NamedTuple):
+    """What is answered."""
 
-    def __init__(self, host: str, port: int, health: Health, metrics: Metrics) -> None:
+    status: int
+    content_type: str
+    body: bytes
+
+
+NOT_FOUND = Page(404, "text/plain", b"The paths here are /metrics, /health/live and /health/ready.\n")
+
+Pages = Callable[[str, Mapping[str, list[str]], str | None], Page]
+"""(path, query, the `Accept` header) to the page. It is called in threads."""
+
+
+def pages_of(health: Health, metrics: Metrics) -> Pages:
+    """Return /metrics, /health/live (`?startup` for the startup probe) and /health/ready of one process."""
+
+    def answer(path: str, query: Mapping[str, list[str]], accept: str | None) -> Page:
+        if path == "/metrics":
+            body, content_type = metrics.render(accept)
+            return Page(200, content_type, body)
+        if path == "/health/live":
+            status, body = health.live_report(is_startup="startup" in query)
+            return Page(status, JSON, body)
+        if path == "/health/ready":
+            status, body = health.ready_report()
+            return Page(status, JSON, body)
+        return NOT_FOUND
+
+    return answer
+
+
+class ManagementServer:
+    """Serves pages."""
+
+    def __init__(self, host: str, port: int, pages: Pages) -> None:
         self._host = host
         self._port = port
-        self._health = health
-        self._metrics = metrics
+        self._pages = pages
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> int:
         """Listen, and return the port (a free one if 0 was asked for). Raises: ConfigurationError."""
-        health, metrics = self._health, self._metrics
+        pages = self._pages
 
         class Handler(_Handler):
-            def answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, str, bytes]:
-                if path == "/metrics":
-                    body, content_type = metrics.render(self.headers.get("Accept"))
-                    return 200, content_type, body
-                if path == "/health/live":
-                    status, body = health.live_report(is_startup="startup" in query)
-                    return status, JSON, body
-                if path == "/health/ready":
-                    status, body = health.ready_report()
-                    return status, JSON, body
-                return 404, "text/plain", b"The paths here are /metrics, /health/live and /health/ready.\n"
+            def answer(self, path: str, query: dict[str, list[str]]) -> Page:
+                return pages(path, query, self.headers.get("Accept"))
 
         try:
             family, *_, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
@@ -67,6 +94,23 @@ class ManagementServer:
             self._server = self._thread = None
 
 
+def open_port(host: str, port: int, pages: Pages, *, may_move: bool) -> tuple[ManagementServer, int]:
+    """Return a server that listens, and its port: another one if the port is taken and it `may_move`.
+
+    Raises: ConfigurationError.
+    """
+    server = ManagementServer(host, port, pages)
+    try:
+        found = server.start()
+    except ConfigurationError as error:
+        if not may_move or not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EADDRINUSE:
+            raise
+        server = ManagementServer(host, 0, pages)
+        found = server.start()
+    logger.info("management port open", host=host, port=found)
+    return server, found
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -86,8 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
 
-    def answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, str, bytes]:
-        """Return status, content type and body."""
+    def answer(self, path: str, query: dict[str, list[str]]) -> Page:
+        """Return the page."""
         raise NotImplementedError
 
     def do_GET(self) -> None:

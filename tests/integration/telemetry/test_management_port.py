@@ -13,7 +13,7 @@ import pytest
 
 from headrace.errors import ConfigurationError
 from headrace.telemetry.health import Health
-from headrace.telemetry.management import ManagementServer
+from headrace.telemetry.management import ManagementServer, pages_of
 from headrace.telemetry.metrics import Metrics
 
 
@@ -21,7 +21,7 @@ class Port:
     def __init__(self) -> None:
         self.health = Health()
         self.metrics = Metrics(version="1", role="worker")
-        self.server = ManagementServer("127.0.0.1", 0, self.health, self.metrics)
+        self.server = ManagementServer("127.0.0.1", 0, pages_of(self.health, self.metrics))
         self.number = self.server.start()
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, bytes]:
@@ -106,14 +106,14 @@ def test_a_silent_client_keeps_nobody_waiting(port: Port) -> None:
 
 
 def test_a_port_that_is_taken_is_named_with_its_setting(port: Port) -> None:
-    second = ManagementServer("127.0.0.1", port.number, Health(), port.metrics)
+    second = ManagementServer("127.0.0.1", port.number, pages_of(Health(), port.metrics))
     with pytest.raises(ConfigurationError, match=f"HEADRACE_MANAGEMENT_PORT={port.number} is taken"):
         second.start()
     second.stop()
 
 
 def test_an_address_of_another_machine_is_named_with_its_setting(port: Port) -> None:
-    server = ManagementServer("192.0.2.1", 0, Health(), port.metrics)
+    server = ManagementServer("192.0.2.1", 0, pages_of(Health(), port.metrics))
     with pytest.raises(ConfigurationError, match=r"HEADRACE_MANAGEMENT_HOST=192\.0\.2\.1"):
         server.start()
 
@@ -122,6 +122,6 @@ def test_after_the_stop_nobody_listens_and_the_port_is_free(port: Port) -> None:
     port.server.stop()
     with pytest.raises(ConnectionRefusedError):
         port.ask("/health/live")
-    again = ManagementServer("127.0.0.1", port.number, port.health, port.metrics)
+    again = ManagementServer("127.0.0.1", port.number, pages_of(port.health, port.metrics))
     assert again.start() == port.number
     again.stop()
