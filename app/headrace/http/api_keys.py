@@ -33,6 +33,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     name: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     key: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None
+    events_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class KeyFile:
@@ -98,7 +99,7 @@ def _key(setting: str, number: int, entry: _Entry) -> ApiKey:
             check_scope(scope)
         except ConfigurationError as error:
             raise ConfigurationError(f"{setting}: entry {number}: {error}") from None
-    return ApiKey(digest, Caller(entry.name or f"key {number}", entry.scopes))
+    return ApiKey(digest, Caller(entry.name or f"key {number}", entry.scopes, entry.events_per_second))
 
 
 def _signature(stat: os.stat_result) -> Signature:

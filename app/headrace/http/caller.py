@@ -17,10 +17,12 @@ class Caller:
     Others are kept and mean nothing here: a token may hold scopes of other services.
     """
 
-    __slots__ = ("_prefixes", "_types", "name", "scopes")
+    __slots__ = ("_prefixes", "_types", "events_per_second", "name", "scopes")
 
-    def __init__(self, name: str, scopes: Iterable[str]) -> None:
+    def __init__(self, name: str, scopes: Iterable[str], events_per_second: float | None = None) -> None:
+        """`events_per_second` is how much the caller may publish through each process; None if there is no limit."""
         self.name = name
+        self.events_per_second = events_per_second
         self.scopes = frozenset([scopes] if isinstance(scopes, str) else scopes)
         named = [scope.removeprefix(PUBLISH) for scope in self.scopes if scope.startswith(PUBLISH)]
         self._types = frozenset(named)

@@ -94,7 +94,7 @@ RESPONSES: Responses = {
     413: problem("The body, the batch or an event is too large."),
     415: problem("The content type is not accepted."),
     422: problem("Data that do not fit the event type, or a key that is too long; each event by its index."),
-    429: problem("Too many requests wait for the log.", retry_after=True),
+    429: problem("Too many requests wait for the log, or the caller has published more than it may.", retry_after=True),
     503: problem("The log is away. Sending the same event ids again is safe.", retry_after=True),
 }
 

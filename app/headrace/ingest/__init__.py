@@ -2,7 +2,8 @@
 
 ```
 POST /events, /events/{type} ─▶ accept.py: one request as a list of steps
-    limiter.py (a place, else 429) ─▶ http/body.py (limit) ─▶ parsing.py (envelope)
+    limiter.py (a place, else 429) ─▶ rates.py (the caller's limit, else 429) ─▶ http/body.py (limit)
+    ─▶ parsing.py (envelope)
     ─▶ checking.py (type, schema, key; all or nothing) ─▶ publishing.py (the log has it) ─▶ 202
 ```
 A 202 is answered only after `Log.publish` returned, so what was accepted outlives any crash. A refused request leaves

@@ -19,6 +19,7 @@ from headrace.ingest.limiter import Limiter
 from headrace.ingest.measuring import measure
 from headrace.ingest.parsing import PlainEvent, check_encoding, parse_request
 from headrace.ingest.publishing import connected_log, publish
+from headrace.ingest.rates import Rates
 from headrace.log.ports import Position, position_text
 from headrace.publishing.checking import JSON, CheckedEvent
 
@@ -34,6 +35,7 @@ ALL_NAMED = "return=representation"
 async def accept(
     runtime: Runtime,
     limiter: Limiter,
+    rates: Rates,
     request: Request,
     route: str,
     mode: Mode,
@@ -48,12 +50,14 @@ async def accept(
         limiter.place(limits.max_in_flight) as place,
     ):
         log = connected_log(runtime)
+        rates.check(caller)
         check_encoding(request.headers)
         body = await read_body(request, limits)
         parsed = parse_request(mode, request.headers, body, plain=plain, limits=limits)
         measurement.events = len(parsed)
         events = await check_all(parsed, runtime.registry.types, span, mode)
         _check_scopes(caller, events)
+        rates.take(caller, len(events))
         try:
             positions = await publish(runtime, log, events, span.traceparent, place)
         except Problem as problem:

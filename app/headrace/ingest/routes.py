@@ -18,6 +18,7 @@ from headrace.ingest.accept import accept
 from headrace.ingest.limiter import Limiter
 from headrace.ingest.measuring import count_refused
 from headrace.ingest.parsing import PlainEvent
+from headrace.ingest.rates import Rates
 
 if TYPE_CHECKING:
     from headrace.runtime import Runtime
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def build_router() -> APIRouter:
     """Return the router of the routes that take events in; one per platform."""
     router = APIRouter(tags=["events"], route_class=ProblemRoute)
-    limiter = Limiter()
+    limiter, rates = Limiter(), Rates()
 
     @router.post(
         "/events",
@@ -47,7 +48,7 @@ def build_router() -> APIRouter:
             mode = request_mode(request.headers.get("content-type"))
         except MediaTypeError as error:
             raise _media_type_refused(runtime, error) from error
-        return await accept(runtime, limiter, request, "/events", mode, caller)
+        return await accept(runtime, limiter, rates, request, "/events", mode, caller)
 
     @router.post(
         "/events/{type:path}",
@@ -69,7 +70,7 @@ def build_router() -> APIRouter:
         except MediaTypeError as error:
             raise _media_type_refused(runtime, error) from error
         plain = PlainEvent(runtime.registry.service, type)
-        return await accept(runtime, limiter, request, "/events/{type}", "plain", caller, plain)
+        return await accept(runtime, limiter, rates, request, "/events/{type}", "plain", caller, plain)
 
     return router
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -185,3 +187,21 @@ async def test_a_caller_who_leaves_does_not_cancel_the_publish(platform: Opener)
         await asyncio.gather(request, return_exceptions=True)
         log.released.set()
         await until(shop.records, "the event is in the log")
+
+
+async def test_key_that_published_too_much_is_429_before_its_body_is_read(platform: Opener, tmp_path: Path) -> None:
+    names = [secrets.token_hex(4) for _ in range(2)]
+    limited = {"scopes": ["publish"], "events_per_second": 0.001}
+    keys = tmp_path / "keys"
+    keys.write_text(json.dumps([{"name": name, "key": name, **limited} for name in names]))
+    shop = await platform(keys=keys)
+    async with shop.client() as client:
+        first, second = ({"X-API-Key": name} for name in names)
+        event = {"customer": "ada", "amount": 1}
+        assert (await client.post("/events/wallet.credited", json=event, headers=first)).status_code == 202
+        refused = await client.post("/events/wallet.credited", json="no such data", headers=first)
+        assert (refused.status_code, refused.json()["type"]) == (429, "/problems/rate-limited")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await client.post("/events/wallet.credited", json=event, headers=second)).status_code == 202
+    assert len(await shop.records()) == 2
+    assert shop.sample("ingest_rejected_total", reason="rate_limited") == 1
