@@ -24,6 +24,7 @@ from headrace.handlers.subscription import Subscription
 from headrace.handlers.verdicts import DeadLetter, Retry, Skip
 from headrace.http.caller import Caller
 from headrace.http.guard import require
+from headrace.keeping import keep
 from headrace.log.ports import Record
 from headrace.outbox.dependency import Outbox
 from headrace.platform import Headrace
@@ -60,6 +61,7 @@ __all__ = [
     "__version__",
     "applies",
     "event",
+    "keep",
     "require",
     "upcast",
 ]

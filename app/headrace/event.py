@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from headrace.errors import ConfigurationError, SchemaError
 from headrace.fields import INFINITE, infinite_part, secret_in
+from headrace.keeping import Keeping, keeping_of
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -252,23 +253,24 @@ def event(
 def upcast(model: builtins.type[Any], *, version: int) -> Callable[[UpcastT], UpcastT]:
     """Declare what brings data of a version to the next one: `@upcast(MoneyWithdrawn, version=1)`.
 
-    The function takes the JSON object that was written, and returns one. Events of the log and of the event store pass
-    the upcasters of their version and of those behind it. Raises: ConfigurationError.
+    It is for event types, and for classes of states that say `@keep(version=2)`. The function takes the JSON object
+    that was written, and returns one. Events of the log and of the event store, and states, pass the upcasters of their
+    version and of those behind it. Raises: ConfigurationError.
     """
-    event_type = event_type_of(model)
-    if event_type is None:
-        raise ConfigurationError(f"@upcast({model.__name__}): it is not an event type.")
+    kept = event_type_of(model) or keeping_of(model)
     name = model.__name__
-    if not 1 <= version < event_type.version:
+    if isinstance(kept, Keeping) and kept.version == 1:
+        raise ConfigurationError(f"@upcast({name}): it is not an event type, nor a state with @keep(version=2).")
+    if not 1 <= version < kept.version:
         raise ConfigurationError(
-            f"@upcast({name}, version={version!r}): {name} has version {event_type.version}, so the versions to bring "
-            f"up are 1 to {event_type.version - 1}; raise version= of the class with each change of its fields."
+            f"@upcast({name}, version={version!r}): {name} has version {kept.version}, so the versions to bring "
+            f"up are 1 to {kept.version - 1}; raise version= of the class with each change of its fields."
         )
-    if version in event_type.upcasts:
+    if version in kept.upcasts:
         raise ConfigurationError(f"@upcast({name}, version={version}) is there twice; keep one.")
 
     def declare(function: UpcastT) -> UpcastT:
-        event_type.upcasts[version] = function
+        kept.upcasts[version] = function
         return function
 
     return declare

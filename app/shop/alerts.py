@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pydantic import BaseModel
 
-from headrace import States
+from headrace import States, keep
 from shop.events import WalletOverdrawn
 from shop.platform import events
 
 alerts = events.subscription("alerts")
 
 
+@keep(ttl=timedelta(days=90))
 class Alert(BaseModel):
-    """One customer's alerts."""
+    """One customer's alerts; who is not overdrawn for three months begins anew."""
 
     count: int = 0
     lowest: int = 0

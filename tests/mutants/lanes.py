@@ -8,7 +8,7 @@ BATCH = "app/headrace/engine/batch.py"
 MEMORY_FILE = "app/headrace/engine/memory.py"
 
 _TURN = "            await self.take_turn(batch)\n            effects = self._settle(batch, run, states)\n"
-_FORGET = "                cache.forget(row[0] for row in rows)  # what a lane has made of them is not known here\n"
+_FORGET = "                cache.forget([row[0] for row in rows])  # what a lane has made of them is not known here\n"
 
 LANES = (
     Mutant(

@@ -124,8 +124,8 @@ class Tape:
         return chance.choice(
             (
                 Step(sql.state.READ, (self.group, "notes", keys), returns=True),
-                Step(sql.state.WRITE, (self.group, "notes", 0, keys, versions, data)),
-                Step(sql.state.WRITE, (self.group, "notes", 1, keys, versions, data)),
+                Step(sql.state.WRITE, (self.group, "notes", 0, keys, versions, data, None, chance.randint(1, 2))),
+                Step(sql.state.WRITE, (self.group, "notes", 1, keys, versions, data, None, chance.randint(1, 2))),
             )
         )
 

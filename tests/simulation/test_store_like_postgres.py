@@ -58,7 +58,7 @@ def _advancing(group: str) -> list[Step]:
 
 
 def _writing(group: str, value: int, end: Step = COMMIT) -> list[Step]:
-    written = Step(sql.state.WRITE, (group, "notes", 0, ["a"], [1], [f'{{"n": {value}}}']))
+    written = Step(sql.state.WRITE, (group, "notes", 0, ["a"], [1], [f'{{"n": {value}}}'], None, 1))
     return [BEGIN, written, end]
 
 

@@ -33,6 +33,7 @@ def test_public_names_are_these() -> None:
         "__version__",
         "applies",
         "event",
+        "keep",
         "require",
         "upcast",
     ]

@@ -15,15 +15,19 @@ from headrace import sql
 from headrace.cli.dead_letter_sources import user
 from headrace.cli.loading import Target
 from headrace.cli.output import harmless, stdout, table
+from headrace.cli.state_migrate import migrate_states
 from headrace.connections import current_database
 from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError
+from headrace.keeping import Keeping
 from headrace.loading import find_platform, load_app
 from headrace.sagas.kept import SAGA_STATE
 from headrace.settings import Settings, load_settings
 from headrace.state.hand import Act, Place, change, changes, count, keys
 
 state = typer.Typer(help="What is kept for each key: list, read, write and delete it.", no_args_is_help=True)
+
+state.command("migrate")(migrate_states)
 
 Group = Annotated[str, typer.Argument(metavar="SERVICE.SUBSCRIPTION", help="Whose state, such as shop.wallets.")]
 Name = Annotated[str, typer.Argument(metavar="STATE", help="The name of its class in lower case, such as wallet.")]
@@ -101,7 +105,7 @@ def put_state(
         text = kept.encode(kept.load(given)[0]).decode()
     except ValueError as error:
         raise ConfigurationError(f"it is no {kept.model.__name__}: {error}") from error
-    version = asyncio.run(_change(platform.settings, Place(declared.group, name, key), text, why))
+    version = asyncio.run(_change(platform.settings, Place(declared.group, name, key), text, why, kept.keeping))
     stdout.print(f"{declared.group} {name} {harmless(key)} is at version {version}")
 
 
@@ -120,11 +124,13 @@ def delete_state(
     stdout.print(f"{harmless(group)} {harmless(name)} {harmless(key)} is deleted")
 
 
-async def _change(settings: Settings, place: Place, data: str | None, why: str | None) -> int | None:
+async def _change(
+    settings: Settings, place: Place, data: str | None, why: str | None, keeping: Keeping | None = None
+) -> int | None:
     if place.state == SAGA_STATE:
         raise ConfigurationError("the state of a saga follows from its events, and is not changed by hand.")
     async with _database(settings) as connection:
-        return await change(connection, place, data, Act(user(), why))
+        return await change(connection, place, data, Act(user(), why), keeping)
 
 
 @asynccontextmanager

@@ -113,6 +113,7 @@ class BatchProcessor:
         self.partition = partition
         self.memory = memory
         self.caches = memory.caches
+        self._keeping = {name: state.keeping for name, state in subscription.states.items()}
         self.patience: Patience | None = Patience(context.pace.patience)
         self.lists = ListSizes()
         self.is_beside = False
@@ -271,7 +272,7 @@ class BatchProcessor:
         effects = Effects(
             batch.kind, run.items, batch.next_offset, batch.last, emits=emitter.emitted, timers=emitter.timers
         )
-        effects.rows, effects.states = emitter.table, states
+        effects.rows, effects.states, effects.keeping = emitter.table, states, self._keeping
         settle(effects, self.memory.lanes, is_probe=batch.is_probe)
         if self.subscription.effects:
             effects.started = self.memory.calls.of(self.memory.calling(effects.items), self.subscription.effects)

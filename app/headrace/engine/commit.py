@@ -26,7 +26,7 @@ async def write_effects(connection: Connection, claim: Claim, effects: Effects, 
         await effects.rows.write(connection)
     for state, rows in effects.states.items():
         if rows:
-            await write(connection, group, partition, state, rows)
+            await write(connection, group, partition, state, rows, effects.keeping[state])
         if rows and state == SAGA_STATE:
             effects.sagas_ended = await follow(connection, group, partition, rows)
     if effects.parked:

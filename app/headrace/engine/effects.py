@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TypeAlias
@@ -13,6 +14,7 @@ from headrace.engine.claim import Fingerprint
 from headrace.engine.lanes import Lane
 from headrace.event import EventType
 from headrace.item import Item, Outcome
+from headrace.keeping import Keeping
 from headrace.ledger.rows import Kind
 from headrace.log.ports import NewRecord
 from headrace.sagas.store import EndedSaga
@@ -36,8 +38,12 @@ class Effects:
     seen: list[Item] = field(default_factory=list)
     """Items whose identity enters the dedupe window."""
     states: dict[str, list[StateRow]] = field(default_factory=dict)
+    keeping: Mapping[str, Keeping] = field(default_factory=dict)
+    """How each state is kept."""
     emits: list[tuple[Item, NewRecord]] = field(default_factory=list)
     timers: list[tuple[Item, Change]] = field(default_factory=list)
+    made_at: float = field(default_factory=time.monotonic)
+    """Before anything of it was written, as `time.monotonic()` tells."""
     rows: TableWriter | None = None
     """What the handlers of a projection did."""
     next_timer_seconds: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from headrace.effects.calls import Calls
 from headrace.engine.effects import Effects
@@ -51,11 +51,12 @@ class PartitionMemory:
         for state, rows in effects.states.items():
             cache = self.caches[state]
             if caches is not None and caches is not self.caches:
-                cache.forget(row[0] for row in rows)  # what a lane has made of them is not known here
+                cache.forget([row[0] for row in rows])  # what a lane has made of them is not known here
                 continue
             for key, version, data in rows:
                 if (entry := cache.entries.get(key)) is not None:
                     entry.version, entry.raw = version, data.encode()
+            cache.wrote([row[0] for row in rows], effects.made_at)
             cache.trim([row[0] for row in rows])
         self.lanes.follow(effects.lanes, effects.closed, effects.parked)
         self.timers.follow(effects.next_timer_seconds)
@@ -71,7 +72,7 @@ class PartitionMemory:
             item for item in items if not self.quiet.get(item.record.topic, NOTHING).is_second_run(item.record.offset)
         ]
 
-    def forget(self, keys: Iterable[str]) -> None:
+    def forget(self, keys: Collection[str]) -> None:
         """Drop the keys' states, so that they are read again from Postgres."""
         for cache in self.caches.values():
             cache.forget(keys)

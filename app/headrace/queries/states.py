@@ -50,5 +50,8 @@ def add_routes(router: APIRouter) -> None:
             row = await postgres.fetchrow(sql.state.READ_AS_TEXT, declared.group, state, key)
         if row is None:
             raise unknown
+        data = row["data"]
+        if row["class_version"] != states[state].keeping.version:
+            data = states[state].write(states[state].load(data.encode(), row["class_version"])[0]).decode()
         headers = {"Headrace-Version": str(row["version"]), "Cache-Control": "no-store"}
-        return Response(row["data"], headers=headers, media_type="application/json")
+        return Response(data, headers=headers, media_type="application/json")

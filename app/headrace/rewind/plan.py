@@ -123,6 +123,11 @@ async def refuse_unknown_order(connection: Connection, subscription: Subscriptio
             f"{name!r} has states and takes events of {len(subscription.topics)} topics; no log tells in which order "
             "they came, so its states cannot be made again: mend single keys by headrace state put."
         )
+    if mortal := [state.model.__name__ for state in subscription.states.values() if state.keeping.ttl is not None]:
+        raise ConfigurationError(
+            f"{name!r}: states of {mortal[0]} expire, and the log does not tell when; go back to the beginning, or "
+            "mend single keys by headrace state put."
+        )
     for row in await connection.fetch(sql.claim_move.HINDRANCES, subscription.group):
         if row["action"] == "add":
             why = "has got partitions since, so that the earlier events of some keys are in other partitions"

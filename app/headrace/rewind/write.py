@@ -60,7 +60,7 @@ async def move_claim(
     changed["dead_letters"] = count_of(done)
     if remade is not None:
         changed["keys"] = len(remade.keys)
-        await _remake(connection, group, place.partition, remade)
+        await _remake(connection, work.subscription, place.partition, remade)
     elif work.plan.states == "reset":
         changed += await _reset(connection, group, place.partition)
     row = move(sequence + 1, 0, moved.claimed, offset)
@@ -89,8 +89,9 @@ async def _reset(connection: Connection, group: str, partition: int) -> Counter[
     return changed
 
 
-async def _remake(connection: Connection, group: str, partition: int, remade: Remade) -> None:
+async def _remake(connection: Connection, subscription: Subscription, partition: int, remade: Remade) -> None:
     """Let keys have the states, sagas and timers of then."""
+    group = subscription.group
     keys = sorted(remade.keys)
     for at in range(0, len(keys), STEP_KEYS):
         step = keys[at : at + STEP_KEYS]
@@ -104,7 +105,8 @@ async def _remake(connection: Connection, group: str, partition: int, remade: Re
             have = [key for key in step if key in states]
             await connection.execute(sql.state.FORGET, group, name, [key for key in step if key not in states])
             data = [states[key].decode() for key in have]
-            await connection.execute(sql.state.REMAKE, group, name, partition, have, data)
+            version = subscription.states[name].keeping.version
+            await connection.execute(sql.state.REMAKE, group, name, partition, have, data, version)
             if name == SAGA_STATE:
                 await connection.execute(sql.saga.FORGET, group, [key for key in step if key not in states])
                 await connection.execute(sql.saga.REOPEN, group, have)

@@ -1,22 +1,51 @@
 """Queries on `headrace.state`: a value for each key, owned by one subscription."""
 
 READ = """
-select key, version, data from headrace.state where subscription = $1 and state = $2 and key = any($3::text[])
+select key, version, data, class_version, extract(epoch from expires_at - clock_timestamp())::float8 as left_seconds
+from headrace.state where subscription = $1 and state = $2 and key = any($3::text[])
 """
-"""Reads the states of some keys."""
+"""Reads the states of some keys, with the time that each has left (null: any)."""
 
 WRITE = """
-insert into headrace.state as kept (subscription, state, key, partition, version, data)
-select $1, $2, new.key, $3, new.version, new.data
+insert into headrace.state as kept (subscription, state, key, partition, version, data, expires_at, class_version)
+select $1, $2, new.key, $3, new.version, new.data, clock_timestamp() + $7::interval, $8
 from unnest($4::text[], $5::bigint[], $6::jsonb[]) as new (key, version, data)
 on conflict (subscription, state, key) do update
-set version = excluded.version, data = excluded.data, partition = excluded.partition
+set version = excluded.version, data = excluded.data, partition = excluded.partition,
+    expires_at = excluded.expires_at, class_version = excluded.class_version
 where kept.version = excluded.version - 1
 """
-"""Writes states whose stored version is the one before; tells how many those were."""
+"""Writes states whose stored version is the one before, for so long; tells how many those were."""
 
-READ_AS_TEXT = "select version, data::text from headrace.state where subscription = $1 and state = $2 and key = $3"
+READ_AS_TEXT = """
+select version, data::text, class_version from headrace.state
+where subscription = $1 and state = $2 and key = $3 and (expires_at is null or expires_at > clock_timestamp())
+"""
 """Reads one state as the text of its JSON."""
+
+EXPIRE = """
+delete from headrace.state where ctid = any(array(
+    select ctid from headrace.state where expires_at < clock_timestamp() - $1::interval
+    order by expires_at limit $2 for update skip locked
+))
+"""
+"""Removes some states whose time has been over for a while, the first ones first."""
+
+COUNT_OLDER = "select count(*) from headrace.state where subscription = $1 and state = $2 and class_version < $3"
+"""Counts the states that an older version of their class has written."""
+
+OLDER = """
+select key, version, data, class_version from headrace.state
+where subscription = $1 and state = $2 and class_version < $3 and key > $4 order by key limit $5
+"""
+"""Lists states that an older version of their class has written, behind a key."""
+
+RAISE = """
+update headrace.state as kept set data = new.data, version = kept.version + 1, class_version = $6
+from unnest($3::text[], $4::bigint[], $5::jsonb[]) as new (key, version, data)
+where kept.subscription = $1 and kept.state = $2 and kept.key = new.key and kept.version = new.version
+"""
+"""Writes states as a newer version of their class has them, if they are as they were read."""
 
 NAMES = """
 with recursive stored as (
@@ -31,13 +60,16 @@ select state from stored where state is not null
 
 COUNT = """
 select subscription, state, count(*) as keys, pg_size_pretty(sum(pg_column_size(data))) as size from headrace.state
-where $1::text is null or subscription = $1 group by subscription, state order by subscription, state
+where ($1::text is null or subscription = $1) and (expires_at is null or expires_at > clock_timestamp())
+group by subscription, state order by subscription, state
 """
 """Counts the keys of each state."""
 
 LIST = """
 select key, partition, version, data::text as data from headrace.state
-where subscription = $1 and state = $2 and ($3::text is null or key > $3) order by key limit $4
+where subscription = $1 and state = $2 and ($3::text is null or key > $3)
+    and (expires_at is null or expires_at > clock_timestamp())
+order by key limit $4
 """
 """Lists the states of a class, from a key on."""
 
@@ -48,9 +80,10 @@ where subscription = $1 and state = $2 and key = $3 for update
 """Reads one state, and lets no batch write it meanwhile."""
 
 PUT = """
-insert into headrace.state as kept (subscription, state, key, partition, version, data)
-values ($1, $2, $3, $4, 1, $5::text::jsonb)
-on conflict (subscription, state, key) do update set version = kept.version + 1, data = excluded.data
+insert into headrace.state as kept (subscription, state, key, partition, version, data, expires_at, class_version)
+values ($1, $2, $3, $4, 1, $5::text::jsonb, clock_timestamp() + $6::interval, $7)
+on conflict (subscription, state, key) do update set version = kept.version + 1, data = excluded.data,
+    expires_at = excluded.expires_at, class_version = excluded.class_version
 returning version
 """
 """Writes a state by hand, whatever it was."""
@@ -65,9 +98,10 @@ FORGET = "delete from headrace.state where subscription = $1 and state = $2 and 
 """Removes the states of some keys, which had none at the place that a person goes back to."""
 
 REMAKE = """
-insert into headrace.state as kept (subscription, state, key, partition, version, data)
-select $1, $2, new.key, $3, 1, new.data from unnest($4::text[], $5::jsonb[]) as new (key, data)
-on conflict (subscription, state, key) do update set version = kept.version + 1, data = excluded.data
+insert into headrace.state as kept (subscription, state, key, partition, version, data, class_version)
+select $1, $2, new.key, $3, 1, new.data, $6 from unnest($4::text[], $5::jsonb[]) as new (key, data)
+on conflict (subscription, state, key) do update
+set version = kept.version + 1, data = excluded.data, class_version = excluded.class_version
 """
 """Writes states as they were at a place that a person goes back to, whatever they are."""
 

@@ -12,6 +12,11 @@ which costs a microsecond for a small state, and a stored member without a field
 store.read (event loop: I/O) -> StateCache.fill (any thread: decoding) -> handlers -> StateType.encode -> store.write
 ```
 
+A state may expire, and its class may have versions (`keeping.py`). Each row has its own end, by Postgres' clock; the
+owner's copy ends no later, since it counts from before the row was asked for, or written. The row stays for a while
+after its end, so that a batch in flight finds the version that it compares (`expiry.py`). What an older version of the
+class has written is brought up by upcasters (`codec.py`), when it is read or all at once (`migrate.py`).
+
 Rejected: a row lock per key (a round trip per key), the partition as part of the key (a moved key would start from
 nothing), `bytea` (a third faster to write, but closed to SQL), a serializer with `warnings="error"` in place of reading
 back (as slow, and it sees neither constraints nor lost subclasses).

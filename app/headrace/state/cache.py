@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from headrace.state.codec import StateType
 
 
 class StoredState(NamedTuple):
-    """What Postgres holds for a key: JSON and its version; b"" and 0 for a key that it does not know."""
+    """What Postgres holds for a key: JSON and its version; b"" and 0 for a key that it does not know.
+
+    A state that has expired is b"" as well, with the version of the row that is still there.
+    """
 
     key: str
     raw: bytes
     version: int
+    class_version: int = 1
+    """That of the class that has written it."""
+    ends_at: float | None = None
+    """When it expires, as `time.monotonic()` tells; None: never."""
 
 
 class Entry:
@@ -40,10 +48,16 @@ class StateCache:
         self.unreadable: dict[str, Exception] = {}
         """Keys whose row does not fit the state's class, with the reason; their events are parked."""
         self._limit = limit
+        self._ends_at: dict[str, float] = {}
+        """When states expire, by key, as `time.monotonic()` tells: not later than Postgres says."""
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that must be read from Postgres first, sorted."""
         entries = self.entries
+        if self._ends_at:
+            keys = list(keys)
+            now = time.monotonic()
+            self.forget([key for key in keys if self._ends_at.get(key, now) < now])
         return sorted({key for key in keys if key not in entries})
 
     def fill(self, rows: Iterable[StoredState]) -> None:
@@ -55,26 +69,41 @@ class StateCache:
         for row in rows:
             self.put(*row)
 
-    def put(self, key: str, raw: bytes, version: int) -> None:
+    def put(
+        self, key: str, raw: bytes, version: int, class_version: int | None = None, ends_at: float | None = None
+    ) -> None:
         """Take in what Postgres holds for a key; version 0 for a key that it does not know.
+
+        What an older version of the class has written is written anew by the batch that reads it.
 
         A row that cannot be read (the class has changed since) makes the key `unreadable`. Raises: MemoryError.
         """
         self.unreadable.pop(key, None)
         try:
-            value, written = self.state.load(raw) if version else (self.state.create(), b"")
+            value, written = self.state.load(raw, class_version) if raw else (self.state.create(), b"")
         except MemoryError:
             raise
         except Exception as error:
             self.unreadable[key] = error
         else:
             self.entries[key] = Entry(value, written, version)
+            if ends_at is not None:
+                self._ends_at[key] = ends_at
 
-    def forget(self, keys: Iterable[str]) -> None:
+    def forget(self, keys: Collection[str]) -> None:
         """Drop the keys and whatever a batch did to them; they are read again when they are needed."""
         for key in keys:
             self.entries.pop(key, None)
             self.unreadable.pop(key, None)
+        if self._ends_at:
+            for key in keys:
+                self._ends_at.pop(key, None)
+
+    def wrote(self, keys: Iterable[str], at: float) -> None:
+        """States were written, not earlier than `at`: from then on they live as long as their class says."""
+        ttl = self.state.keeping.ttl_seconds
+        if ttl is not None:
+            self._ends_at.update((key, at + ttl) for key in keys if key in self.entries)
 
     def trim(self, used: Iterable[str]) -> None:
         """Keep within the limit after a batch; the keys that it used count as the newest."""
@@ -86,3 +115,4 @@ class StateCache:
         surplus = len(self.entries) - self._limit
         for key in list(self.entries)[:surplus]:
             del self.entries[key]
+            self._ends_at.pop(key, None)

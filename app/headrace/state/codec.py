@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from headrace.errors import ConfigurationError
 from headrace.fields import INFINITE, infinite_part, models_within, secret_in
+from headrace.keeping import keeping_of
 from headrace.state.difference import faults_of, first_difference, lost_bound
 from headrace.state.plain import plain_check
 
@@ -25,11 +26,13 @@ from headrace.state.plain import plain_check
 class StateType:
     """One state of a subscription: its name (the class's, in lower case), and its JSON form."""
 
-    __slots__ = ("create", "decode", "encode", "model", "name", "write")
+    __slots__ = ("create", "decode", "encode", "keeping", "model", "name", "write")
 
     def __init__(self, model: type[Any]) -> None:
         self.model = model
         self.name = model.__name__.lower()
+        self.keeping = keeping_of(model)
+        """How long it is kept, and the version of the class."""
         self.create: Callable[[], Any] = model
         """Return a new value, for a key never seen."""
         self.decode: Callable[[bytes], Any]
@@ -52,11 +55,15 @@ class StateType:
         self._prove(value)
         self.encode = _quicker(self.encode, self.write, plain_check(model))
 
-    def load(self, stored: bytes) -> tuple[Any, bytes]:
+    def load(self, stored: bytes, version: int | None = None) -> tuple[Any, bytes]:
         """Return the value of stored JSON, and the bytes that `write` makes of it as long as nobody changes it.
 
+        What another `version` of the class has written is brought up, and has no bytes yet.
         Raises: ValueError if the class does not fit what is stored, in one sentence; MemoryError.
         """
+        is_older = version is not None and version != self.keeping.version
+        if is_older:
+            stored = self.keeping.raised(stored, version or 1)
         try:
             value = self.decode(stored)
         except MemoryError:
@@ -66,7 +73,7 @@ class StateType:
         written = self.write(value)
         if isinstance(value, msgspec.Struct):
             _refuse_lost_members(self.model, stored, written)
-        return value, written
+        return value, b"" if is_older else written
 
     def copy(self, value: Any) -> Any:
         """Return a deep copy; values that cannot be copied are written and read again."""

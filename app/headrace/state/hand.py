@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from headrace import sql
 from headrace.database.pool import Connection, Row
 from headrace.errors import ConfigurationError
+from headrace.keeping import Keeping
 from headrace.log.partitioner import partition_for
 from headrace.log.stored import plain
 
@@ -52,11 +53,13 @@ async def changes(connection: Connection, place: Place, limit: int) -> Sequence[
     return rows
 
 
-async def change(connection: Connection, place: Place, data: str | None, act: Act) -> int | None:
-    """Write the JSON of a state, or delete it (None); return its new version, None if it is gone.
+async def change(
+    connection: Connection, place: Place, data: str | None, act: Act, keeping: Keeping | None = None
+) -> int | None:
+    """Write the JSON of a state, for as long as its class says, or delete it (None).
 
-    In one transaction with the note of who did it. Raises: ConfigurationError (there is none to delete, the
-    subscription never ran).
+    Returns its new version, None if it is gone. In one transaction with the note of who did it.
+    Raises: ConfigurationError (there is none to delete, the subscription never ran).
     """
     async with connection.transaction():
         row = await connection.fetchrow(sql.state.READ_FOR_UPDATE, *place)
@@ -67,7 +70,8 @@ async def change(connection: Connection, place: Place, data: str | None, act: Ac
         if data is None:
             await connection.execute(sql.state.DELETE, *place)
         else:
-            version = await connection.fetchval(sql.state.PUT, *place, partition, data)
+            kept = keeping or Keeping(place.state)
+            version = await connection.fetchval(sql.state.PUT, *place, partition, data, kept.ttl, kept.version)
         await connection.execute(sql.claim.FENCE, place.group, partition)
         action: Action = "delete" if data is None else "put"
         before: Any = row["data"] if row is not None else None

@@ -95,6 +95,8 @@ class Handlers:
         owner = self._owner_with(type(value), subscription)
         state = next(each for each in owner.subscription.states.values() if each.model is type(value))
         _, version = owner.kept.states.get((state.name, key), (b"", 0))
+        if state.keeping.ttl_seconds is not None:
+            owner.kept.ends[state.name, key] = self.clock.now + state.keeping.ttl_seconds
         owner.kept.states[state.name, key] = state.encode(value), version + 1
         owner.forget_states()
 
@@ -146,8 +148,8 @@ class Handlers:
         """Return a state; a key without one has the class's first value."""
         owner = self._owner_with(model, subscription)
         state = next(each for each in owner.subscription.states.values() if each.model is model)
-        raw, version = owner.kept.states.get((state.name, key), (b"", 0))
-        value: T = state.load(raw)[0] if version else state.create()
+        raw, _ = owner.kept.state(state.name, key, self.clock.now)
+        value: T = state.load(raw)[0] if raw else state.create()
         return value
 
     def rows(self, model: type[T]) -> list[T]:
@@ -162,7 +164,8 @@ class Handlers:
         """Return every state of the class, by key."""
         owner = self._owner_with(model, subscription)
         name = next(each.name for each in owner.subscription.states.values() if each.model is model)
-        keys = sorted(key for state, key in owner.kept.states if state == name)
+        now = self.clock.now
+        keys = sorted(key for state, key in owner.kept.states if state == name and owner.kept.state(name, key, now)[0])
         return {key: self.state(model, key, subscription=subscription) for key in keys}
 
     def saga(self, name: str, key: str) -> KeptSaga:

@@ -45,6 +45,8 @@ class Kept:
 
     states: dict[tuple[str, str], tuple[bytes, int]] = field(default_factory=dict)
     """(JSON, version) by state and key."""
+    ends: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When a state expires, in Unix seconds of the test's clock, by state and key."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     """Of a projection: the columns of each row by its key, as they go to Postgres."""
     seen: defaultdict[str, list[tuple[list[bytes], list[int]]]] = field(default_factory=lambda: defaultdict(list))
@@ -56,6 +58,11 @@ class Kept:
     """What steps of effects were answered, as JSON, by the event's identity and the step's name."""
     timers: dict[tuple[str, str, str], Pending] = field(default_factory=dict)
     """By type, key and name."""
+
+    def state(self, name: str, key: str, now: float) -> tuple[bytes, int]:
+        """Return (JSON, version) of a state: b"" for one that has expired, and 0 for one that never was."""
+        raw, version = self.states.get((name, key), (b"", 0))
+        return (b"" if self.ends.get((name, key), now + 1) <= now else raw), version
 
     def change_timers(self, changes: Iterable[Change], now: float) -> None:
         """Cancel and set timers as one transaction does."""

@@ -113,6 +113,8 @@ class Owner:
         for name, rows in effects.states.items():
             for key, version, data in rows:
                 kept.states[name, key] = data.encode(), version
+                if (ttl := self.subscription.states[name].keeping.ttl_seconds) is not None:
+                    kept.ends[name, key] = self._clock.now + ttl
         if effects.rows is not None:
             effects.rows.apply(kept.rows)
         kept.seen[topic].append(([item.identity for item in effects.seen], [item.mark for item in effects.seen]))
@@ -176,8 +178,10 @@ class Owner:
     def _load_states(self, items: Sequence[Item]) -> None:
         for name, keys in keys_by_state(items, Outcome.READY, self._memory.caches).items():
             cache = self._memory.caches[name]
+            if cache.state.keeping.ttl is not None:  # the test's clock says whether it has expired
+                cache.forget(keys)
             for key in cache.missing(keys):
-                cache.put(key, *self.kept.states.get((name, key), (b"", 0)))
+                cache.put(key, *self.kept.state(name, key, self._clock.now))
 
     def _note(self, item: Item, error: BaseException) -> None:
         self.raised[id(item)] = (error, error.__traceback__)

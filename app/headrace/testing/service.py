@@ -219,7 +219,7 @@ class Service:
 
     async def _read(self, group: str, state: str, key: str) -> bytes | None:
         rows = await self.pool.fetch(sql.state.READ, group, state, [key])
-        return rows[0]["data"].encode() if rows else None
+        return rows[0]["data"].encode() if rows and (rows[0]["left_seconds"] or 1) > 0 else None
 
     async def _records(self, topic: str) -> Sequence[Any]:
         assert self.runtime.log is not None

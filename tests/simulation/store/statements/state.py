@@ -11,12 +11,21 @@ from tests.simulation.store.transaction import Transaction
 @reads(sql.state.READ)
 def read(t: Transaction, group: str, state: str, keys: list[str]) -> list[Row]:
     found = [t.get("state", (group, state, key)) for key in dict.fromkeys(keys)]
-    return [Row(key=row["key"], version=row["version"], data=row["data"]) for row in found if row is not None]
+    names = ("key", "version", "data", "class_version")
+    return [Row(**{name: row[name] for name in names}, left_seconds=None) for row in found if row is not None]
 
 
 @writes(sql.state.WRITE, "INSERT 0")
 def write(
-    t: Transaction, group: str, state: str, partition: int, keys: list[str], versions: list[int], data: list[str]
+    t: Transaction,
+    group: str,
+    state: str,
+    partition: int,
+    keys: list[str],
+    versions: list[int],
+    data: list[str],
+    ttl: None,
+    class_version: int,
 ) -> Work:
     written = 0
     for key, version, text in zip(keys, versions, data, strict=True):
@@ -32,6 +41,7 @@ def write(
             "partition": partition,
             "version": version,
             "data": text,
+            "class_version": class_version,
         }
         t.put("state", place, row)
         written += 1
