@@ -6,6 +6,7 @@
 | 1 | refused, in one sentence on standard error (`__main__`); `headrace run`: also a stop that was cut short |
 | 1 | `headrace load`: the run was not exact |
 | 2 | wrong command line; the usage is on standard error |
+| 3 | `headrace replay --dry-run`: something would be different |
 | 70 | `headrace run`: the process is beyond repair (`supervisor`); another one should be started |
 
 Tables and answers go to standard output.
@@ -28,6 +29,7 @@ from headrace.cli.lanes import lanes
 from headrace.cli.load import load
 from headrace.cli.migrate import migrate_schema
 from headrace.cli.rebuild import rebuild_projection
+from headrace.cli.replay import replay_events
 from headrace.cli.rewind import rewind_subscription
 from headrace.cli.run import run
 from headrace.cli.schemas import schemas
@@ -73,6 +75,7 @@ cli.add_typer(state, name="state")
 cli.add_typer(subscriptions, name="subscriptions")
 cli.command("rebuild")(rebuild_projection)
 cli.command("rewind")(rewind_subscription)
+cli.command("replay")(replay_events)
 cli.command("audit")(audit)
 cli.command("explain")(explain_event)
 cli.command("doctor")(doctor)

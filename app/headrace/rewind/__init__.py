@@ -1,10 +1,13 @@
-"""Goes back: a person lets a subscription apply a part of the log again.
+"""Goes back: a person lets a subscription apply a part of the log again, or sees what that would change.
 
 ```
 plan.py      where to, what is lost, what is made anew ── or a refusal, in one sentence; changes nothing
    │                                                              (seek.py: the offset of a time)
 rewind.py    pause and fence ─▶ states of then (states.py) ─▶ one transaction: all below, and the claim ─▶ resume
-   └ write.py, window.py; rehearsal.py: today's handlers over a part of the log, in memory
+   └ write.py, window.py
+
+dry_run.py   the same handlers over the same events, beside the service; compares, and writes nothing (difference.py)
+   └ rehearsal.py: today's handlers over a part of the log, in memory
 ```
 **The promise of a rewind.** Afterwards the subscription is as if it had come to that offset just now: what its states,
 lanes, dead letters, timers and sagas hold of later events is gone, and its dedupe window knows earlier ones only. All
@@ -35,6 +38,10 @@ cancelled; one that had fired fires again, under its first id. Schedules go on.
 transaction: no batch that has read an old state can commit, and no new one begins. The last transaction compares where
 each claim stands. A process that dies in between leaves a paused subscription, which a person sees, and can resume or
 rewind once more.
+
+**The promise of a dry run.** It reads: the log, and Postgres in read-only transactions. It calls handlers, which may do
+what they like elsewhere; those that take a Transaction are refused. States are compared in one snapshot with the claims
+that they belong to.
 
 Assumed: a key is on one partition, as everywhere. Handlers of an ordinary subscription that read a clock or a random
 number make other states when they run again; so does the history of a saga.

@@ -14,7 +14,7 @@ from headrace.engine.decode import BatchDecoder
 from headrace.engine.memory import keys_by_state
 from headrace.engine.patience import OverdueError
 from headrace.engine.policies import Policies
-from headrace.engine.run import Run
+from headrace.engine.run import HandlerFailedError, Run
 from headrace.engine.threads import HandlerThreads
 from headrace.errors import HandlerError
 from headrace.handlers.subscription import Handler, Subscription
@@ -126,9 +126,10 @@ class Rehearsal:
         )
         try:
             await run.execute(self._threads, None)
-        except OverdueError as error:
-            name = error.item.handler.name if error.item.handler is not None else ""
-            raise HandlerError(f"{name} at {where(error.item)}: {error}", name) from error
+        except (OverdueError, HandlerFailedError) as error:  # the second: of a list of events
+            item = error.item or items[0]
+            name = item.handler.name if item.handler is not None else ""
+            raise HandlerError(f"{name} does not return at {where(item)}; mend it first.", name) from error
         for name, keys in run.touched().items():
             self._written[name] |= keys
         return Heard(items, run.emitter.emitted, run.emitter.timers)

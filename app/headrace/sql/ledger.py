@@ -35,6 +35,14 @@ select c.topic, c.partition, first.* from headrace.claim c cross join lateral (
 """
 """Reads the oldest row that is kept of each claim."""
 
+EMITS_OF_BATCHES = """
+select sequence, kind, first_offset, emits from headrace.ledger
+where subscription = $1 and topic = $2 and partition = $3 and sequence > $4 and next_offset > $5 and kind in (0, 1)
+  and emits is not null
+order by sequence limit 100
+"""
+"""Reads what handlers have emitted from an offset on, row by row."""
+
 COPY_IDS = """
 with newest as (
     select sequence, ids, marks,
