@@ -50,7 +50,7 @@ async def test_the_commands_of_the_page_do_what_it_says(
         ), said.err
         words = [re.sub(r"^2026-05-01T12:00$", "1h", word) for word in shlex.split(go_back)[1:]]
         said = await headrace(tmp_path, *words, settings=settings, answer="y\n")
-        assert (said.code, said.out.splitlines()[-1]) == (0, "points.points is rewound"), said.err
+        assert (said.code, said.out.splitlines()[-1].strip()) == (0, "points.points is rewound"), said.err
         assert "Rewind points.points? [y/N]:" in said.err
         await until_settled(runtime, "points")
         assert await states(runtime, "points", "points") == {name: {"points": 6} for name in ("ada", "bob", "eve")}
