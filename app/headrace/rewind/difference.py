@@ -93,19 +93,28 @@ class Difference:
         }
 
 
-def compare(difference: Difference, state: StateType, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> None:
-    """Add the keys whose state differs: JSON as Postgres has it, and as `state` writes it."""
+def compare(
+    difference: Difference,
+    state: StateType,
+    before: Mapping[str, tuple[bytes, int]],
+    after: Mapping[str, bytes],
+) -> None:
+    """Add the keys whose state differs: JSON as Postgres has it, with its class's version, and as `state` writes it."""
     for key in sorted(before.keys() | after.keys()):
         kept, made = before.get(key), after.get(key)
-        if kept is None or made is None or _comparable(state, kept) != _comparable(state, made):
-            shown = (msgspec.json.decode(each) if each is not None else None for each in (kept, made))
+        if kept is None or made is None or not _are_equal(state, kept, (made, state.keeping.version)):
+            shown = (msgspec.json.decode(each) if each is not None else None for each in (kept and kept[0], made))
             difference.add_changed(Changed(state.name, key, *shown))
 
 
-def _comparable(state: StateType, raw: bytes) -> object:
+def _are_equal(state: StateType, kept: tuple[bytes, int], made: tuple[bytes, int]) -> bool:
+    return _comparable(state, *kept) == _comparable(state, *made)
+
+
+def _comparable(state: StateType, raw: bytes, version: int) -> object:
     """Return the state as its class has it today: a new field with a default makes no difference."""
     try:
-        written = state.load(raw)[1]
+        written = state.write(state.load(raw, version)[0])
     except ValueError:
         written = raw  # its class does not fit any more, which is a difference
     read = msgspec.json.decode(written)

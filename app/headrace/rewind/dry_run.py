@@ -72,6 +72,12 @@ def refuse_unseen(subscription: Subscription) -> None:
             f"{name!r}: {writers[0]} takes a Transaction, and a dry run lends none, since its SQL would meet today's "
             "tables; try it with headrace.testing, or move the SQL into a subscription of its own."
         )
+    for state in subscription.states.values():
+        if state.keeping.ttl is not None:
+            raise ConfigurationError(
+                f"{name!r}: states of {state.model.__name__} expire, and the log does not tell when, so they cannot be "
+                "compared; try the handlers with headrace.testing."
+            )
 
 
 class _DryRun:
@@ -199,6 +205,6 @@ class _DryRun:
             for at in range(0, len(keys), STEP_KEYS):
                 step = keys[at : at + STEP_KEYS]
                 rows = await connection.fetch(sql.state.READ, self._subscription.group, name, step)
-                before = {row["key"]: row["data"].encode() for row in rows}
+                before = {row["key"]: (row["data"].encode(), row["class_version"]) for row in rows}
                 after = await asyncio.to_thread(self._rehearsal.states, name, step)
                 compare(self._difference, state, before, after)

@@ -90,6 +90,8 @@ async def make_plan(
     if subscription.states:
         await refuse_unknown_order(connection, subscription)
         states = "reset" if all(move.offset == move.begun for move in moves) else "remade"
+        if states == "remade":
+            refuse_expiring(subscription)
     by_hand = await connection.fetchval(sql.state_change.COUNT, subscription.group) if subscription.states else 0
     kept = await _kept(connection, subscription.group, moves, states)
     return Plan(subscription.group, moves, states, by_hand, effects, kept)
@@ -123,11 +125,6 @@ async def refuse_unknown_order(connection: Connection, subscription: Subscriptio
             f"{name!r} has states and takes events of {len(subscription.topics)} topics; no log tells in which order "
             "they came, so its states cannot be made again: mend single keys by headrace state put."
         )
-    if mortal := [state.model.__name__ for state in subscription.states.values() if state.keeping.ttl is not None]:
-        raise ConfigurationError(
-            f"{name!r}: states of {mortal[0]} expire, and the log does not tell when; go back to the beginning, or "
-            "mend single keys by headrace state put."
-        )
     for row in await connection.fetch(sql.claim_move.HINDRANCES, subscription.group):
         if row["action"] == "add":
             why = "has got partitions since, so that the earlier events of some keys are in other partitions"
@@ -137,6 +134,16 @@ async def refuse_unknown_order(connection: Connection, subscription: Subscriptio
             f"{name!r}: the topic {row['topic']!r} {why}; its states cannot be made again: mend single keys by "
             "headrace state put."
         )
+
+
+def refuse_expiring(subscription: Subscription) -> None:
+    """Refuse to make states again that were new between two events. Raises: ConfigurationError."""
+    for state in subscription.states.values():
+        if state.keeping.ttl is not None:
+            raise ConfigurationError(
+                f"{subscription.name!r}: states of {state.model.__name__} expire, and the log does not tell when; go "
+                "back to the beginning, or mend single keys by headrace state put."
+            )
 
 
 async def find_moves(connection: Connection, log: Log, subscription: Subscription, target: Target) -> list[Move]:

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from pydantic import BaseModel
 
-from headrace import Event, Headrace, State, Transaction
+from headrace import Event, Headrace, State, States, Transaction, keep, upcast
 from headrace.database.pool import connect
 from headrace.errors import ConfigurationError
 from headrace.loading import find_platform, load_app
@@ -171,6 +171,36 @@ async def test_a_class_that_has_grown_makes_no_difference(database_url: str) -> 
         assert (await rehearsed(runtime, database_url, grown)).is_empty
 
 
+async def test_a_list_of_events_and_an_older_class_are_run(database_url: str) -> None:
+    """An event that fails is found in its list; a state of an older version of its class is brought up."""
+    settings = settings_for(database_url, partitions=1)
+    newer = Headrace("shop", settings)
+    newer.declare(Booked)
+
+    @keep(version=2)
+    class Sales(BaseModel):
+        total: int = 0
+
+    @upcast(Sales, version=1)
+    def renamed(value: dict[str, Any]) -> dict[str, Any]:
+        return {"total": value["revenue"]}
+
+    @newer.subscription("sales").on(Sold)
+    def add(events: list[Sold], kept: States[Sales]) -> None:
+        for event in events:
+            if event.price == 3:
+                raise ValueError("no price of 3")
+            kept.of(event).total += event.price
+
+    async with running(shop(settings), MemoryLog()) as runtime:
+        await publish(runtime, *(sold(sku, price) for price in (1, 2, 3, 4) for sku in "ab"))
+        await until_settled(runtime, "sales")
+        found = await rehearsed(runtime, database_url, newer)
+        assert found.changes == [Changed("sales", key, {"revenue": 10, "sales": 4}, {"total": 7}) for key in ("a", "b")]
+        assert [each.offset for each in found.raises] == [4, 5]
+        assert found.emits == Emits(missing=8)
+
+
 async def test_what_cannot_be_seen_is_refused(database_url: str) -> None:
     settings = settings_for(database_url, partitions=1)
     platform = shop(settings)
@@ -178,9 +208,18 @@ async def test_what_cannot_be_seen_is_refused(database_url: str) -> None:
     @platform.subscription("own").on(Sold)
     async def write(event: Sold, tx: Transaction) -> None: ...
 
+    @keep(ttl=60)
+    class Visits(BaseModel):
+        number: int = 0
+
+    @platform.subscription("visits").on(Sold)
+    def visit(event: Sold, visits: State[Visits]) -> None: ...
+
     async with running(platform, MemoryLog()) as runtime:
         with pytest.raises(ConfigurationError, match="'own': write takes a Transaction, and a dry run lends none"):
             await rehearsed(runtime, database_url, platform, name="own")
+        with pytest.raises(ConfigurationError, match="'visits': states of Visits expire, and the log does not tell"):
+            await rehearsed(runtime, database_url, platform, name="visits")
 
 
 async def test_a_service_that_goes_on_is_compared_in_one_snapshot(database_url: str) -> None:

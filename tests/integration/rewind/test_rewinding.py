@@ -13,11 +13,12 @@ from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
 from pydantic import BaseModel
 
-from headrace import Emit, Event, Headrace, State, Step, Table, Transaction
+from headrace import Emit, Event, Headrace, State, Step, Table, Transaction, keep
 from headrace.database.pool import connect
 from headrace.errors import ConfigurationError, HandlerError
 from headrace.handlers.verdicts import DeadLetter
 from headrace.log.memory import MemoryLog
+from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, TopicPartition
 from headrace.rewind.plan import Plan, Target, make_plan
 from headrace.rewind.rewind import Rewound, rewind
@@ -368,21 +369,33 @@ async def test_what_cannot_be_made_again_is_refused(database_url: str) -> None:
     @platform.subscription("own").on(Sold)
     async def write(event: Sold, tx: Transaction) -> None: ...
 
+    @keep(ttl=60)
+    class Visits(BaseModel):
+        number: int = 0
+
+    @platform.subscription("visits").on(Sold)
+    def visit(event: Sold, visits: State[Visits]) -> None:
+        visits.number += 1
+
     async with running(platform, MemoryLog()) as runtime:
-        await publish(runtime, sold("a", 1), sold("b", 1))
-        await until_settled(runtime, "sales", "counts", "both", "own")
+        await publish(runtime, sold("a", 1), sold("b", 1), sold("a", 2))
+        await until_settled(runtime, "sales", "counts", "both", "own", "visits")
         for name, target, reason in (
             ("both", BEGINNING, "'both' has states and takes events of 2 topics"),
             ("rows", BEGINNING, "'rows' is a projection; build its table again: headrace rebuild MODULE:APP rows."),
             ("own", BEGINNING, "'own': write takes a Transaction"),
+            ("visits", Target(offset=1, partition=partition_for(b"a", 2)), "'visits': states of Visits expire"),
             ("sales", Target(offset=0), "'sales' has 2 partitions, and an offset belongs to one"),
             ("sales", Target(partition=2), "'sales' has no partition 2; it has 2 partitions."),
             ("sales", Target(at=datetime.now(UTC)), "'sales' has applied nothing behind that place"),
         ):
             with pytest.raises(ConfigurationError, match=reason):
                 await go_back(runtime, database_url, name, target)
+        assert await value(runtime, "select count(*) from headrace.claim_move") == 0
         await go_back(runtime, database_url, "own", own_sql=True)
-        assert await value(runtime, "select count(*) from headrace.claim_move where subscription <> 'shop.own'") == 0
+        await go_back(runtime, database_url, "visits")
+        await until_settled(runtime, "own", "visits")
+        assert await states(runtime, "visits", "visits") == {"a": {"number": 2}, "b": {"number": 1}}
 
 
 async def test_a_log_that_has_lost_the_beginning_is_refused(database_url: str) -> None:
