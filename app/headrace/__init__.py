@@ -31,6 +31,7 @@ from headrace.platform import Headrace
 from headrace.publishing.dependency import Publisher
 from headrace.publishing.publisher import Published
 from headrace.version import VERSION
+from headrace.windows.kept import Window
 
 __version__ = VERSION
 
@@ -58,6 +59,7 @@ __all__ = [
     "Subscription",
     "Table",
     "Transaction",
+    "Window",
     "__version__",
     "applies",
     "event",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -40,6 +41,7 @@ from headrace.tables.table import Index
 from headrace.telemetry.logging import configure_logging
 from headrace.telemetry.routes import telemetry_routes
 from headrace.telemetry.trace_context import current
+from headrace.windows.windows import Windows
 
 if TYPE_CHECKING:
     from headrace.outbox.session import SessionOutbox
@@ -116,6 +118,28 @@ class Headrace:
         It is a subscription of that name as well; the options are those of its handlers' policies.
         """
         return self.registry.add_saga(name, data, **options)
+
+    def windows(
+        self,
+        name: str,
+        value: type[DataT],
+        *,
+        size: timedelta,
+        every: timedelta | None = None,
+        lateness: timedelta = timedelta(0),
+        ttl: timedelta | None = None,
+        time: Callable[[Any], datetime] | None = None,
+        **options: Unpack[PolicyOptions],
+    ) -> Windows[DataT]:
+        """Declare windows of each key: what its events come to in every `size`, as a value of a class.
+
+        They follow each other, or begin `every` so often and overlap. An event is in the windows that hold the time of
+        its envelope, or `time(event)`; one that is late by up to `lateness` is waited for. With `ttl` nothing is kept
+        of a key for longer after its last event. It is a subscription of that name as well.
+        Raises: ConfigurationError (a wrong name, class, time or option).
+        """
+        shape = {"size": size, "every": every, "lateness": lateness, "ttl": ttl, "time": time}
+        return self.registry.add_windows(name, value, options, **shape)
 
     def projection(
         self,

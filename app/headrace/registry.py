@@ -17,6 +17,7 @@ from headrace.log.ports import Record
 from headrace.projections.projection import Projection
 from headrace.sagas.saga import DataT, Saga
 from headrace.settings import Settings
+from headrace.windows.windows import Windows
 
 Decoder = Callable[[Record], object]
 """Record of a foreign topic -> an instance of a declared event type, or None to skip the record.
@@ -44,6 +45,7 @@ class Registry:
         self.types: dict[str, EventType] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.sagas: dict[str, Saga[Any]] = {}
+        self.windows: dict[str, Windows[Any]] = {}
         self.projections: dict[str, Projection] = {}
         self.aggregates: dict[str, type[Aggregate[Any]]] = {}
         """By the name of their streams."""
@@ -98,6 +100,12 @@ class Registry:
         self.sagas[name] = saga
         return saga
 
+    def add_windows(self, name: str, model: type[DataT], options: PolicyOptions, **shape: Any) -> Windows[DataT]:
+        """Declare windows. Raises: ConfigurationError (bad or taken name, values that are no model, wrong times)."""
+        made = Windows(self.add_subscription(name, "earliest", **options), model, self.service, **shape)
+        self.windows[name] = made
+        return made
+
     def add_projection(self, projection: Projection) -> None:
         """Declare a projection. Raises: ConfigurationError (its name, or that of its table, is taken)."""
         for other in self.projections.values():
@@ -114,7 +122,8 @@ class Registry:
 
         Raises: ConfigurationError (clashing types, no handler, a handler that returns events of an unknown type).
         """
-        emitted = {name: saga.check() for name, saga in self.sagas.items()}
+        emitted = {f"saga {name!r}": saga.check() for name, saga in self.sagas.items()}
+        emitted |= {f"windows {name!r}": each.check() for name, each in self.windows.items()}
         for subscription in self.subscriptions.values():
             if not subscription.handlers:
                 raise ConfigurationError(
@@ -129,9 +138,9 @@ class Registry:
         for subscription in self.subscriptions.values():
             for schedule in subscription.schedules.values():
                 self._check_known(schedule.event_type.model, f"subscription {subscription.name!r}, a schedule")
-        for name, models in emitted.items():
+        for where, models in emitted.items():
             for model in models:
-                self._check_known(model, f"saga {name!r}")
+                self._check_known(model, where)
         for subscription in self.subscriptions.values():
             subscription.wrap(self.middlewares)
 

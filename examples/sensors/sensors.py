@@ -1,21 +1,22 @@
-"""Readings of sensors come in; too hot for three readings in a row is an alert, and so is silence."""
+"""Readings of sensors come in; a minute that is too hot on average is an alert, and so is silence."""
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from fastapi import Depends, FastAPI
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
-from headrace import Emit, Envelope, Event, Headrace, Publisher, State, require
+from headrace import Emit, Envelope, Event, Headrace, Publisher, State, Window, require
 
 events = Headrace("sensors")
 app = FastAPI(title="sensors", lifespan=events.lifespan)
 app.include_router(events.router)
 
-HOT_CELSIUS, HOT_READINGS = 80.0, 3
-SILENCE = timedelta(minutes=10)
+HOT_CELSIUS = 80.0
+MINUTE, LATENESS = timedelta(minutes=1), timedelta(seconds=30)
+SILENCE, SILENT = timedelta(minutes=10), "silent"
 
 Celsius = Annotated[float, Field(ge=-100, le=1_000)]
 
@@ -26,6 +27,19 @@ class ReadingTaken(Event, type="reading.taken", topic="readings", key="sensor"):
     sensor: Annotated[str, Field(min_length=1)]
     room: str
     celsius: Celsius
+    at: AwareDatetime
+
+
+class MinuteMeasured(Event, type="minute.measured", topic="readings", key="sensor", internal=True):
+    """What a sensor has read in a minute, by its own clock."""
+
+    sensor: str
+    room: str
+    start: datetime
+    readings: int
+    lowest: float
+    highest: float
+    average: float
 
 
 class SilenceNoticed(Event, type="silence.noticed", topic="readings", key="sensor", internal=True):
@@ -59,11 +73,20 @@ class Sensor(BaseModel):
     """What is known of one sensor."""
 
     room: str = ""
-    celsius: float | None = None
     readings: int = 0
-    hot: int = 0
-    """Readings in a row that were too hot."""
+    average: float | None = None
+    """Of the last minute that is complete."""
     alert: str | None = None
+
+
+class Minute(BaseModel):
+    """The readings of one minute."""
+
+    room: str = ""
+    lowest: float = 0.0
+    highest: float = 0.0
+    total: float = 0.0
+    readings: int = 0
 
 
 class Room(BaseModel):
@@ -79,31 +102,67 @@ class Days(BaseModel):
     last: date | None = None
 
 
+minutes = events.windows(
+    "minutes", Minute, size=MINUTE, lateness=LATENESS, ttl=timedelta(days=7), time=lambda reading: reading.at
+)
 sensors = events.subscription("sensors")
 rooms = events.subscription("rooms")
 days = events.subscription("days")
 days.schedule(DayEnded(zone="UTC"), "0 0 * * *")
 
 
+@minutes.on(ReadingTaken)
+def add(minute: Minute, event: ReadingTaken) -> None:
+    """Add a reading to its minute, in whatever order they come."""
+    minute.room = event.room
+    minute.lowest = min(minute.lowest, event.celsius) if minute.readings else event.celsius
+    minute.highest = max(minute.highest, event.celsius) if minute.readings else event.celsius
+    minute.total += event.celsius
+    minute.readings += 1
+
+
+@minutes.closed
+def measure(minute: Minute, window: Window) -> MinuteMeasured:
+    """Tell what the minute came to."""
+    return MinuteMeasured(
+        sensor=window.key,
+        room=minute.room,
+        start=window.start,
+        readings=minute.readings,
+        lowest=minute.lowest,
+        highest=minute.highest,
+        average=minute.total / minute.readings,
+    )
+
+
 @sensors.on(ReadingTaken)
 def take(event: ReadingTaken, sensor: State[Sensor], emit: Emit) -> None:
     """Take a reading in, and be told if none follows."""
-    sensor.room, sensor.celsius = event.room, event.celsius
+    sensor.room = event.room
     sensor.readings += 1
-    sensor.hot = sensor.hot + 1 if event.celsius >= HOT_CELSIUS else 0
-    if sensor.hot == HOT_READINGS:
-        sensor.alert = f"{event.celsius:g} °C"
-        emit(AlertRaised(room=sensor.room, sensor=event.sensor, what=sensor.alert))
-    elif sensor.hot == 0 and sensor.alert is not None:
+    if sensor.alert == SILENT:
         sensor.alert = None
         emit(AlertEnded(room=sensor.room, sensor=event.sensor))
     emit(SilenceNoticed(sensor=event.sensor), after=SILENCE, name="silence")  # moves the one before
 
 
+@sensors.on(MinuteMeasured)
+def judge(event: MinuteMeasured, sensor: State[Sensor]) -> AlertRaised | AlertEnded | None:
+    """Raise an alert if a whole minute was too hot; a cooler one ends it."""
+    sensor.average = event.average
+    if event.average >= HOT_CELSIUS and sensor.alert is None:
+        sensor.alert = f"{event.average:g} °C"
+        return AlertRaised(room=event.room, sensor=event.sensor, what=sensor.alert)
+    if event.average < HOT_CELSIUS and sensor.alert not in (None, SILENT):
+        sensor.alert = None
+        return AlertEnded(room=event.room, sensor=event.sensor)
+    return None
+
+
 @sensors.on(SilenceNoticed)
 def miss(event: SilenceNoticed, sensor: State[Sensor]) -> AlertRaised:
     """Raise an alert, which the next reading ends."""
-    sensor.alert = "silent"
+    sensor.alert = SILENT
     return AlertRaised(room=sensor.room, sensor=event.sensor, what=sensor.alert)
 
 
@@ -131,10 +190,13 @@ class Measured(BaseModel):
 
     sensor: str
     celsius: Celsius
+    at: AwareDatetime | None = None
+    """When it was taken; now, if the gateway does not say."""
 
 
 @app.post("/rooms/{room}/readings", status_code=202, dependencies=[Depends(require("publish"))])
 async def publish(room: str, readings: list[Measured], publisher: Publisher) -> dict[str, int]:
     """Take what the gateway of a room has collected: all of it, or nothing."""
-    taken = [ReadingTaken(sensor=each.sensor, room=room, celsius=each.celsius) for each in readings]
+    now = datetime.now(UTC)
+    taken = [ReadingTaken(sensor=each.sensor, room=room, celsius=each.celsius, at=each.at or now) for each in readings]
     return {"accepted": len(await publisher.publish(taken))}

@@ -30,6 +30,7 @@ def test_public_names_are_these() -> None:
         "Subscription",
         "Table",
         "Transaction",
+        "Window",
         "__version__",
         "applies",
         "event",

@@ -26,6 +26,7 @@ from headrace.testing.loop import Loop
 from headrace.testing.own import shown
 from headrace.testing.owner import Owner, threads
 from headrace.testing.then import Step, Then, Timer, is_verdict, step_of, timer_of
+from headrace.windows.kept import KeptWindows
 
 T = TypeVar("T")
 Errors = type[BaseException] | tuple[type[BaseException], ...]
@@ -177,6 +178,14 @@ class Handlers:
         state = owner.subscription.states[SAGA_STATE]
         saga: KeptSaga = state.load(raw)[0] if version else state.create()
         return saga
+
+    def windows(self, name: str, key: str) -> KeptWindows:
+        """Return what is kept of the windows of a key: those that are `open`, and how many events were `late`."""
+        if name not in self._registry.windows:
+            raise ConfigurationError(f"the service declares no windows {name!r}.")
+        (state,) = self._owners[name].subscription.states.values()
+        kept: KeptWindows = self.state(state.model, key, subscription=name)
+        return kept
 
     @property
     def timers(self) -> list[Timer]:

@@ -1,45 +1,61 @@
 """What sensors make of their readings, without any server."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from headrace.testing import Handlers, Timer, assert_exactly_once
-from sensors import AlertEnded, AlertRaised, Days, ReadingTaken, Room, Sensor, SilenceNoticed, app
+from sensors import AlertEnded, AlertRaised, Days, MinuteMeasured, ReadingTaken, Room, Sensor, SilenceNoticed, app
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def reading(celsius: float, sensor: str = "s1") -> ReadingTaken:
-    return ReadingTaken(sensor=sensor, room="cellar", celsius=celsius)
+def reading(celsius: float, seconds: float = 0, sensor: str = "s1") -> ReadingTaken:
+    return ReadingTaken(sensor=sensor, room="cellar", celsius=celsius, at=NOON + timedelta(seconds=seconds))
 
 
-def test_three_hot_readings_raise_one_alert(handlers: Handlers) -> None:
-    handlers.given(reading(80), reading(81))
-    assert handlers.when(reading(82)).emits == [AlertRaised(room="cellar", sensor="s1", what="82 °C")]
-    assert handlers.when(reading(83)).emits == [], "it was told"
+def test_minute_is_measured_when_the_next_one_has_begun(handlers: Handlers) -> None:
+    handlers.given(reading(20, 0), reading(30, 40), reading(25, 70))
+    then = handlers.when(reading(25, 90))
+    assert then.emits == [
+        MinuteMeasured(sensor="s1", room="cellar", start=NOON, readings=2, lowest=20, highest=30, average=25)
+    ]
 
 
-def test_cool_reading_between_begins_anew(handlers: Handlers) -> None:
-    handlers.given(reading(80), reading(81), reading(20))
-    assert handlers.when(reading(82)).emits == []
+def test_reading_that_comes_late_counts_for_its_minute(handlers: Handlers) -> None:
+    handlers.given(reading(20, 0), reading(25, 70), reading(40, 59))
+    (measured,) = handlers.when(reading(25, 95)).emits
+    assert (measured.readings, measured.average) == (2, 30)
 
 
-def test_cool_reading_ends_the_alert(handlers: Handlers) -> None:
-    handlers.given(reading(80), reading(80), reading(80))
-    then = handlers.when(reading(20))
-    assert then.emits == [AlertEnded(room="cellar", sensor="s1")]
-    assert then.state(Sensor).alert is None
+def test_reading_that_comes_too_late_is_counted(handlers: Handlers) -> None:
+    handlers.given(reading(20, 0), reading(20, 100), reading(90, 30))
+    assert handlers.windows("minutes", "s1").late == 1
+
+
+def test_hot_minute_raises_one_alert(handlers: Handlers) -> None:
+    then = handlers.run(reading(70), reading(94, 30), reading(90, 60), reading(90, 120), reading(90, 180))
+    raised = [each for each in then.emits if isinstance(each, AlertRaised)]
+    assert raised == [AlertRaised(room="cellar", sensor="s1", what="82 °C")], "it was told"
+    assert handlers.state(Room, "cellar") == Room(alerts={"s1": "82 °C"})
+
+
+def test_cool_minute_ends_the_alert(handlers: Handlers) -> None:
+    then = handlers.run(reading(90), reading(20, 90), reading(20, 180))
+    assert AlertEnded(room="cellar", sensor="s1") in then.emits
+    assert handlers.state(Sensor, "s1").alert is None
 
 
 def test_silence_is_an_alert(handlers: Handlers) -> None:
     then = handlers.when(reading(20))
-    assert then.timers == [Timer(SilenceNoticed(sensor="s1"), after=timedelta(minutes=10), name="silence")]
+    assert Timer(SilenceNoticed(sensor="s1"), after=timedelta(minutes=10), name="silence") in then.timers
     handlers.move(minutes=9)
-    handlers.when(reading(20))
+    handlers.when(reading(20, 540))
     handlers.move(minutes=9)
     assert handlers.states(Room) == {}, "the second reading has moved the timer"
     handlers.move(minutes=1)
     assert handlers.state(Room, "cellar") == Room(alerts={"s1": "silent"})
-    handlers.run(reading(20))
+    handlers.run(reading(20, 1_200))
     assert handlers.state(Room, "cellar") == Room()
 
 
@@ -56,5 +72,5 @@ def test_reading_of_a_broken_sensor_is_refused(celsius: float) -> None:
 
 def test_sensors_are_exactly_once() -> None:
     """Whatever is rolled back, killed, doubled and shuffled."""
-    degrees = (20, 81, 82, 83, 84, 20)
-    assert_exactly_once(app, [reading(celsius, sensor) for celsius in degrees for sensor in ("s1", "s2", "s3")])
+    readings = ((20, 0), (81, 30), (99, 70), (99, 95), (40, 80), (20, 200))
+    assert_exactly_once(app, [reading(*each, sensor) for each in readings for sensor in ("s1", "s2", "s3")])

@@ -300,6 +300,8 @@ def _functions(platform: Headrace, names: Collection[str]) -> Iterator[Callable[
             yield from (each.function for each in handler.dependencies)
         if (saga := platform.registry.sagas.get(name)) is not None:
             yield from saga.functions
+        if (windows := platform.registry.windows.get(name)) is not None:
+            yield from windows.functions
 
 
 def _raise(owner: Owner, items: Sequence[Item]) -> None:
