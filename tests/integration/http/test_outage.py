@@ -189,7 +189,7 @@ async def test_a_caller_who_leaves_does_not_cancel_the_publish(platform: Opener)
         await until(shop.records, "the event is in the log")
 
 
-async def test_key_that_published_too_much_is_429_before_its_body_is_read(platform: Opener, tmp_path: Path) -> None:
+async def test_key_over_its_limit_is_429_before_its_body_is_read(platform: Opener, tmp_path: Path) -> None:
     names = [secrets.token_hex(4) for _ in range(2)]
     limited = {"scopes": ["publish"], "events_per_second": 0.001}
     keys = tmp_path / "keys"
