@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
-from pydantic import BaseModel
 
-from headrace import Emit, Event, Headrace, State, Step, Table, Transaction, keep
+from headrace import Emit, Event, Headrace, State, Step
 from headrace.database.pool import connect
-from headrace.errors import ConfigurationError, HandlerError
 from headrace.handlers.verdicts import DeadLetter
 from headrace.log.memory import MemoryLog
-from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, TopicPartition
-from headrace.rewind.plan import Plan, Target, make_plan
-from headrace.rewind.rewind import Rewound, rewind
+from headrace.rewind.plan import Target
 from headrace.runtime import Runtime
-from headrace.settings import Settings
 from headrace.state.hand import Act, Place, change
+from tests.integration.rewind.support import Counted, Counts, Sales, Sold, go_back, numbers, shop, sold
 from tests.support.auditing import assert_promises_hold
 from tests.support.kafka import KafkaServer
 from tests.support.platform import (
@@ -36,73 +29,10 @@ from tests.support.platform import (
     record,
     running,
     settings_for,
-    states,
     until_settled,
     value,
 )
 from tests.support.waiting import until
-
-
-class Sold(Event, type="sold", topic="sales", key="sku"):
-    sku: str
-    number: int
-
-
-class Counted(Event, type="counted", topic="counts", key="sku"):
-    sku: str
-    number: int
-
-
-class Sales(BaseModel):
-    numbers: list[int] = []
-
-
-class Counts(BaseModel):
-    numbers: list[int] = []
-
-
-def shop(settings: Settings, before: Callable[[Sold], None] = lambda event: None) -> Headrace:
-    """Return a service that notes each sale, and emits it for a second subscription."""
-    platform = Headrace("shop", settings)
-
-    @platform.subscription("sales").on(Sold)
-    def note(event: Sold, kept: State[Sales]) -> Counted:
-        before(event)
-        kept.numbers.append(event.number)
-        return Counted(sku=event.sku, number=event.number)
-
-    @platform.subscription("counts").on(Counted)
-    def count(event: Counted, kept: State[Counts]) -> None:
-        kept.numbers.append(event.number)
-
-    return platform
-
-
-def sold(sku: str, number: int) -> NewRecord:
-    return record("sales", "sold", {"sku": sku, "number": number}, key=sku, id=f"{sku}-{number}")
-
-
-BEGINNING = Target()
-
-
-async def go_back(
-    runtime: Runtime, database_url: str, name: str = "sales", target: Target = BEGINNING, **options: Any
-) -> tuple[Plan, Rewound]:
-    """Rewind as the command does it: with a connection of its own."""
-    assert runtime.log is not None
-    subscription = runtime.registry.subscriptions[name]
-    connection = await connect(database_url)
-    try:
-        plan = await make_plan(connection, runtime.log, subscription, target, **options)
-        return plan, await rewind(
-            connection, runtime.log, runtime.registry, subscription, runtime.settings, plan, Act("ann", "a bug")
-        )
-    finally:
-        await connection.close()
-
-
-async def numbers(runtime: Runtime, subscription: str = "sales") -> dict[str, list[int]]:
-    return {key: kept["numbers"] for key, kept in (await states(runtime, subscription, subscription)).items()}
 
 
 async def test_from_the_beginning_everything_is_applied_again(database_url: str) -> None:
@@ -346,99 +276,6 @@ async def test_timers_are_those_of_then(database_url: str) -> None:
         await execute(database_url, "update headrace.subscription set paused = false")
         await until_settled(runtime, "sales")
         assert sorted(await timers()) == [("a", "due 1"), ("b", "due 1"), ("b", "due 2"), ("c", "due 1")]
-    await assert_promises_hold(database_url)
-
-
-async def test_what_cannot_be_made_again_is_refused(database_url: str) -> None:
-    """Each refusal says why, and nothing was changed."""
-    platform = shop(settings_for(database_url, partitions=2))
-    both = platform.subscription("both")
-
-    class Row(BaseModel):
-        sku: str
-
-    @platform.projection("rows", Row, key="sku").on(Sold)
-    def put(event: Sold, rows: Table[Row]) -> None: ...
-
-    @both.on(Sold)
-    def one(event: Sold, kept: State[Sales]) -> None: ...
-
-    @both.on(Counted)
-    def other(event: Counted, kept: State[Sales]) -> None: ...
-
-    @platform.subscription("own").on(Sold)
-    async def write(event: Sold, tx: Transaction) -> None: ...
-
-    @keep(ttl=60)
-    class Visits(BaseModel):
-        number: int = 0
-
-    @platform.subscription("visits").on(Sold)
-    def visit(event: Sold, visits: State[Visits]) -> None:
-        visits.number += 1
-
-    async with running(platform, MemoryLog()) as runtime:
-        await publish(runtime, sold("a", 1), sold("b", 1), sold("a", 2))
-        await until_settled(runtime, "sales", "counts", "both", "own", "visits")
-        for name, target, reason in (
-            ("both", BEGINNING, "'both' has states and takes events of 2 topics"),
-            ("rows", BEGINNING, "'rows' is a projection; build its table again: headrace rebuild MODULE:APP rows."),
-            ("own", BEGINNING, "'own': write takes a Transaction"),
-            ("visits", Target(offset=1, partition=partition_for(b"a", 2)), "'visits': states of Visits expire"),
-            ("sales", Target(offset=0), "'sales' has 2 partitions, and an offset belongs to one"),
-            ("sales", Target(partition=2), "'sales' has no partition 2; it has 2 partitions."),
-            ("sales", Target(at=datetime.now(UTC)), "'sales' has applied nothing behind that place"),
-        ):
-            with pytest.raises(ConfigurationError, match=reason):
-                await go_back(runtime, database_url, name, target)
-        assert await value(runtime, "select count(*) from headrace.claim_move") == 0
-        await go_back(runtime, database_url, "own", own_sql=True)
-        await go_back(runtime, database_url, "visits")
-        await until_settled(runtime, "own", "visits")
-        assert await states(runtime, "visits", "visits") == {"a": {"number": 2}, "b": {"number": 1}}
-
-
-async def test_a_log_that_has_lost_the_beginning_is_refused(database_url: str) -> None:
-    """Nobody knows what the states were; a subscription without states goes to what is left."""
-    platform = shop(settings_for(database_url, "embedded", partitions=1))
-
-    @platform.subscription("heard").on(Sold)
-    def hear(event: Sold) -> None: ...
-
-    async with running(platform) as runtime:
-        await publish(runtime, *(sold("a", number) for number in range(5)))
-        await until_settled(runtime, "sales", "counts", "heard")
-        await execute(database_url, "delete from headrace.log_record where topic = 'sales' and \"offset\" < 2")
-        with pytest.raises(
-            ConfigurationError, match="sales/0 begins at offset 2, but the states of 'sales' are made of"
-        ):
-            await go_back(runtime, database_url, target=Target(offset=3, partition=0))
-        with pytest.raises(ConfigurationError, match="sales/0 begins at offset 2, and retention has taken what was"):
-            await go_back(runtime, database_url, "heard")
-        plan, _ = await go_back(runtime, database_url, "heard", Target(offset=2, partition=0))
-        assert (plan.states, plan.events) == ("none", 3)
-        await until_settled(runtime, "heard")
-    await assert_promises_hold(database_url)
-
-
-async def test_a_past_that_fails_now_changes_nothing(database_url: str) -> None:
-    is_worse = [False]
-
-    def fail(event: Sold) -> None:
-        if is_worse[0] and event.number == 1:
-            raise KeyError("gone")
-
-    platform = shop(settings_for(database_url, partitions=1), fail)
-    async with running(platform, MemoryLog()) as runtime:
-        await publish(runtime, sold("a", 1), sold("a", 2))
-        await until_settled(runtime, "sales", "counts")
-        is_worse[0] = True
-        with pytest.raises(HandlerError, match="note raised KeyError: 'gone' at sales/0/0, which was applied before"):
-            await go_back(runtime, database_url, target=Target(offset=1, partition=0))
-        assert await numbers(runtime) == {"a": [1, 2]}
-        await publish(runtime, sold("a", 3))  # and the subscription goes on
-        await until_settled(runtime, "sales", "counts")
-        assert await numbers(runtime) == {"a": [1, 2, 3]}
     await assert_promises_hold(database_url)
 
 
