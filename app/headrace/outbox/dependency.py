@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+import asyncpg
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from headrace.database.failures import classify
+from headrace.errors import StateUnavailableError
 from headrace.outbox.transaction import OutboxTransaction
 from headrace.publishing.dependency import answered, platform_of
 
@@ -16,9 +19,16 @@ async def route_transaction(connection: HTTPConnection) -> AsyncIterator[OutboxT
     """Yield a transaction of the route's application; an exception of the route rolls it back."""
     with answered():
         async with platform_of(connection).transaction() as tx:
-            yield tx
+            try:
+                yield tx
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+                # What the route's own SQL meets, and no OSError of other code: a connection that it has to elsewhere.
+                failure = classify(error)
+                if isinstance(failure, StateUnavailableError):
+                    raise failure from error
+                raise
 
 
 Outbox = Annotated[OutboxTransaction, Depends(route_transaction, scope="function")]
 """`async def place(order: Order, tx: Outbox)`: commits when the route has returned and before its answer is sent. If
-the commit fails, the client gets no success: 503 if Postgres is away."""
+the commit fails, the client gets no success: 503 if Postgres is away, also under the route's own SQL."""

@@ -151,6 +151,30 @@ async def test_a_commit_that_fails_is_no_success_for_the_caller(events: Headrace
     await arrived(events, {"ada": [2]})
 
 
+@pytest.mark.parametrize("when", ["before a statement", "amid a statement"])
+async def test_a_session_that_ends_under_a_route_is_answered_503(events: Headrace, when: str) -> None:
+    app = application(events)
+
+    @app.post("/orders/{number}", status_code=201)
+    async def place(number: int, tx: Outbox) -> None:
+        if when == "amid a statement":
+            await tx.connection.execute("select pg_terminate_backend(pg_backend_pid(), 5000)")
+        await runtime_of(events).pool.execute(  # type: ignore[union-attr]
+            "select pg_terminate_backend($1, 5000)", tx.connection.get_server_pid()
+        )
+        await tx.connection.execute(WRITE, "ada", number)
+
+    @app.post("/elsewhere", status_code=201)
+    async def ask_elsewhere(tx: Outbox) -> None:
+        raise ConnectionResetError("the bank has hung up")
+
+    async with caller(app) as client:
+        answer = await client.post("/orders/1")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+        assert (await client.post("/elsewhere")).status_code == 500
+    assert await orders(events) == []
+
+
 async def test_a_connection_of_ones_own_works_in_a_script(database_url: str) -> None:
     """A script writes; the service that starts afterwards publishes."""
     platform = order_service(settings_for(database_url))
