@@ -34,6 +34,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.shared import SharedServers, shared_kafka
 
 LONG = [
+    "crash/test_machine.py",
     "crash/test_order.py",
     "crash/test_exactness_on_kafka.py",
     "integration/test_supervision.py",

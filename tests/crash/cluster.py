@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from tests.apps.lists import BOOKINGS
 from tests.crash.link import Link
 from tests.crash.plan import Plan
 from tests.crash.points import VARIABLE
@@ -22,6 +23,11 @@ from tests.support.postgres import PostgresServer
 from tests.support.service import Service
 
 NAME = "lists"
+TOPICS = (NAME, f"{NAME}-echoes", f"{NAME}-told", f"{NAME}-orders", f"{NAME}-work")
+SIDE = f"{NAME}-side"
+"""A topic whose log is meddled with."""
+LONG = 100_000
+"""With more events it pays that Java compiles as well as it can."""
 ENGINE = {
     "HEADRACE_ENGINE_BATCH_RECORDS": "1000",
     "HEADRACE_ENGINE_HANDLER_SECONDS": "2",
@@ -92,6 +98,11 @@ class Cluster:
         return self.brokers[0].bootstrap
 
     @property
+    def calls(self) -> Path:
+        """The file that has a line for each call to the outside."""
+        return self.folder / "calls"
+
+    @property
     def group(self) -> str:
         """What the tables call the subscription of the lists."""
         return f"{NAME}.lists"
@@ -102,8 +113,8 @@ async def cluster(plan: Plan, folder: Path) -> AsyncIterator[Cluster]:
     """Run the servers and the workers of a plan; yields when every worker is ready."""
     async with AsyncExitStack() as stack:
         brokers, broker_links = await _start_brokers(plan, stack)
-        for topic in (NAME, f"{NAME}-echoes"):
-            await brokers[0].create_topic(topic, plan.partitions)
+        for topic in (*TOPICS, SIDE):
+            await _create(brokers, topic, plan.partitions)
         postgres = PostgresServer()
         stack.push_async_callback(postgres.stop)
         await postgres.start()
@@ -123,13 +134,21 @@ async def _start_brokers(plan: Plan, stack: AsyncExitStack) -> tuple[list[KafkaS
     links = []
     for _ in range(plan.brokers):
         (port,) = free_ports(1)
-        broker = KafkaServer(beside=brokers[0] if brokers else None, is_fast=True, advertised_port=port)
+        broker = KafkaServer(beside=brokers[0] if brokers else None, is_fast=plan.events > LONG, advertised_port=port)
         stack.push_async_callback(broker.stop)
         await broker.start()
         assert broker.proxied_port is not None
         links.append(await stack.enter_async_context(Link(broker.proxied_port, port)))
         brokers.append(broker)
     return brokers, links
+
+
+async def _create(brokers: list[KafkaServer], topic: str, partitions: int) -> None:
+    """Make a topic that every broker has a replica of, led by each in turn."""
+    nodes = [broker.node_id for broker in brokers]
+    await brokers[0].create_topic_on(
+        topic, [nodes[n % len(nodes) :] + nodes[: n % len(nodes)] for n in range(partitions)]
+    )
 
 
 async def _watch(postgres: PostgresServer, url: str) -> None:
@@ -140,6 +159,7 @@ async def _watch(postgres: PostgresServer, url: str) -> None:
     await superuser.close()
     connection = await asyncpg.connect(url)
     await connection.execute(WATCH.read_text())
+    await connection.execute(BOOKINGS)
     await connection.close()
 
 
@@ -161,6 +181,7 @@ async def _worker(made: Cluster, number: int, log: str, stack: AsyncExitStack) -
         "APP_NAME": NAME,
         "APP_HANDLERS": made.plan.handlers,
         "APP_DEATHS": str(made.folder / "deaths"),
+        "APP_CALLS": str(made.calls),
         VARIABLE: str(own / "point"),
     }
     service = Service(own, settings, app="tests.apps.lists:app")

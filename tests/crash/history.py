@@ -77,6 +77,8 @@ class Sent:
     failed: list[str] = field(default_factory=list)
     by_key: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Acknowledged events of each key; copies of them do not count."""
+    booked: int = 0
+    """Bookings that a worker has answered."""
     extras: Counter[str] = field(default_factory=Counter)
     """Copies, malformed records, and events with trouble in them."""
 
@@ -86,6 +88,8 @@ class History:
     """All of it."""
 
     sent: Sent = field(default_factory=Sent)
+    sided: dict[str, list[int]] = field(default_factory=dict)
+    """What has to be applied to each key of the topic whose log is meddled with."""
     faults: list[Fault] = field(default_factory=list)
     changes: list[ClaimChange] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)

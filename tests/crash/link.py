@@ -95,10 +95,12 @@ class Link:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._pass_on(client, to_client))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         try:
             await self._opened.wait()
             server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
@@ -114,7 +116,6 @@ class Link:
             pass  # one end went away, and so does the other
         finally:
             to_client.close()
-            self._tasks.discard(task)
 
     async def _serve(self, connection: Connection) -> None:
         answers = asyncio.create_task(self._answer(connection))

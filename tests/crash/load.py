@@ -18,8 +18,10 @@ from tests.crash.history import Sent
 KEYS = 300
 """Keys that get events at a time."""
 EACH = 60
-COPIES, MALFORMED, ECHOES = 0.02, 0.0005, 0.1
-TROUBLES = {"fail": 0.0005, "reject": 0.0003, "block": 0.00002, "hang": 0.00001, "die": 0.00001}
+COPIES, MALFORMED = 0.02, 0.0005
+ASKED = {"echoes": 0.1, "reminds": 0.005, "tells": 0.01}
+ORDERS = {"good": 0.003, "bad": 0.001}
+TROUBLES = {"fail": 0.0005, "reject": 0.0003}
 """Shares of the events."""
 RECENT = 2_000
 """A copy is one of so many events before it."""
@@ -58,6 +60,8 @@ class Load:
         self._recent: deque[Record] = deque(maxlen=RECENT)
         self.allowed = 0
         """How many events may be out by now."""
+        self.asked: deque[str] = deque()
+        """What the next events are to ask for: a trouble, or something besides."""
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
@@ -77,12 +81,17 @@ class Load:
         """True when so many events are acknowledged."""
         return self._sent.acknowledged + len(self._sent.failed) >= count
 
+    @property
+    def is_at_its_end(self) -> bool:
+        """True if no more events may be out for now."""
+        return self._sent.produced >= self.allowed
+
     def wave(self, count: int) -> None:
         """Publish so many more events, without trouble. Returns when they are acknowledged."""
         self._is_over.set()
         self._thread.join()
         for _ in range(count):
-            self._event(*self._next(), "", is_echoed=False)
+            self._event(*self._next())
         self._producer.flush(60)
 
     def _run(self) -> None:
@@ -105,7 +114,7 @@ class Load:
             self._produce(*self._chance.choice(self._recent), None)
         else:
             key, number = self._next()
-            self._event(key, number, self._trouble(), is_echoed=self._chance.random() < ECHOES)
+            self._event(key, number, **self._asked_for())
 
     def _next(self) -> tuple[str, int]:
         """Draw a key that is open, and take its next number."""
@@ -122,21 +131,28 @@ class Load:
             self._keys += 1
         return key, number
 
-    def _trouble(self) -> str:
-        draw = self._chance.random()
-        for trouble, share in TROUBLES.items():
-            draw -= share
-            if draw < 0:
-                self._sent.extras[trouble] += 1
-                return trouble
-        return ""
+    def _asked_for(self) -> dict[str, object]:
+        """Return what somebody wants the next event to ask for, or draw it."""
+        if not self.asked:
+            return self._drawn()
+        what = self.asked.popleft()
+        self._sent.extras[what] += 1
+        return {what: True} if what in ASKED else {"orders" if what in ORDERS else "trouble": what}
 
-    def _event(self, key: str, number: int, trouble: str, *, is_echoed: bool) -> None:
-        data: dict[str, object] = {"key": key, "number": number}
-        if trouble:
-            data["trouble"] = trouble
-        if is_echoed:
-            data["echoes"] = True
+    def _drawn(self) -> dict[str, object]:
+        asked: dict[str, object] = {what: True for what, share in ASKED.items() if self._chance.random() < share}
+        for name, shares in (("trouble", TROUBLES), ("orders", ORDERS)):
+            draw = self._chance.random()
+            for what, share in shares.items():
+                draw -= share
+                if draw < 0:
+                    asked[name] = what
+                    self._sent.extras[what] += 1
+                    break
+        return asked
+
+    def _event(self, key: str, number: int, **asked: object) -> None:
+        data: dict[str, object] = {"key": key, "number": number, **asked}
         headers: list[tuple[str, str | bytes | None]] = [
             ("ce_specversion", b"1.0"),
             ("ce_id", f"{key}/{number}".encode()),

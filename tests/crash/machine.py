@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.crash.cluster import Cluster, Worker
 from tests.crash.history import History
+from tests.crash.load import Load
 from tests.crash.plan import Plan
 from tests.crash.watching import Watch
 from tests.support.waiting import until
@@ -26,6 +27,13 @@ class Machine:
     history: History
     watch: Watch
     chance: random.Random
+    load: Load
+    postgres_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by what stops the server."""
+    kafka_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by what stops a broker."""
+    side_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by what meddles with a log, and by what takes the database back meanwhile."""
     stage: int = -1
     """The last fault that has begun."""
 
@@ -58,15 +66,20 @@ class Machine:
 
         await until(is_disowned, f"worker {worker.number} has lost its claims", STUCK_SECONDS)
 
+    def ended_sessions(self, worker: Worker, since: int) -> int:
+        """Return how many transactions of the worker Postgres has ended for its silence; `since`: how many of all."""
+        self.watch.read_log()
+        return sum(writer == worker.pid for writer in self.watch.ended[since:])
+
     async def until_applied(self, offsets: int) -> None:
         """Return when so many offsets are applied. Raises: TimeoutError (nothing is applied any more)."""
-        best, since = self.watch.applied, time.monotonic()
-        while self.watch.applied < offsets:
+        last, since = self.watch.applied, time.monotonic()
+        while last < offsets:
             await asyncio.sleep(0.05)
-            if self.watch.applied > best:
-                best, since = self.watch.applied, time.monotonic()
+            if self.watch.applied != last:  # it falls if the database is put back
+                last, since = self.watch.applied, time.monotonic()
             elif time.monotonic() - since > STUCK_SECONDS:
-                raise TimeoutError(f"nothing was applied for {STUCK_SECONDS:g} s, at {best} of {offsets} offsets")
+                raise TimeoutError(f"nothing was applied for {STUCK_SECONDS:g} s, at {last} of {offsets} offsets")
 
     @property
     def is_idle(self) -> bool:

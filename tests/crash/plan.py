@@ -9,9 +9,47 @@ import msgspec
 
 from tests.crash.points import POINTS
 
-WEIGHTS: Mapping[str, int] = {"kill": 1, "die at a point": 4, "freeze": 1, "freeze at a point": 3}
+PUT_BACK, LOSES = "put the database back", 0.7
+"""The share of runs that lose what the database has committed; the others have bookings through the outbox instead."""
+WEIGHTS: Mapping[str, int] = {
+    "kill": 2,
+    "leave": 2,
+    "die at a point": 8,
+    "freeze": 3,
+    "freeze at a point": 6,
+    "die in COMMIT": 3,
+    "freeze in COMMIT": 4,
+    "freeze before COMMIT arrives": 4,
+    "lose COMMIT": 2,
+    "lose the answer to COMMIT": 4,
+    "reset Postgres": 2,
+    "slow Postgres": 1,
+    "lose Postgres": 2,
+    "reset Kafka": 2,
+    "slow Kafka": 1,
+    "lose Kafka": 2,
+    "kill Postgres": 2,
+    "restart Postgres": 1,
+    "end sessions": 2,
+    "lock claims": 2,
+    "deadlock": 2,
+    "exhaust connections": 1,
+    PUT_BACK: 4,
+    "kill a broker": 2,
+    "freeze a broker": 1,
+    "abort a transaction": 1,
+    "hang a transaction": 1,
+    "make a topic again": 1,
+    "cut a log off": 1,
+    "add a partition": 1,
+    "hang in a handler": 2,
+    "block in a handler": 1,
+    "die in a handler": 2,
+}
 """How often each kind is drawn; each is drawn once before any is drawn again by chance."""
 
+AT_POINT = "at a point"
+"""How kinds end that hit a crash point; each takes the points in turn."""
 OVERLAPS = 0.2
 """The share of faults that do not wait until the one before is over."""
 
@@ -39,6 +77,8 @@ class Plan(msgspec.Struct, frozen=True):
     partitions: int
     brokers: int
     handlers: str
+    kinds: Sequence[str]
+    """The only ones that were to be drawn; any if there is none."""
     steps: Sequence[Step]
 
 
@@ -54,19 +94,20 @@ def draw(
 ) -> Plan:
     """Return the plan of a seed; the faults are of the given kinds, or of all."""
     chance = random.Random(seed)
-    chosen = _kinds(chance, list(kinds) or list(WEIGHTS), faults)
-    points = _turns(chance, list(POINTS))
+    drawn = list(kinds) or [kind for kind in WEIGHTS if kind != PUT_BACK or chance.random() < LOSES]
+    chosen = _kinds(chance, drawn, faults)
+    points = {kind: _turns(chance, list(POINTS)) for kind in drawn if kind.endswith(AT_POINT)}
     steps = [
         Step(
             kind,
             number,
             chance.getrandbits(32),
-            next(points) if kind.endswith("at a point") else "",
+            next(points[kind]) if kind in points else "",
             overlaps=number > 0 and chance.random() < OVERLAPS,
         )
         for number, kind in enumerate(chosen)
     ]
-    return Plan(seed, events, workers, partitions, brokers, chance.choice(["sync", "async"]), steps)
+    return Plan(seed, events, workers, partitions, brokers, chance.choice(["sync", "async"]), kinds, steps)
 
 
 def _kinds(chance: random.Random, kinds: Sequence[str], faults: int) -> list[str]:

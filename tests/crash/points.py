@@ -21,38 +21,51 @@ Action = Literal["kill", "stop"]
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
+Needs = Literal["", "claims", "releases", "fail", "reject", "reminds", "tells", "good"]
+"""What makes a process come to a point that it does not pass with each batch: that others leave it their claims, that
+it is asked to end, or events that ask for something."""
+
+
 class Point(NamedTuple):
     """A place in the code: before or after the call of a function, which is named as the module that calls it does."""
 
     when: Literal["before", "after"]
     module: str
     function: str
+    needs: Needs = ""
 
 
 POINTS = {
-    "before a claim": Point("before", "headrace.engine.tenure", "claim"),
-    "a claim is taken": Point("after", "headrace.engine.tenure", "claim"),
-    "the dedupe window is read": Point("after", "headrace.engine.tenure", "read_window"),
-    "left emits are to be published": Point("before", "headrace.emits.relay", "Relay.publish_unmarked"),
-    "left emits are published": Point("after", "headrace.emits.relay", "Relay.publish_unmarked"),
+    "before a claim": Point("before", "headrace.engine.tenure", "claim", "claims"),
+    "a claim is taken": Point("after", "headrace.engine.tenure", "claim", "claims"),
+    "the dedupe window is read": Point("after", "headrace.engine.tenure", "read_window", "claims"),
+    "left emits are to be published": Point("before", "headrace.emits.relay", "Relay.publish_unmarked", "claims"),
+    "left emits are published": Point("after", "headrace.emits.relay", "Relay.publish_unmarked", "claims"),
     "states are to be loaded": Point("before", "headrace.engine.batch", "BatchProcessor._load_states"),
     "handlers are to run": Point("before", "headrace.engine.batch", "BatchProcessor._run"),
     "before BEGIN": Point("before", "headrace.engine.batch", "BatchTransaction.begin"),
     "after BEGIN": Point("after", "headrace.engine.batch", "BatchTransaction.begin"),
     "states are written": Point("after", "headrace.engine.commit", "write"),
-    "events are parked": Point("after", "headrace.engine.commit", "park"),
-    "a lane is closed": Point("after", "headrace.engine.commit", "close_lanes"),
-    "dead letters are written": Point("after", "headrace.engine.commit", "store_dead_letters"),
+    "events are parked": Point("after", "headrace.engine.commit", "park", "fail"),
+    "a lane is closed": Point("after", "headrace.engine.commit", "close_lanes", "fail"),
+    "dead letters are written": Point("after", "headrace.engine.commit", "store_dead_letters", "reject"),
     "the ledger is written": Point("after", "headrace.engine.commit", "insert_row"),
     "before COMMIT": Point("after", "headrace.engine.claim", "Claim.advance"),
     "after COMMIT": Point("before", "headrace.engine.batch", "BatchProcessor.remember"),
     "a batch is remembered": Point("after", "headrace.engine.batch", "BatchProcessor.remember"),
     "emits are to be published": Point("before", "headrace.emits.relay", "Relay._publish"),
     "emits are published": Point("after", "headrace.emits.relay", "Relay._publish"),
-    "emits are to be marked": Point("before", "headrace.engine.tenure", "Tenure._mark_emits"),
-    "a lane's run is counted": Point("after", "headrace.engine.retry", "Retries._count"),
-    "claims are to be released": Point("before", "headrace.engine.worker", "release"),
-    "claims are released": Point("after", "headrace.engine.worker", "release"),
+    "emits are to be marked": Point("before", "headrace.engine.tenure", "Tenure._mark_emits", "releases"),
+    "timers are taken": Point("after", "headrace.engine.timers", "take_due", "reminds"),
+    "timers are written": Point("after", "headrace.engine.commit", "write_timers", "reminds"),
+    "effects are written": Point("after", "headrace.engine.commit", "start", "tells"),
+    "ended effects are removed": Point("after", "headrace.engine.outside", "end", "tells"),
+    "an answer is to be kept": Point("before", "headrace.effects.steps", "remember", "tells"),
+    "an answer is kept": Point("after", "headrace.effects.steps", "remember", "tells"),
+    "sagas are followed": Point("after", "headrace.engine.commit", "follow", "good"),
+    "a lane's run is counted": Point("after", "headrace.engine.retry", "Retries._count", "fail"),
+    "claims are to be released": Point("before", "headrace.engine.worker", "release", "releases"),
+    "claims are released": Point("after", "headrace.engine.worker", "release", "releases"),
 }
 """Every one is killed at least once in a run that is long enough."""
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.crash.bookings import Bookings
 from tests.crash.checkers import CHECKERS
 from tests.crash.checkers.violation import Violation
 from tests.crash.cluster import NAME, Cluster, cluster
@@ -20,7 +21,7 @@ from tests.crash.faults import FAULTS
 from tests.crash.history import Fault, History
 from tests.crash.load import Load
 from tests.crash.machine import Machine
-from tests.crash.plan import Plan, Step
+from tests.crash.plan import PUT_BACK, Plan, Step
 from tests.crash.settling import settle
 from tests.crash.watching import Watch
 from tests.support.waiting import until
@@ -60,12 +61,14 @@ async def run(plan: Plan, tell: Tell, *, minutes: float, kept: Path) -> Result:
         async with cluster(plan, Path(folder)) as made:
             began = time.monotonic()
             watch = Watch(made, history, began)
-            machine = Machine(plan, made, history, watch, random.Random(plan.seed))
+            load = Load(made.bootstrap, NAME, plan.seed, history.sent)
+            machine = Machine(plan, made, history, watch, random.Random(plan.seed), load)
             try:
-                async with _company(machine) as load:
-                    await _disturb(machine, load, tell, began + minutes * 60)
+                async with _company(machine):
+                    async with _booking(machine):
+                        await _disturb(machine, tell, began + minutes * 60)
                     tell("everything comes to its end", len(history.faults), watch.applied)
-                    await settle(machine, load)
+                    await settle(machine)
                 tell("everything is compared", len(history.faults), watch.applied)
                 result.evidence = await collect(made, history)
                 for check in CHECKERS:
@@ -84,21 +87,37 @@ async def run(plan: Plan, tell: Tell, *, minutes: float, kept: Path) -> Result:
 
 
 @asynccontextmanager
-async def _company(machine: Machine) -> AsyncIterator[Load]:
+async def _company(machine: Machine) -> AsyncIterator[None]:
     """Publish, watch, and start what has died, as long as the block runs."""
-    load = Load(machine.cluster.bootstrap, NAME, machine.plan.seed, machine.history.sent)
-    tasks = [asyncio.create_task(each) for each in (machine.watch.run(), _pace(machine, load), _tend(machine))]
-    load.start()
+    tasks = [asyncio.create_task(each) for each in (machine.watch.run(), _pace(machine), _tend(machine))]
+    machine.load.start()
     try:
-        yield load
+        yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(load.stop)
+        await asyncio.to_thread(machine.load.stop)
 
 
-async def _disturb(machine: Machine, load: Load, tell: Tell, deadline: float) -> None:
+@asynccontextmanager
+async def _booking(machine: Machine) -> AsyncIterator[None]:
+    """Book through the outbox meanwhile, unless the database is put back: that would lose what was answered."""
+    if any(step.kind == PUT_BACK for step in machine.plan.steps):
+        yield
+        return
+    bookings = Bookings(machine.cluster, machine.history.sent)
+    task = asyncio.create_task(bookings.run())
+    try:
+        yield
+        bookings.stop()
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _disturb(machine: Machine, tell: Tell, deadline: float) -> None:
     """Do the faults at their places among the events."""
     plan, watch, under_way = machine.plan, machine.watch, set[asyncio.Task[None]]()
     try:
@@ -113,7 +132,7 @@ async def _disturb(machine: Machine, load: Load, tell: Tell, deadline: float) ->
             under_way.add(asyncio.create_task(_do(machine, step)))
         await _finish(under_way)
         machine.stage = len(plan.steps)
-        await until(lambda: load.is_out(plan.events) or time.monotonic() > deadline, "all is published", 86_400)
+        await until(lambda: machine.load.is_out(plan.events) or time.monotonic() > deadline, "all is published", 86_400)
     finally:
         for task in under_way:
             task.cancel()
@@ -141,11 +160,11 @@ def _due(plan: Plan, stages: float) -> int:
     return int(plan.events * stages / (len(plan.steps) + 1))
 
 
-async def _pace(machine: Machine, load: Load) -> None:
+async def _pace(machine: Machine) -> None:
     """Let the load run ahead of what is applied and of the faults, but not far."""
     plan, watch = machine.plan, machine.watch
     while True:
-        load.allowed = min(plan.events, _due(plan, machine.stage + 2), watch.applied + AHEAD)
+        machine.load.allowed = min(plan.events, _due(plan, machine.stage + 2), watch.applied + AHEAD)
         await asyncio.sleep(0.05)
 
 

@@ -7,8 +7,7 @@ import time
 
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.crash.cluster import NAME
-from tests.crash.load import Load
+from tests.crash.cluster import TOPICS
 from tests.crash.machine import Machine
 from tests.support.waiting import until
 
@@ -19,19 +18,22 @@ WAVE = 500
 have writes it back."""
 LEFT = """
 select (select count(*) from headrace.lane) as lanes, (select count(*) from headrace.parked) as parked,
+       (select count(*) from headrace.timer) as timers, (select count(*) from headrace.effect) as effects,
+       (select count(*) from headrace.outbox) as outbox,
+       (select count(*) from headrace.saga where ended_at is null) as sagas,
        (select count(*) from headrace.claim where owner is null) as unowned,
        (select count(*) from headrace.ledger join headrace.claim using (subscription, topic, partition)
         where emits is not null and ledger.sequence > claim.emitted_through) as unmarked
 """
-CLAIMS = "select subscription, topic, partition, next_offset from headrace.claim"
+CLAIMS = "select subscription, topic, partition, next_offset from headrace.claim where topic = any($1::text[])"
 
 
-async def settle(machine: Machine, load: Load) -> None:
+async def settle(machine: Machine) -> None:
     """Return when nothing waits, behind a last wave as well. Raises: TimeoutError that names what still waits."""
     began = time.monotonic()
     await _until_quiet(machine)
     machine.history.settled_seconds = time.monotonic() - began
-    await asyncio.to_thread(load.wave, WAVE)
+    await asyncio.to_thread(machine.load.wave, WAVE)
     await _until_quiet(machine)
 
 
@@ -52,7 +54,7 @@ async def _until_quiet(machine: Machine) -> None:
 
 async def _left(machine: Machine) -> dict[str, int]:
     ends = await asyncio.to_thread(_ends, machine)
-    claims = await machine.watch.fetch(CLAIMS)
+    claims = await machine.watch.fetch(CLAIMS, TOPICS)
     behind = {f"lag of {row['subscription']}": 0 for row in claims}
     for row in claims:
         behind[f"lag of {row['subscription']}"] += ends[row["topic"], row["partition"]] - row["next_offset"]
@@ -65,7 +67,7 @@ def _ends(machine: Machine) -> dict[tuple[str, int], int]:
     try:
         return {
             (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
-            for topic in (NAME, f"{NAME}-echoes")
+            for topic in TOPICS
             for number in range(machine.plan.partitions)
         }
     finally:

@@ -10,22 +10,31 @@ import pytest
 
 from tests.crash.checkers import CHECKERS
 from tests.crash.cluster import NAME
-from tests.crash.evidence import ECHOES, Evidence, LedgerRow, Log
+from tests.crash.evidence import STATES, Call, Evidence, LedgerRow
 from tests.crash.history import ClaimChange, History, Sample
+from tests.crash.streams import Streams
 
-LISTS, ECHO = (f"{NAME}.lists", NAME, 0), (f"{NAME}.echoes", ECHOES, 0)
+LISTS, ECHO = (f"{NAME}.lists", NAME, 0), (f"{NAME}.echoes", f"{NAME}-echoes", 0)
 OWNER, PID = "host/7/1", 7
 
 
 def clean() -> Evidence:
-    """Five records: three of `a`, of which one emits, one that is given up on, and one that is no event."""
-    log, echoes, history = Log(), Log(), History()
-    log.numbers["a"] = array("I", [0, 1, 2])
-    log.rejected, log.malformed, log.echoed = {(NAME, 0, 3)}, {(NAME, 0, 4)}, {("a", 1)}
-    log.records[0], echoes.records[0] = 5, 1
-    echoes.numbers["a"] = array("I", [1])
-    echoes.ids["a", 1] = {"derived"}
-    history.sent.by_key["a"], history.sent.acknowledged = 4, 4
+    """Five records: three of `a`, one that is given up on, and one that is no event.
+
+    The second event of `a` emits, tells and orders; a route has booked twice.
+    """
+    streams, history = Streams(), History()
+    _add(streams, "noted", "a", [0, 1, 2])
+    streams.by_type["noted"].there["a"] |= 8
+    for type_ in ("echoed", "reminded", "told", "mailed"):
+        _add(streams, type_, "a", [1])
+    _add(streams, "booked", "account", [1, 2])
+    for what in ("echoes", "reminds", "tells", "good"):
+        streams.asked[what].take("a", 1)
+    streams.rejected, streams.malformed = {(NAME, 0, 3)}, {(NAME, 0, 4)}
+    streams.records.update({(NAME, 0): 5, (f"{NAME}-echoes", 0): 1})
+    history.sided["s"] = [0, 1]
+    history.sent.by_key["a"], history.sent.acknowledged, history.sent.booked = 4, 4, 2
     history.changes = [
         ClaimChange(1.0, *LISTS, OWNER, 1, "t", 0, 0, PID, 0),
         ClaimChange(2.0, *LISTS, OWNER, 1, "t", 5, 1, PID, 0),
@@ -39,33 +48,48 @@ def clean() -> Evidence:
     ]
     return Evidence(
         history,
-        {NAME: log, ECHOES: echoes},
-        {"lists": {"a": array("I", [0, 1, 2])}, "echoes": {"a": array("I", [1])}},
+        streams,
+        {type_: {key: array("I", each) for key, each in streams.by_type[type_].numbers.items()} for type_ in STATES},
+        {"s": array("I", [0, 1])},
         Counter({(NAME, 0, 3): 1, (NAME, 0, 4): 1}),
         ledger,
         {LISTS: 5, ECHO: 1},
+        [Call("step", "a", 1, "x"), Call("mail", "a", 1, "x"), Call("mail", "a", 1, "x")],
+        {"a/1": "completed"},
+        {"a/1": ["reserve", "pay"]},
+        {"account": [1, 2]},
         [],
     )
 
 
+def _add(streams: Streams, type_: str, key: str, numbers: list[int]) -> None:
+    for number in numbers:
+        streams.by_type[type_].numbers[key].append(number)
+        streams.by_type[type_].there.take(key, number)
+
+
 def lose(evidence: Evidence) -> None:
-    evidence.states["lists"]["a"] = array("I", [0, 2])
+    evidence.lists["noted"]["a"] = array("I", [0, 2])
 
 
 def lose_a_key(evidence: Evidence) -> None:
-    del evidence.states["lists"]["a"]
+    del evidence.lists["noted"]["a"]
 
 
 def double(evidence: Evidence) -> None:
-    evidence.states["lists"]["a"] = array("I", [0, 1, 1, 2])
+    evidence.lists["noted"]["a"] = array("I", [0, 1, 1, 2])
 
 
 def overtake(evidence: Evidence) -> None:
-    evidence.states["lists"]["a"] = array("I", [1, 0, 2])
+    evidence.lists["noted"]["a"] = array("I", [1, 0, 2])
 
 
 def apply_what_was_aborted(evidence: Evidence) -> None:
-    evidence.states["lists"]["aborted"] = array("I", [0])
+    evidence.lists["noted"]["aborted"] = array("I", [0])
+
+
+def lose_on_the_side(evidence: Evidence) -> None:
+    evidence.sided["s"].pop()
 
 
 def lose_in_the_log(evidence: Evidence) -> None:
@@ -85,15 +109,51 @@ def bury_the_living(evidence: Evidence) -> None:
 
 
 def emit_nothing(evidence: Evidence) -> None:
-    evidence.logs[ECHOES].ids.clear()
+    evidence.streams.by_type["echoed"].there.clear()
 
 
 def emit_what_was_rolled_back(evidence: Evidence) -> None:
-    evidence.logs[ECHOES].ids["a", 2] = {"other"}
+    evidence.streams.by_type["echoed"].there.take("a", 2)
 
 
 def emit_under_two_ids(evidence: Evidence) -> None:
-    evidence.logs[ECHOES].ids["a", 1].add("random")
+    evidence.streams.by_type["echoed"].second_ids.append(("a", 1))
+
+
+def forget_a_timer(evidence: Evidence) -> None:
+    evidence.streams.by_type["reminded"].there.clear()
+
+
+def forget_a_call(evidence: Evidence) -> None:
+    evidence.calls.clear()
+
+
+def call_for_nothing(evidence: Evidence) -> None:
+    evidence.calls.append(Call("mail", "a", 2, "y"))
+
+
+def call_with_another_key(evidence: Evidence) -> None:
+    evidence.calls.append(Call("mail", "a", 1, "y"))
+
+
+def leave_a_saga_half_done(evidence: Evidence) -> None:
+    evidence.work["a/1"].remove("pay")
+
+
+def pay_twice(evidence: Evidence) -> None:
+    evidence.work["a/1"].append("pay")
+
+
+def begin_a_saga_for_nothing(evidence: Evidence) -> None:
+    evidence.sagas["b/1"] = "completed"
+
+
+def lose_a_booking(evidence: Evidence) -> None:
+    evidence.bookings["account"].pop()
+
+
+def publish_a_booking_too_early(evidence: Evidence) -> None:
+    evidence.streams.by_type["booked"].numbers["account"] = array("I", [2, 1])
 
 
 def leave_a_gap(evidence: Evidence) -> None:
@@ -149,6 +209,7 @@ PLANTED: dict[Callable[[Evidence], None], str] = {
     lose: "I1",
     lose_a_key: "I1",
     apply_what_was_aborted: "I1",
+    lose_on_the_side: "I1",
     lose_in_the_log: "I1",
     drop_silently: "I1",
     bury_the_living: "I1",
@@ -158,6 +219,15 @@ PLANTED: dict[Callable[[Evidence], None], str] = {
     emit_nothing: "I4",
     emit_what_was_rolled_back: "I4",
     emit_under_two_ids: "I4",
+    forget_a_timer: "I4",
+    publish_a_booking_too_early: "I4",
+    lose_a_booking: "I1",
+    forget_a_call: "I8",
+    call_for_nothing: "I8",
+    call_with_another_key: "I8",
+    leave_a_saga_half_done: "saga",
+    pay_twice: "saga",
+    begin_a_saga_for_nothing: "saga",
     leave_a_gap: "I5",
     lose_a_row: "I5",
     end_elsewhere: "I5",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -30,6 +30,8 @@ select (select coalesce(sum(next_offset), 0) from headrace.claim where subscript
 """
 REFUSED = re.compile(r"127\.0\.0\.1\((\d+)\) LOG:  crash: no claim changed by (.*)")
 
+SILENT = re.compile(r"127\.0\.0\.1\((\d+)\) FATAL:  terminating connection due to idle-in-transaction timeout")
+
 
 def plain(statement: str) -> str:
     """Return the statement on one line, as the server's log has it."""
@@ -51,8 +53,12 @@ class Watch:
         self._read_bytes = 0
         self.applied = 0
         """Offsets behind which the lists are, in all partitions."""
-        self.lives = 0
-        """How often the database was put back."""
+        self.ended: list[int] = []
+        """The process behind each session that Postgres has ended since it was silent amid a transaction."""
+        self._known: set[int] = set()
+        """Rows that were read, and that Postgres may still have."""
+        self._lives = 0
+        self._looking = asyncio.Lock()
 
     @property
     def now(self) -> float:
@@ -63,7 +69,8 @@ class Watch:
         """Look, until it is cancelled."""
         while True:
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-                await self.look()
+                async with self._looking:
+                    await self.look()
             await asyncio.sleep(SECONDS)
 
     async def look(self) -> None:
@@ -72,9 +79,11 @@ class Watch:
         connection = await self._connect()
         try:
             rows = await connection.fetch(READ)
-            self._history.changes += map(self._change, rows)
+            self._history.changes += [self._change(row) for row in rows if row["id"] not in self._known]
+            self._known.update(row["id"] for row in rows)
             if rows:
                 await connection.execute(FORGET, rows[-1]["until"])
+                self._known.clear()
             row = await connection.fetchrow(PROGRESS, self._cluster.group)
         except BaseException:
             connection.terminate()
@@ -83,6 +92,19 @@ class Watch:
         assert row is not None
         self.applied = row["applied"]
         self._sample(row["connections"])
+
+    @asynccontextmanager
+    async def another_life(self) -> AsyncIterator[None]:
+        """Put the database back in the block: what the server noted before the copy is not noted again."""
+        async with self._looking:
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                await self.look()
+            yield
+            await self.fetch("delete from crash.claim_change")
+            self._known.clear()
+            self._lives += 1
+            (row,) = await self.fetch(PROGRESS, self._cluster.group)
+            self.applied = row["applied"]
 
     async def fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """Return the rows of a query, as soon as the server answers."""
@@ -134,7 +156,7 @@ class Watch:
             row["next_offset"],
             row["sequence"],
             self._cluster.writers.get(row["port"] or 0, 0),
-            self.lives,
+            self._lives,
         )
 
     def _sample(self, connections: int) -> None:

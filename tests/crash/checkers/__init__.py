@@ -3,12 +3,14 @@
 | invariant | checked in |
 | --- | --- |
 | I1 nothing accepted is lost, I2 applied once, I3 in order per key | `applied.py` |
-| I4 an emit is in the log if and only if its event was applied, under one id | `emitted.py` |
+| I4 an emit, a timer's event, an outbox' event is in the log if and only if its cause committed | `emitted.py` |
 | I5 the ledger's ranges are contiguous and end at the claim, I12 its counts are those of the log | `ledger.py` |
 | I6 a claim never goes back, I7 nobody but its owner moves it | `claims.py` |
+| I8 calls to the outside are made for what is applied, in order, with one key | `outside.py` |
 | I9 what owners remember is what Postgres has: a last wave behind the quiet, then I1 to I3 | `applied.py` |
 | I10 nothing stays stuck | `../settling.py`, `../machine.py` |
 | I11 memory and connections are bounded | `bounds.py` |
+| sagas end as they should, and do everything once | `sagas.py` |
 | the platform's own audit | `audit.py` |
 """
 
@@ -16,20 +18,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tests.crash.checkers.applied import check_accepted, check_applied, check_dead_letters
+from tests.crash.checkers.applied import check_accepted, check_applied, check_dead_letters, check_sided
 from tests.crash.checkers.audit import check_audit
 from tests.crash.checkers.bounds import check_bounds
 from tests.crash.checkers.claims import check_claims
-from tests.crash.checkers.emitted import check_emitted
+from tests.crash.checkers.emitted import check_bookings, check_emitted
 from tests.crash.checkers.ledger import check_counts, check_ledger
+from tests.crash.checkers.outside import check_calls
+from tests.crash.checkers.sagas import check_sagas
 from tests.crash.checkers.violation import Violation
 from tests.crash.evidence import Evidence
 
 CHECKERS: tuple[Callable[[Evidence], Iterable[Violation]], ...] = (
     check_accepted,
     check_applied,
+    check_sided,
     check_dead_letters,
     check_emitted,
+    check_bookings,
+    check_calls,
+    check_sagas,
     check_ledger,
     check_counts,
     check_claims,

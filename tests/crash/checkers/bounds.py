@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from tests.crash.checkers.violation import Violation
 from tests.crash.evidence import Evidence
 
-MOST_BYTES = 600_000_000
-"""Of one worker, which owns up to all partitions of two subscriptions, each with a full dedupe window."""
+MOST_BYTES = 1_500_000_000
+"""Of one worker, which may own all partitions of every subscription, each with a full dedupe window and cache."""
 MOST_CONNECTIONS = 20
 """Of one worker: its pool, and what watches and migrates beside it."""
 

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.crash.checkers.violation import Violation
-from tests.crash.evidence import Evidence, LedgerRow
+from tests.crash.evidence import Evidence, LedgerRow, Place
 
 BATCH, RETRY = 0, 1
 
 
 def check_ledger(evidence: Evidence) -> Iterator[Violation]:
     """I5, of each partition of each subscription."""
-    last: dict[tuple[str, str, int], LedgerRow] = {}
+    last: dict[Place, LedgerRow] = {}
     for row in evidence.ledger:
         before = last.get(row.place)
         last[row.place] = row
@@ -30,7 +30,7 @@ def check_ledger(evidence: Evidence) -> Iterator[Violation]:
 
 def check_counts(evidence: Evidence) -> Iterator[Violation]:
     """I12: what was fetched was applied, skipped, parked or given up on; and all that was parked has left its lane."""
-    fetched, entered, left, dead = Counter[tuple[str, str, int]](), Counter[str](), Counter[str](), 0
+    fetched, entered, left, dead = Counter[Place](), Counter[str](), Counter[str](), 0
     for row in evidence.ledger:
         dead += row.dead
         if row.kind == BATCH:
@@ -39,7 +39,7 @@ def check_counts(evidence: Evidence) -> Iterator[Violation]:
         elif row.kind == RETRY:
             left[row.place[0]] += row.applied + row.skipped + row.dead
     for place in evidence.claims:
-        there = evidence.logs[place[1]].records[place[2]]
+        there = evidence.streams.records[place[1:]]
         if fetched[place] != there:
             yield Violation("I12", f"{place}: the log has {there} records, and {fetched[place]} are accounted for")
     for subscription in entered | left:

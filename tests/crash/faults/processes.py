@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import suppress
 
 from tests.crash.cluster import Worker
 from tests.crash.history import Fault
 from tests.crash.machine import Machine
 from tests.crash.plan import Step
-from tests.crash.points import arm, disarm, hit_file
+from tests.crash.points import POINTS, Needs, arm, disarm, hit_file
 from tests.support.waiting import until
 
 POINT_SECONDS = 15.0
 """Within which a process has to come to a point; else the fault found nothing to hit."""
+ASKED_FOR = 20
+"""Events that ask for what brings a process to a point."""
 ZOMBIE_SECONDS = 8.0
-"""Within which a process that goes on is to be refused, or to claim again."""
+"""For which the refusals of a process that goes on are counted, unless it ends or claims again before."""
 
 
 async def kill(machine: Machine, step: Step, fault: Fault) -> None:
@@ -26,15 +30,27 @@ async def kill(machine: Machine, step: Step, fault: Fault) -> None:
         await worker.restart()
 
 
+async def leave(machine: Machine, step: Step, fault: Fault) -> None:
+    """Ask one process to end, as a roll-out does."""
+    worker = await machine.pick()
+    async with worker.busy:
+        code = await worker.service.leave()
+        fault.detail = f"worker {worker.number}, exit code {code}"
+        await worker.restart()
+
+
 async def die_at_point(machine: Machine, step: Step, fault: Fault) -> None:
     """End with -9 the first process that comes to the point."""
-    for worker in machine.cluster.workers:
+    workers = machine.cluster.workers
+    for worker in workers:
         arm(worker.point, step.point, "kill")
     try:
-        hit = await _until_hit(machine, step, leaves=True)
+        await provoke(machine, POINTS[step.point].needs)
+        with suppress(TimeoutError):
+            await until(lambda: any(hit_file(each.point).exists() for each in workers), step.point, POINT_SECONDS)
     finally:
-        died = [worker.number for worker in machine.cluster.workers if not disarm(worker.point)]
-    fault.is_done = hit is not None
+        died = [worker.number for worker in workers if not disarm(worker.point)]
+    fault.is_done = bool(died)
     fault.detail = f"workers {died}" if died else "no process came there"
 
 
@@ -43,7 +59,7 @@ async def freeze(machine: Machine, step: Step, fault: Fault) -> None:
     worker = await machine.pick(owning=True)
     async with worker.busy:
         worker.freeze()
-        await _wake_as_zombie(machine, worker, fault)
+        await wake_as_zombie(machine, worker, fault)
 
 
 async def freeze_at_point(machine: Machine, step: Step, fault: Fault) -> None:
@@ -51,17 +67,18 @@ async def freeze_at_point(machine: Machine, step: Step, fault: Fault) -> None:
     worker = await machine.pick(owning=True)
     async with worker.busy:
         arm(worker.point, step.point, "stop")
+        await provoke(machine, POINTS[step.point].needs, worker)
         with suppress(TimeoutError):
             await until(hit_file(worker.point).exists, step.point, POINT_SECONDS)
         fault.is_done = not disarm(worker.point)
         if fault.is_done:
             worker.is_frozen = True
-            await _wake_as_zombie(machine, worker, fault)
+            await wake_as_zombie(machine, worker, fault)
         else:
             fault.detail = f"worker {worker.number} did not come there"
 
 
-async def _wake_as_zombie(machine: Machine, worker: Worker, fault: Fault) -> None:
+async def wake_as_zombie(machine: Machine, worker: Worker, fault: Fault) -> None:
     """Let a frozen process go on when it owns nothing any more, and count the statements of it that were refused."""
     try:
         await machine.until_disowned(worker)
@@ -75,27 +92,28 @@ async def _wake_as_zombie(machine: Machine, worker: Worker, fault: Fault) -> Non
         return sum(refusal.writer == worker.pid for refusal in machine.history.refusals[before:])
 
     async def is_over() -> bool:
-        return refused() > 0 or not worker.service.is_running or await machine.owns(worker) > 0
+        return not worker.service.is_running or await machine.owns(worker) > 0
 
     with suppress(TimeoutError):
-        await until(is_over, "it is refused", ZOMBIE_SECONDS)
+        await until(is_over, "it has claimed again", ZOMBIE_SECONDS)
     fault.zombies = refused()
     fault.detail = f"worker {worker.number}"
 
 
-async def _until_hit(machine: Machine, step: Step, *, leaves: bool) -> Worker | None:
-    """Return the worker that came to the point; where it takes a worker that leaves, one does."""
-    workers = machine.cluster.workers
-    if "released" in step.point or "marked" in step.point:
-        leaver = await machine.pick()
-        async with leaver.busy:
-            await leaver.service.leave()
-            await leaver.restart()
-    if "claim" in step.point or "window" in step.point or "left emits" in step.point:
+async def provoke(machine: Machine, needs: Needs, worker: Worker | None = None) -> None:
+    """Make the worker, or one of them, come to a point that it does not pass with each batch."""
+    if needs == "releases":
+        if worker is not None:
+            os.kill(worker.pid, signal.SIGTERM)
+        else:
+            leaver = await machine.pick()
+            async with leaver.busy:
+                await leaver.service.leave()
+                await leaver.restart()
+    elif needs == "claims":
         killed = await machine.pick()
         async with killed.busy:
             await killed.service.kill()
             await killed.restart()
-    with suppress(TimeoutError):
-        await until(lambda: any(hit_file(each.point).exists() for each in workers), step.point, POINT_SECONDS)
-    return next((each for each in workers if hit_file(each.point).exists()), None)
+    elif needs:
+        machine.load.asked.extend([needs] * ASKED_FOR)

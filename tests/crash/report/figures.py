@@ -33,6 +33,10 @@ class Figures(msgspec.Struct, frozen=True):
     """Proven ones, by kind and point: the statement is in the server's log, and the claim has not changed."""
     dead_letters: int
     parked: int
+    calls: int
+    """To the outside, repeated ones among them."""
+    sagas: int
+    bookings: int
     transactions: int
     largest_megabytes: float
     most_connections: int
@@ -72,6 +76,9 @@ def figures(result: Result) -> Figures:
         zombie_rejections={name: count for name, count in sorted(zombies.items()) if count},
         dead_letters=evidence.dead.total() if evidence is not None else 0,
         parked=sum(row.parked for row in ledger),
+        calls=len(evidence.calls) if evidence is not None else 0,
+        sagas=len(evidence.sagas) if evidence is not None else 0,
+        bookings=history.sent.booked,
         transactions=len(ledger),
         largest_megabytes=round(max((sample.largest_bytes for sample in samples), default=0) / 1e6, 1),
         most_connections=max((sample.connections for sample in samples), default=0),
@@ -85,6 +92,8 @@ def again(result: Result) -> str:
     """Return the command that runs the seed once more."""
     plan = result.plan
     options = f"--seed {plan.seed}" + (f" --workers {plan.workers}" if plan.workers != 3 else "")
+    if plan.kinds:
+        options += " --kinds " + " ".join(f"'{kind}'" for kind in plan.kinds)
     brokers = f" BROKERS={plan.brokers}" if plan.brokers != 1 else ""
     return f'make crash EVENTS={plan.events} FAULTS={len(plan.steps)}{brokers} ARGS="{options}"'
 
