@@ -15,7 +15,7 @@ from headrace.errors import BatchTooLargeError, ConflictError, DataRefusedError,
 
 FailureKind = Literal["unavailable", "deadlock", "serialisation", "timeout", "other"]
 
-CALL_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+CALL_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """What a call to the database raises if the server, asyncpg or the network refuses it."""
 
 # Classes (two characters) and single states (five). A single state wins over its class.
