@@ -96,8 +96,11 @@ async def _company(machine: Machine) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(machine.load.stop)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error  # nothing was watched any more: that is no finding about the platform
 
 
 @asynccontextmanager

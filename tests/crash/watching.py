@@ -12,6 +12,8 @@ from pathlib import Path
 import asyncpg
 
 from headrace import sql
+from headrace.database.failures import CALL_ERRORS, classify
+from headrace.errors import StateUnavailableError
 from tests.crash.cluster import Cluster, resident_bytes
 from tests.crash.history import ClaimChange, History, Refusal, Sample
 
@@ -68,13 +70,13 @@ class Watch:
     async def run(self) -> None:
         """Look, until it is cancelled."""
         while True:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            with suppress(*CALL_ERRORS):
                 async with self._looking:
                     await self.look()
             await asyncio.sleep(SECONDS)
 
     async def look(self) -> None:
-        """Look once. Raises: asyncpg's errors, OSError, TimeoutError."""
+        """Look once. Raises: CALL_ERRORS."""
         self.read_log()
         connection = await self._connect()
         try:
@@ -97,7 +99,7 @@ class Watch:
     async def another_life(self) -> AsyncIterator[None]:
         """Put the database back in the block: what the server noted before the copy is not noted again."""
         async with self._looking:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            with suppress(*CALL_ERRORS):
                 await self.look()
             yield
             await self.fetch("delete from crash.claim_change")
@@ -111,12 +113,14 @@ class Watch:
         while True:
             try:
                 connection = await asyncpg.connect(self._cluster.url, timeout=5)
-            except (asyncpg.PostgresError, OSError, TimeoutError):
+            except CALL_ERRORS:
                 await asyncio.sleep(SECONDS)
                 continue
             try:
                 return list(await connection.fetch(query, *arguments))
-            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
+            except CALL_ERRORS as error:
+                if not isinstance(classify(error), StateUnavailableError):
+                    raise
                 await asyncio.sleep(SECONDS)
             finally:
                 connection.terminate()

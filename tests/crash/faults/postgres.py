@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from headrace.database.failures import CALL_ERRORS
 from tests.crash.history import Fault
 from tests.crash.machine import Machine
 from tests.crash.plan import Step
@@ -52,7 +53,7 @@ async def lock_claims(machine: Machine, step: Step, fault: Fault) -> None:
     seconds = machine.chance.uniform(*LOCKED_SECONDS)
     fault.detail = f"{seconds:.1f} s"
     connection = await _connect(machine)
-    with suppress(asyncpg.PostgresError):
+    with suppress(*CALL_ERRORS):
         async with connection.transaction():
             await connection.execute("select from headrace.claim for update")
             await asyncio.sleep(seconds)
@@ -62,7 +63,7 @@ async def lock_claims(machine: Machine, step: Step, fault: Fault) -> None:
 async def deadlock(machine: Machine, step: Step, fault: Fault) -> None:
     """Somebody else's transaction locks what a batch locks, in the other order; Postgres ends the batch's."""
     connection = await _connect(machine)
-    with suppress(asyncpg.PostgresError):
+    with suppress(*CALL_ERRORS):
         async with connection.transaction():
             await connection.execute("set local deadlock_timeout = '3s'")
             await connection.execute("select from headrace.claim for update")
@@ -80,7 +81,7 @@ async def exhaust_connections(machine: Machine, step: Step, fault: Fault) -> Non
         while opened < 200:
             try:
                 connection = await asyncpg.connect(machine.cluster.url, timeout=5)
-            except (asyncpg.PostgresError, OSError, TimeoutError):
+            except CALL_ERRORS:
                 break
             stack.callback(connection.terminate)
             opened += 1
@@ -125,7 +126,7 @@ async def _connect(machine: Machine) -> asyncpg.Connection:
     address = urlsplit(machine.cluster.postgres.url)._replace(path=urlsplit(machine.cluster.url).path)
 
     async def connect() -> asyncpg.Connection | None:
-        with suppress(asyncpg.PostgresError, OSError, TimeoutError):
+        with suppress(*CALL_ERRORS):
             return await asyncpg.connect(urlunsplit(address), timeout=5)
         return None
 
