@@ -2,7 +2,8 @@
 
 | route | file | answers from |
 | --- | --- | --- |
-| GET /state/{subscription}/{state}/{key} | states.py | Postgres |
+| GET /state/{subscription}, .../{state}, .../{state}/{key} | states.py | Postgres |
+| PUT, DELETE /state/{subscription}/{state}/{key} | state_changes.py | Postgres (state/hand.py) |
 | GET /subscriptions, POST .../pause, .../resume | subscriptions.py | Postgres; the lag from the log (progress.py) |
 | GET /subscriptions/{name}/lanes, POST .../retry | lanes.py | Postgres (lane_store.py) |
 | GET /subscriptions/{name}/effects, POST .../retry | effects.py | Postgres (effects/listing.py) |
@@ -35,6 +36,7 @@ from headrace.queries import (
     lanes,
     rewind,
     sagas,
+    state_changes,
     states,
     stream,
     subscriptions,
@@ -47,8 +49,8 @@ def build_router() -> APIRouter:
     """Return the router of the routes that read and steer; one per platform."""
     router = APIRouter(tags=["queries"], route_class=ProblemRoute)
     modules = (
-        states, audit, rewind, subscriptions, sagas, lanes, effects, dead_letters, dead_letter_decisions, stream,
-        events, asyncapi,
+        states, state_changes, audit, rewind, subscriptions, sagas, lanes, effects, dead_letters,
+        dead_letter_decisions, stream, events, asyncapi,
     )  # fmt: skip
     for module in modules:
         module.add_routes(router)

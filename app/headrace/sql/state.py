@@ -66,7 +66,7 @@ group by subscription, state order by subscription, state
 """Counts the keys of each state."""
 
 LIST = """
-select key, partition, version, data::text as data from headrace.state
+select key, partition, version, data::text as data, class_version from headrace.state
 where subscription = $1 and state = $2 and ($3::text is null or key > $3)
     and (expires_at is null or expires_at > clock_timestamp())
 order by key limit $4

@@ -20,6 +20,8 @@ NEEDS = {
     "publish": [("POST", "/events"), ("POST", "/events/wallet.credited")],
     "read": [
         ("GET", "/state/wallets/wallet/ada"),
+        ("GET", "/state/wallets/wallet"),
+        ("GET", "/state/wallets"),
         ("GET", "/subscriptions"),
         ("GET", "/subscriptions/wallets"),
         ("GET", "/subscriptions/wallets/lanes"),
@@ -35,6 +37,8 @@ NEEDS = {
         ("GET", "/metrics"),
     ],
     "operate": [
+        ("PUT", "/state/wallets/wallet/ada"),
+        ("DELETE", "/state/wallets/wallet/ada"),
         ("POST", "/subscriptions/wallets/pause"),
         ("POST", "/subscriptions/wallets/rewind"),
         ("POST", "/subscriptions/wallets/lanes/retry"),
