@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.database.failures import classify
-from headrace.errors import StateUnavailableError
+from headrace.errors import DataRefusedError, StateUnavailableError
 from headrace.handlers.subscription import Subscription
-from headrace.http.problems import not_found, unavailable
+from headrace.http.problems import Problem, not_found, unavailable
 from headrace.http.runtime_of import runtime_of
 from headrace.telemetry.logging import get_logger
 
@@ -28,7 +28,10 @@ ACQUIRE_SECONDS = 5.0
 
 @asynccontextmanager
 async def connection(request: Request) -> AsyncIterator[Any]:
-    """Yield a connection. Raises: Problem 503 (the database is away, not connected yet, or too busy)."""
+    """Yield a connection.
+
+    Raises: Problem 503 (the database is away, not connected yet, or too busy), 422 (a value that it cannot hold).
+    """
     pool = runtime_of(request).pool
     if pool is None:
         raise unavailable("the database is not connected yet; ask again.")
@@ -36,7 +39,10 @@ async def connection(request: Request) -> AsyncIterator[Any]:
         async with pool.acquire(timeout=ACQUIRE_SECONDS) as acquired:
             yield acquired
     except Exception as error:
-        if not isinstance(classify(error), StateUnavailableError):
+        failure = classify(error)
+        if isinstance(failure, DataRefusedError):
+            raise Problem(422, "parameters", "The request's parameters are wrong", str(failure)) from error
+        if not isinstance(failure, StateUnavailableError):
             raise
         logger.warning("query failed", path=request.url.path, error=str(error), kind=type(error).__name__)
         raise unavailable("the database is away or busy; ask again.") from error

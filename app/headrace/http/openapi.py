@@ -61,6 +61,13 @@ def problem(description: str, *, retry_after: bool = False) -> dict[str, Any]:
     return response
 
 
+OF_EVERY_ROUTE: Responses = {
+    401: problem("No API key, or an unknown one."),
+    403: problem("The API key lacks the route's scope."),
+    503: problem("Postgres or the log is away, or what was asked for did not come in time.", retry_after=True),
+}
+"""Answers of every route that reads or steers."""
+
 RESPONSES: Responses = {
     202: {
         "description": "The log has every event of the request.",

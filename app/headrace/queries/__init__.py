@@ -26,6 +26,7 @@ and take its short name (`wallets`), and only what belongs to their own service.
 from fastapi import APIRouter
 
 from headrace.http import asyncapi
+from headrace.http.openapi import OF_EVERY_ROUTE
 from headrace.http.problems import ProblemRoute
 from headrace.queries import (
     audit,
@@ -47,7 +48,7 @@ __all__ = ["build_router"]
 
 def build_router() -> APIRouter:
     """Return the router of the routes that read and steer; one per platform."""
-    router = APIRouter(tags=["queries"], route_class=ProblemRoute)
+    router = APIRouter(tags=["queries"], route_class=ProblemRoute, responses=OF_EVERY_ROUTE)
     modules = (
         states, state_changes, audit, rewind, subscriptions, sagas, lanes, effects, dead_letters,
         dead_letter_decisions, stream, events, asyncapi,

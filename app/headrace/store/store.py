@@ -254,14 +254,22 @@ class EventStore:
         at: datetime | None,
         limit: int | None,
     ) -> list[StoredEvent]:
-        rows = await place.fetch(sql.stream_event.READ, self._registry.service, stream, key, after, version, at, limit)
+        if "\x00" in key:
+            return []  # Postgres keeps no such text, so that no stream has it
+        most = _bounded(version)
+        rows = await place.fetch(
+            sql.stream_event.READ, self._registry.service, stream, key, _bounded(after), most, at, limit
+        )
         return [stored_event(self._registry.types, stream, key, row) for row in rows]
 
     async def _restore(self, place: Place, aggregate: Aggregate[Any], version: int | None) -> None:
         codec = aggregate.codec
         assert codec is not None
+        if "\x00" in aggregate.key:
+            return
+        most = _bounded(version)
         rows = await place.fetch(
-            sql.snapshot.READ, self._registry.service, aggregate.stream, aggregate.key, codec.revision, version
+            sql.snapshot.READ, self._registry.service, aggregate.stream, aggregate.key, codec.revision, most
         )
         if rows:
             aggregate.restore(codec.decode(rows[0]["state"].encode()), rows[0]["version"])
@@ -283,6 +291,11 @@ class EventStore:
         )  # fmt: skip
 
 
+def _bounded(version: int | None) -> int | None:
+    """Return the version as Postgres can compare it: no stream has a higher one, and none a lower one than 0."""
+    return None if version is None else max(0, min(version, MOST_VERSIONS))
+
+
 def _check(stream: str, key: str, new: Sequence[NewEvent]) -> None:
     """Refuse what no stream can hold. Raises: SchemaError, ConfigurationError (an event of another key)."""
     if not key or "\x00" in key:
@@ -299,6 +312,7 @@ def _check(stream: str, key: str, new: Sequence[NewEvent]) -> None:
             raise SchemaError(f"{event_type.type}: a text holds a NUL character, which Postgres cannot keep.")
 
 
+MOST_VERSIONS = 2**63 - 1
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 

@@ -59,6 +59,9 @@ async def test_stream_is_read_at_a_version_and_at_a_time(events: Headrace) -> No
     assert [each.event.amount for each in stream] == [1, 10, 2, 20, 3, 30]
     assert [each.version for each in await store.read("account", "ada", after=2, limit=3)] == [3, 4, 5]
     assert [each.version for each in await store.read(Account, "ada", version=2)] == [1, 2]
+    assert len(await store.read(Account, "ada", version=10**30)) == 6
+    assert await store.read(Account, "ada", after=10**30) == await store.read(Account, "nul\x00") == []
+    assert (await store.load(Account, "nul\x00")).version == 0
     at = stream[3].appended_at
     assert [each.version for each in await store.read(Account, "ada", at=at)] == [1, 2, 3, 4]
     assert (await store.load(Account, "ada", at=at)).state.amount == 33
