@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from tests.cluster.kube import ClusterError, Kube
 
 POD = "load"
+LEAD_SECONDS = 3.0
+"""The load goes on for this long before a step: each partition has commits, so that its first stand-still is seen."""
 SETTLE_SECONDS = 6.0
 """The load goes on for this long after a step, so that a stand-still that the step left behind is seen to end."""
 
@@ -35,7 +37,10 @@ class Load:
     def during(self, name: str) -> Iterator[None]:
         """Send events until the block has ended, and a little longer. Raises: ClusterError if the load broke."""
         process = self._kube.start_exec(POD, "python3", "/scripts/load.py", name, str(self._rate))
+        assert process.stdout is not None
         try:
+            process.stdout.readline()  # every lane has been accepted; nothing if the load has ended
+            time.sleep(LEAD_SECONDS)
             yield
             time.sleep(SETTLE_SECONDS)
         finally:

@@ -1,5 +1,8 @@
 """Sends the events of a run over HTTP in an open loop until /tmp/stop appears, and prints what was answered.
 
+The first line on stdout says that every lane has been accepted once, or has had no answer for too long; the second is
+the report.
+
     python load.py RUN EVENTS_PER_SECOND
 
 An event is due at its time, whatever became of those before it. Each lane sends what is due as one batch and repeats
@@ -81,7 +84,7 @@ class Lane:
 
 
 def main():
-    """Run the lanes; the line on stdout is the report."""
+    """Run the lanes, and print both lines."""
     run, rate = sys.argv[1], float(sys.argv[2])
     STOP.unlink(missing_ok=True)
     lanes = [Lane() for _ in range(LANES)]
@@ -89,7 +92,13 @@ def main():
     for thread in threads:
         thread.start()
     began, count = time.monotonic(), 0
+    is_under_way = False
     for lane, event_id, customer, amount, is_credit in events(run, 10_000_000):
+        is_late = time.monotonic() - began > PATIENCE_SECONDS
+        if not is_under_way and (is_late or all(each.accepted for each in lanes)):
+            is_under_way = True
+            sys.stdout.write("under way\n")
+            sys.stdout.flush()
         due_at = began + count / rate
         while (left := due_at - time.monotonic()) > 0 and not STOP.exists():
             time.sleep(min(left, TICK_SECONDS))
