@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -80,7 +81,7 @@ class Rehearsal:
         An event that fails changes nothing, and its key goes on, or is held, as its policy says in the end.
         Raises: HandlerError (a handler does not return).
         """
-        items = self._take(place, records)
+        items = await asyncio.to_thread(self._take, place, records)  # a service that is rewound has a loop to keep free
         chosen = [item for item in items if item.outcome is Outcome.READY and (only is None or item.key in only)]
         emits: list[tuple[Item, NewRecord]] = []
         timers: list[tuple[Item, Change]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,9 +28,7 @@ async def known_before(
     before = sequence + 1
     while len(known) < limit:
         rows = await connection.fetch(sql.ledger.NEWEST_IDS, group, *place, before, PAGE_ROWS)
-        for row in rows:
-            if row["sequence"] >= since:
-                known += reversed([each for each in _unpacked(row) if each[1] >> 32 < offset])
+        known += await asyncio.to_thread(_before, [row for row in rows if row["sequence"] >= since], offset)
         if len(rows) < PAGE_ROWS or rows[-1]["sequence"] < since:
             break
         before = rows[-1]["sequence"]
@@ -58,6 +57,11 @@ async def write_known(
 def rows_of(known: Sequence[Known]) -> int:
     """Return how many ledger rows the ids take."""
     return -(-len(known) // ROW_IDS)
+
+
+def _before(rows: Sequence[Any], offset: int) -> list[Known]:
+    """Return the ids of events before the offset, the newest first, of rows that come so."""
+    return [each for row in rows for each in reversed(_unpacked(row)) if each[1] >> 32 < offset]
 
 
 def _unpacked(row: Any) -> list[Known]:
