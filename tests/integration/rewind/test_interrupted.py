@@ -100,6 +100,7 @@ async def test_a_rewind_that_is_interrupted_changes_nothing(database_url: str) -
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert not await value(runtime, "select paused from headrace.subscription where subscription = 'shop.sales'")
         opened.set()
         await publish(runtime, sold("a", 3))
         await until_settled(runtime, "sales", "counts")
