@@ -18,6 +18,9 @@ FailureKind = Literal["unavailable", "deadlock", "serialisation", "timeout", "ot
 CALL_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """What a call to the database raises if the server, asyncpg or the network refuses it."""
 
+CLIENT_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The same without what code of another kind raises as well: for places that also run a team's own."""
+
 # Classes (two characters) and single states (five). A single state wins over its class.
 _UNAVAILABLE = {
     "08",  # connection lost, refused, or its outcome unknown

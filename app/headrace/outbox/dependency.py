@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-import asyncpg
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from headrace.database.failures import classify
+from headrace.database.failures import CLIENT_ERRORS, classify
 from headrace.errors import StateUnavailableError
 from headrace.outbox.transaction import OutboxTransaction
 from headrace.publishing.dependency import answered, platform_of
@@ -21,7 +20,7 @@ async def route_transaction(connection: HTTPConnection) -> AsyncIterator[OutboxT
         async with platform_of(connection).transaction() as tx:
             try:
                 yield tx
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            except CLIENT_ERRORS as error:
                 # What the route's own SQL meets, and no OSError of other code: a connection that it has to elsewhere.
                 failure = classify(error)
                 if isinstance(failure, StateUnavailableError):
