@@ -31,3 +31,8 @@ def of_asked_kind(handler: Callable[..., Any]) -> Callable[..., Any]:
         return handler(*arguments, **keywords)
 
     return suspend_and_call
+
+
+def choose(plain: Callable[..., Any], asynchronous: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the one of two handlers that the test asks for."""
+    return asynchronous if os.environ.get("APP_HANDLERS") == "async" else plain

@@ -24,7 +24,7 @@ from tests.crash.points import install
 
 NAME = kind.name("lists")
 ORDERS, WORK = f"{NAME}-orders", f"{NAME}-work"
-BLOCK_SECONDS = 0.5
+BLOCK_SECONDS, HANG_SECONDS = 0.5, 60.0
 REMIND_SECONDS = 1.0
 DEATHS = Path(os.environ.get("APP_DEATHS", "deaths"))
 """A folder: a file in it says that an event has ended a process."""
@@ -128,8 +128,13 @@ side = events.subscription("side")
 events.declare(Mailed, Booked)
 
 
-@lists.on(Noted)
-@kind.of_asked_kind
+async def note_async(event: Noted, kept: State[Numbers], emit: Emit) -> None:
+    """Do the same; what hangs leaves the event loop to the others."""
+    if event.trouble == "hang" and _is_first(event):
+        await asyncio.sleep(HANG_SECONDS)
+    note(event, kept, emit)
+
+
 def note(event: Noted, kept: State[Numbers], emit: Emit) -> None:
     """Append the number, and do what is asked for besides."""
     kept.numbers.append(event.number)
@@ -144,6 +149,9 @@ def note(event: Noted, kept: State[Numbers], emit: Emit) -> None:
         emit(Told(key=event.key, number=event.number))
     if event.orders:
         emit(Placed(order=f"{event.key}/{event.number}", is_good=event.orders == "good"))
+
+
+lists.on(Noted)(kind.choose(note, note_async))
 
 
 @echoes.on(Echoed)
@@ -216,18 +224,22 @@ async def book(account: str, request: str, tx: Outbox) -> None:
 
 
 def _trouble(event: Noted) -> None:
-    runs[event.key, event.number] += 1
-    is_first = runs[event.key, event.number] == 1
     if event.trouble == "reject":
         raise DeadLetter("as asked")
-    if event.trouble == "fail" and is_first:
+    if event.trouble == "fail" and _is_first(event):
         raise ValueError("as asked")
-    if event.trouble == "hang" and is_first:
-        threading.Event().wait(60)
+    if event.trouble == "hang" and _is_first(event):
+        threading.Event().wait(HANG_SECONDS)
     if event.trouble == "block":
         time.sleep(BLOCK_SECONDS)
     if event.trouble == "die":
         _die_once(DEATHS / f"{event.key}-{event.number}")
+
+
+def _is_first(event: Noted) -> bool:
+    """Count a run; tell whether it is the event's first one in this process."""
+    runs[event.key, event.number] += 1
+    return runs[event.key, event.number] == 1
 
 
 def _die_once(file: Path) -> None:

@@ -34,7 +34,7 @@ async def leave(machine: Machine, step: Step, fault: Fault) -> None:
     """Ask one process to end, as a roll-out does."""
     worker = await machine.pick()
     async with worker.busy:
-        code = await worker.service.leave()
+        code = await leave_in_time(worker)
         fault.detail = f"worker {worker.number}, exit code {code}"
         await worker.restart()
 
@@ -100,6 +100,14 @@ async def wake_as_zombie(machine: Machine, worker: Worker, fault: Fault) -> None
     fault.detail = f"worker {worker.number}"
 
 
+async def leave_in_time(worker: Worker) -> int:
+    """Ask a process to end; return its exit code. Raises: TimeoutError (it does not end)."""
+    try:
+        return await worker.service.leave()
+    except TimeoutError:
+        raise TimeoutError(f"worker {worker.number} did not end within 60 s of being asked to") from None
+
+
 async def provoke(machine: Machine, needs: Needs, worker: Worker | None = None) -> None:
     """Make the worker, or one of them, come to a point that it does not pass with each batch."""
     if needs == "releases":
@@ -108,7 +116,7 @@ async def provoke(machine: Machine, needs: Needs, worker: Worker | None = None) 
         else:
             leaver = await machine.pick()
             async with leaver.busy:
-                await leaver.service.leave()
+                await leave_in_time(leaver)
                 await leaver.restart()
     elif needs == "claims":
         killed = await machine.pick()
