@@ -52,7 +52,7 @@ class KafkaServer:
         self._cluster: list[KafkaServer] = [] if beside is None else beside._cluster
         self._cluster.append(self)
         self._is_paused = False
-        self.node_id: int = 1 if beside is None else beside.node_id + 1
+        self.node_id = len(self._cluster)
         self._external = external
         self._compiler = [] if is_fast else ["-XX:TieredStopAtLevel=1"]
         self._archive = archive
