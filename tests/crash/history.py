@@ -8,8 +8,13 @@ from typing import NamedTuple
 
 
 class ClaimChange(NamedTuple):
-    """A row of `headrace.claim` as one statement left it."""
+    """A row of `headrace.claim` as one statement left it.
 
+    Those of one claim are in the order of their numbers, since the row was locked when its number was drawn. They are
+    not always seen in that order: a transaction that began earlier may have waited for the lock.
+    """
+
+    number: int
     at: float
     """Seconds since the run began."""
     subscription: str

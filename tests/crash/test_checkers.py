@@ -36,8 +36,8 @@ def clean() -> Evidence:
     history.sided["s"] = [0, 1]
     history.sent.by_key["a"], history.sent.acknowledged, history.sent.booked = 4, 4, 2
     history.changes = [
-        ClaimChange(1.0, *LISTS, OWNER, 1, "t", 0, 0, PID, 0),
-        ClaimChange(2.0, *LISTS, OWNER, 1, "t", 5, 1, PID, 0),
+        ClaimChange(1, 1.0, *LISTS, OWNER, 1, "t", 0, 0, PID, 0),
+        ClaimChange(2, 2.0, *LISTS, OWNER, 1, "t", 5, 1, PID, 0),
     ]
     history.samples = [Sample(1.0, 4, 5, 3, 12, 90_000_000)]
     ledger = [
@@ -181,16 +181,16 @@ def miscount_dead_letters(evidence: Evidence) -> None:
 
 
 def go_back(evidence: Evidence) -> None:
-    evidence.history.changes.append(evidence.history.changes[1]._replace(next_offset=4, sequence=2))
+    evidence.history.changes.append(evidence.history.changes[1]._replace(number=3, next_offset=4, sequence=2))
 
 
 def let_a_zombie_write(evidence: Evidence) -> None:
-    taken = evidence.history.changes[1]._replace(epoch=2, token="u", owner="host/8/1", writer=8)
-    evidence.history.changes += [taken, taken._replace(next_offset=9, sequence=2, writer=PID)]
+    taken = evidence.history.changes[1]._replace(number=3, epoch=2, token="u", owner="host/8/1", writer=8)
+    evidence.history.changes += [taken, taken._replace(number=4, next_offset=9, sequence=2, writer=PID)]
 
 
 def bring_an_epoch_back(evidence: Evidence) -> None:
-    evidence.history.changes.append(evidence.history.changes[1]._replace(epoch=1, token="u"))
+    evidence.history.changes.append(evidence.history.changes[1]._replace(number=3, epoch=1, token="u"))
 
 
 def grow(evidence: Evidence) -> None:
@@ -249,6 +249,13 @@ def found(evidence: Evidence) -> set[str]:
 
 def test_clean_run_violates_nothing() -> None:
     assert found(clean()) == set()
+
+
+def test_changes_that_are_seen_late_went_nowhere() -> None:
+    """Postgres shows a transaction that began early and waited before the one that it waited for."""
+    evidence = clean()
+    evidence.history.changes.reverse()
+    assert found(evidence) == set()
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)

@@ -150,6 +150,7 @@ class Watch:
 
     def _change(self, row: asyncpg.Record) -> ClaimChange:
         return ClaimChange(
+            row["id"],
             self.now,
             row["subscription"],
             row["topic"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from operator import attrgetter
 
 from tests.crash.checkers.violation import Violation
 from tests.crash.cluster import SIDE
@@ -16,7 +17,7 @@ PROCESS = re.compile(r"/(\d+)/")
 def check_claims(evidence: Evidence) -> Iterator[Violation]:
     """Follow each claim through all of its changes, in each life of the database."""
     last: dict[tuple[tuple[str, str, int], int], ClaimChange] = {}
-    for change in evidence.history.changes:
+    for change in sorted(evidence.history.changes, key=attrgetter("life", "number")):
         if change.topic == SIDE:
             continue  # a person moves these
         where = (change.place, change.life)
