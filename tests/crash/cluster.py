@@ -177,7 +177,6 @@ async def _worker(made: Cluster, number: int, log: str, stack: AsyncExitStack) -
         **ENGINE,
         "HEADRACE_LOG": log,
         "HEADRACE_DATABASE": urlunsplit(address._replace(netloc=f"{user}@127.0.0.1:{link.port}")),
-        "HEADRACE_PARTITIONS": str(made.plan.partitions),
         "APP_NAME": NAME,
         "APP_HANDLERS": made.plan.handlers,
         "APP_DEATHS": str(made.folder / "deaths"),

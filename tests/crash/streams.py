@@ -157,7 +157,7 @@ def _messages(bootstrap: str, topic: str, partitions: int) -> Iterator[Message]:
         consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
         unread = partitions
         while unread:
-            for message in consumer.consume(10_000, 10.0):
+            for message in consumer.consume(10_000, 0.5):
                 error = message.error()
                 if error is None:
                     yield message
