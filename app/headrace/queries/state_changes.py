@@ -58,7 +58,7 @@ def add_routes(router: APIRouter) -> None:
         version = await _change(request, declared, Place(declared.group, state, key), data, Act(who, why))
         return json_response({"version": version})
 
-    @router.delete(_PATH, summary="Delete a state", responses=refused)
+    @router.delete(_PATH, status_code=204, summary="Delete a state", responses=refused)
     async def delete_state(
         request: Request, subscription: str, state: str, key: str, who: Operator, why: Why = None
     ) -> Response:

@@ -88,7 +88,7 @@ def did_not_fail(context: Any, response: Any, case: Any) -> None:
     assert response.status_code != 500, f"{case.method} {case.path}: {response.text}"
 
 
-async def test_no_request_fails_in_the_server_and_events_are_still_applied(shop: Service) -> None:
+async def test_no_request_fails_in_the_server(shop: Service) -> None:
     asked = await asyncio.to_thread(ask_everything, shop.url)
     assert {"/events", "/events/{type}", "/dead-letters/{decision}", "/orders/{order}"} <= set(asked)
     assert "request failed" not in shop.output
