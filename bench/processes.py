@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from tests.support.proc import stat_fields, stats
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -23,11 +25,11 @@ def tree(pid: int | None) -> set[int]:
     """Return the process and all below it that live; nothing if there is no process."""
     if pid is None:
         return set()
-    parents = {int(entry.name): _fields(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    known = stats()
     found, waiting = {pid}, [pid]
     while waiting:
         parent = waiting.pop()
-        below = {child for child, fields in parents.items() if fields and int(fields[1]) == parent} - found
+        below = {child for child, fields in known.items() if int(fields[1]) == parent} - found
         found |= below
         waiting += below
     return found
@@ -46,16 +48,8 @@ def machine() -> dict[str, object]:
     }
 
 
-def _fields(pid: int) -> list[str]:
-    """The fields of /proc/pid/stat behind the name, which may hold spaces; empty for a process that has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
 def _cpu_seconds(pid: int) -> float:
-    return sum(int(ticks) for ticks in _fields(pid)[11:15]) / _TICKS
+    return sum(int(ticks) for ticks in stat_fields(pid)[11:15]) / _TICKS
 
 
 def _memory_bytes(pid: int, name: str) -> int:

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from headrace import Event, Headrace, Outbox, State
 from tests.apps import kind
+from tests.apps.numbers import next_number
 
 NAME = kind.name("bookings")
 TABLES = """
@@ -42,13 +43,6 @@ def note(event: Booked, book: State[Book]) -> None:
 @app.post("/bookings/{account}/{request}", status_code=201)
 async def book_it(account: str, request: str, tx: Outbox) -> None:
     """Give the account its next number. A request that comes again, because it got no answer, changes nothing."""
-    insert = "insert into booking (request, account, number) values ($1, $2, 0) on conflict do nothing"
-    if (await tx.connection.execute(insert, request, account)).endswith(" 0"):
+    if (number := await next_number(tx, account, request)) is None:
         return
-    number = await tx.connection.fetchval(
-        "insert into account (name, number) values ($1, 1) "
-        "on conflict (name) do update set number = account.number + 1 returning number",
-        account,
-    )
-    await tx.connection.execute("update booking set number = $2 where request = $1", request, number)
     tx.emit(Booked(account=account, number=number))

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from headrace import Emit, Event, Headrace, Outbox, State, Step
 from headrace.handlers.verdicts import DeadLetter
 from tests.apps import kind
+from tests.apps.numbers import next_number
 from tests.crash.points import install
 
 NAME = kind.name("lists")
@@ -211,15 +212,8 @@ async def call(what: str, key: str, number: int, idempotency_key: str) -> None:
 @app.post("/bookings/{account}/{request}", status_code=201)
 async def book(account: str, request: str, tx: Outbox) -> None:
     """Give the account its next number. A request that comes again, because it got no answer, changes nothing."""
-    insert = "insert into booking (request, account, number) values ($1, $2, 0) on conflict do nothing"
-    if (await tx.connection.execute(insert, request, account)).endswith(" 0"):
+    if (number := await next_number(tx, account, request)) is None:
         return
-    number = await tx.connection.fetchval(
-        "insert into account (name, number) values ($1, 1) "
-        "on conflict (name) do update set number = account.number + 1 returning number",
-        account,
-    )
-    await tx.connection.execute("update booking set number = $2 where request = $1", request, number)
     tx.emit(Booked(key=account, number=number))
 
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.command import headrace
 from tests.support.kafka import KafkaServer
+from tests.support.proc import stat_fields
 from tests.support.service import Service
 from tests.support.small_app import publish, write_small_app
 from tests.support.waiting import until
@@ -44,10 +45,7 @@ async def service(tmp_path: Path, topic_name: str, settings: dict[str, str]) -> 
 
 
 def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return stat_fields(pid)[:1] not in ([], ["Z"])
 
 
 async def page(service: Service, path: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.ports import free_ports
+from tests.support.proc import stats
 from tests.support.process import ROOT, Process, start_headrace
 from tests.support.shared import give_database
 from tests.support.waiting import until
@@ -55,8 +56,7 @@ class Service:
     @property
     def children(self) -> set[int]:
         """The ids of the processes that it has started and that live."""
-        states = {int(entry.name): _state(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-        return {pid for pid, (state, parent) in states.items() if parent == self.pid and state != "Z"}
+        return {pid for pid, (state, parent, *_) in stats().items() if int(parent) == self.pid and state != "Z"}
 
     @property
     def is_running(self) -> bool:
@@ -134,12 +134,3 @@ class Service:
         if self._process.returncode is None:
             self._process.send_signal(number)
         return await asyncio.wait_for(self._process.wait(), 60)
-
-
-def _state(entry: Path) -> tuple[str, int]:
-    """Return state and parent of a process, as Linux tells; ("", 0) of one that has ended."""
-    try:
-        state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return "", 0
-    return state, int(parent)

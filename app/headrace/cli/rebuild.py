@@ -6,13 +6,11 @@ import asyncio
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import Progress
 
-from headrace.cli.loading import Target
-from headrace.cli.output import count_of, stderr, stdout
+from headrace.cli.loading import Target, declared, load_platform
+from headrace.cli.output import count_of, progress_bar, stdout
 from headrace.connections import current_database, started_log
 from headrace.errors import ConfigurationError
-from headrace.loading import find_platform, load_app
 from headrace.platform import Headrace
 from headrace.projections.projection import Projection
 from headrace.rebuild.rebuild import rebuild
@@ -28,15 +26,11 @@ def rebuild_projection(
     ] = "log",
 ) -> None:
     """Build a projection's table again with the application's handlers, while the service goes on; then switch."""
-    platform = find_platform(load_app(target))
-    platform.registry.complete()
-    projections = platform.registry.projections
-    if name not in projections:
-        known = ", ".join(sorted(projections)) or "none"
-        raise ConfigurationError(f"{target} declares no projection {name!r}; it declares: {known}.")
+    platform = load_platform(target)
+    projection = declared(target, "projection", platform.registry.projections, name)
     if platform.settings.log == MEMORY:
         raise ConfigurationError("HEADRACE_LOG=memory ends with its process, so that no command can read it.")
-    asyncio.run(_rebuild(platform, projections[name], source))
+    asyncio.run(_rebuild(platform, projection, source))
 
 
 async def _rebuild(platform: Headrace, projection: Projection, source: Literal["log", "store"]) -> None:
@@ -50,12 +44,7 @@ async def _rebuild(platform: Headrace, projection: Projection, source: Literal["
         snapshot = other if source == "store" else None
         for each in (connection, other):
             await each.execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0")
-        with Progress(console=stderr, transient=True) as shown:
-            task = shown.add_task(f"rebuilding {projection.name}", total=None)
-
-            def report(done: int, total: int) -> None:
-                shown.update(task, completed=done, total=total)
-
+        with progress_bar(f"rebuilding {projection.name}") as report:
             rebuilt = await rebuild(connection, log, platform.registry, projection, settings, report, snapshot=snapshot)
     stdout.print(
         f"{projection.name}: {count_of(rebuilt.rows, 'row')} of {count_of(rebuilt.events, 'event')} in "

@@ -9,12 +9,11 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import Progress
 
 from headrace.cli.dead_letter_filter import moment
-from headrace.cli.loading import Target
-from headrace.cli.output import count_of, harmless, stderr, stdout
-from headrace.cli.rewind import declared, opened
+from headrace.cli.loading import Target, declared, load_platform
+from headrace.cli.output import count_of, harmless, progress_bar, stdout
+from headrace.cli.rewind import opened
 from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Subscription
 from headrace.platform import Headrace
@@ -50,7 +49,8 @@ def replay_events(
             f"to apply events again, run headrace rewind {target} {subscription}; to see what that would change, add "
             "--dry-run."
         )
-    platform, found = declared(target, subscription)
+    platform = load_platform(target)
+    found = declared(target, "subscription", platform.registry.subscriptions, subscription)
     difference = asyncio.run(_dry_run(platform, found, plans.Target(at=since, partition=partition)))
     if as_json:
         typer.echo(json.dumps(difference.shown(), indent=2))
@@ -64,12 +64,7 @@ def replay_events(
 async def _dry_run(platform: Headrace, subscription: Subscription, target: plans.Target) -> Difference:
     async with opened(platform, "stop it first") as (connection, log):
         await connection.execute("set default_transaction_read_only = on")
-        with Progress(console=stderr, transient=True) as shown:
-            task = shown.add_task(f"running the handlers of {subscription.name}", total=None)
-
-            def report(done: int, total: int) -> None:
-                shown.update(task, completed=done, total=total)
-
+        with progress_bar(f"running the handlers of {subscription.name}") as report:
             registry, settings = platform.registry, platform.settings
             return await dry_run(connection, log, registry, subscription, settings, target, report)
 

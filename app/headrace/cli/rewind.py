@@ -10,18 +10,16 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
 
 from headrace import sql
 from headrace.cli.dead_letter_filter import moment
 from headrace.cli.dead_letter_sources import user
-from headrace.cli.loading import Target
-from headrace.cli.output import age, harmless, stderr, stdout, table
+from headrace.cli.loading import Target, declared, load_platform
+from headrace.cli.output import age, harmless, progress_bar, stdout, table
 from headrace.connections import current_database, started_log
 from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Subscription
-from headrace.loading import find_platform, load_app
 from headrace.log.ports import Log
 from headrace.platform import Headrace
 from headrace.rewind import plan as plans
@@ -58,7 +56,8 @@ def rewind_subscription(
 
     It says what it is going to do, and asks, before anything is changed.
     """
-    platform, subscription = declared(target, name)
+    platform = load_platform(target)
+    subscription = declared(target, "subscription", platform.registry.subscriptions, name)
     if history:
         asyncio.run(_print_history(platform, subscription))
         return
@@ -82,17 +81,6 @@ def rewind_subscription(
         return
     paused = "; it was paused, and stays so" if changed["paused"] else ""
     stdout.print(f"{subscription.group} is rewound{paused}")
-
-
-def declared(target: str, name: str) -> tuple[Headrace, Subscription]:
-    """Return the platform of the application, and its subscription. Raises: ConfigurationError."""
-    platform = find_platform(load_app(target))
-    platform.registry.complete()
-    subscription = platform.registry.subscriptions.get(name)
-    if subscription is None:
-        known = ", ".join(sorted(platform.registry.subscriptions)) or "none"
-        raise ConfigurationError(f"{target} declares no subscription {name!r}; it declares: {known}.")
-    return platform, subscription
 
 
 @asynccontextmanager
@@ -125,12 +113,7 @@ async def _rewind(
     registry, settings = platform.registry, platform.settings
     async with opened(platform, _advice(subscription)) as (connection, log):
         made = await make_plan(connection, log, subscription, target, **options)
-        with Progress(console=stderr, transient=True) as shown:
-            task = shown.add_task(f"reading what {subscription.name} was", total=None)
-
-            def report(done: int, total: int) -> None:
-                shown.update(task, completed=done, total=total)
-
+        with progress_bar(f"reading what {subscription.name} was") as report:
             done = await rewind(connection, log, registry, subscription, settings, made, act, report)
     return {"changed": dict(done.changed), "paused": done.is_paused}
 

@@ -6,13 +6,10 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
-from headrace.cli.loading import Target
-from headrace.cli.output import count_of, harmless, stderr, stdout
+from headrace.cli.loading import Target, declared, load_platform
+from headrace.cli.output import count_of, harmless, progress_bar, stdout
 from headrace.connections import current_database
-from headrace.errors import ConfigurationError
-from headrace.loading import find_platform, load_app
 from headrace.sagas.kept import SAGA_STATE
 from headrace.settings import Settings
 from headrace.state.codec import StateType
@@ -29,12 +26,10 @@ def migrate_states(
 
     States that nobody reads keep their old form else, and need their upcasters for ever.
     """
-    platform = find_platform(load_app(target))
-    platform.registry.complete()
+    platform = load_platform(target)
     subscriptions = platform.registry.subscriptions
-    if subscription is not None and subscription not in subscriptions:
-        known = ", ".join(sorted(subscriptions)) or "none"
-        raise ConfigurationError(f"{target} declares no subscription {subscription!r}; it declares: {known}.")
+    if subscription is not None:
+        declared(target, "subscription", subscriptions, subscription)
     wanted = [
         (each.group, state)
         for name, each in subscriptions.items()
@@ -58,12 +53,7 @@ async def _migrate(settings: Settings, wanted: list[tuple[str, StateType]]) -> l
     found = []
     async with current_database(settings) as pool, pool.acquire() as connection:
         await connection.execute("set statement_timeout = 0")
-        with Progress(console=stderr, transient=True) as shown:
-            for group, state in wanted:
-                task = shown.add_task(f"{group} {state.name}", total=None)
-
-                def report(done: int, total: int, task: object = task) -> None:
-                    shown.update(task, completed=done, total=total)  # type: ignore[arg-type]
-
+        for group, state in wanted:
+            with progress_bar(f"{group} {state.name}") as report:
                 found.append((group, state.name, await migrate(connection, group, state, report)))
     return found

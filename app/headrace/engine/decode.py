@@ -71,8 +71,8 @@ class BatchDecoder:
                     if envelope.dataschema is not None:
                         event_type.check_version(envelope.dataschema)
                     if event is None:
-                        decode = _decode_old if event_type.upcasts else None
-                        event = event_type.decode(data) if decode is None else decode(event_type, envelope, data)
+                        has_old = event_type.upcasts
+                        event = _decode_old(event_type, envelope, data) if has_old else event_type.decode(data)
                     key = event_key(envelope, event_type, event)
                     fresh[known] = mark
             except EventError as reason:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import inspect
 import types
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Annotated, Any, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
 from typing_extensions import TypeAliasType
@@ -54,6 +54,16 @@ def returned_models(hint: Any, name: str) -> tuple[type[Any], ...]:
         f"{name}: the return annotation names {shown}, which cannot be emitted; a handler returns None, an event, "
         "or a list of events."
     )
+
+
+def returned_by(function: Callable[..., Any]) -> tuple[type[Any], ...]:
+    """Return the events that a function returns, as far as its annotation names them. Raises: as `returned_models`."""
+    name = getattr(function, "__name__", repr(function))
+    try:
+        hints = inspect.get_annotations(function, eval_str=True)
+    except NameError:
+        return ()  # a class of the function that holds this one: `emit` asks whether it is known
+    return returned_models(hints.get("return", inspect.Parameter.empty), name)
 
 
 def _of_all(hints: Any, name: str) -> tuple[type[Any], ...]:

@@ -95,7 +95,7 @@ RESPONSES: Responses = {
         },
     },
     400: problem("Not a CloudEvent, not JSON, or an empty batch."),
-    401: problem("No API key, or an unknown one."),
+    401: OF_EVERY_ROUTE[401],
     403: problem("The API key lacks the scope `publish`."),
     408: problem("The body did not come in time."),
     413: problem("The body, the batch or an event is too large."),

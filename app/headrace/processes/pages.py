@@ -85,7 +85,7 @@ def _report(question: str, answers: Mapping[int, Answer | None]) -> Page:
 def together(bodies: Mapping[int, str]) -> str:
     """Return one exposition of several, in the text format or OpenMetrics; each sample says which process it is of."""
     families: dict[str, list[str]] = {}
-    ends, is_first = False, False
+    ends = False
     for number, body in bodies.items():
         samples: list[str] = []
         for line in body.splitlines():
@@ -93,9 +93,8 @@ def together(bodies: Mapping[int, str]) -> str:
                 ends = True
             elif line.startswith("# HELP "):  # prometheus-client begins each family with it
                 samples = families.setdefault(line, [])
-                is_first = not samples
             elif line.startswith("#"):
-                if is_first:
+                if line not in samples[:1]:  # `# TYPE`, which a process before has told
                     samples.append(line)
             elif line:
                 samples.append(_labelled(line, number))

@@ -13,7 +13,7 @@ from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
 from headrace.event import Event, EventType, event_type_of
 from headrace.handlers.inject import Emit, State
-from headrace.handlers.returns import returned_models
+from headrace.handlers.returns import returned_by
 from headrace.handlers.subscription import Subscription
 from headrace.sagas.course import Course, Step
 from headrace.sagas.diagram import diagram
@@ -155,7 +155,7 @@ class Saga(Generic[DataT]):
         functions = [course.completed, course.compensated]
         for step in course.steps:
             functions += [step.commands, step.undo]
-        return [model for each in functions if each is not None for model in _returned(each)]
+        return [model for each in functions if each is not None for model in returned_by(each)]
 
     def react(
         self,
@@ -200,13 +200,3 @@ class Saga(Generic[DataT]):
 
 def _is_model(model: object) -> bool:
     return inspect.isclass(model) and issubclass(model, BaseModel)
-
-
-def _returned(function: Callable[..., Any]) -> tuple[type[Any], ...]:
-    """Return the events that a function returns, as far as its annotation names them."""
-    name = getattr(function, "__name__", repr(function))
-    try:
-        hints = inspect.get_annotations(function, eval_str=True)
-    except NameError:
-        return ()  # a class of the function that declares the saga: `emit` asks whether it is known
-    return returned_models(hints.get("return", inspect.Parameter.empty), name)

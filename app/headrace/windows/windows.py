@@ -14,7 +14,7 @@ from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
 from headrace.event import Event, EventType, event_type_of
 from headrace.handlers.inject import Emit, State
-from headrace.handlers.returns import returned_models
+from headrace.handlers.returns import returned_by
 from headrace.handlers.subscription import Subscription
 from headrace.windows.course import Course
 from headrace.windows.kept import KeptWindows, kept_class
@@ -100,7 +100,7 @@ class Windows(Generic[DataT]):
                 f"@{self.name}.closed."
             )
         functions = [each for each in (self.course.closed, self.course.late) if each is not None]
-        return [model for each in functions for model in _returned(each)]
+        return [model for each in functions for model in returned_by(each)]
 
     def _react(self, model: type[Any], add: Callable[[Any, Any], Any]) -> None:
         event_type = event_type_of(model)
@@ -167,13 +167,3 @@ def _check_times(where: str, size: timedelta, every: timedelta, lateness: timede
         raise ConfigurationError(f"{where}: {size} holds more than {MOST_OPEN} windows that begin every {every}.")
     if ttl is not None and ttl <= size + lateness:
         raise ConfigurationError(f"{where}: ttl={ttl} would end before a window does; make it longer than a window.")
-
-
-def _returned(function: Callable[..., Any]) -> tuple[type[Any], ...]:
-    """Return the events that a function returns, as far as its annotation names them."""
-    name = getattr(function, "__name__", repr(function))
-    try:
-        hints = inspect.get_annotations(function, eval_str=True)
-    except NameError:
-        return ()  # a class of the function that declares the windows: `emit` asks whether it is known
-    return returned_models(hints.get("return", inspect.Parameter.empty), name)

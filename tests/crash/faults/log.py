@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from tests.crash.history import Fault
@@ -14,15 +15,7 @@ FIRST, SECOND, THIRD = range(5), range(5, 10), range(10, 15)
 
 async def make_again(machine: Machine, step: Step, fault: Fault) -> None:
     """A topic is deleted and created: it is refused until it is accepted, and then read from its beginning."""
-    async with machine.side_lock:
-        side = _side(machine, step)
-        await side.publish(FIRST)
-        await side.until_applied()
-        await side.make_again()
-        await side.publish(SECOND)
-        await side.until_refused()
-        await side.accept()
-        await side.until_applied()
+    await _meddle(machine, step, Side.make_again)
 
 
 async def cut_off(machine: Machine, step: Step, fault: Fault) -> None:
@@ -48,11 +41,15 @@ async def cut_off(machine: Machine, step: Step, fault: Fault) -> None:
 
 async def grow(machine: Machine, step: Step, fault: Fault) -> None:
     """A topic gets another partition, to which keys move: it is not read until it is accepted."""
+    await _meddle(machine, step, Side.grow)
+
+
+async def _meddle(machine: Machine, step: Step, change: Callable[[Side], Awaitable[None]]) -> None:
     async with machine.side_lock:
         side = _side(machine, step)
         await side.publish(FIRST)
         await side.until_applied()
-        await side.grow()
+        await change(side)
         await side.publish(SECOND)
         await side.until_refused()
         await side.accept()
