@@ -49,3 +49,6 @@ def _print(fate: dict[str, Any]) -> None:
     for each in fate["emitted"]:
         state = "published" if each["published"] else "not yet published"
         stdout.print(harmless(f"    emitted {each['type']} {each['id']} on {each['topic']} ({state})"))
+    if effect := fate["effect"]:
+        answered = f" Its answered steps: {', '.join(effect['steps'])}." if effect["steps"] else ""
+        stdout.print(harmless(f"    effect {effect['name']} ({effect['stage']}): {effect['detail']}{answered}"))

@@ -21,6 +21,7 @@ from headrace.engine.invoke import await_handler
 from headrace.engine.lanes import reason_of
 from headrace.engine.policies import Policies
 from headrace.engine.report import Reporter
+from headrace.engine.trace import call_facts
 from headrace.engine.verdict import DeadLetter, Park, verdict
 from headrace.errors import HandlerError
 from headrace.handlers.subscription import Effect, Subscription
@@ -155,14 +156,7 @@ class Runner:
         emitter.cause = item
         started = time.perf_counter()
         try:
-            handler.follow()
-            item.attempt = call.attempts + 1
-            if call.may_have_answers:
-                call.answers = await self._memory.recall(item.identity) | call.answers
-                call.may_have_answers = False
-            emitter.step = Steps(self._subscription.group, item.identity, call.answers, self._memory)
-            limit = asyncio.timeout(self._policies.of(handler).timeout_seconds)
-            await await_handler(item, handler, (), None, emitter, limit)
+            await self._call(call, emitter)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
@@ -177,6 +171,29 @@ class Runner:
             limiter.give_back()
             self._reporter.handled(handler, time.perf_counter() - started)
             self.news.set()
+
+    async def _call(self, call: Call, emitter: Emitter) -> None:
+        """Call the team's function, in a span. Raises: whatever it raises."""
+        handler, item = call.effect.handler, call.item
+        handler.follow()
+        item.attempt = call.attempts + 1
+        if call.may_have_answers:
+            call.answers = await self._memory.recall(item.identity) | call.answers
+            call.may_have_answers = False
+        emitter.step = Steps(self._subscription.group, item.identity, call.answers, self._memory)
+        limit = asyncio.timeout(self._policies.of(handler).timeout_seconds)
+        tracing = self._context.tracing
+        if not tracing.enabled:
+            await await_handler(item, handler, (), None, emitter, limit)
+            return
+        skip: Skip | None = None
+        with tracing.effect(call_facts(call, self._subscription.name)):
+            try:
+                await await_handler(item, handler, (), None, emitter, limit)
+            except Skip as error:  # no failure
+                skip = error
+        if skip is not None:
+            raise skip
 
     def _fail(self, call: Call, limiter: Limiter, error: BaseException) -> None:
         item, handler = call.item, call.effect.handler

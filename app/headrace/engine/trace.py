@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
 from opentelemetry.trace import Span
 
+from headrace.effects.calls import Call
 from headrace.engine.claim import Claim
 from headrace.engine.effects import Effects
 from headrace.errors import FencedError
 from headrace.item import APPLIED, DEAD, PARKED, SKIPPED, Item
 from headrace.ledger.rows import Kind
-from headrace.telemetry.facts import BatchFacts, EventFacts, EventLink
+from headrace.telemetry.facts import BatchFacts, CallFacts, EventFacts, EventLink
 from headrace.telemetry.links import thinned
 from headrace.telemetry.tracing import Tracing
 
@@ -57,6 +59,14 @@ def link_of(item: Item) -> EventLink:
     """Return how a span points to the item's event."""
     envelope = item.envelope
     return EventLink(envelope.traceparent, envelope.tracestate, envelope.id, item.record.offset, item.outcome.value)
+
+
+def call_facts(call: Call, subscription: str) -> CallFacts:
+    """Return whose call begins now, and for which event."""
+    record, started_ns = call.item.record, time.time_ns()
+    waited = max(0.0, (started_ns / 1e6 - record.timestamp) / 1000)
+    attempt, event = call.attempts + 1, link_of(call.item)
+    return CallFacts(call.effect.handler.name, subscription, record.topic, event, started_ns, attempt, waited)
 
 
 def _events(subscription: str, effects: Effects, at_ns: int) -> Iterator[EventFacts]:

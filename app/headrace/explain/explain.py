@@ -30,7 +30,7 @@ async def explain(
     for subscription in subscriptions:
         if asked.type is not None and asked.type not in subscription.event_types:
             continue
-        async with lend() as connection:
+        async with lend() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             found = await find_fates(connection, subscription, asked, emitters)
             rows = await connection.fetch(sql.claim.POSITIONS, subscription.group) if not found else []
             since = await connection.fetchval(sql.explain.SINCE, subscription.group) if not found else None

@@ -9,6 +9,7 @@ from headrace import sql
 from headrace.cloudevents import decode_record
 from headrace.database.pool import Connection, Row
 from headrace.envelope import identity
+from headrace.explain.effects import with_effect
 from headrace.explain.fate import Emitted, Fate
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.rows import IDENTITY_BYTES, unpack_emits
@@ -32,7 +33,7 @@ class Asked(NamedTuple):
 async def find_fates(
     connection: Connection, subscription: Subscription, asked: Asked, sources: Sequence[str]
 ) -> list[Fate]:
-    """Return what the subscription did with the event; empty if its tables do not know it.
+    """Return what the subscription did with the event; empty if its tables do not know it. Needs one snapshot.
 
     `sources` are tried if none is asked for. Raises: asyncpg's errors.
     """
@@ -44,11 +45,13 @@ async def find_fates(
     for row in letters:
         if (row["source"], row["type"]) not in settled and row["settled_at"] is None:
             settled.add((row["source"], row["type"]))
-            fates.append(_dead(subscription, row))
+            fates.append(
+                await with_effect(connection, subscription, _dead(subscription, row), asked.id, row["handler"])
+            )
     known = {(row["source"], row["type"]) for row in (*parked, *letters)}
     for source, type_ in sorted(_names(subscription, asked, sources) | known):
         if (source, type_) not in settled and (fate := await _applied(connection, subscription, asked, source, type_)):
-            fates.append(fate)
+            fates.append(await with_effect(connection, subscription, fate, asked.id))
     return fates
 
 

@@ -37,7 +37,8 @@ def add_routes(router: APIRouter) -> None:
     ) -> Response:
         """Return, for each subscription: applied, parked behind what, dead letter and why, pending, or not known.
 
-        Found in what is kept anyway: lanes, dead letters, the newest ids of the ledger, and the log.
+        `effect` says of an effect that its call was started, waits, is held, has ended, or has failed for good. All of
+        it is found in what is kept anyway: lanes, dead letters, the newest ids of the ledger, calls, and the log.
         """
         runtime = runtime_of(request)
         subscriptions = [runtime.registry.subscriptions[name] for name in sorted(runtime.registry.subscriptions)]

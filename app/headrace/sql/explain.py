@@ -55,5 +55,19 @@ order by sequence limit $5
 """
 """Reads what lanes emitted after a batch."""
 
+EFFECT = """
+select attempts, error, started_at, case when isfinite(due_at) then due_at end as due_at, due_at = 'infinity' as held,
+       exists (
+           select from headrace.effect earlier
+           where earlier.subscription = effect.subscription and earlier.partition = effect.partition
+             and earlier.number < effect.number and earlier.key = effect.key
+       ) as is_behind
+from headrace.effect where subscription = $1 and identity = $2
+"""
+"""Reads where the effect of an event stands; no row if it has ended, or was given up on."""
+
+STEPS = "select name from headrace.step where subscription = $1 and identity = $2 order by answered_at, name"
+"""Reads the names of an effect's steps that are answered, as long as the effect has not ended."""
+
 SINCE = "select min(committed_at) from headrace.ledger where subscription = $1 and octet_length(ids) > 0"
 """Tells how far back the ids of a subscription are kept."""

@@ -69,6 +69,18 @@ class EventFacts(NamedTuple):
     waited_seconds: float | None = None
 
 
+class CallFacts(NamedTuple):
+    """One run of an effect's call; `waited_seconds` passed since the log took its event in."""
+
+    effect: str
+    subscription: str
+    topic: str
+    event: EventLink
+    started_ns: int
+    attempt: int
+    waited_seconds: float
+
+
 class EmitFacts(NamedTuple):
     """One emitted event that reached the log; `source` is the event whose handler emitted it."""
 

@@ -38,10 +38,10 @@ class WorkSpan:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._span is None:
-            return
         if kind is not None:
             self.failed(kind.__name__)
+        if self._span is None:
+            return
         if self._token is not None:
             context.detach(self._token)
         self._span.end()
@@ -55,6 +55,26 @@ class WorkSpan:
     def _set(self, name: str, value: str | float) -> None:
         if self._span is not None:
             self._span.set_attribute(name, value)
+
+
+class CallSpan(WorkSpan):
+    """The span around one run of an effect's call, so that what the call does belongs to it.
+
+    `late` makes the span of a call that has none, since its event is not sampled: when it fails.
+    """
+
+    __slots__ = ("_late",)
+
+    def __init__(self, span: Span | None, late: Callable[[str], None] | None) -> None:
+        super().__init__(span)
+        self._late = late
+
+    def failed(self, error_type: str) -> None:
+        """Mark the call as failed, and make its span if it has none."""
+        if self._late is not None:
+            self._late(error_type)
+            self._late = None
+        super().failed(error_type)
 
 
 class SendSpan(WorkSpan):

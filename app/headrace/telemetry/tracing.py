@@ -7,6 +7,7 @@ Tracing is on if the application has installed a tracer provider (which is then 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -27,10 +28,10 @@ from opentelemetry.trace import (
 from headrace.envelope import Envelope
 from headrace.telemetry import attributes as key
 from headrace.telemetry import trace_context
-from headrace.telemetry.facts import BatchFacts, EmitFacts, EventFacts, EventLink, HandlerCall
+from headrace.telemetry.facts import BatchFacts, CallFacts, EmitFacts, EventFacts, EventLink, HandlerCall
 from headrace.telemetry.links import MAX_LINKS, link_to, thinned
 from headrace.telemetry.providers import Provider, find_provider
-from headrace.telemetry.spans import IngestSpan, SendSpan, WorkSpan
+from headrace.telemetry.spans import CallSpan, IngestSpan, SendSpan, WorkSpan
 from headrace.telemetry.trace_context import TraceContext, is_sampled
 
 if TYPE_CHECKING:
@@ -190,6 +191,29 @@ class Tracing:
             values[key.WAITED_SECONDS] = facts.waited_seconds
         name, times = f"{facts.operation} {facts.topic}", (facts.at_ns, facts.at_ns)
         self._record(name, SpanKind.INTERNAL, values, [facts.event], *times, error_type=facts.error_type)
+
+    def effect(self, facts: CallFacts) -> CallSpan:
+        """Return the span around one run of an effect's call: a trace of its own that links to its event's.
+
+        It is made if the event is sampled, or else when the call fails.
+        """
+        tracer = self._tracer
+        if tracer is None:
+            return CallSpan(None, None)
+        values: Values = {**self._base, key.OPERATION_NAME: "effect", key.DESTINATION: facts.topic}
+        values |= {key.SUBSCRIPTION: facts.subscription, key.HANDLER: facts.effect}
+        values |= {key.MESSAGE_ID: facts.event.event_id, key.ATTEMPT: facts.attempt}
+        values[key.WAITED_SECONDS] = facts.waited_seconds
+        name, kind = f"effect {facts.effect}", SpanKind.INTERNAL
+        if is_sampled(facts.event.traceparent):
+            links = [link for link in (link_to(facts.event),) if link]
+            return CallSpan(tracer.start_span(name, Context(), kind, values, links, facts.started_ns), None)
+
+        def late(error_type: str) -> None:
+            times = facts.started_ns, time.time_ns()
+            self._record(name, kind, values, [facts.event], *times, error_type=error_type)
+
+        return CallSpan(None, late)
 
     def claim(self, subscription: str, topic: str, partition: int) -> WorkSpan:
         """Return the span around one claim."""

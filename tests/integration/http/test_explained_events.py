@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from headrace import Emit, Event, Headrace, State
+from headrace import Emit, Event, Headrace, State, Step
+from headrace.handlers.verdicts import DeadLetter
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
 from tests.support.platform import Notes, client, noted, publish, record, running, settings_for, value
@@ -90,3 +92,63 @@ async def test_each_outcome_is_told(database_url: str, topic_name: str) -> None:
         await until(lambda: runtime.consumers["notes"].workers[0].orders.is_paused, "the subscription is paused")
         await publish(runtime, noted(topic_name, "bob", 1, "late"))
         await until(lambda: _is(fates, "late", "pending"), "the event waits in the log")
+
+
+async def test_where_an_effect_of_the_event_stands(database_url: str, topic_name: str) -> None:
+    """Started, waiting for another attempt or behind its key, held, ended, and failed for good, with its steps."""
+    settings = settings_for(database_url, partitions=2, retry_first_seconds=900, retry_max_seconds=900)
+    platform, is_open = Headrace("mailroom", settings), asyncio.Event()
+
+    class Written(Event, type="written", topic=topic_name, key="to"):
+        to: str
+
+    class Filed(Event, type="filed", topic=topic_name, key="to"):
+        to: str
+
+    async def stamp() -> str:
+        return "stamped"
+
+    mails = platform.subscription("mails")
+
+    @mails.effect(Written, attempts=2)
+    async def mail(event: Written, step: Step) -> None:
+        if event.to == "slow":
+            await is_open.wait()
+        if event.to == "nowhere":
+            await step("stamp", stamp)
+            raise DeadLetter("no such street")
+        if event.to == "away":
+            raise ConnectionError("nobody opens")
+
+    @mails.effect(Filed, attempts=1, at_end="hold")
+    async def file(event: Filed) -> None:
+        raise OSError("the drawer is full")
+
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+
+        async def stands(event_id: str) -> dict[str, Any]:
+            answer = await http.get(f"/events/{event_id}", params=SOURCE)
+            (fate,) = answer.json()["fates"]
+            return fate["effect"] or {"stage": None}
+
+        async def is_at(event_id: str, stage: str) -> bool:
+            return bool((await stands(event_id))["stage"] == stage)
+
+        for event_id, to in {"1": "ann", "2": "slow", "3": "away", "4": "away", "5": "nowhere"}.items():
+            await publish(runtime, record(topic_name, "written", {"to": to}, key=to, id=event_id))
+        await publish(runtime, record(topic_name, "filed", {"to": "archive"}, key="archive", id="6"))
+        await until(lambda: is_at("1", "ended"), "the first is done")
+        await until(lambda: is_at("5", "failed"), "the last is given up on")
+        assert (await stands("5"))["steps"] == ["stamp"]
+        await until(lambda: value(runtime, "select count(*) = 1 from headrace.effect where attempts = 1"), "one failed")
+        waits, behind = await stands("3"), await stands("4")
+        assert (
+            waits["stage"] == "waits" and "it failed 1 times" in waits["detail"] and "nobody opens" in waits["detail"]
+        )
+        assert behind["stage"] == "waits" and "behind an earlier call of its key" in behind["detail"]
+        await until(lambda: is_at("6", "held"), "it is held")
+        assert "the drawer is full" in (await stands("6"))["detail"]
+        started = await stands("2")
+        assert started["stage"] == "started" and started["name"].endswith("mail") and started["attempts"] == 0
+        is_open.set()
+        await until(lambda: is_at("2", "ended"), "the slow one is done")

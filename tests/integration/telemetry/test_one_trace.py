@@ -117,8 +117,44 @@ async def test_one_trace_leads_from_a_route_through_the_outbox(
     assert {_trace_of(relayed), _trace_of(published)} <= set(linked)
 
 
+async def test_one_trace_leads_to_each_call_of_an_effect(
+    database_url: str, topic_name: str, exporter: InMemorySpanExporter
+) -> None:
+    """Both runs link to the route's trace, and what the effect does outside is a part of its run."""
+    platform = Headrace("traced", settings_for(database_url, partitions=1, retry_first_seconds=0.01))
+    runs: list[int] = []
+
+    class Asked(Event, type="asked", topic=topic_name, key="name"):
+        name: str
+
+    @platform.subscription("asked").effect(Asked)
+    async def call_ada(event: Asked) -> None:
+        runs.append(len(runs))
+        with trace.get_tracer("client").start_as_current_span("GET /ada"):
+            if len(runs) == 1:
+                raise ConnectionError("nobody is there")
+
+    async with running(platform, MemoryLog()):
+        with trace.get_tracer("routes").start_as_current_span("POST /questions") as route:
+            await platform.publish(Asked(name="ada"))
+        await until(lambda: len(_named(exporter, "effect call_ada")) == 2, "both runs are recorded")
+    first, second = _named(exporter, "effect call_ada")
+    for number, run in enumerate((first, second), 1):
+        assert [link.context.trace_id for link in run.links] == [route.get_span_context().trace_id]
+        assert run.attributes is not None and run.attributes["headrace.attempt"] == number
+    assert first.attributes is not None and first.attributes["error.type"] == "ConnectionError"
+    outside = _named(exporter, "GET /ada")
+    assert [each.parent and each.parent.span_id for each in outside] == [
+        each.context.span_id for each in (first, second)
+    ]
+
+
 def _sent(exporter: InMemorySpanExporter, topic: str) -> list[ReadableSpan]:
-    spans = [span for span in exporter.get_finished_spans() if span.name == f"send {topic}"]
+    return _named(exporter, f"send {topic}")
+
+
+def _named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
+    spans = [span for span in exporter.get_finished_spans() if span.name == name]
     return sorted(spans, key=lambda span: span.start_time or 0)
 
 

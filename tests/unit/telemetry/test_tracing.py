@@ -6,7 +6,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from headrace.telemetry.facts import EmitFacts, EventFacts, EventLink, HandlerCall
+from headrace.telemetry.facts import CallFacts, EmitFacts, EventFacts, EventLink, HandlerCall
 from headrace.telemetry.trace_context import is_sampled, parse
 from tests.support.spans import NOW, SAMPLED, TRACE, UNSAMPLED, Spans, envelope, facts, link, trace_of
 
@@ -165,6 +165,41 @@ def test_a_parked_event_is_linked_to_instead_of_being_a_child(spans: Spans) -> N
     assert facts(spans.one("park wallets"))["error.type"] == "ValueError"
     assert facts(spans.one("release wallets"))["headrace.waited_seconds"] == 12.5
     assert facts(spans.one("dead_letter wallets"))["headrace.attempt"] == 8
+
+
+def test_call_of_an_effect_is_linked_to_its_event_and_holds_its_calls(spans: Spans) -> None:
+    with spans.tracing.effect(CallFacts("pay", "payments", "orders", link(), NOW, 2, 1.5)), spans.tracing.send("x", 1):
+        pass
+    span, inner = spans.one("effect pay"), spans.one("send x")
+    assert span.parent is None and trace_of(span) != TRACE and span.start_time == NOW
+    assert span.links[0].context.trace_id == int(TRACE, 16)
+    assert facts(span) == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "effect",
+        "messaging.destination.name": "orders",
+        "messaging.message.id": "event-10",
+        "headrace.subscription": "payments",
+        "headrace.handler": "pay",
+        "headrace.attempt": 2,
+        "headrace.waited_seconds": 1.5,
+    }
+    assert inner.parent is not None and span.context is not None and inner.parent.span_id == span.context.span_id
+
+
+@pytest.mark.parametrize("traceparent", [SAMPLED, UNSAMPLED, None])
+def test_a_call_of_an_effect_that_fails_has_a_span_in_any_case(spans: Spans, traceparent: str | None) -> None:
+    called = CallFacts("pay", "payments", "orders", link(traceparent), NOW, 1, 0.0)
+    with pytest.raises(ValueError, match="secret"), spans.tracing.effect(called):
+        raise ValueError("secret data")
+    span = spans.one("effect pay")
+    assert facts(span)["error.type"] == "ValueError" and span.status.status_code is StatusCode.ERROR
+    assert len(span.links) == (traceparent is not None) and "secret" not in span.to_json()
+
+
+def test_a_call_of_an_effect_whose_event_is_not_sampled_has_no_span(spans: Spans) -> None:
+    with spans.tracing.effect(CallFacts("pay", "payments", "orders", link(UNSAMPLED), NOW, 1, 0.0)):
+        pass
+    assert not spans.all
 
 
 def test_request_can_be_followed_to_the_events_it_caused(spans: Spans) -> None:
