@@ -54,7 +54,7 @@ from headrace.log.ports import Log
 from headrace.outbox.relay import OutboxRelay
 from headrace.registry import Registry, check_subscriptions
 from headrace.settings import EMBEDDED, MEMORY, Settings
-from headrace.state.expiry import remove_expired
+from headrace.state import expiry
 from headrace.state.orphans import warn_of_orphans
 from headrace.stopping import Stops, end_tasks, finish
 from headrace.supervisor import Supervisor
@@ -286,7 +286,8 @@ class Runtime:
                 await consumer.start()
         self._keep("ledger", maintain_ledger(context.connection, self.settings.engine))
         if any(state.keeping.ttl for each in self.registry.subscriptions.values() for state in each.states.values()):
-            self._keep("expired states", remove_expired(context.connection))
+            count = expiry.counter(context.metrics, self.registry.service)
+            self._keep("expired states", expiry.remove_expired(context.connection, count))
         self._keep("audit", keep_auditing(context, self.consumers))
         self._keep("dead letters", keep_days(context.connection, self.settings.dead_letter_days))
         if self.settings.log == EMBEDDED:

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class Shop:
             ("emitted events, one of them too large", self._emit),
             ("the outbox, one event too large", self._use_outbox),
             ("sagas that end well, and not", self._withdraw),
+            ("windows that close, and events too late for them", self._spend),
             ("aggregates, some of them with two writers", self._deposit),
             ("a projection is built again", self._rebuild),
             ("the bank is away", self._take_the_bank_away),
@@ -143,6 +145,21 @@ class Shop:
         for number in range(20):
             kind = "poor" if number % 4 == 0 else "rich"
             await self._post("withdrawal.asked", customer=f"{kind}-{number}")
+
+    async def _spend(self) -> None:
+        """Send times that grow by a second, and behind them some that are long over; let a minute's states expire."""
+        now = datetime.now(UTC)
+        for seconds in (*range(20), *[-60] * 5):
+            headers = {"ce-specversion": "1.0", "ce-type": "withdrawal.asked", "ce-source": "/bench"}
+            headers |= {"ce-id": f"spent-{self._sent}", "ce-time": (now + timedelta(seconds=seconds)).isoformat()}
+            self._sent += 1
+            with suppress(httpx.HTTPError):
+                await self._client.post("/events", json={"customer": "spending-1"}, headers=headers)
+        connection = await asyncpg.connect(self._url)
+        await connection.execute(
+            "update headrace.state set expires_at = now() - interval '1 hour' where state = 'taught'"
+        )
+        await connection.close()
 
     async def _deposit(self) -> None:
         for number in range(DEPOSITS):

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from headrace import Aggregate, Emit, Event, Headrace, Outbox, State, Table, applies
+from headrace import Aggregate, Emit, Event, Headrace, Outbox, State, Table, Window, applies, keep
 from headrace.errors import VersionConflictError
 
 events = Headrace("shop")
@@ -124,6 +124,19 @@ class Wallet(BaseModel):
     balance: int = 0
 
 
+@keep(ttl=timedelta(seconds=5))
+class Taught(BaseModel):
+    """What a customer was told last; rows are removed ten minutes behind their end."""
+
+    text: str = ""
+
+
+class Spent(BaseModel):
+    """What a customer's withdrawals come to in a window."""
+
+    withdrawals: int = 0
+
+
 wallets = events.subscription("wallets", attempts=3, first_seconds=3, max_seconds=3)
 alerts = events.subscription("alerts")
 mails = events.subscription("mails")
@@ -190,8 +203,9 @@ async def look(event: WalletAudited) -> None:
 
 
 @alerts.on(WalletTold)
-def tell(event: WalletTold) -> None:
-    """Tell nobody."""
+def tell(event: WalletTold, taught: State[Taught]) -> None:
+    """Tell nobody, and remember it for a while."""
+    taught.text = event.text[:100] + str(random.random())
 
 
 @mails.effect(WalletTold)
@@ -206,6 +220,20 @@ def take(event: PaymentTaken) -> None:
         raise ConnectionError("the bank does not answer")
     if event.customer.startswith("failing"):
         raise ValueError("this customer has no account")
+
+
+spending = events.windows("spending", Spent, size=timedelta(seconds=2))
+
+
+@spending.on(WithdrawalAsked)
+def spend(spent: Spent, event: WithdrawalAsked) -> None:
+    """Count a withdrawal."""
+    spent.withdrawals += 1
+
+
+@spending.closed
+def end_spending(spent: Spent, window: Window) -> None:
+    """Tell nobody what it came to."""
 
 
 @app.post("/tell/{customer}", status_code=202)

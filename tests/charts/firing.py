@@ -179,6 +179,10 @@ CASES: dict[str, Case] = {
         {f"headrace_effects_waiting{{{S}}}": flat(1)},
         {f"headrace_effects_waiting{{{S}}}": flat(0), f"headrace_effects_pending{{{S}}}": flat(100)},
     ),
+    "WindowsLate": Case(
+        {f"headrace_windows_late_total{{{S}}}": rising(6), f"headrace_events_applied_total{{{T}}}": rising(100)},
+        {f"headrace_windows_late_total{{{S}}}": rising(4), f"headrace_events_applied_total{{{T}}}": rising(100)},
+    ),
     "SagaOverdue": Case(
         {'headrace_saga_oldest_open_seconds{saga="checkout"}': flat(3601)},
         {'headrace_saga_oldest_open_seconds{saga="checkout"}': flat(3600)},

@@ -13,7 +13,7 @@ from headrace import Event, Headrace, State, keep, upcast
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
 from headrace.state.codec import StateType
-from headrace.state.expiry import remove_all, remove_some
+from headrace.state.expiry import counter, remove_all, remove_some
 from headrace.state.migrate import migrate
 from tests.support.platform import (
     client,
@@ -22,6 +22,7 @@ from tests.support.platform import (
     noted,
     publish,
     running,
+    sample,
     settings_for,
     states,
     until_settled,
@@ -93,10 +94,14 @@ async def test_expired_rows_are_removed_behind_the_grace(database_url: str, topi
         ages = "update headrace.state set expires_at = now() - interval '1 minute' * (substr(key, 6)::int - 10)"
         await execute(database_url, ages)
         assert runtime.pool is not None
-        await remove_all(runtime.pool.acquire)
+        count = counter(runtime.metrics, "notebook")
+        await remove_all(runtime.pool.acquire, count)
+        assert sample(runtime, "states_expired_total", subscription="notes", state="page") == 10
         left = {row["key"] for row in await fetch(runtime, "select key from headrace.state")}
         assert left == {f"page-{number}" for number in range(20)}
-        assert await remove_some(runtime.pool.acquire, timedelta(minutes=-5)) == 15
+        assert await remove_some(runtime.pool.acquire, timedelta(minutes=-5)) == {("notebook.notes", "page"): 15}
+        count("another.notes", "page", 3)
+        assert sample(runtime, "states_expired_total", subscription="other", state="other") == 3
         await publish(runtime, noted(topic_name, "page-12", 99))
         await until_settled(runtime, "notes")
         found = await states(runtime, "notes", "page")

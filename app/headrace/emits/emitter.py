@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from headrace.cloudevents import check_key, declared_key, encode_record
 from headrace.envelope import Envelope
@@ -19,6 +19,10 @@ from headrace.timers.changes import Change, SetTimer, cancelling, due
 FRAME_BYTES, HEADER_BYTES = 256, 16
 """More than a record, and each of its headers, takes in the log beside its bytes. An emit that is refused here fails
 its handler, which the team can see and mend; the log would refuse it only after the commit."""
+
+
+Counted = Literal["late", "closed"]
+"""An event that is too late for a window, or a window that closes."""
 
 
 class Emitter:
@@ -39,6 +43,8 @@ class Emitter:
         """(source item, record), ready to be published."""
         self.timers: list[tuple[Item, Change]] = []
         """(source item, timer that is set or cancelled)."""
+        self.counted: list[tuple[Item, Counted]] = []
+        """(source item, what of windows is counted once the item has committed)."""
         self.table: TableWriter | None = None
         """The rows that the handlers of a projection write, which emit nothing."""
         self.step: Any = None
@@ -50,6 +56,8 @@ class Emitter:
             self.emitted.pop()
         while self.timers and self.timers[-1][0] is self.cause:
             self.timers.pop()
+        while self.counted and self.counted[-1][0] is self.cause:
+            self.counted.pop()
         if self.table is not None:
             self.table.undo(self.cause)
 
@@ -134,6 +142,11 @@ class Emitter:
             self.position = self._positions.get(item, 0)
             self._positions[item] = self.position + 1
         return item
+
+    def count(self, what: Counted) -> None:
+        """Count something that the current item does to its windows."""
+        assert self.cause is not None
+        self.counted.append((self.cause, what))
 
     def cancel(self, model: type[object], key: str, name: str | None = None) -> None:
         """Cancel the timer of an event type and key that has this name, or all of them. Nothing happens without one.

@@ -273,6 +273,7 @@ class BatchProcessor:
             batch.kind, run.items, batch.next_offset, batch.last, emits=emitter.emitted, timers=emitter.timers
         )
         effects.rows, effects.states, effects.keeping = emitter.table, states, self._keeping
+        effects.counted = emitter.counted
         settle(effects, self.memory.lanes, is_probe=batch.is_probe)
         if self.subscription.effects:
             effects.started = self.memory.calls.of(self.memory.calling(effects.items), self.subscription.effects)

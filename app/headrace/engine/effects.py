@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from headrace.effects.calls import Call
+from headrace.emits.emitter import Counted
 from headrace.engine.claim import Fingerprint
 from headrace.engine.lanes import Lane
 from headrace.event import EventType
@@ -42,6 +43,8 @@ class Effects:
     """How each state is kept."""
     emits: list[tuple[Item, NewRecord]] = field(default_factory=list)
     timers: list[tuple[Item, Change]] = field(default_factory=list)
+    counted: Sequence[tuple[Item, Counted]] = ()
+    """What its events did to windows."""
     made_at: float = field(default_factory=time.monotonic)
     """Before anything of it was written, as `time.monotonic()` tells."""
     rows: TableWriter | None = None

@@ -138,6 +138,10 @@ class Reporter:
         self._observe_ages(effects, ended_ns // 1_000_000)
         for _, record in effects.emits:
             self._child("emits_committed_total", subscription=name, topic=record.topic).inc()
+        for what, count in Counter([what for _, what in effects.counted]).items():
+            self._child("windows_late_total" if what == "late" else "windows_closed_total", subscription=name).inc(
+                count
+            )
         for saga in effects.sagas_ended:
             labels = {"saga": name, "outcome": saga.outcome}
             self._child("sagas_ended_total", **labels).inc()

@@ -13,6 +13,7 @@ from headrace.http.guard import require
 from headrace.http.openapi import BATCHED, PLAIN, POST_EVENTS_ID, STRUCTURED
 from headrace.http.runtime_of import runtime_of
 from headrace.http.schemas import add_schema, component_name, data_example, sorted_types
+from headrace.http.sends import senders
 
 if TYPE_CHECKING:
     from headrace.event import EventType
@@ -29,7 +30,7 @@ def add_routes(router: APIRouter) -> None:
 
     @router.get("/asyncapi.json", name=ASYNCAPI, summary="AsyncAPI document", dependencies=[Depends(require("read"))])
     async def get_asyncapi(request: Request) -> Response:
-        """Return what the service takes in and which subscriptions handle it."""
+        """Return what the service takes in, which subscriptions handle it, and what they send."""
         return json_response(build_asyncapi(runtime_of(request).registry, request.url_for(POST_EVENTS_ID).path))
 
 
@@ -64,7 +65,7 @@ def build_asyncapi(registry: Registry, events_path: str) -> dict[str, Any]:
         },
         "defaultContentType": PLAIN,
         "channels": {HTTP: ingest, **topics},
-        "operations": {"accept": _accept(public, events_path), **_subscriptions(registry)},
+        "operations": {"accept": _accept(public, events_path), **_subscriptions(registry), **_sends(registry)},
         "components": {"messages": messages, "schemas": schemas},
     }
 
@@ -133,6 +134,20 @@ def _subscriptions(registry: Registry) -> dict[str, Any]:
                 "summary": f"The subscription {name} applies these events, each once.",
                 "bindings": {"kafka": {"groupId": {"const": subscription.group}, "bindingVersion": "0.5.0"}},
                 "messages": [_in_channel(_channel(topic), event_type) for event_type in handled],
+            }
+    return operations
+
+
+def _sends(registry: Registry) -> dict[str, Any]:
+    operations = {}
+    for sender in senders(registry):
+        for topic in sorted({event_type.topic for event_type in sender.types}):
+            sent = [event_type for event_type in sender.types if event_type.topic == topic]
+            operations[component_name(f"{sender.name}.{topic}.send")] = {
+                "action": "send",
+                "channel": {"$ref": f"#/channels/{_channel(topic)}"},
+                "summary": sender.summary,
+                "messages": [_in_channel(_channel(topic), event_type) for event_type in sent],
             }
     return operations
 

@@ -39,7 +39,7 @@ class Course:
         self.completed: Callable[[Any], Any] | None = None
         self.compensated: Callable[[Any, str], Any] | None = None
         self.abandoned_by: list[EventType | None] = []
-        self.timed_out_model: Callable[..., Any] = dict
+        self.timed_out_model: type[Any] = dict
 
     def step(self, name: str | None) -> Step | None:
         """Return the step of the name."""
@@ -128,7 +128,7 @@ class Course:
 
     def _leave(self, step: Step, key: str, emit: Emit) -> None:
         if step.seconds is not None:
-            emit.cancel(self.timed_out_model, key, step.name)  # type: ignore[arg-type] # it is a class
+            emit.cancel(self.timed_out_model, key, step.name)
 
     def _compensate(self, kept: Kept, reason: str, emit: Emit) -> None:
         kept.status, kept.reason = "compensating", reason

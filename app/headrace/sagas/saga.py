@@ -146,7 +146,7 @@ class Saga(Generic[DataT]):
         return [each for each in found if each is not None]
 
     def check(self) -> list[type[Any]]:
-        """Return the events that it emits. Raises: ConfigurationError if it is not complete."""
+        """Return the events that it emits, also by its timers. Raises: ConfigurationError if it is not complete."""
         course = self.course
         if course.started_by is None or not course.steps:
             raise ConfigurationError(
@@ -155,7 +155,9 @@ class Saga(Generic[DataT]):
         functions = [course.completed, course.compensated]
         for step in course.steps:
             functions += [step.commands, step.undo]
-        return [model for each in functions if each is not None for model in returned_by(each)]
+        sent = [model for each in functions if each is not None for model in returned_by(each)]
+        has_time_out = any(step.seconds is not None for step in course.steps)
+        return [*sent, course.timed_out_model] if has_time_out else sent
 
     def react(
         self,

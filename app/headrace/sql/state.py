@@ -24,12 +24,16 @@ where subscription = $1 and state = $2 and key = $3 and (expires_at is null or e
 """Reads one state as the text of its JSON."""
 
 EXPIRE = """
-delete from headrace.state where ctid = any(array(
-    select ctid from headrace.state where expires_at < clock_timestamp() - $1::interval
-    order by expires_at limit $2 for update skip locked
-))
+with gone as (
+    delete from headrace.state where ctid = any(array(
+        select ctid from headrace.state where expires_at < clock_timestamp() - $1::interval
+        order by expires_at limit $2 for update skip locked
+    ))
+    returning subscription, state
+)
+select subscription, state, count(*) as rows from gone group by subscription, state
 """
-"""Removes some states whose time has been over for a while, the first ones first."""
+"""Removes some states whose time has been over for a while, the first ones first, and counts them."""
 
 COUNT_OLDER = "select count(*) from headrace.state where subscription = $1 and state = $2 and class_version < $3"
 """Counts the states that an older version of their class has written."""

@@ -149,6 +149,14 @@ class Metrics:
     timers_fired_total: Annotated[Counter, Row("subscription", "Timers whose event was emitted")]
     timers_late_seconds: Annotated[Histogram, Row("subscription", "From a timer's time to its firing", AGE_SECONDS)]
 
+    windows_closed_total: Annotated[Counter, Row("subscription", "Windows that have closed")]
+    windows_late_total: Annotated[
+        Counter, Row("subscription", "Events that came after one of their windows had closed")
+    ]
+    states_expired_total: Annotated[
+        Counter, Row("subscription state", "Rows of states that were removed, since their time was over")
+    ]
+
     effects_pending: Annotated[Gauge, Row("subscription", "Calls of effects that are not done, of owned partitions")]
     effects_in_flight: Annotated[Gauge, Row("subscription", "Calls of effects under way in this process")]
     effects_waiting: Annotated[Gauge, Row("subscription", "Calls of effects that have failed and wait for a retry")]

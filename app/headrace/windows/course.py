@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from headrace.handlers.inject import Emit
+from headrace.emits.emitter import Emitter
 from headrace.windows.kept import KeptWindows, OpenWindow, Window
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,7 +21,7 @@ class Course:
         self.value: Callable[[], Any] = dict
         self.closed: Callable[[Any, Window], Any] | None = None
         self.late: Callable[[Any, Window], Any] | None = None
-        self.due_model: Callable[..., Any] = dict
+        self.due_model: type[Any] = dict
 
     def starts(self, at: datetime) -> Iterator[datetime]:
         """Yield the starts of the windows that hold a time, the earliest first."""
@@ -31,7 +31,7 @@ class Course:
             yield EPOCH + self.every * number
 
     def take(
-        self, add: Callable[[Any, Any], Any], kept: KeptWindows, key: str, event: Any, at: datetime, emit: Emit
+        self, add: Callable[[Any, Any], Any], kept: KeptWindows, key: str, event: Any, at: datetime, emit: Emitter
     ) -> None:
         """Add an event to its windows, and close those that it is the end of."""
         missed: Window | None = None
@@ -48,11 +48,12 @@ class Course:
             window.events += 1
         if missed is not None:
             kept.late += 1
+            emit.count("late")
             _emit_all(emit, self.late(event, missed) if self.late is not None else None)
         kept.newest = at if kept.newest is None else max(at, kept.newest)
         self._close(kept, key, kept.newest - self.lateness, emit)
 
-    def due(self, kept: KeptWindows, key: str, end: datetime, emit: Emit) -> None:
+    def due(self, kept: KeptWindows, key: str, end: datetime, emit: Emitter) -> None:
         """The time of a window is over, and no event has said so."""
         self._close(kept, key, end, emit, fired=end)
 
@@ -72,13 +73,16 @@ class Course:
         kept.open.sort(key=lambda each: each.end)
         return window
 
-    def _close(self, kept: KeptWindows, key: str, until: datetime, emit: Emit, fired: datetime | None = None) -> None:
+    def _close(
+        self, kept: KeptWindows, key: str, until: datetime, emit: Emitter, fired: datetime | None = None
+    ) -> None:
         """Close the windows that end at a time or before; the timer of the one that `fired` is gone already."""
         while kept.open and kept.open[0].end <= until:
             window = kept.open.pop(0)
             kept.closed_until = window.end
+            emit.count("closed")
             if window.end != fired:
-                emit.cancel(self.due_model, key, _name(window.end))  # type: ignore[arg-type]
+                emit.cancel(self.due_model, key, _name(window.end))
             if self.closed is not None:
                 _emit_all(emit, self.closed(window.value, Window(key, window.start, window.end, window.events)))
 
@@ -87,7 +91,7 @@ def _name(end: datetime) -> str:
     return end.isoformat()
 
 
-def _emit_all(emit: Emit, returned: Any) -> None:
+def _emit_all(emit: Emitter, returned: Any) -> None:
     if returned is None:
         return
     for event in returned if isinstance(returned, (list, tuple)) else (returned,):

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from headrace.cloudevents import event_key
+from headrace.emits.emitter import Emitter
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
 from headrace.event import Event, EventType, event_type_of
@@ -93,20 +94,20 @@ class Windows(Generic[DataT]):
         return function
 
     def check(self) -> list[type[Any]]:
-        """Return the events that it emits. Raises: ConfigurationError if it is not complete."""
+        """Return the events that it emits, also by its timers. Raises: ConfigurationError if it is not complete."""
         if self._due is None or self.course.closed is None:
             raise ConfigurationError(
                 f"windows {self.name!r} take no event, or come to nothing; declare both: @{self.name}.on(Event) and "
                 f"@{self.name}.closed."
             )
         functions = [each for each in (self.course.closed, self.course.late) if each is not None]
-        return [model for each in functions for model in returned_by(each)]
+        return [self.course.due_model, *(model for each in functions for model in returned_by(each))]
 
     def _react(self, model: type[Any], add: Callable[[Any, Any], Any]) -> None:
         event_type = event_type_of(model)
         course, time = self.course, self._time
 
-        def handler(event: Any, envelope: Envelope, kept: KeptWindows, emit: Emit) -> None:
+        def handler(event: Any, envelope: Envelope, kept: KeptWindows, emit: Emitter) -> None:
             at = time(event) if time is not None else envelope.time or datetime.now(UTC)
             if at.tzinfo is None:
                 raise ValueError(f"the time {at} of the event has no zone; give it one, such as UTC")
@@ -132,7 +133,7 @@ class Windows(Generic[DataT]):
         course = self.course
         course.due_model = WindowEnded
 
-        def handler(event: WindowEnded, kept: KeptWindows, emit: Emit) -> None:
+        def handler(event: WindowEnded, kept: KeptWindows, emit: Emitter) -> None:
             course.due(kept, event.key, event.end, emit)
 
         self._declare(handler, WindowEnded, "close_the_silent")

@@ -12,7 +12,7 @@ from headrace import Event, Headrace, State, Window
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
 from headrace.settings import Settings
-from tests.support.platform import client, publish, record, running, settings_for, states, until_settled, value
+from tests.support.platform import client, publish, record, running, sample, settings_for, states, until_settled, value
 from tests.support.waiting import until
 
 NINE = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -101,3 +101,26 @@ async def test_timer_closes_the_window_of_a_silent_key(database_url: str, topic_
         await until(is_closed, "the window has closed")
         await until_settled(runtime, "sums", "kept")
         assert await value(runtime, "select count(*) from headrace.timer") == 0
+
+
+async def test_late_events_and_closed_windows_are_counted_once(database_url: str, topic_name: str) -> None:
+    """Also if their batch is rolled back, and if the function for late events fails at first."""
+    platform = summing(
+        settings_for(database_url, partitions=1, retry_first_seconds=0.01), topic_name, size=timedelta(minutes=1)
+    )
+    tries: list[int] = []
+
+    def miss(event: Any, window: Window) -> None:
+        tries.append(event.value)
+        if len(tries) < 3:
+            raise ValueError("not yet")
+
+    platform.registry.windows["sums"].late(miss)
+    seconds = (0, 70, 5, 130, 190, 20)
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, *(taken(topic_name, "a", NINE + timedelta(seconds=at), at) for at in seconds))
+        await until_settled(runtime, "sums", "kept")
+        assert tries.count(5) >= 3, "its batch, and it alone, ran again"
+        assert sample(runtime, "windows_late_total", subscription="sums") == 2
+        assert sample(runtime, "windows_closed_total", subscription="sums") == 3
+        assert (await states(runtime, "sums", "sum"))["a"]["late"] == 2

@@ -167,7 +167,7 @@ def test_a_parked_event_is_linked_to_instead_of_being_a_child(spans: Spans) -> N
     assert facts(spans.one("dead_letter wallets"))["headrace.attempt"] == 8
 
 
-def test_call_of_an_effect_is_linked_to_its_event_and_holds_its_calls(spans: Spans) -> None:
+def test_call_of_an_effect_links_to_its_event_and_holds_its_calls(spans: Spans) -> None:
     with spans.tracing.effect(CallFacts("pay", "payments", "orders", link(), NOW, 2, 1.5)), spans.tracing.send("x", 1):
         pass
     span, inner = spans.one("effect pay"), spans.one("send x")
@@ -187,7 +187,7 @@ def test_call_of_an_effect_is_linked_to_its_event_and_holds_its_calls(spans: Spa
 
 
 @pytest.mark.parametrize("traceparent", [SAMPLED, UNSAMPLED, None])
-def test_a_call_of_an_effect_that_fails_has_a_span_in_any_case(spans: Spans, traceparent: str | None) -> None:
+def test_failed_call_of_an_effect_has_a_span_in_any_case(spans: Spans, traceparent: str | None) -> None:
     called = CallFacts("pay", "payments", "orders", link(traceparent), NOW, 1, 0.0)
     with pytest.raises(ValueError, match="secret"), spans.tracing.effect(called):
         raise ValueError("secret data")
@@ -196,7 +196,7 @@ def test_a_call_of_an_effect_that_fails_has_a_span_in_any_case(spans: Spans, tra
     assert len(span.links) == (traceparent is not None) and "secret" not in span.to_json()
 
 
-def test_a_call_of_an_effect_whose_event_is_not_sampled_has_no_span(spans: Spans) -> None:
+def test_call_of_an_effect_has_no_span_if_its_event_has_none(spans: Spans) -> None:
     with spans.tracing.effect(CallFacts("pay", "payments", "orders", link(UNSAMPLED), NOW, 1, 0.0)):
         pass
     assert not spans.all
