@@ -167,7 +167,7 @@ def test_a_parked_event_is_linked_to_instead_of_being_a_child(spans: Spans) -> N
     assert facts(spans.one("dead_letter wallets"))["headrace.attempt"] == 8
 
 
-def test_call_of_an_effect_links_to_its_event_and_holds_its_calls(spans: Spans) -> None:
+def test_run_of_an_effect_links_to_its_event_and_holds_its_calls(spans: Spans) -> None:
     with spans.tracing.effect(CallFacts("pay", "payments", "orders", link(), NOW, 2, 1.5)), spans.tracing.send("x", 1):
         pass
     span, inner = spans.one("effect pay"), spans.one("send x")
