@@ -1,10 +1,10 @@
-"""`python -m bench [audit|peers|dashboards|document|standstill] ...`; without a verb it is `peers`."""
+"""`python -m bench [audit|dashboards|document|growth|http|peers|soak|standstill] ...`; without a verb it is `peers`."""
 
 from __future__ import annotations
 
 import sys
 
-from bench.commands import audit, dashboards, document, peers, standstill
+from bench.commands import audit, dashboards, document, growth, http, peers, soak, standstill
 
 VERBS = {
     "peers": peers.main,
@@ -12,6 +12,9 @@ VERBS = {
     "dashboards": dashboards.main,
     "document": document.main,
     "standstill": standstill.main,
+    "growth": growth.main,
+    "http": http.main,
+    "soak": soak.main,
 }
 
 

@@ -80,14 +80,14 @@ def plot_latency(latencies: Sequence[Latency], folder: Path) -> None:
             ours = each.contender.startswith("headrace")
             axes.plot(xs, [ms for _, ms in each.curve], label=LABELS[each.contender], linewidth=2.2 if ours else 1.2)
         axes.set_xscale("log")
-        _scale_in_ms(axes)
+        scale_in_ms(axes)
         ticks = [tick for tick in (1, 2, 10, 100, 1_000) if tick <= max(axes.get_xlim()[1], 10)]
         axes.set_xticks(ticks, [f"p{100 * (1 - 1 / tick):g}" for tick in ticks])
         axes.legend(fontsize=7, frameon=False)
         save(figure, folder, f"latency-{rate}")
 
 
-def _scale_in_ms(axes: Axes) -> None:
+def scale_in_ms(axes: Axes) -> None:
     """Make the upright axis logarithmic, with plain numbers."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -21,6 +21,11 @@ def peak_bytes(pid: int | None) -> int:
     return sum(_memory_bytes(each, "VmHWM") for each in tree(pid))
 
 
+def resident_bytes(pid: int | None) -> int:
+    """Return the memory that the process and its children have now."""
+    return sum(_memory_bytes(each, "VmRSS") for each in tree(pid))
+
+
 def tree(pid: int | None) -> set[int]:
     """Return the process and all below it that live; nothing if there is no process."""
     if pid is None:

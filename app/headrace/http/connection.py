@@ -4,8 +4,9 @@ uvicorn reads headers of any size from a client of any slowness, before any key 
 it parses:
 ```
 connected ──▶ head: HEADER_SECONDS, MAX_HEADER_BYTES ──▶ body: 16 KiB each BODY_SECONDS ──▶ answered ──▶ head again
-     └─▶ 503 beyond MAX_CONNECTIONS         └─▶ 408, 431               └─▶ 408, 400
+     └─▶ 503 beyond MAX_CONNECTIONS         └─▶ 408, 431, 429          └─▶ 408, 400
 ```
+An event that could not be begun in time is answered 429 before the application sees it (`pressure.py`).
 Nor may a client leave an answer unread for ever: one that takes nothing for STALL_SECONDS, or for LEAVING_SECONDS while
 the process stops, is disconnected.
 
@@ -15,12 +16,14 @@ The size of a body is the route's to bound (`http/body.py`), since an applicatio
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from headrace.http.pressure import SCOPE_KEY, Pressure
 from headrace.http.problems import MEDIA_TYPE, Problem
 from headrace.settings import IngestSettings
 from headrace.telemetry.logging import get_logger
@@ -43,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """Reads HTTP/1.1 with limits; a connection that exceeds one is answered, if that is still possible, and closed."""
 
     limits: IngestSettings
+    pressure: Pressure
     """Set by `bounded`, since uvicorn makes the protocols itself."""
 
     def __init__(
@@ -151,6 +155,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_upgraded = True
         super().handle_websocket_upgrade()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Hand the request to the application, or answer it at once if it would wait too long."""
+        scope = cycle.scope
+        if self.pressure.admits(scope["path"]):
+            cast("dict[str, Any]", scope)[SCOPE_KEY] = self.pressure
+            super()._start_asgi_task(cycle, app)
+            return
+        cycle.response_started = cycle.response_complete = True  # what comes of its body is thrown away
+        self.transport.write(self.pressure.refusal)
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
     def _expect_head(self) -> None:
         self._set_deadline(self.limits.header_seconds, self._head_is_late)
 
@@ -235,5 +252,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def bounded(limits: IngestSettings) -> type[asyncio.Protocol]:
-    """Return the protocol with these limits, for `uvicorn.Config(http=...)`."""
-    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
+    """Return the protocol of one server with these limits, for `uvicorn.Config(http=...)`."""
+    members = {"limits": limits, "pressure": Pressure(limits.max_wait_seconds)}
+    return type("BoundedProtocol", (BoundedProtocol,), members)

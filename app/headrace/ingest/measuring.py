@@ -71,3 +71,8 @@ def count_refused(metrics: Metrics, problem: Problem, events: int) -> None:
     reason = REASONS.get(problem.status_code)
     if reason is not None:
         metrics.ingest_rejected_total.labels(reason=reason).inc(events)
+
+
+def count_shed(metrics: Metrics, requests: int) -> None:
+    """Count requests that were refused before anybody read their events; each counts as one."""
+    metrics.ingest_rejected_total.labels(reason=REASONS[429]).inc(requests)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ Trace = Callable[[str, Envelope], TraceContext]
 """(topic, envelope) -> the trace context of an event that brings none."""
 
 
+@lru_cache(1_024)  # quoting costs as much as checking a small event
 def source_of(service: str, type: str) -> str:
     """Return the source of a type's events that name none, so that an id of another type never names the same event.
 

@@ -23,6 +23,12 @@ class IngestSettings(BaseSettings):
         description="The most requests at once whose bodies are being read or whose events wait for the log; further "
         "ones are answered 429.",
     )
+    max_wait_seconds: float = Field(
+        0.25,
+        gt=0,
+        description="`headrace run` answers an event 429 at once if its request could not be begun within this many "
+        "seconds, since more of them wait than the process can take.",
+    )
     timeout_seconds: float = Field(
         10.0, gt=0, description="A publish that the log has not acknowledged after this many seconds is answered 503."
     )

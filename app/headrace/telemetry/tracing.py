@@ -110,21 +110,25 @@ class Tracing:
     def send(
         self, topic: str, count: int, *, event_ids: Sequence[str] = (), links: Sequence[str | None] = ()
     ) -> SendSpan:
-        """Return the span around one publish; `links` are the traceparents of events with a context of their own."""
-        if self._tracer is None:
+        """Return the span around one publish; `links` are the traceparents of events with a context of their own.
+
+        Nothing is made below a span that is not sampled: samplers follow their parents, and to ask one costs as much as
+        to encode the event.
+        """
+        own = trace.get_current_span().get_span_context()
+        if self._tracer is None or (own.is_valid and not own.trace_flags.sampled):
             return SendSpan(None)
         values = self._messaging("send", topic) | self._endpoint
         if count == 1 and event_ids:
             values[key.MESSAGE_ID] = event_ids[0]
         if count != 1:
             values[key.MESSAGE_COUNT] = count
-        own = trace.get_current_span().get_span_context().span_id
         targets = [context for traceparent in links[:MAX_LINKS] if (context := trace_context.parse(traceparent))]
         span = self._tracer.start_span(
             f"send {topic}",
             kind=SpanKind.PRODUCER if count == 1 else SpanKind.CLIENT,
             attributes=values,
-            links=[Link(target) for target in targets if target.span_id != own],
+            links=[Link(target) for target in targets if target.span_id != own.span_id],
         )
         return SendSpan(span)
 

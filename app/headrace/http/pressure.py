@@ -1,0 +1,98 @@
+"""Refuses the requests that a process cannot begin in time, when refusing them still costs little.
+
+A flood of requests queues in the event loop, before any limit that is counted in a route: each of them is parsed and
+routed first, which takes half of the time of accepting it, so that at three times the peak hardly any is accepted. So
+`connection.py` asks here before it hands a request to the application. What is known are the requests that wait to be
+begun, and how long the loop takes from one beginning to the next while some wait; together they say how long a new one
+would wait. Only paths are refused on which events were accepted before, so a team's own routes are never concerned.
+
+Rejected: a limit of requests in flight that follows the rate of answers. A log that answers slowly needs more of them
+at once, and such a limit would take them away.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import perf_counter
+
+from headrace.http.problems import MEDIA_TYPE, Problem
+from headrace.telemetry.logging import get_logger
+from headrace.telemetry.rate_limit import OncePerMinute
+
+logger = get_logger("headrace.http")
+
+SCOPE_KEY = "headrace.pressure"
+FIRST_COST_SECONDS = 0.0005
+"""What a request is expected to take before any was timed."""
+LONGEST_COST_SECONDS = 0.1
+SMOOTHING = 0.02
+"""The share of the newest request in what one is expected to take."""
+FORGET_SECONDS = 1.0
+"""A request that has not begun by then was answered by somebody else: a middleware of the team's."""
+MOST_PATHS = 10_000
+
+
+class Pressure:
+    """What waits to be begun in one process."""
+
+    def __init__(self, most_seconds: float) -> None:
+        """`most_seconds`: how long a request may have to wait until it begins."""
+        self._most_seconds = most_seconds
+        self._waiting: deque[float] = deque()
+        self._paths: set[str] = set()
+        self._cost_seconds = FIRST_COST_SECONDS
+        self._last_begun = 0.0
+        self._refused = 0
+        self._warnings = OncePerMinute()
+        self.refusal = _refusal(most_seconds)
+        """The answer, from its status line on."""
+
+    def admits(self, path: str) -> bool:
+        """Return False if a request for the path would wait too long; else it counts as waiting until it begins."""
+        if path not in self._paths:
+            return True
+        waiting, now = self._waiting, perf_counter()
+        while waiting and now - waiting[0] > FORGET_SECONDS:
+            waiting.popleft()
+        if len(waiting) * self._cost_seconds > self._most_seconds:
+            self._refused += 1
+            return False
+        waiting.append(now)
+        return True
+
+    def begins(self, path: str) -> None:
+        """Note that a request for the path begins."""
+        now = perf_counter()
+        if path in self._paths and self._waiting:
+            self._waiting.popleft()
+            if self._waiting:
+                seconds = min(LONGEST_COST_SECONDS, now - self._last_begun)
+                self._cost_seconds += SMOOTHING * (seconds - self._cost_seconds)
+        self._last_begun = now
+
+    def accepted(self, path: str) -> None:
+        """Note that events are accepted on the path."""
+        if path not in self._paths and len(self._paths) < MOST_PATHS:
+            self._paths.add(path)
+
+    def take_refused(self) -> int:
+        """Return how many were refused since the last time, and say so in the log once a minute."""
+        refused, self._refused = self._refused, 0
+        if refused and self._warnings.held_back(SCOPE_KEY) is not None:
+            logger.warning(
+                "events were answered 429, since more come than this process can begin in time; "
+                "run more processes that take events in",
+                most_seconds=self._most_seconds,
+                requests=refused,
+            )
+        return refused
+
+
+def _refusal(most_seconds: float) -> bytes:
+    detail = (
+        f"more requests come than this process can begin within {most_seconds:g} s (HEADRACE_INGEST_MAX_WAIT_SECONDS); "
+        "nothing was accepted."
+    )
+    body = bytes(Problem(429, "rate-limited", "Too many requests", detail).response("/events").body)
+    head = f"HTTP/1.1 429 Too Many Requests\r\ncontent-type: {MEDIA_TYPE}\r\nretry-after: 1\r\n"
+    return f"{head}content-length: {len(body)}\r\n".encode() + b"\r\n" + body

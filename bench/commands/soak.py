@@ -1,0 +1,131 @@
+"""One worker under full load for a settable time: throughput, memory, table sizes and dead tuples every ten seconds.
+
+The topic is kept a bounded number of events ahead of the worker, and the broker deletes what is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import asyncpg
+from rich.console import Console
+
+from bench.contenders import PYDANTIC
+from bench.growth.plots import plot_soak
+from bench.measure import RUN_SECONDS, START_SECONDS, process
+from bench.observer import Observer
+from bench.processes import resident_bytes
+from bench.results import FOLDER, rounded
+from bench.servers import Servers, Topic, servers
+from bench.wallets import fill, wallet_events
+from tests.support.waiting import until
+from tests.support.wallets import Expected, Wire
+
+SAMPLE_SECONDS = 10.0
+CHUNK_EVENTS, MOST_AHEAD = 20_000, 200_000
+KEEP_BYTES = {"retention_bytes": str(256 * 2**20), "segment_bytes": str(32 * 2**20)}
+_SIZES = """
+select pg_total_relation_size('headrace.state') as state_bytes,
+       (select sum(pg_total_relation_size(relid)) from pg_partition_tree('headrace.ledger')) as ledger_bytes,
+       (select sum(n_dead_tup) from pg_stat_user_tables where schemaname = 'headrace') as dead_tuples
+"""
+
+console = Console(width=140)
+
+
+def main(words: Sequence[str]) -> None:
+    """Print a line per sample; the end compares the last sixth of the time with the first."""
+    parser = argparse.ArgumentParser(prog="python -m bench soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=120, help="how long (default: 120)")
+    parser.add_argument("--keys", type=int, default=100_000, help="distinct keys (default: 100000)")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="where results are kept (default: bench/results)")
+    arguments = parser.parse_args(words)
+    samples, fault = asyncio.run(_run(arguments.minutes * 60, arguments.keys))
+    if fault:
+        raise SystemExit(f"not exact, so no result: {fault}")
+    share = max(1, len(samples) // 6)
+    first, last = (median(each["events_per_second"] for each in part) for part in (samples[:share], samples[-share:]))
+    console.print(f"last sixth : first sixth = {last:,.0f} : {first:,.0f} events/s = {last / first:.3f}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "soak.json").write_text(json.dumps(rounded(samples), indent=1) + "\n")
+    plot_soak(samples, arguments.output)
+
+
+class Feeder:
+    """Keeps a topic ahead of its reader; for a thread of its own."""
+
+    def __init__(self, running: Servers, topic: Topic) -> None:
+        self._running, self._topic = running, topic
+        self._events: Iterator[Wire] = wallet_events(
+            topic.expected, 10**12, topic.customers, running.form, is_traced=running.is_traced
+        )
+        self.sent = 0
+        self.applied = 0
+        self.is_over = threading.Event()
+
+    def run(self) -> None:
+        """Send chunks until it is over."""
+        while not self.is_over.is_set():
+            if self.sent - self.applied > MOST_AHEAD:
+                self.is_over.wait(0.05)
+                continue
+            chunk = list(islice(self._events, CHUNK_EVENTS))
+            fill(self._running.kafka.bootstrap, self._topic.name, chunk, self._running.form)
+            self.sent += len(chunk)
+
+
+async def _run(seconds: float, keys: int) -> tuple[list[dict[str, Any]], str]:
+    async with servers("own", is_traced=True) as running, running.database() as url:
+        await running.kafka.create_topic("wallets", 6, **KEEP_BYTES)
+        topic = Topic("wallets", 6, 0, keys, Expected(), 0)
+        feeder = Feeder(running, topic)
+        feeding = asyncio.create_task(asyncio.to_thread(feeder.run))
+        connection = await asyncpg.connect(url)
+        observer = Observer(connection, PYDANTIC)
+
+        async def is_applied() -> bool:
+            return await observer.applied() >= feeder.sent
+
+        async with process(running, PYDANTIC, topic, url) as worker:
+            await until(observer.has_begun, "the worker has begun", START_SECONDS)
+            samples = await _sample(worker.pid, connection, observer, feeder, seconds)
+            feeder.is_over.set()
+            await feeding
+            await until(is_applied, "all events are applied", RUN_SECONDS)
+        fault = await observer.fault(topic.expected)
+        await connection.close()
+    return samples, fault
+
+
+async def _sample(
+    pid: int, connection: asyncpg.Connection, observer: Observer, feeder: Feeder, seconds: float
+) -> list[dict[str, Any]]:
+    samples = []
+    begun = at = perf_counter()
+    sampled = applied = await observer.applied()
+    while perf_counter() - begun < seconds:
+        while perf_counter() - at < SAMPLE_SECONDS:
+            await asyncio.sleep(0.25)
+            feeder.applied = applied = await observer.applied()
+        now = perf_counter()
+        sizes = await connection.fetchrow(_SIZES)
+        assert sizes is not None
+        sample = {
+            "seconds": now - begun,
+            "events_per_second": (applied - sampled) / (now - at),
+            "resident_mb": resident_bytes(pid) / 1e6,
+            **{name: int(value or 0) for name, value in sizes.items()},
+        }
+        console.print("  ".join(f"{name} {value:,.0f}" for name, value in sample.items()))
+        samples.append(sample)
+        at, sampled = now, applied
+    return samples

@@ -1,0 +1,88 @@
+"""The curves: what is changed, in which steps, and the topic that each step reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from bench.contenders import Contender, headrace
+from bench.servers import Servers, Topic
+
+SERVICE = headrace("headrace-growth", "Headrace, msgspec", "bench.growth.service:app")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One point of a curve; what is not named is as in the other steps."""
+
+    x: int
+    events: int = 300_000
+    keys: int = 10_000
+    partitions: int = 6
+    note_bytes: int = 0
+    emits: int = 0
+    subscriptions: int = 1
+    processes: int = 1
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def contender(self) -> Contender:
+        """The service with this step's load."""
+        load = {"EMITS": str(self.emits), "SUBSCRIPTIONS": str(self.subscriptions)}
+        command = SERVICE.command
+        if self.processes > 1:
+            command = (*command, "--workers", str(self.processes))
+        return replace(
+            SERVICE,
+            command=command,
+            environment=load | self.settings,
+            applications=self.subscriptions,
+            processes=self.processes,
+        )
+
+    async def topic(self, servers: Servers, known: dict[tuple[int, ...], Topic]) -> Topic:
+        """Return the step's topic; steps with the same events share one."""
+        form = (self.partitions, self.events, self.keys, self.note_bytes)
+        if form not in known:
+            known[form] = await servers.topic(f"growth-{'-'.join(map(str, form))}", *form)
+        return replace(known[form], emits=self.events * self.emits * self.subscriptions)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of steps."""
+
+    name: str
+    axis: str
+    steps: Sequence[Step]
+    is_logarithmic: bool = True
+
+
+def curves(most_keys: int) -> list[Curve]:
+    """Return all curves."""
+    setting = "HEADRACE_ENGINE_BATCH_RECORDS"
+    sizes = {10: 20_000, 100: 100_000, 1_000: 300_000, 10_000: 300_000, 50_000: 300_000}
+    window = "HEADRACE_ENGINE_DEDUPE_WINDOW_IDS"
+    keys = [number for number in (10_000, 100_000, 1_000_000, 10_000_000) if number <= most_keys]
+    notes = {0: 200_000, 1_000: 100_000, 10_000: 20_000, 100_000: 3_000}
+    return [
+        Curve(
+            "batch", "records of a batch, at most", [Step(x, n, settings={setting: str(x)}) for x, n in sizes.items()]
+        ),
+        Curve("keys", "keys", [Step(number, max(600_000, number), number) for number in keys]),
+        Curve(
+            "window",
+            "ids of the dedupe window, one partition",
+            [Step(x, 1_000_000, partitions=1, settings={window: str(x)}) for x in (1_000, 10_000, 100_000, 1_000_000)],
+        ),
+        Curve("payload", "bytes of an event's data", [Step(x or 40, n, note_bytes=x) for x, n in notes.items()]),
+        Curve("emits", "emits per event", [Step(x, 100_000, emits=x) for x in (0, 1, 3, 10)], is_logarithmic=False),
+        Curve("subscriptions", "subscriptions", [Step(x, 200_000, subscriptions=x) for x in (1, 2, 4, 8)]),
+        Curve("partitions", "partitions", [Step(x, partitions=x) for x in (1, 3, 6, 24)]),
+        Curve(
+            "processes",
+            "processes",
+            [Step(x, 1_000_000, partitions=12, processes=x) for x in (1, 2, 3)],
+            is_logarithmic=False,
+        ),
+    ]

@@ -1,0 +1,183 @@
+"""A client that costs little: connections that each have one request under way, closed or open loop.
+
+Open loop: when each request should leave is fixed before, and its latency counts from then on. A request that finds no
+idle connection opens one; beyond `MOST_CONNECTIONS` it waits, and its waiting counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from hdrh.histogram import HdrHistogram
+
+from tests.support.waiting import until
+
+HOST = "127.0.0.1"
+MOST_CONNECTIONS = 1_500
+MAX_MICROSECONDS = 120_000_000
+LEFT_SECONDS = 15.0
+"""How long answers are waited for when all is sent."""
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+@dataclass
+class Answers:
+    """What came back."""
+
+    until: float = 0.0
+    """What is accepted later does not count as goodput."""
+    seconds: float = 0.0
+    in_time: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    """Of requests that should have left in these seconds: by status, or `broken`, `unanswered`."""
+    accepted: HdrHistogram = field(default_factory=lambda: HdrHistogram(1, MAX_MICROSECONDS, 3))
+    """Microseconds of those that were answered 202."""
+    without_hint: int = 0
+    """Refusals without `Retry-After`."""
+
+    @property
+    def accepted_per_second(self) -> float:
+        """Requests that were answered 202 while others were sent."""
+        return self.in_time / self.seconds
+
+    def milliseconds(self, percentile: float) -> float:
+        """Return a percentile of the accepted."""
+        return float(self.accepted.get_value_at_percentile(percentile)) / 1e3
+
+
+class Connection(asyncio.Protocol):
+    """One connection; at most one request is under way."""
+
+    def __init__(self, idle: Callable[[Connection], None], answers: Answers) -> None:
+        self._idle, self._answers = idle, answers
+        self._transport: asyncio.Transport | None = None
+        self._data = b""
+        self._since: float | None = None
+        self.is_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is there."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport, self.is_open = transport, True
+
+    def send(self, request: bytes, since: float) -> None:
+        """Send a request whose time was `since`."""
+        assert self._transport is not None
+        self._since, self._data = since, b""
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; an answer that is complete makes the connection idle."""
+        self._data += data
+        head, found, body = self._data.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head) if found else None
+        if length is None or len(body) < int(length[1]):
+            return
+        status = head[9:12].decode()
+        self._note(status)
+        if status in ("429", "503") and b"retry-after" not in head.lower():
+            self._answers.without_hint += 1
+        if b"connection: close" not in head.lower():
+            self._idle(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A request that was under way is broken."""
+        self.is_open = False
+        self._note("broken")
+
+    def close(self) -> None:
+        """End it."""
+        self._note("unanswered")
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _note(self, status: str) -> None:
+        if self._since is None:
+            return
+        self._answers.statuses[status] += 1
+        if status == "202":
+            now = perf_counter()
+            self._answers.in_time += now <= self._answers.until
+            self._answers.accepted.record_value(max(1, round((now - self._since) * 1e6)))
+        self._since = None
+
+
+async def closed(port: int, request: Callable[[], bytes], connections: int, seconds: float) -> Answers:
+    """Send as fast as answers come, with so many requests under way."""
+    end = perf_counter() + seconds
+    answers = Answers(end, seconds)
+
+    def again(connection: Connection) -> None:
+        now = perf_counter()
+        if now < end:
+            connection.send(request(), now)
+
+    made = [await _connect(port, again, answers) for _ in range(connections)]
+    for each in made:
+        again(each)
+    await asyncio.sleep(end - perf_counter())
+    for each in made:
+        each.close()
+    return answers
+
+
+async def open_loop(port: int, request: Callable[[], bytes], rate: float, seconds: float) -> Answers:
+    """Send `rate` requests a second, whatever the answers are."""
+    begin, due = perf_counter(), 0.0
+    answers, idle, made = Answers(begin + seconds, seconds), deque[Connection](), set[Connection]()
+    chance = random.Random(round(rate))
+    opening = set[asyncio.Task[None]]()
+    waiting = deque[float]()
+
+    def free(connection: Connection) -> None:
+        if waiting:
+            connection.send(request(), waiting.popleft())
+        else:
+            idle.append(connection)
+
+    async def open_one(since: float) -> None:
+        try:
+            connection = await _connect(port, free, answers)
+        except OSError:
+            answers.statuses["broken"] += 1
+            return
+        made.add(connection)
+        connection.send(request(), since)
+
+    while due < seconds:
+        now = perf_counter() - begin
+        while due <= now and due < seconds:
+            while idle and not idle[-1].is_open:
+                made.discard(idle.pop())
+            if idle:
+                idle.pop().send(request(), begin + due)
+            elif len(made) + len(opening) < MOST_CONNECTIONS:
+                task = asyncio.create_task(open_one(begin + due))
+                opening.add(task)
+                task.add_done_callback(opening.discard)
+            else:
+                made = {each for each in made if each.is_open}
+                waiting.append(begin + due)
+            due += chance.expovariate(rate)
+        await asyncio.sleep(0.001)
+    await until(
+        lambda: not opening and not waiting and len(idle) >= sum(each.is_open for each in made),
+        "the last answers are there",
+        LEFT_SECONDS,
+    )
+    for each in made:
+        each.close()
+    answers.statuses["unanswered"] += len(waiting)
+    return answers
+
+
+async def _connect(port: int, idle: Callable[[Connection], None], answers: Answers) -> Connection:
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(lambda: Connection(idle, answers), HOST, port)
+    return connection

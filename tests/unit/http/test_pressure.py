@@ -1,0 +1,69 @@
+"""A request that would wait too long until it begins is refused; nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.http.pressure import FIRST_COST_SECONDS, Pressure
+
+PATH = "/events/thing.made"
+FITTING = 20
+"""Requests that may wait at once, if each takes FIRST_COST_SECONDS."""
+
+
+def _pressure() -> Pressure:
+    pressure = Pressure(FIRST_COST_SECONDS * FITTING)
+    pressure.accepted(PATH)
+    return pressure
+
+
+def test_those_that_would_wait_too_long_are_refused_and_counted() -> None:
+    """As many wait as can be begun in time; the others are refused, and counted once."""
+    pressure = _pressure()
+    admitted = [pressure.admits(PATH) for _ in range(FITTING + 10)]
+    assert admitted == [True] * (FITTING + 1) + [False] * 9
+    assert (pressure.take_refused(), pressure.take_refused()) == (9, 0)
+
+
+def test_there_is_room_again_when_those_that_wait_have_begun() -> None:
+    """Each one that begins makes room for another."""
+    pressure = _pressure()
+    while pressure.admits(PATH):
+        pass
+    for _ in range(FITTING + 1):
+        pressure.begins(PATH)
+    assert pressure.admits(PATH)
+
+
+def test_a_path_on_which_nothing_was_accepted_is_never_refused() -> None:
+    """A team's own routes, and paths that nobody has declared, are not the platform's to refuse."""
+    pressure = _pressure()
+    while pressure.admits(PATH):
+        pass
+    assert all(pressure.admits("/own") for _ in range(1_000))
+    assert not pressure.admits(PATH)
+
+
+def test_requests_that_never_begin_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A middleware of the team's may answer for the route; that is no reason to refuse others for ever."""
+    now = 100.0
+    monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
+    pressure = _pressure()
+    while pressure.admits(PATH):
+        pass
+    now += 2.0
+    assert pressure.admits(PATH)
+
+
+def test_slow_requests_leave_room_for_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many may wait follows from how long they take."""
+    now = 100.0
+    monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
+    pressure = _pressure()
+    for _ in range(1_000):  # each takes twenty times as long as expected
+        pressure.admits(PATH)
+        pressure.admits(PATH)
+        for _ in range(2):
+            now += FITTING * FIRST_COST_SECONDS
+            pressure.begins(PATH)
+    assert [pressure.admits(PATH) for _ in range(4)] == [True, True, False, False]
