@@ -40,7 +40,7 @@ async def _ask(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) ->
     return int(head.split()[1]), head
 
 
-async def test_a_flood_is_refused_at_once_and_the_next_requests_are_accepted(service: Service) -> None:
+async def test_a_flood_is_refused_at_once_and_more_is_accepted(service: Service) -> None:
     """Most of many requests that come at once are answered 429; their connections serve the next ones."""
     connections = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(FLOOD)]
     assert {(await _ask(each))[0] for each in connections} == {202}
