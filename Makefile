@@ -43,7 +43,7 @@ crash: $(VENV)/.development ## run workers on real servers through seeded faults
 	@$(BIN)/python -m tests.crash --seeds $(SEEDS) --events $(EVENTS) --faults $(FAULTS) --minutes $(MINUTES) \
 	    --brokers $(BROKERS) $(ARGS)
 
-mutants: $(VENV)/.development ## make the engine's likely mistakes one at a time, and see the simulation find each (ARGS="NAME")
+mutants: $(VENV)/.development ## make likely mistakes one at a time, and see the simulation find each (ARGS="NAME"; crash machine: ARGS=--servers)
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
 chart-tools: $(VENV)/.development ## install helm, kubeconform and promtool for the tests of the chart into build/tools

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.__main__ import ROOT, hunt
 from tests.mutants.catalogue import MUTANTS
+from tests.mutants.copies import ROOT, hunt
 from tests.mutants.mutant import Mutant, Patch
 
 
