@@ -1,4 +1,4 @@
-"""An event whose handler kills the process: after a few deaths it is a dead letter, and all others are applied."""
+"""An event whose handler ends the process, or blocks its event loop for good: after a few deaths a dead letter."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ DEATHS = 12
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("handlers", ["sync", "async"])
+@pytest.mark.parametrize(("handlers", "poison"), [("sync", "exit"), ("async", "exit"), ("async", "block")])
 async def test_event_that_kills_its_process_is_parked_alone(
-    tmp_path: Path, postgres: PostgresServer, handlers: str
+    tmp_path: Path, postgres: PostgresServer, handlers: str, poison: str
 ) -> None:
     """After a few deaths the event is parked and then a dead letter, and all others are applied."""
     async with postgres.database() as url:
         settings = {
             "APP_HANDLERS": handlers,
+            "APP_POISON": poison,
             "HEADRACE_LOG": "embedded",
             "HEADRACE_DATABASE": url,
             "HEADRACE_PARTITIONS": "1",
