@@ -200,7 +200,9 @@ class KafkaServer:
             return False
 
     def _has(self, topic: str, partitions: int) -> bool:
-        known = self._admin_client.list_topics(timeout=10).topics
+        """Tell whether this broker knows the topic: a client that has known its cluster for a while asks any of it."""
+        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        known = client.list_topics(timeout=10).topics
         if topic not in known or known[topic].error is not None:
             return False
         found = known[topic].partitions.values()
