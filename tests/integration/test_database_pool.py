@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from typing import cast
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from headrace.database.pool import check_server, connect, open_pool, postgres_version, session_settings
+from headrace.database.session import Session
 from headrace.errors import ConfigurationError, HeadraceError, StateUnavailableError
 from headrace.settings import DatabaseSettings, Settings
 from tests.support.ports import free_ports
@@ -112,6 +114,27 @@ async def test_a_server_that_is_shut_down_is_unavailable() -> None:
         pool.terminate()
     finally:
         await server.stop()
+
+
+async def test_what_a_team_leaves_in_a_session_is_forgotten(database_url: str) -> None:
+    """A connection that only the platform has used is taken back without a word; one that was handed over is reset."""
+    pool = await open_pool(Settings(), database_url, size=1)
+    async with pool.acquire() as connection:
+        kept = await connection.fetchval("select current_setting('statement_timeout')")
+        cast("Session", connection).keep_own()
+        cast("Session", connection).hand_over()
+        await connection.execute("set statement_timeout = '7s'; select pg_advisory_lock(7)")
+    async with pool.acquire() as connection:
+        cast("Session", connection).keep_own()
+        assert await connection.fetchval("select current_setting('statement_timeout')") == kept
+        assert await connection.fetchval("select count(*) from pg_locks where locktype = 'advisory'") == 0
+        queries: list[str] = []
+        connection.add_query_logger(lambda record: queries.append(record.query))
+    assert queries == []
+    async with pool.acquire():  # a lender that says nothing: whoever has it may be a team's code
+        pass
+    assert len(queries) == 1
+    await pool.close()
 
 
 async def test_types_are_asked_for_once_in_a_process(pool: asyncpg.Pool, database_url: str) -> None:

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -50,6 +50,7 @@ async def open_pool(settings: Settings, url: str, *, size: int | None = None) ->
         pool = await asyncpg.create_pool(
             url,
             connection_class=Session,
+            reset=_forget,
             min_size=1,
             max_size=size or options.pool_size,
             timeout=options.connect_timeout_seconds,
@@ -65,6 +66,10 @@ async def open_pool(settings: Settings, url: str, *, size: int | None = None) ->
             pool.terminate()
         _raise_explained(error, url)
     return pool
+
+
+async def _forget(connection: asyncpg.Connection) -> None:
+    await cast("Session", connection).forget()
 
 
 async def connect(url: str, *, timeout_seconds: float = 10.0) -> asyncpg.Connection:

@@ -14,9 +14,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from headrace.database.pool import Connection
+from headrace.database.session import Session
 from headrace.emits.emitter import Emitter
 from headrace.emits.relay import Relay
 from headrace.engine.breaker import Breaker
@@ -358,6 +359,7 @@ class BatchTransaction:
         A frozen process holds its locks for `idle_limit_ms` at most.
         """
         connection = await self.begin()
+        cast("Session", connection).hand_over()
         await connection.execute(f"set local idle_in_transaction_session_timeout = {idle_limit_ms}")
         return connection
 

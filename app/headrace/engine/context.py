@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
+from typing import cast
 
 from headrace.database.failures import classify, kind_of
 from headrace.database.pool import Connection, Pool
+from headrace.database.session import Session
 from headrace.engine.call_limits import Limiters
 from headrace.engine.pace import Pace
 from headrace.item import Item
@@ -63,11 +65,15 @@ class EngineContext:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection. Raises: StateError for what Postgres raises inside, with the driver's error as cause."""
+        """Lend a connection for the platform's own statements; `Session.hand_over` comes before a team's.
+
+        Raises: StateError for what Postgres raises inside, with the driver's error as cause.
+        """
         started = perf_counter()
         try:
             async with self.pool.acquire() as connection:
                 self.metrics.db_pool_wait_seconds.labels(pool="engine").observe(perf_counter() - started)
+                cast("Session", connection).keep_own()
                 yield connection
         except Exception as error:
             failure = classify(error)

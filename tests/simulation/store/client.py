@@ -27,6 +27,12 @@ class Connection:
         self.is_cut_short = False
         """True if nobody waited for the end of a command."""
 
+    def keep_own(self) -> None:
+        """Leave nothing in the session: the model has nothing that could be left."""
+
+    def hand_over(self) -> None:
+        """Likewise."""
+
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         status: str = (await self.call("run", query, *args))[0]
         return status
