@@ -13,11 +13,11 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from tests.apps.lists import BOOKINGS
-from tests.crash.link import Link
 from tests.crash.plan import Plan
 from tests.crash.points import VARIABLE
 from tests.support.fleet import SETTINGS
 from tests.support.kafka import KafkaServer
+from tests.support.link import Link
 from tests.support.ports import free_ports
 from tests.support.postgres import PostgresServer
 from tests.support.service import Service
@@ -134,10 +134,11 @@ async def _start_brokers(plan: Plan, stack: AsyncExitStack) -> tuple[list[KafkaS
     links = []
     for _ in range(plan.brokers):
         (port,) = free_ports(1)
-        broker = KafkaServer(beside=brokers[0] if brokers else None, is_fast=plan.events > LONG, advertised_port=port)
+        broker = KafkaServer(
+            beside=brokers[0] if brokers else None, is_fast=plan.events > LONG, advertised=f"127.0.0.1:{port}"
+        )
         stack.push_async_callback(broker.stop)
         await broker.start()
-        assert broker.proxied_port is not None
         links.append(await stack.enter_async_context(Link(broker.proxied_port, port)))
         brokers.append(broker)
     return brokers, links
@@ -153,7 +154,7 @@ async def _create(brokers: list[KafkaServer], topic: str, partitions: int) -> No
 
 async def _watch(postgres: PostgresServer, url: str) -> None:
     """Let the server note who changes claims."""
-    superuser = await asyncpg.connect(urlunsplit(urlsplit(postgres.url)._replace(path=urlsplit(url).path)))
+    superuser = await asyncpg.connect(postgres.of_superuser(url))
     await superuser.execute("alter system set log_line_prefix = '%m %r '")
     await superuser.execute("select pg_reload_conf()")
     await superuser.close()

@@ -30,8 +30,9 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import psycopg
 
-from headrace.database.embedded import USER, EmbeddedPostgres
+from headrace.database.embedded import USER, EmbeddedPostgres, _find_binaries
 from headrace.database.migrate import migrate
+from headrace.database.server_process import pid_file
 from headrace.ledger.partitions import tend
 from headrace.settings import EngineSettings
 from tests.support.ports import free_ports
@@ -47,10 +48,12 @@ _TIMEZONE = "America/St_Johns"  # half an hour off, so that a time that loses it
 class PostgresServer:
     """One PostgreSQL server, or the running one that `external` names (then start, stop and kill do nothing)."""
 
-    def __init__(self, external: str | None = None, *, is_durable: bool = True) -> None:
-        """One that is not durable writes less, and is not to be killed."""
+    def __init__(self, external: str | None = None, *, is_durable: bool = True, parent: Path | None = None) -> None:
+        """One that is not durable writes less, and is not to be killed. `parent` is where it keeps its folder."""
         self._external = external
         self._is_durable = is_durable
+        self._parent = parent
+        self._is_standby = False
         self._folder: Path | None = None
         self._server: EmbeddedPostgres | None = None
         self._port = free_ports(1)[0]
@@ -78,8 +81,9 @@ class PostgresServer:
             return
         is_new = self._folder is None
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="headrace-postgres-"))
-        self._server = EmbeddedPostgres(self._folder, tcp_port=self._port, is_durable=self._is_durable)
+            self._folder = Path(tempfile.mkdtemp(prefix="headrace-postgres-", dir=self._parent))
+        kind = _Standby if self._is_standby else EmbeddedPostgres
+        self._server = kind(self._folder, tcp_port=self._port, is_durable=self._is_durable)
         socket_url = await self._server.start()
         if is_new:
             connection = await asyncpg.connect(socket_url)
@@ -116,6 +120,25 @@ class PostgresServer:
             await until(lambda: self.pid is None, "PostgreSQL is dead")
         await self.shut_down()
 
+    async def follower(self) -> PostgresServer:
+        """Return a server that is a standby of this one as soon as it is started."""
+        assert self._folder is not None
+        other = PostgresServer(is_durable=self._is_durable)
+        other._is_standby = True
+        other._folder = Path(tempfile.mkdtemp(prefix="headrace-postgres-"))
+        source = ["-h", str(self._folder / "socket"), "-p", str(self._port), "-U", USER]
+        copying = ["-D", str(other._folder / "cluster"), *source]
+        process = await asyncio.create_subprocess_exec(
+            _find_binaries() / "pg_basebackup", *copying, "--checkpoint=fast", "--write-recovery-conf", "--no-sync"
+        )
+        assert await process.wait() == 0
+        return other
+
+    async def promote(self) -> None:
+        """Let a standby take writes. Returns when it does."""
+        await self.execute("select pg_promote()")
+        self._is_standby = False
+
     async def copy_data(self, folder: Path) -> None:
         """Copy the data of a server that is down into a folder that does not exist yet."""
         await self._copy(self._cluster, folder)
@@ -150,6 +173,15 @@ class PostgresServer:
         assert self.pid is not None
         os.kill(self.pid, signal.SIGCONT)
 
+    def of_superuser(self, url: str) -> str:
+        """Return the address of the same database for the user who may do everything."""
+        return urlunsplit(urlsplit(self.url)._replace(path=urlsplit(url).path))
+
+    def moved(self, url: str) -> str:
+        """Return the address of a database of the server that this one follows, on this server."""
+        user, _, _ = urlsplit(url).netloc.rpartition("@")
+        return urlunsplit(urlsplit(url)._replace(netloc=f"{user}@127.0.0.1:{self._port}"))
+
     @asynccontextmanager
     async def database(self, *, migrated: bool = True) -> AsyncIterator[str]:
         """Yield the address of a fresh database that is dropped afterwards, whoever is still connected."""
@@ -159,7 +191,7 @@ class PostgresServer:
         try:
             yield self._url_of(name)
         finally:
-            await self._execute(f"drop database if exists {name} with (force)")
+            await self.execute(f"drop database if exists {name} with (force)")
 
     async def _ensure_template(self) -> str:
         if self._template is None:
@@ -173,7 +205,7 @@ class PostgresServer:
 
     async def _create(self, name: str, template: str) -> None:
         ours = "" if self._external else f" owner {_TENANT} strategy file_copy"  # several times faster in memory
-        await self._execute(f"create database {name} template {template}{ours}")
+        await self.execute(f"create database {name} template {template}{ours}")
 
     def _url_of(self, name: str) -> str:
         address = urlsplit(self.url)._replace(path=f"/{name}")
@@ -183,10 +215,11 @@ class PostgresServer:
 
     async def _drop_template(self) -> None:
         if self._template is not None:
-            await self._execute(f"drop database if exists {self._template} with (force)")
+            await self.execute(f"drop database if exists {self._template} with (force)")
             self._template = None
 
-    async def _execute(self, sql: str) -> None:
+    async def execute(self, sql: str) -> None:
+        """Run a statement as the superuser."""
         await asyncio.to_thread(self._execute_now, sql)
 
     def _execute_now(self, sql: str) -> None:
@@ -199,3 +232,11 @@ class PostgresServer:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+class _Standby(EmbeddedPostgres):
+    """A server that takes no writes yet, which its status line says."""
+
+    def _is_ready(self) -> bool:
+        lines = pid_file(self._cluster)
+        return super()._is_ready() or (lines[:1] == [str(self.pid)] and lines[7:8] == ["standby "])

@@ -54,12 +54,13 @@ async def start_headrace(
     typed: IO[bytes] | None = None,
     *,
     is_fork: bool = True,
+    wrapper: Sequence[str] = (),
 ) -> Process:
-    """Start `headrace ARGUMENT...` in the folder, with nothing but this environment."""
+    """Start `headrace ARGUMENT...` in the folder, with nothing but this environment. A `wrapper` runs Python."""
     err = err or out
     if is_fork:
         return Fork(await asyncio.to_thread(_fork, arguments, environment, folder, typed, out, err))
-    command = [sys.executable, "-m", "headrace", *arguments]
+    command = [*wrapper, sys.executable, "-m", "headrace", *arguments]
     return await asyncio.create_subprocess_exec(
         *command, env=environment, cwd=folder, stdin=typed or subprocess.DEVNULL, stdout=out, stderr=err
     )

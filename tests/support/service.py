@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -63,11 +63,11 @@ class Service:
         """True while its process lives."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, *, ready: bool = True, is_quick: bool = True) -> None:
+    async def start(self, *, ready: bool = True, is_quick: bool = True, wrapper: Sequence[str] = ()) -> None:
         """Start it; return when it is ready, if asked to.
 
         `is_quick=False` starts an interpreter and makes the database, as a user's first start does; otherwise it is a
-        fork, and an embedded database is a copy.
+        fork, and an embedded database is a copy. A `wrapper` is a command that runs the interpreter's.
         """
         if self._temporary is None:  # short, for sockets; what a killed service leaves there goes with stop()
             self._temporary = Path(tempfile.mkdtemp(prefix="headrace-test-"))
@@ -84,7 +84,9 @@ class Service:
         if self._workers > 1:
             command += ["--workers", str(self._workers)]
         with self._log.open("ab") as log:
-            self._process = await start_headrace(command, environment, self._folder, log, is_fork=is_quick)
+            self._process = await start_headrace(
+                command, environment, self._folder, log, is_fork=is_quick and not wrapper, wrapper=wrapper
+            )
         if ready:
             await until(self.is_ready, f"the service is ready:\n{self.output[-2000:]}", 60)
 

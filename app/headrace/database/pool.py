@@ -34,7 +34,11 @@ ConnectionFactory: TypeAlias = "Callable[[], AbstractAsyncContextManager[Connect
 
 _LOCK_TIMEOUT_SECONDS = 10.0
 _IDLE_CONNECTION_SECONDS = 300.0
-_SERVER = "select current_setting('server_encoding'), current_setting('lock_timeout')::interval, pg_is_in_recovery()"
+_SERVER = """
+select current_setting('server_encoding'), current_setting('lock_timeout')::interval, pg_is_in_recovery(),
+       quote_ident(current_user), (current_schemas(true))[1] = 'pg_catalog',
+       coalesce(current_setting('transaction_timeout', true), '0')
+"""
 
 
 async def open_pool(settings: Settings, url: str, *, size: int | None = None) -> asyncpg.Pool:
@@ -51,7 +55,7 @@ async def open_pool(settings: Settings, url: str, *, size: int | None = None) ->
             url,
             connection_class=Session,
             reset=_forget,
-            min_size=1,
+            min_size=0,  # asyncpg would log a traceback whenever it cannot keep a floor, and all through an outage
             max_size=size or options.pool_size,
             timeout=options.connect_timeout_seconds,
             # Longer than the server's own limit: it ends a call only if the server has gone without a word.
@@ -118,6 +122,7 @@ def session_settings(options: DatabaseSettings) -> dict[str, str]:
         "idle_in_transaction_session_timeout": _milliseconds(options.idle_in_transaction_seconds),
         "default_transaction_isolation": "read committed",
         "default_transaction_read_only": "off",
+        "idle_session_timeout": "0",
         "synchronous_commit": "on",
         # A dead client's locks are free after 25 s.
         "tcp_keepalives_idle": "10",
@@ -135,7 +140,7 @@ async def check_server(connection: Connection, url: str) -> None:
             f"HEADRACE_DATABASE: the server at {_place(url)} is PostgreSQL {version.major}.{version.minor}; "
             f"Headrace needs at least {OLDEST_SERVER}."
         )
-    ((encoding, kept, is_standby),) = await connection.fetch(_SERVER)
+    ((encoding, kept, is_standby, role, is_plain, transaction_timeout),) = await connection.fetch(_SERVER)
     if encoding != "UTF8":
         raise ConfigurationError(
             f"HEADRACE_DATABASE: the database at {_place(url)} has the encoding {encoding}; "
@@ -143,6 +148,16 @@ async def check_server(connection: Connection, url: str) -> None:
         )
     if kept != timedelta(seconds=_LOCK_TIMEOUT_SECONDS):
         raise _unfit_pooler(url, "they are ignored")
+    if not is_plain:
+        raise ConfigurationError(
+            f"HEADRACE_DATABASE: the search_path of {role} at {_place(url)} has schemas before pg_catalog, whose "
+            f"functions hide PostgreSQL's own; leave pg_catalog out, as in: alter role {role} set search_path = public."
+        )
+    if transaction_timeout != "0":
+        raise ConfigurationError(
+            f"HEADRACE_DATABASE: {role} at {_place(url)} has transaction_timeout = {transaction_timeout}, which ends "
+            f"migrations and rewinds in the middle; take it away, as with: alter role {role} reset transaction_timeout."
+        )
     if is_standby:
         raise StateUnavailableError(f"HEADRACE_DATABASE: the server at {_place(url)} is a standby and takes no writes.")
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 from tests.crash.cluster import Worker
 from tests.crash.faults.processes import ZOMBIE_SECONDS, wake_as_zombie
 from tests.crash.history import Fault
-from tests.crash.link import COMMIT, Connection
 from tests.crash.machine import Machine
 from tests.crash.plan import Step
+from tests.support.link import COMMIT, Connection
 from tests.support.waiting import until
 
 COMMIT_SECONDS = 15.0

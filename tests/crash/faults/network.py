@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from tests.crash.history import Fault
-from tests.crash.link import Link
 from tests.crash.machine import Machine
 from tests.crash.plan import Step
+from tests.support.link import Link
 
 DELAY_SECONDS = 0.3
 SLOW_SECONDS, HOLE_SECONDS = 4.0, (3.0, 12.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -96,7 +95,7 @@ async def test_deadlock_with_foreign_sql_is_blamed_on_nobody(
     """The batch is tried again, and no event is parked."""
     platform = notebook(settings_for(database_url, partitions=1), topic_name)
     # The superuser's address, since others may not choose the victim.
-    connection = await asyncpg.connect(urlunsplit(urlsplit(postgres.url)._replace(path=urlsplit(database_url).path)))
+    connection = await asyncpg.connect(postgres.of_superuser(database_url))
     try:
         async with running(platform, MemoryLog()) as runtime:
             await publish(runtime, *spread(topic_name, GOOD_PAGES, 1))

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from headrace.database import launch
+from tests.support.certificates import Certificates
 from tests.support.kafka.installation import archive_of_classes, find_jars, find_java
 from tests.support.ports import free_ports
 from tests.support.waiting import until
@@ -24,6 +25,8 @@ USER = "headrace"
 PASSWORD = "river-stone"  # of a server that lives for a test run, on loopback
 
 _CLUSTER_ID = "aGVhZHJhY2UtdGVzdHMtMQ"
+_SCRAM = "SCRAM-SHA-256"
+_SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 _START_SECONDS = 60.0
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 
@@ -39,14 +42,18 @@ class KafkaServer:
         archive: Path | None = None,
         beside: KafkaServer | None = None,
         ports: Sequence[int] = (),
-        advertised_port: int | None = None,
+        advertised: str | None = None,
+        properties: Mapping[str, str] | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         """A broker that joins the cluster of the one that it is `beside`, or one that is a cluster of its own.
 
         `is_fast` lets Java compile as well as it can: more events a second, for half as much start-up time again.
         `archive` is where it leaves, when it is shut down, the classes with which later ones start sooner.
         `ports` are those of a server that another process has started, and that is not to be started or stopped here.
-        `advertised_port` is where clients of one more listener, `proxied_port`, are told to connect: a proxy's.
+        `advertised` is where clients of one more listener, `proxied_port`, are told to connect: a proxy's host:port.
+        `properties` come last in server.properties.
+        `certificates` give it a listener with TLS, `secured_bootstrap`.
         """
         self._first = beside
         self._cluster: list[KafkaServer] = [] if beside is None else beside._cluster
@@ -60,8 +67,10 @@ class KafkaServer:
         self._folder: Path | None = None
         self.ports = list(ports) or free_ports(3)
         self._plain, self._sasl, self._controller = self.ports
-        self._advertised_port = advertised_port
-        self.proxied_port = free_ports(1)[0] if advertised_port else None
+        self._advertised = advertised
+        self._properties = dict(properties or {})
+        self._certificates = certificates
+        self.proxied_port, self._secured = free_ports(2)
         self._admin: AdminClient | None = None
 
     @property
@@ -73,6 +82,11 @@ class KafkaServer:
     def sasl_bootstrap(self) -> str:
         """host:port of the SASL_PLAINTEXT listener: mechanism PLAIN, `USER` and `PASSWORD`."""
         return f"127.0.0.1:{self._sasl}"
+
+    @property
+    def secured_bootstrap(self) -> str:
+        """host:port of the SASL_SSL listener: mechanisms PLAIN and SCRAM-SHA-256, `USER` and `PASSWORD`."""
+        return f"127.0.0.1:{self._secured}"
 
     @property
     def url(self) -> str:
@@ -132,9 +146,12 @@ class KafkaServer:
             self._process.kill()
             self._process.wait()
 
-    async def restart(self) -> None:
-        """Kill the broker and start it again."""
+    async def restart(self, *, advertised: str | None = None) -> None:
+        """Kill the broker and start it again; clients of `proxied_port` may be told another address from now on."""
         await self.kill()
+        if advertised is not None and self._folder is not None:
+            self._advertised = advertised
+            self._write_settings(self._folder)
         await self.start()
 
     def pause(self) -> None:
@@ -154,9 +171,11 @@ class KafkaServer:
         options = {name.replace("_", "."): value for name, value in configuration.items()}
         await self._create(NewTopic(topic, partitions, 1, config=options), topic, partitions)
 
-    async def create_topic_on(self, topic: str, replicas: list[list[int]]) -> None:
+    async def create_topic_on(self, topic: str, replicas: list[list[int]], **configuration: str) -> None:
         """Create the topic with these nodes as each partition's replicas; the first leads. Returns when all know it."""
-        await self._create(NewTopic(topic, len(replicas), replica_assignment=replicas), topic, len(replicas))
+        options = {name.replace("_", "."): value for name, value in configuration.items()}
+        asked = NewTopic(topic, len(replicas), replica_assignment=replicas, config=options)
+        await self._create(asked, topic, len(replicas))
 
     async def has_leaders(self, topic: str) -> list[bool]:
         """Return for each partition whether a broker leads it."""
@@ -168,6 +187,11 @@ class KafkaServer:
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         known = await asyncio.to_thread(lambda: admin.list_topics(timeout=10).topics[topic].partitions)
         return [len(known[number].isrs) for number in sorted(known)]
+
+    async def members(self, group: str) -> int:
+        """Return how many members a consumer group has."""
+        described = self._admin_client.describe_consumer_groups([group])[group]
+        return len((await asyncio.to_thread(described.result, 10)).members)
 
     async def _create(self, asked: NewTopic, topic: str, partitions: int) -> None:
         await asyncio.to_thread(lambda: self._admin_client.create_topics([asked])[topic].result(30))
@@ -217,6 +241,7 @@ class KafkaServer:
                 "kafka.tools.StorageTool",
                 *("format", "--no-initial-controllers" if self._first else "--standalone"),
                 *("-t", _CLUSTER_ID, "-c", settings),
+                *(("--add-scram", f"{_SCRAM}=[name={USER},password={PASSWORD}]") if self._certificates else ()),
                 output=log.fileno(),
             )
             await until(lambda: process.poll() is not None, "Kafka's folder is formatted", _START_SECONDS)
@@ -251,12 +276,15 @@ class KafkaServer:
     def _write_settings(self, folder: Path) -> None:
         login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
         listeners = {"PLAINTEXT": self._plain, "SASL": self._sasl}
-        advertised = dict(listeners)
-        if self.proxied_port is not None and self._advertised_port is not None:
-            listeners["PROXIED"], advertised["PROXIED"] = self.proxied_port, self._advertised_port
+        if self._certificates is not None:
+            listeners["SECURED"] = self._secured
+        advertised = _addresses(listeners)
+        if self._advertised is not None:
+            listeners["PROXIED"] = self.proxied_port
+            advertised += f",PROXIED://{self._advertised}"
         if self._first is None:
             listeners["CONTROLLER"] = self._controller
-        protocols = "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"
+        protocols = "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL:SASL_PLAINTEXT,SECURED:SASL_SSL,CONTROLLER:PLAINTEXT"
         settings = {
             "process.roles": "broker" if self._first else "broker,controller",
             "node.id": str(self.node_id),
@@ -264,7 +292,7 @@ class KafkaServer:
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "listeners": _addresses(listeners),
-            "advertised.listeners": _addresses(advertised),
+            "advertised.listeners": advertised,
             "listener.security.protocol.map": protocols,
             "sasl.enabled.mechanisms": "PLAIN",
             "listener.name.sasl.plain.sasl.jaas.config": f'{login} user_{USER}="{PASSWORD}";',
@@ -287,6 +315,15 @@ class KafkaServer:
             "broker.session.timeout.ms": "2000",
             "broker.heartbeat.interval.ms": "250",
         }
+        if self._certificates is not None:
+            settings |= {
+                "listener.name.secured.ssl.keystore.type": "PEM",
+                "listener.name.secured.ssl.keystore.location": str(self._certificates.server),
+                "listener.name.secured.sasl.enabled.mechanisms": f"PLAIN,{_SCRAM}",
+                "listener.name.secured.plain.sasl.jaas.config": f'{login} user_{USER}="{PASSWORD}";',
+                f"listener.name.secured.{_SCRAM.lower()}.sasl.jaas.config": _SCRAM_LOGIN,
+            }
+        settings |= self._properties
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
         (folder / "server.properties").write_text(text)
 

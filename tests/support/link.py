@@ -4,6 +4,7 @@
         link.delay_seconds = 0.2         # each piece of data comes so much later
         link.is_open = False             # a black hole: nothing arrives, and nobody is told
         link.reset()                     # every connection breaks, new ones are taken
+    link.server_port = 5433          # new connections go to another server, as after a failover
         link.at_commit = drop_answer     # the next COMMIT to Postgres is the function's business
 
 `owners` is told which process made the connection that the server knows by a port.
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit, urlunsplit
 
 COMMIT = b"COMMIT;\x00"  # asyncpg's own words, as a simple query
 DONE = b"COMMIT\x00"  # the server's, when it is done
@@ -43,6 +45,13 @@ AtCommit = Callable[[Connection], Awaitable[bool]]
 """Handles a COMMIT that was not passed on yet. Returns True if it is to be passed on."""
 
 
+def through(link: Link, url: str) -> str:
+    """Return the address of a server as its clients name it who come through the link."""
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{link.port}"))
+
+
 class Link:
     """Listens on `port` and passes bytes on to the server's."""
 
@@ -55,7 +64,7 @@ class Link:
         owners: dict[int, int] | None = None,
     ) -> None:
         """`who` tells the process that the next connection belongs to; links to one server share `owners`."""
-        self._server_port = server_port
+        self.server_port = server_port
         self.port = port
         self._who = who
         self._listener: asyncio.Server | None = None
@@ -103,7 +112,7 @@ class Link:
     async def _pass_on(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         try:
             await self._opened.wait()
-            server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+            server, to_server = await asyncio.open_connection("127.0.0.1", self.server_port)
             self._owners[to_server.get_extra_info("sockname")[1]] = self._who()
             connection = Connection(client, to_client, server, to_server)
             self._connections.add(connection)
