@@ -179,18 +179,17 @@ async def test_names_that_do_not_resolve_are_waited_for(
 
 async def test_brokers_that_moved_are_found_again(own_kafka: KafkaServer, database_url: str, topic_name: str) -> None:
     """Every broker has another address than the ones that are known, and HEADRACE_LOG leads there as before."""
-    async with Link(own_kafka.proxied_port) as bootstrap, Link(own_kafka.proxied_port) as moved:
-        async with Link(own_kafka.proxied_port) as link:
-            await own_kafka.restart(advertised=f"localhost:{link.port}")
-            platform = notebook(
-                impatient(settings_for(database_url, f"kafka://127.0.0.1:{bootstrap.port}")), topic_name
-            )
-            stack = AsyncExitStack()
-            runtime = await stack.enter_async_context(running(platform))
-            http = await stack.enter_async_context(client(platform))
+    async with (
+        Link(own_kafka.proxied_port) as bootstrap,
+        Link(own_kafka.proxied_port) as moved,
+        AsyncExitStack() as place,
+    ):
+        await place.enter_async_context(Link(own_kafka.proxied_port, PORT))
+        platform = notebook(impatient(settings_for(database_url, f"kafka://127.0.0.1:{bootstrap.port}")), topic_name)
+        async with running(platform) as runtime, client(platform) as http:
             await publish_all(http, PAGES, 1)
             await until_settled(runtime, "notes")
-        async with stack:
+            await place.aclose()
             await own_kafka.restart(advertised=f"localhost:{moved.port}")
             await publish_all(http, PAGES, 2)
             await until_settled(runtime, "notes", seconds=60)
