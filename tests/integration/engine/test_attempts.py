@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from headrace import Event, Headrace, State
 from headrace.database.pool import session_settings
+from headrace.database.session import Session
 from headrace.log.memory import MemoryLog
 from headrace.runtime import Runtime
 from headrace.settings import Settings
@@ -227,7 +228,9 @@ async def _die(runtime: Runtime) -> None:
 async def _impatient(settings: Settings) -> asyncpg.Pool:
     """Return a pool whose sessions wait only a moment for a lock."""
     options = session_settings(settings.database_options) | {"lock_timeout": "50"}
-    return await asyncpg.create_pool(settings.database_url, min_size=1, server_settings=options)
+    return await asyncpg.create_pool(
+        settings.database_url, min_size=1, connection_class=Session, server_settings=options
+    )
 
 
 async def _has_tried_again(runtime: Runtime) -> bool:

@@ -9,6 +9,7 @@ import asyncpg
 
 from headrace import Headrace
 from headrace.database.pool import session_settings
+from headrace.database.session import Session
 from headrace.engine.worker import Phase
 from headrace.log.memory import MemoryLog
 from headrace.runtime import Runtime
@@ -85,7 +86,7 @@ async def test_paused_subscription_does_not_begin_by_running(
     await log.create(topic_name, 1)
     await log.publish([noted(topic_name, "a", 1)])
     options = session_settings(platform.settings.database_options) | {"lock_timeout": "100"}
-    impatient = await asyncpg.create_pool(database_url, min_size=1, server_settings=options)
+    impatient = await asyncpg.create_pool(database_url, min_size=1, connection_class=Session, server_settings=options)
     async with locked(database_url, "headrace.subscription"):
         starting = asyncio.create_task(_paused_then_resumed(platform, log, impatient, pool))
         await until(lambda: platform.runtime is not None and _is_running(platform.runtime), "the partition is claimed")

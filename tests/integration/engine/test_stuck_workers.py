@@ -10,6 +10,7 @@ import asyncpg
 
 from headrace import Event, Headrace, State
 from headrace.database.pool import session_settings
+from headrace.database.session import Session
 from headrace.engine.worker import Phase, Worker
 from headrace.log.memory import MemoryLog, MemoryReader
 from headrace.log.ports import TopicPartition
@@ -153,7 +154,7 @@ async def test_paused_worker_is_never_taken_for_a_stuck_one(
 async def test_worker_that_waits_for_postgres_is_not_called_stuck(database_url: str, topic_name: str) -> None:
     settings = settings_for(database_url, partitions=1, stuck_seconds=2.5)
     options = session_settings(settings.database_options) | {"lock_timeout": "100"}
-    pool = await asyncpg.create_pool(database_url, min_size=1, server_settings=options)
+    pool = await asyncpg.create_pool(database_url, min_size=1, connection_class=Session, server_settings=options)
     async with watched(notebook(settings, topic_name), MemoryLog(), pool) as runtime:
         async with locked(database_url, "headrace.state"):
             await publish(runtime, noted(topic_name, "a", 1))
