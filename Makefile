@@ -30,8 +30,9 @@ help: ## show this list
 run: $(VENV)/.runtime ## serve the example service on 127.0.0.1:8000 (another: APP=module:app)
 	@exec $(BIN)/headrace run $(APP) $(ARGS)
 
-test: $(VENV)/.development ## run every test on a Kafka and a Postgres of its own (some: ARGS="-k name")
+test: $(VENV)/.development ## run every test on servers of its own (some: ARGS="-k name")
 	@$(BIN)/python -m tests.support.kafka
+	@$(BIN)/python -m tests.support.registry
 	@$(BIN)/python -m pytest $(PARALLEL) -rs $(ARGS)
 
 simulate: $(VENV)/.development ## run the engine through seeded faults in virtual time (SEEDS=1000; one: ARGS="--seed 7")

@@ -5,6 +5,8 @@ HeadraceError
 ├── ConfigurationError      refuse to start; a person must change a setting
 │   └── LogMismatchError    the log is not the one the claim was made on: refuse the partition, never guess
 ├── TransportError          the log did not answer: keep the offset, try again
+│   └── SchemaRegistryError the schema registry did not: decode the same records again
+├── SchemaNotFetchedError   a decoder lacks a schema: fetch it, decode the same records again
 ├── StateError              Postgres
 │   ├── ConflictError       another writer changed a row: reload and run the batch again at once
 │   │   └── VersionConflictError  a stream of the event store has moved on: load it again, repeat the change
@@ -25,7 +27,8 @@ Facts are attributes; the message is one sentence that says what, where and what
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Literal
 
 
 class HeadraceError(Exception):
@@ -42,6 +45,27 @@ class LogMismatchError(ConfigurationError):
 
 class TransportError(HeadraceError):
     """The log could not be reached or did not acknowledge; the outcome of a publish may be unknown."""
+
+
+class SchemaRegistryError(TransportError):
+    """The schema registry is away, refuses us, or does not have a schema yet."""
+
+
+class SchemaNotFetchedError(HeadraceError):
+    """Records cannot be decoded before `fetch`, which returns when their schemas are known."""
+
+    def __init__(self, schemas: Collection[Any], fetch: Callable[[Collection[Any]], Awaitable[None]]) -> None:
+        super().__init__(f"{len(schemas)} schemas are to be fetched first.")
+        self.schemas = frozenset(schemas)
+        self._fetch = fetch
+
+    async def fetch(self) -> None:
+        """Fetch the schemas. Raises: SchemaRegistryError."""
+        await self._fetch(self.schemas)
+
+    def joined(self, others: Collection[SchemaNotFetchedError]) -> SchemaNotFetchedError:
+        """Return one error for this one and others of the same registry."""
+        return SchemaNotFetchedError(self.schemas.union(*(each.schemas for each in others)), self._fetch)
 
 
 class StateError(HeadraceError):

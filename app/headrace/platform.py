@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -33,6 +33,8 @@ from headrace.queries.projections import build_router as projection_router
 from headrace.registry import Decoder, Registry
 from headrace.runtime import Runtime
 from headrace.sagas.saga import DataT, Saga
+from headrace.schema_registry.decoder import SchemaDecoder, Taker
+from headrace.schema_registry.schemas import Schemas
 from headrace.settings import Settings, load_settings
 from headrace.store.store import EventStore
 from headrace.store.transactions import Place, RoutePlace, always, place_of
@@ -76,6 +78,7 @@ class Headrace:
         """What `publish` works with; a route takes it as `Publisher`."""
         self.authenticator = None if authenticate is None else Authenticator(authenticate)
         self._settings = settings
+        self._schemas = Schemas(lambda: self.settings.schema_registry)
 
     @cached_property
     def router(self) -> APIRouter:
@@ -189,18 +192,28 @@ class Headrace:
         self.registry.middlewares.append(checked_middleware(function))
         return function
 
-    def decoder(self, topic: str) -> Callable[[DecoderT], DecoderT]:
+    @overload
+    def decoder(self, topic: str) -> Callable[[DecoderT], DecoderT]: ...
+    @overload
+    def decoder(self, topic: str, *, schemas: Mapping[str, type[Any] | Taker | None]) -> None: ...
+    def decoder(
+        self, topic: str, *, schemas: Mapping[str, type[Any] | Taker | None] | None = None
+    ) -> Callable[[DecoderT], DecoderT] | None:
         """Declare how records of a foreign topic (not CloudEvents) become events.
 
         The function takes the record (`.key`, `.value`, `.headers`, `.timestamp`) and returns an instance of a declared
         event type, or None to skip it; what it raises makes the record a dead letter. The event's id is the
         record's position and time.
+        With `schemas` no function is needed: the records are Avro, Protobuf or JSON of a schema registry. It gives, by
+        the full name of a record or message, the event type, a function `(record, value) -> event`, or None to skip.
+        Raises: ConfigurationError.
         """
+        if schemas is not None:
+            self.registry.add_decoder(topic, SchemaDecoder(topic, schemas, self._schemas))
+            return None
 
         def declare(function: DecoderT) -> DecoderT:
-            if topic in self.registry.decoders:
-                raise ConfigurationError(f"topic {topic!r} has two decoders; keep one.")
-            self.registry.decoders[topic] = function
+            self.registry.add_decoder(topic, function)
             return function
 
         return declare

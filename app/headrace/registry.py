@@ -16,6 +16,7 @@ from headrace.handlers.subscription import Start, Subscription
 from headrace.log.ports import Record
 from headrace.projections.projection import Projection
 from headrace.sagas.saga import DataT, Saga
+from headrace.schema_registry.decoder import SchemaDecoder
 from headrace.settings import Settings
 from headrace.windows.windows import Windows
 
@@ -57,6 +58,20 @@ class Registry:
     def topics(self) -> tuple[str, ...]:
         """Every topic that the declared types live on, sorted."""
         return tuple(sorted({event_type.topic for event_type in self.types.values()}))
+
+    @property
+    def schema_decoders(self) -> dict[str, SchemaDecoder]:
+        """The decoders that need a schema registry, by topic."""
+        return {topic: each for topic, each in self.decoders.items() if isinstance(each, SchemaDecoder)}
+
+    def add_decoder(self, topic: str, decoder: Decoder) -> None:
+        """Declare what reads the records of a foreign topic. Raises: ConfigurationError (another one)."""
+        if topic in self.decoders:
+            raise ConfigurationError(f"topic {topic!r} has two decoders; keep one.")
+        self.decoders[topic] = decoder
+        if isinstance(decoder, SchemaDecoder):
+            for model in decoder.models:
+                self.add_type(model)
 
     def add_type(self, model: type[Any]) -> EventType:
         """Make a declared model known. Raises: ConfigurationError (not declared, or another model has its type)."""
@@ -186,4 +201,13 @@ def check_subscriptions(settings: Settings, registry: Registry) -> None:
         raise ConfigurationError(
             f"HEADRACE_SUBSCRIPTIONS names {', '.join(unknown)}, but the service declares "
             f"{', '.join(sorted(registry.subscriptions)) or 'no subscription'}; correct it, or write *."
+        )
+
+
+def check_schema_registry(settings: Settings, registry: Registry) -> None:
+    """Refuse decoders by schemas without a registry. Raises: ConfigurationError."""
+    if registry.schema_decoders and settings.schema_registry.url is None:
+        raise ConfigurationError(
+            f"the decoder of topic {min(registry.schema_decoders)!r} has schemas=, and no registry is named to ask for "
+            "them: set HEADRACE_SCHEMA_REGISTRY_URL."
         )

@@ -52,7 +52,7 @@ from headrace.log.embedded_retention import keep_short
 from headrace.log.opening import new_log
 from headrace.log.ports import Log
 from headrace.outbox.relay import OutboxRelay
-from headrace.registry import Registry, check_subscriptions
+from headrace.registry import Registry, check_schema_registry, check_subscriptions
 from headrace.settings import EMBEDDED, MEMORY, Settings
 from headrace.state import expiry
 from headrace.state.orphans import warn_of_orphans
@@ -143,6 +143,7 @@ class Runtime:
         """
         self.registry.complete()
         check_subscriptions(self.settings, self.registry)
+        check_schema_registry(self.settings, self.registry)
         check_policies(self.settings.engine, self.registry)
         self.health.not_ready(CONNECTING)
         tune_garbage_collection()  # before the loop is watched, since it takes a tenth of a second

@@ -24,7 +24,7 @@ FROM_OTHER_VALUES = {
 }
 """Settings that the chart sets from values with names of their own."""
 
-NEVER = {"HEADRACE_DATABASE_PASSWORD", "HEADRACE_KAFKA_PASSWORD"}
+NEVER = {"HEADRACE_DATABASE_PASSWORD", "HEADRACE_KAFKA_PASSWORD", "HEADRACE_SCHEMA_REGISTRY_PASSWORD"}
 """Passwords come from Secrets, as files."""
 
 

@@ -84,6 +84,15 @@ RELATIONS: list[tuple[dict[str, str], str]] = [
         "HEADRACE_LOG holds no user and no password; set HEADRACE_KAFKA_USERNAME and HEADRACE_KAFKA_PASSWORD_FILE",
     ),
     (
+        {"HEADRACE_SCHEMA_REGISTRY_URL": "https://user:hunter2@a:8081"},
+        "HEADRACE_SCHEMA_REGISTRY_URL holds no user and no password; set HEADRACE_SCHEMA_REGISTRY_USERNAME and "
+        "HEADRACE_SCHEMA_REGISTRY_PASSWORD_FILE",
+    ),
+    (
+        {"HEADRACE_SCHEMA_REGISTRY_URL": "registry:8081"},
+        "HEADRACE_SCHEMA_REGISTRY_URL must be http://host:port or https://host:port",
+    ),
+    (
         {"HEADRACE_ROLE": "worker"},
         "HEADRACE_ROLE=worker needs a log that processes share: HEADRACE_LOG=kafka://...",
     ),

@@ -13,7 +13,8 @@ from headrace.engine.policies import Policies
 from headrace.handlers.policy import KINDS, Policy
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.loading import find_platform, load_app
-from headrace.registry import Registry
+from headrace.registry import Decoder, Registry
+from headrace.schema_registry.decoder import SchemaDecoder, name_of
 from headrace.settings import EngineSettings, load_settings
 
 
@@ -46,7 +47,13 @@ def describe(
         end = "dead letter" if policy["at_end"] == "dead_letter" else "key is held"
         errors = (", ".join(policy[kind]) or "-" for kind in KINDS)
         policies.add_row(*names, str(policy["attempts"]), waits, f"{policy['timeout_seconds']:g} s", end, *errors)
-    stdout.print(types, "", handlers, "", policies, sep="\n")
+    decoders = table("TOPIC", "DECODER", "SCHEMA", "BECOMES")
+    for each in described["decoders"]:
+        schemas = each["schemas"] or {"-": "what the function returns"}
+        for name, becomes in schemas.items():
+            decoders.add_row(*map(harmless, (each["topic"], each["decoder"], name, becomes or "skipped")))
+    last = ["", decoders] if described["decoders"] else []
+    stdout.print(types, "", handlers, "", policies, *last, sep="\n")
 
 
 def describe_registry(registry: Registry, settings: EngineSettings) -> dict[str, Any]:
@@ -64,12 +71,19 @@ def describe_registry(registry: Registry, settings: EngineSettings) -> dict[str,
             }
             for each in types
         ],
+        "decoders": [_decoder(topic, decoder) for topic, decoder in sorted(registry.decoders.items())],
         "handlers": [
             _handler(subscription, handler, Policies(subscription, settings))
             for subscription in registry.subscriptions.values()
             for handler in subscription.functions
         ],
     }
+
+
+def _decoder(topic: str, decoder: Decoder) -> dict[str, Any]:
+    if isinstance(decoder, SchemaDecoder):
+        return {"topic": topic, "decoder": "schema registry", "schemas": decoder.described}
+    return {"topic": topic, "decoder": name_of(decoder), "schemas": None}
 
 
 def _handler(subscription: Subscription, handler: Handler, policies: Policies) -> dict[str, Any]:

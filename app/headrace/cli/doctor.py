@@ -19,7 +19,7 @@ from headrace.cli.checks import (
     check_settings,
 )
 from headrace.cli.output import harmless, stdout, table
-from headrace.cli.service_checks import check_claims, check_database, check_topics
+from headrace.cli.service_checks import check_claims, check_database, check_schemas, check_topics
 from headrace.connections import POOL_SIZE, database_address, has_embedded_database, started_log
 from headrace.database.embedded import DataDirInUseError
 from headrace.database.pool import Pool, open_pool
@@ -61,6 +61,7 @@ async def examine(target: str | None) -> list[Check]:
         if platform is not None:
             settings, registry = platform.settings, platform.registry
     checks += [check_settings(settings), *application, check_access(settings), check_management_port(settings)]
+    checks += await check_schemas(settings, registry)
     async with AsyncExitStack() as stack:
         pool = await _examine_database(settings, stack, checks)
         await _examine_log(settings, registry, pool, stack, checks)

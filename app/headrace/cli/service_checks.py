@@ -1,7 +1,8 @@
-"""The checks of `headrace doctor` that ask the database and the log."""
+"""The checks of `headrace doctor` that ask the database, the log and the schema registry."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,8 @@ from headrace.database.migrate import PHASES, Schema, expected_version, read_sch
 from headrace.database.pool import Pool, postgres_version, search_path_fault
 from headrace.errors import HeadraceError
 from headrace.log.ports import Bounds, Log, TopicPartition
-from headrace.registry import Registry
+from headrace.registry import Registry, check_schema_registry
+from headrace.schema_registry.client import open_client
 from headrace.settings import Settings
 from headrace.state.orphans import ADVICE, orphans
 from headrace.topics import known_topics, topic_faults, topics_of
@@ -37,6 +39,24 @@ def _schema(what: str, schema: Schema) -> Check:
         return Check("warn", "database", f"{what}; pending is post {expected_version('post'):04}", advice)
     newer = f"; a newer release has applied {', '.join(schema.unknown)}" if schema.unknown else ""
     return Check("ok", "database", what + newer)
+
+
+async def check_schemas(settings: Settings, registry: Registry | None) -> list[Check]:
+    """Tell whether the schema registry answers, if there is one, or a decoder needs one."""
+    url, name = settings.schema_registry.url, "schema registry"
+    try:
+        if registry is not None:
+            check_schema_registry(settings, registry)
+        if url is None:
+            return []
+        if importlib.util.find_spec("httpx") is None:
+            return [Check("FAIL", name, "httpx is not installed", "pip install 'headrace[registry]'")]
+        async with open_client(settings.schema_registry) as client:
+            await client.check()
+    except HeadraceError as error:
+        return [Check("FAIL", name, str(error))]
+    topics = "" if registry is None else f"; it has the schemas of {', '.join(sorted(registry.schema_decoders)) or '-'}"
+    return [Check("ok", name, f"{url} answers{topics}")]
 
 
 async def check_topics(

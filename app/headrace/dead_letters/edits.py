@@ -16,7 +16,7 @@ from headrace.cloudevents import decode_record, event_key
 from headrace.database.pool import Connection, Row
 from headrace.dead_letters.decisions import Act, Refused, refused
 from headrace.dead_letters.search import read
-from headrace.engine.decode import BatchDecoder
+from headrace.engine.decode import BatchDecoder, decoded
 from headrace.errors import EventError, SchemaError, UnknownTypeError
 from headrace.item import DEAD
 from headrace.ledger.dead_letters import EMIT_REFUSED
@@ -48,12 +48,16 @@ class Edited(NamedTuple):
 async def edit(connection: Connection, identity: UUID, wanted: Edit, act: Act, registry: Registry) -> Edited | Refused:
     """Keep what shall be replayed instead of the record; a later edit takes its place.
 
-    Raises: EventError (the edit does not fit the event type, or would make another event of it).
+    Raises: EventError (the edit does not fit the event type, or would make another event of it), SchemaRegistryError.
     """
     known = await read(connection, identity, registry.service)
     if known is None or known["decision"] is not None:
         return refused(known, identity)
-    value = edited_value(known, wanted, registry)
+
+    async def check() -> bytes:
+        return edited_value(known, wanted, registry)
+
+    value = await decoded(check)
     row = await connection.fetchrow(sql.dead_letter.EDIT, identity, value, registry.service, *act.arguments)
     if row is None:
         return refused(await read(connection, identity, registry.service), identity)

@@ -20,8 +20,8 @@ grow with the batch, which makes it fast: the commit costs a disk flush, all els
 (`handlers/policy.py`, made complete with the settings in `policies.py`). **What is done about a batch that fails** is
 one table, `transact.py`. The event is at fault (its bytes, its data): dead letter. Its handler: the batch runs again
 with care, the event is parked, later events of its key wait behind it. Its data as Postgres sees them: the batch is
-halved until the one event is found, and parked. A transaction that is too large: the same. Postgres itself: wait, then
-the same batch again. Another owner: stop at once.
+halved until the one event is found, and parked. A transaction that is too large: the same. Postgres itself, or the
+schema registry of a foreign topic: wait, then the same batch again. Another owner: stop at once.
 
 **An outage is not poison**: if many different keys of a handler fail at once, the run is undone; its partitions wait
 and probe with single events (breaker.py).

@@ -24,7 +24,7 @@ from headrace.engine.breaker import Breaker
 from headrace.engine.claim import Claim, Fingerprint
 from headrace.engine.commit import write_effects
 from headrace.engine.context import EngineContext
-from headrace.engine.decode import BatchDecoder
+from headrace.engine.decode import BatchDecoder, decoded
 from headrace.engine.effects import Effects, StateRow
 from headrace.engine.list_sizes import ListSizes
 from headrace.engine.memory import PartitionMemory, keys_by_state
@@ -152,8 +152,8 @@ class BatchProcessor:
         """Apply the batch, or as much of it as its handlers do in the target time.
 
         Raises: HandlerFailedError (apply it again with care), OverdueError (apply it without that event), OutageError,
-        StateError, FencedError: nothing was committed, except that a StateUnavailableError may leave that unknown.
-        `undo` must follow, and `end_turn`.
+        StateError, SchemaRegistryError, FencedError: nothing was committed, except that a StateUnavailableError may
+        leave that unknown. `undo` must follow, and `end_turn`.
         """
         items = await self._decode(batch)
         if batch.kind is Kind.BATCH:
@@ -211,7 +211,8 @@ class BatchProcessor:
                 cache.forget(keys)
 
     async def _decode(self, batch: Batch) -> list[Item]:
-        return await self.off_loop(batch.decode, large=is_large(batch.records, batch.bytes))
+        large = is_large(batch.records, batch.bytes)
+        return await decoded(lambda: self.off_loop(batch.decode, large=large))
 
     async def _begin_for_handlers(self, batch: Batch, transaction: BatchTransaction) -> None:
         """Begin before the handlers. A batch has the turn and the claim meanwhile, a lane has neither: it may hang."""

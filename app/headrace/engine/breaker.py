@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from headrace.backoff import Backoff
+from headrace.errors import SchemaRegistryError
 from headrace.handlers.policy import ErrorKind, Policy
 from headrace.handlers.subscription import Handler
 from headrace.handlers.verdicts import HandlerVerdict
@@ -40,6 +41,9 @@ FIRST_PROBE_SECONDS, LONGEST_PROBE_SECONDS = 1.0, 30.0
 
 
 PolicyOf = Callable[[Handler | None], Policy]
+SCHEMA_REGISTRY = "schema registry"
+"""What an outage names in the place of a handler if a partition waits for the schemas of its records."""
+
 _CALLED = frozenset({Outcome.APPLIED, Outcome.HANDLER_ERROR})
 
 
@@ -48,12 +52,19 @@ class OutageError(Exception):
 
 
 class Outage(NamedTuple):
-    """What the breaker is open for."""
+    """What the breaker is open for, or what else a partition waits for."""
 
     handler: str
     error: str
     since: float
     """Unix seconds."""
+
+
+def held_up(error: Exception, before: Outage | None) -> Outage | None:
+    """Return what a partition waits for that an error holds up, as it did `before`; None if no outage is to be told."""
+    if not isinstance(error, SchemaRegistryError):
+        return None
+    return Outage(SCHEMA_REGISTRY, str(error), time.time() if before is None else before.since)
 
 
 class Breaker:

@@ -235,8 +235,10 @@ class Consumer:
             await asyncio.sleep(self._context.pace.watch)
 
     async def _tell_outage(self) -> None:
-        """Write into the database what the breaker is open for, for those who ask any process. Raises: StateError."""
-        outage, group, owner = self.breaker.outage, self._subscription.group, self._context.owner
+        """Write into the database which outage is waited for, for those who ask any process. Raises: StateError."""
+        held_up = (worker.tenure.outage for worker in self.workers.values() if worker.tenure is not None)
+        outage = self.breaker.outage or next(filter(None, held_up), None)
+        group, owner = self._subscription.group, self._context.owner
         if outage == self._told:
             return
         async with self._context.connection() as connection:

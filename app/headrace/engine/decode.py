@@ -1,13 +1,17 @@
-"""Turns records into items: decode, drop duplicates, find type, handler and key. No I/O; runs off the event loop."""
+"""Turns records into items: decode, drop duplicates, find type, handler and key. No I/O; runs off the event loop.
+
+What a decoder of a foreign topic has to fetch first, it fetches between two attempts: `decoded`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 from zlib import crc32
 
 from headrace.cloudevents import decode_record, event_key
 from headrace.envelope import Envelope, identity
-from headrace.errors import DecodeError, EventError, UnknownTypeError
+from headrace.errors import DecodeError, EventError, SchemaNotFetchedError, UnknownTypeError
 from headrace.event import EventType, event_type_of
 from headrace.handlers.subscription import Subscription
 from headrace.item import NO_ENVELOPE, Item, Outcome
@@ -16,6 +20,8 @@ from headrace.registry import Decoder
 
 _OUTCOMES = {"decode": Outcome.DECODE, "schema": Outcome.SCHEMA, "unknown_type": Outcome.UNKNOWN_TYPE}
 _CRC = 0xFFFF_FFFF
+
+T = TypeVar("T")
 
 
 class BatchDecoder:
@@ -34,9 +40,11 @@ class BatchDecoder:
 
         An identity counts as seen within the batch if its event is going to be applied or parked: an event that
         becomes a dead letter may be sent again, corrected, under its id. Whatever goes wrong with one record makes
-        that record a dead letter. Raises: MemoryError (decode fewer records at a time).
+        that record a dead letter. Raises: MemoryError (decode fewer records at a time), SchemaNotFetchedError (see
+        `decoded`).
         """
         items: list[Item] = []
+        lacking: list[SchemaNotFetchedError] = []
         fresh: dict[bytes, int] = {}
         decoders, handlers, types, extensions = self._decoders, self._handlers, self._types, self._extensions
         keep, ready = items.append, Outcome.READY  # to ask an Enum for its member costs as much as a dictionary
@@ -79,6 +87,9 @@ class BatchDecoder:
                 outcome, error = _OUTCOMES.get(reason.reason, Outcome.DECODE), reason
             except MemoryError:
                 raise
+            except SchemaNotFetchedError as reason:
+                lacking.append(reason)
+                continue
             except Exception as reason:
                 outcome = Outcome.DECODE
                 error = DecodeError(f"the record could not be read: {type(reason).__name__}: {reason}")
@@ -87,7 +98,18 @@ class BatchDecoder:
             if error is not None:
                 item.failed(outcome, error)
             keep(item)
+        if lacking:
+            raise lacking[0].joined(lacking)
         return items
+
+
+async def decoded(decode: Callable[[], Awaitable[T]]) -> T:
+    """Return what `decode` returns, once its decoders have the schemas that they need. Raises: SchemaRegistryError."""
+    while True:
+        try:
+            return await decode()
+        except SchemaNotFetchedError as lacking:
+            await lacking.fetch()
 
 
 def _decode_old(event_type: EventType, envelope: Envelope, data: bytes) -> object:
@@ -97,7 +119,7 @@ def _decode_old(event_type: EventType, envelope: Envelope, data: bytes) -> objec
 def _decode_foreign(record: Record, decoder: Decoder) -> object:
     try:
         return decoder(record)
-    except MemoryError:
+    except (MemoryError, EventError, SchemaNotFetchedError):
         raise
     except Exception as error:
         raise DecodeError(f"the decoder of topic {record.topic!r} raised {type(error).__name__}: {error}") from error

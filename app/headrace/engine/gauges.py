@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from headrace import sql
-from headrace.engine.breaker import Breaker
+from headrace.engine.breaker import SCHEMA_REGISTRY, Breaker
 from headrace.engine.context import EngineContext
 from headrace.engine.lanes import Lane
 from headrace.engine.tenure import Tenure
@@ -35,6 +35,7 @@ class Gauges:
         self._name = subscription.name
         self._workers = workers
         self._breaker = breaker
+        self._reads_schemas = not context.registry.schema_decoders.keys().isdisjoint(subscription.topics)
         self._reasons: set[str] = set()
         self._counts_timers_at = 0.0
 
@@ -176,7 +177,9 @@ class Gauges:
         limiters = [self._context.limiters.of(self._subscription, each, keys) for each in effects]
         outages = [breaker.outage for breaker in (self._breaker, *(each.breaker for each in limiters))]
         met = {outage.handler for outage in outages if outage is not None}
-        for name in {handler.name for handler in self._subscription.functions}:
+        met |= {tenure.outage.handler for tenure in self._tenures() if tenure.outage is not None}
+        names = {handler.name for handler in self._subscription.functions}
+        for name in names | ({SCHEMA_REGISTRY} if self._reads_schemas else set()):
             self._metrics.handler_outage.labels(subscription=self._name, handler=name).set(name in met)
 
     def _show_effects(self) -> None:

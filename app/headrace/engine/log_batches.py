@@ -40,7 +40,8 @@ class LogBatches:
     async def apply(self, holding: Holding, *, is_probe: bool = False) -> None:
         """Apply the next of `holding.pending` in one transaction, or only the first as a probe.
 
-        Raises: StateUnavailableError, OutageError (nothing was applied; wait, then apply again), FencedError.
+        Raises: StateUnavailableError, SchemaRegistryError, OutageError (nothing was applied; wait, then apply again),
+        FencedError.
         """
         claim, topic = holding.claim, holding.claim.partition.topic
         most = self._size.within(max(FIRING_SECONDS, self._processor.memory.timers.seconds))

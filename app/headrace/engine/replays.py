@@ -11,6 +11,7 @@ import msgspec
 
 from headrace import sql
 from headrace.engine.batch import Batch, BatchProcessor, Holding, is_large
+from headrace.engine.decode import decoded
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lane
 from headrace.engine.settle import settle
@@ -35,7 +36,7 @@ class Replays:
         An event that still cannot be read, one that Postgres refuses, and one that was applied or parked from another
         offset meanwhile, stays a dead letter with the new reason; so does the second copy of an event among the
         replays. Only letters that are still to be replayed are taken (test_replay_that_is_seen_twice_is_applied_once).
-        Raises: StateUnavailableError, FencedError.
+        Raises: StateUnavailableError, SchemaRegistryError, FencedError.
         """
         try:
             await self._replay(holding, replays, "")
@@ -113,7 +114,8 @@ class Replays:
                     item.mark = decoder.decode([replay.original], {})[0].mark or item.mark
             return items
 
-        return await self._processor.off_loop(decode, large=is_large(batch.records, batch.bytes))
+        large = is_large(batch.records, batch.bytes)
+        return await decoded(lambda: self._processor.off_loop(decode, large=large))
 
     def _due_lanes(self, items: Sequence[Item]) -> dict[str, Lane]:
         """Return the items' lanes, due at once; a key that is held stays so, with the replayed event behind."""

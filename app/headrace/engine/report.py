@@ -16,7 +16,7 @@ from headrace.engine.context import EngineContext
 from headrace.engine.effects import Effects
 from headrace.engine.patience import OverdueError
 from headrace.engine.trace import batch_facts, trace_batch
-from headrace.errors import DataRefusedError, HeadraceError
+from headrace.errors import DataRefusedError, HeadraceError, SchemaRegistryError
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.handlers.verdicts import HandlerVerdict
 from headrace.item import DEAD, PARKED, SKIPPED, Item, Outcome
@@ -97,9 +97,10 @@ class Reporter:
         self._warn_once_a_minute("an effect has failed, and is tried again", f"{handler} {error_type}", **fields)
 
     def waiting(self, error: BaseException) -> None:
-        """Postgres is away; the batch waits."""
+        """Postgres or the schema registry is away; the batch waits."""
         self._touch()
-        self._logger.warning("waiting for the database", error=str(error))
+        what = "schema registry" if isinstance(error, SchemaRegistryError) else "database"
+        self._logger.warning(f"waiting for the {what}", error=str(error))
 
     def resolved(self, committed: bool) -> None:
         """A connection was lost in COMMIT, and the claim has shown whether the batch was committed."""

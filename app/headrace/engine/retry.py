@@ -20,14 +20,20 @@ from typing import NamedTuple
 
 from headrace.backoff import Backoff
 from headrace.engine.batch import Batch, BatchProcessor, Holding
-from headrace.engine.breaker import OutageError
+from headrace.engine.breaker import Outage, OutageError, held_up
 from headrace.engine.lanes import count_runs, read_heads
 from headrace.engine.log_batches import KILLED
 from headrace.engine.patience import OverdueError
 from headrace.engine.run import Run
 from headrace.engine.transact import transact
 from headrace.engine.verdict import Park
-from headrace.errors import BatchTooLargeError, DataRefusedError, HandlerError, StateUnavailableError
+from headrace.errors import (
+    BatchTooLargeError,
+    DataRefusedError,
+    HandlerError,
+    SchemaRegistryError,
+    StateUnavailableError,
+)
 from headrace.item import SKIPPED, Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.ports import StoredRecord
@@ -87,6 +93,8 @@ class Retries:
         self._together: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._processors: set[BatchProcessor] = set()
+        self.outage: Outage | None = None
+        """What a run waits for before it can read its events."""
         self.failure: BaseException | None = None
         """What ends the tenure: another owner holds the claim, or a run failed as none should."""
 
@@ -172,7 +180,8 @@ class Retries:
             while True:
                 try:
                     await self._run(keys, is_alone=is_alone, events=self._events_limit)
-                except StateUnavailableError as error:
+                except (StateUnavailableError, SchemaRegistryError) as error:
+                    self.outage = held_up(error, self.outage)
                     self._processor.reporter.waiting(error)
                     await asyncio.sleep(backoff.next_seconds())
                 else:
@@ -182,6 +191,7 @@ class Retries:
         except Exception as error:
             self.failure = error
         finally:
+            self.outage = None
             if is_alone:
                 del self._alone[keys[0]]
             else:
@@ -195,7 +205,7 @@ class Retries:
     async def run_here(self, *, is_probe: bool = False) -> bool:
         """Run a single event of a lane that is due, while nothing else runs. Returns False if none is.
 
-        Raises: StateUnavailableError, OutageError, FencedError.
+        Raises: StateUnavailableError, SchemaRegistryError, OutageError, FencedError.
         """
         self._take_due()
         waiting = self._others or (self._aside if is_probe else ())
@@ -209,7 +219,10 @@ class Retries:
         return True
 
     async def _run(self, keys: Sequence[str], *, is_alone: bool, events: int, is_probe: bool = False) -> None:
-        """Run the lanes of the keys, in one transaction. Raises: StateUnavailableError, OutageError, FencedError."""
+        """Run the lanes of the keys, in one transaction.
+
+        Raises: StateUnavailableError, SchemaRegistryError, OutageError, FencedError.
+        """
         processor, holding, name = self._processor.beside(is_patient=is_alone), self._holding(), keys[0] * is_alone
         processor.failures = self._failures.pop(name, 0)
         self._processors.add(processor)

@@ -24,7 +24,7 @@ from headrace.backoff import Backoff
 from headrace.database.pool import Connection
 from headrace.emits.relay import Relay
 from headrace.engine.batch import BatchProcessor, Holding
-from headrace.engine.breaker import Breaker, OutageError
+from headrace.engine.breaker import Breaker, Outage, OutageError, held_up
 from headrace.engine.claim import claim, enroll, known_partitions
 from headrace.engine.context import EngineContext
 from headrace.engine.continuity import check_bounds, check_fingerprint, check_log, check_partitions, resume_at
@@ -40,7 +40,7 @@ from headrace.engine.retry import Retries
 from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.timers import DueTimers
-from headrace.errors import FencedError, StateError, StateUnavailableError
+from headrace.errors import FencedError, SchemaRegistryError, StateError, StateUnavailableError
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.dead_letters import Replay
 from headrace.ledger.window import PackedRows, read_window, window_of
@@ -107,12 +107,18 @@ class Tenure:
         self._reader: Reader | None = None
         self._cautious_until = 0.0
         self._is_abandoned = False
+        self._held_up: Outage | None = None
         self._logger = logger.bind(subscription=subscription.name, partition=partition)
 
     @property
     def running(self) -> list[Run]:
         """The runs whose handlers are being called: the batch's first, if there is one, and those of lanes."""
         return [*([self.processor.running] if self.processor.running is not None else []), *self._retries.running]
+
+    @property
+    def outage(self) -> Outage | None:
+        """What its batches or lanes wait for, beside the handlers' breaker and Postgres."""
+        return self._held_up or self._retries.outage
 
     @property
     def pending_since_ms(self) -> int | None:
@@ -246,8 +252,9 @@ class Tenure:
     async def serve(self, stopping: asyncio.Event) -> None:
         """Apply what comes until the stop, or until the claim has to be taken again.
 
-        An outage of Postgres is waited for here: what was fetched is kept, nothing uses up an attempt, and a stop or a
-        pause is seen meanwhile. Raises: FencedError, LogMismatchError, TransportError, StateError.
+        An outage of Postgres or of the schema registry is waited for here: what was fetched is kept, nothing uses up
+        an attempt, and a stop or a pause is seen meanwhile.
+        Raises: FencedError, LogMismatchError, TransportError, StateError.
         """
         assert self._reader is not None
         stopped = asyncio.create_task(stopping.wait())
@@ -273,10 +280,12 @@ class Tenure:
                         await self._mark_emits()
                 except OutageError:  # the breaker has told it, and is open from now on
                     self._touch()
-                except StateUnavailableError as error:
+                except (StateUnavailableError, SchemaRegistryError) as error:
+                    self._held_up = held_up(error, self._held_up)
                     self._reporter.waiting(error)
                     await asyncio.wait({stopped}, timeout=backoff.next_seconds())
                 else:
+                    self._held_up = None
                     backoff.reset()
         finally:
             stopped.cancel()

@@ -10,6 +10,7 @@
 | Postgres timed out, or ran out of memory | undo and raise: the caller takes fewer events |
 | Postgres refused the data | undo and raise: the caller looks for the event that is at fault |
 | a handler meets an outage | undo and raise: the caller waits for the breaker |
+| the schema registry is away | raise: the caller waits, and sees a stop or a pause meanwhile |
 | another owner holds the claim | raise: the caller stops at once |
 """
 
@@ -45,8 +46,8 @@ async def transact(processor: BatchProcessor, batch: Batch, attempt: Attempt | N
 
     The turn is kept until it is known what became of the batch: nothing else writes meanwhile.
     Cancel: safe; the batch is committed or not, and the next claim tells.
-    Raises: OverdueError, DataRefusedError, BatchTooLargeError, StateUnavailableError, FencedError: nothing was
-    committed.
+    Raises: OverdueError, DataRefusedError, BatchTooLargeError, StateUnavailableError, SchemaRegistryError,
+    FencedError: nothing was committed.
     """
     attempt = attempt or processor.attempt
     while True:

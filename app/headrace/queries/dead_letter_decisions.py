@@ -14,12 +14,12 @@ from starlette.responses import Response
 from headrace.dead_letters.decisions import PAST, Act, Decision, Progress, Refused, decide, decide_many
 from headrace.dead_letters.edits import Edit, edit
 from headrace.dead_letters.search import Filter
-from headrace.errors import EventError, SchemaError
+from headrace.errors import EventError, SchemaError, SchemaRegistryError
 from headrace.http.body import body_of, read_json
 from headrace.http.database import connection, json_response
 from headrace.http.guard import require
 from headrace.http.openapi import Responses, problem
-from headrace.http.problems import Problem, not_found
+from headrace.http.problems import Problem, not_found, unavailable
 from headrace.http.runtime_of import runtime_of
 from headrace.queries.dead_letters import aware, cursor_of, parse_cursor, short
 from headrace.telemetry.logging import get_logger
@@ -147,6 +147,8 @@ def _add_edit(router: APIRouter) -> None:
             except EventError as error:
                 errors = {"errors": error.details} if isinstance(error, SchemaError) and error.details else {}
                 raise _refused_edit(str(error), **errors) from error
+            except SchemaRegistryError as error:
+                raise unavailable(str(error)) from error
         if isinstance(edited, Refused):
             raise _problem_of(edited)
         logger.info("dead letter edited", id=str(id), by=who, why=body.why, **edited.facts)

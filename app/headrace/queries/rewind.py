@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace import sql
-from headrace.errors import ConfigurationError, HandlerError, TransportError
+from headrace.errors import ConfigurationError, HandlerError, SchemaRegistryError, TransportError
 from headrace.http.body import body_of, read_json
 from headrace.http.database import connection, json_response, subscription_of
 from headrace.http.guard import require
@@ -111,6 +111,8 @@ async def _rewind(request: Request, name: str, body: Rewind, who: str) -> dict[s
             done = await rewind(postgres, log, runtime.registry, subscription, runtime.settings, plan, act)
     except (ConfigurationError, HandlerError) as error:
         raise Problem(409, "rewind", "It cannot be rewound", str(error)) from error
+    except SchemaRegistryError as error:
+        raise unavailable(str(error)) from error
     except TransportError as error:
         raise unavailable(f"the log does not answer: {error}") from error
     logger.info("subscription rewound", subscription=name, by=who, why=body.why, events=plan.events, **done.changed)

@@ -10,7 +10,7 @@ from headrace import sql
 from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
 from headrace.engine.batch import emitter_of
-from headrace.engine.decode import BatchDecoder
+from headrace.engine.decode import BatchDecoder, decoded
 from headrace.engine.invoke import call_handler
 from headrace.errors import HandlerError
 from headrace.handlers.verdicts import Skip
@@ -95,13 +95,17 @@ class Replay:
         """
         async with connection.transaction():
             for partition, records in (await self._begun.take(targets)).items():
-                self._apply(partition, records)
+                await self._apply(partition, records)
                 await self.write(connection, table)
 
-    def _apply(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+    async def _apply(self, partition: TopicPartition, records: Sequence[Record]) -> None:
         window = self._windows[partition]
         applied = [each for record in records if (each := self.letters.applied(record)) is not None]
-        items = self._decoder.decode(applied, window.marks)
+
+        async def decode() -> list[Item]:
+            return self._decoder.decode(applied, window.marks)
+
+        items = await decoded(decode)
         fresh = [item for item in items if item.outcome is Outcome.READY]
         for item in fresh:
             self.handle(item, f"{partition.topic}/{partition.partition}/{item.record.offset}")

@@ -121,7 +121,7 @@ class _DryRun:
         }
         self._total += sum(end - begin for begin, end in ranges.values())
         async for place, records, left in read(self._log, ranges):
-            items = await asyncio.to_thread(rehearsal.keys, records)
+            items = await rehearsal.keys(records)
             self._keys[place].update(item.key for item in items if item.key is not None)
             self._done = sum(end - begin for begin, end in ranges.values()) - left
             self._report(self._done, self._total)

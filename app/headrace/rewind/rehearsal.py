@@ -11,7 +11,7 @@ from typing import NamedTuple
 from opentelemetry.trace import NoOpTracerProvider
 
 from headrace.engine.batch import emitter_of
-from headrace.engine.decode import BatchDecoder
+from headrace.engine.decode import BatchDecoder, decoded
 from headrace.engine.memory import keys_by_state
 from headrace.engine.patience import OverdueError
 from headrace.engine.policies import Policies
@@ -71,9 +71,9 @@ class Rehearsal:
         cache, written = self._caches[name], self._written[name]
         return {key: cache.state.encode(cache.entries[key].value) for key in keys if key in written}
 
-    def keys(self, records: Sequence[Record]) -> list[Item]:
+    async def keys(self, records: Sequence[Record]) -> list[Item]:
         """Return the items of records, with their keys; nothing runs, and nothing is remembered."""
-        return self._decoder.decode(records, {})
+        return await decoded(lambda: asyncio.to_thread(self._decoder.decode, records, {}))
 
     async def run(self, place: TopicPartition, records: Sequence[Record], only: Collection[str] | None = None) -> Heard:
         """Run the handlers over the next records of a partition, or those of some keys only.
@@ -81,7 +81,8 @@ class Rehearsal:
         An event that fails changes nothing, and its key goes on, or is held, as its policy says in the end.
         Raises: HandlerError (a handler does not return).
         """
-        items = await asyncio.to_thread(self._take, place, records)  # a service that is rewound has a loop to keep free
+        # In a thread, since a service that is rewound has a loop to keep free.
+        items = await decoded(lambda: asyncio.to_thread(self._take, place, records))
         chosen = [item for item in items if item.outcome is Outcome.READY and (only is None or item.key in only)]
         emits: list[tuple[Item, NewRecord]] = []
         timers: list[tuple[Item, Change]] = []

@@ -56,7 +56,7 @@ async def remake(
     total = sum(move.claimed - move.begun for move in moves)
     try:
         async for place, records, left in read(log, {move.place: (move.offset, move.claimed) for move in moves}):
-            items = await asyncio.to_thread(rehearsal.keys, records)
+            items = await rehearsal.keys(records)
             keys[place].update(item.key for item in items if item.key is not None)
             timers[place].met(items)
             report(sum(move.claimed - move.offset for move in moves) - left, total)

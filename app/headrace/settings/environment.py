@@ -17,6 +17,7 @@ from headrace.settings.engine import EngineSettings
 from headrace.settings.ingest import IngestSettings
 from headrace.settings.kafka import KafkaSettings
 from headrace.settings.platform import PREFIX, Settings
+from headrace.settings.schema_registry import SchemaRegistrySettings
 
 _SERVICE_LINK = re.compile(r"HEADRACE(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_[A-Z0-9_]+)")
 _PORT_LINK = re.compile(r"(tcp|udp|sctp)://")
@@ -27,6 +28,7 @@ COMPONENTS: dict[str, type[BaseSettings]] = {
     "database_options": DatabaseSettings,
     "engine": EngineSettings,
     "ingest": IngestSettings,
+    "schema_registry": SchemaRegistrySettings,
 }
 
 

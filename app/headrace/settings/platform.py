@@ -14,6 +14,7 @@ from headrace.settings.database import DatabaseSettings
 from headrace.settings.engine import EngineSettings
 from headrace.settings.ingest import IngestSettings
 from headrace.settings.kafka import KafkaSettings
+from headrace.settings.schema_registry import SchemaRegistrySettings
 
 PREFIX = "HEADRACE_"
 EMBEDDED = "embedded"
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     database_options: DatabaseSettings = Field(default_factory=DatabaseSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
+    schema_registry: SchemaRegistrySettings = Field(default_factory=SchemaRegistrySettings)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -119,7 +119,10 @@ class Metrics:
     client_recreated_total: Annotated[Counter, Row("subscription reason", "Clients of the log that were replaced")]
     subscription_paused: Annotated[Gauge, Row("subscription", "1 while paused")]
 
-    handler_outage: Annotated[Gauge, Row("subscription handler", "1 if the handler meets an outage, and waits")]
+    handler_outage: Annotated[
+        Gauge,
+        Row("subscription handler", "1 if it meets an outage, and partitions wait"),
+    ]
     lane_keys: Annotated[Gauge, Row("subscription topic", "Keys held back, of owned partitions")]
     lane_held_keys: Annotated[Gauge, Row("subscription topic", "Keys held until an operator acts, of owned partitions")]
     lane_events: Annotated[Gauge, Row("subscription topic", "Events in lanes, of owned partitions")]

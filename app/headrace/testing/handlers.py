@@ -26,6 +26,7 @@ from headrace.testing.loop import Loop
 from headrace.testing.own import shown
 from headrace.testing.owner import Owner, threads
 from headrace.testing.then import Step, Then, Timer, is_verdict, step_of, timer_of
+from headrace.testing.written import written
 from headrace.windows.kept import KeptWindows
 
 T = TypeVar("T")
@@ -199,7 +200,7 @@ class Handlers:
         if isinstance(event, NewRecord):
             return self._topics.append(event)
         checked = checked_event(self._registry, event, _untraced, key=key, id=id)
-        return self._topics.append(checked.record)
+        return self._topics.append(written(self._registry, checked))
 
     def _follow_emits(self, records: Sequence[StoredRecord], allow: Errors) -> list[Step]:
         """Deliver what has left, and what its handlers emit, in order; what no handler here takes is others'."""

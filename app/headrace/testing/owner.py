@@ -7,7 +7,7 @@ or nothing. An owner that dies is one that is dropped; the next one is made of t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 
@@ -16,7 +16,7 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from headrace.database.pool import Connection
 from headrace.engine.batch import emitter_of
-from headrace.engine.decode import BatchDecoder
+from headrace.engine.decode import BatchDecoder, decoded
 from headrace.engine.effects import Effects
 from headrace.engine.list_sizes import ListSizes
 from headrace.engine.memory import PartitionMemory, keys_by_state
@@ -82,7 +82,7 @@ class Owner:
         """
         marks = self._memory.windows[records[0].topic].marks
         while True:
-            items = self._decoder.decode(records, marks)
+            items = await self._decoded(records, marks)
             try:
                 async with _savepoint(connection):
                     return await self._run(Kind.BATCH, items, connection, careful=careful)
@@ -96,7 +96,7 @@ class Owner:
         for key in keys:
             lanes.by_key[key].attempts += 1
             for number, record in self.kept.parked[key]:
-                items += self._decoder.decode([record], {})
+                items += await self._decoded([record], {})
                 numbers.append((key, number))
         for item, (key, number) in zip(items, numbers, strict=True):
             item.key, item.number, item.attempt = key, number, lanes.by_key[key].attempts
@@ -140,6 +140,12 @@ class Owner:
         """Read every state again when it is next needed, as a process does that has just started."""
         for cache in self._memory.caches.values():
             cache.forget(list(cache.entries))
+
+    async def _decoded(self, records: Sequence[StoredRecord], marks: Mapping[bytes, int]) -> list[Item]:
+        async def decode() -> list[Item]:
+            return self._decoder.decode(records, marks)
+
+        return await decoded(decode)
 
     async def _run(self, kind: Kind, items: Sequence[Item], connection: Connection | None, *, careful: bool) -> Effects:
         self.raised = {}

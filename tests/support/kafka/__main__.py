@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from tests.support.kafka.installation import archive_of_classes, find_jars, find_java
+from tests.support.kafka.installation import archive_of_classes, find_jars
 from tests.support.kafka.server import KafkaServer
+from tests.support.maven import find_java
 
 
 async def archive_classes() -> None:

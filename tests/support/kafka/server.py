@@ -17,7 +17,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from headrace.database import launch
 from tests.support.certificates import Certificates
-from tests.support.kafka.installation import archive_of_classes, find_jars, find_java
+from tests.support.kafka.installation import archive_of_classes, find_jars
+from tests.support.maven import find_java
 from tests.support.ports import free_ports
 from tests.support.waiting import until
 

@@ -27,6 +27,7 @@ from headrace.testing.exactly_once.tables import Tables
 from headrace.testing.kept import Clock, Kept, MemoryTopics
 from headrace.testing.owner import Owner, threads
 from headrace.testing.then import is_verdict, step_of
+from headrace.testing.written import written
 
 MOST_EVENTS = 10_000
 
@@ -216,7 +217,8 @@ class Trials:
     def _record(self, event: Any, number: int) -> NewRecord:
         if isinstance(event, NewRecord):
             return event
-        return checked_event(self.platform.registry, event, _untraced, id=f"event {number}").record
+        registry = self.platform.registry
+        return written(registry, checked_event(registry, event, _untraced, id=f"event {number}"))
 
     def _entry(self, record: StoredRecord, cause: Label | None, number: int) -> Entry:
         owner = next((each for each in self._owners.values() if record.topic in each.subscription.topics), None)
