@@ -51,6 +51,7 @@ LONG = [
     "integration/cli/test_operations.py",
     "integration/guards/test_three_brokers.py",
     "integration/guards/test_postgres_refuses.py",
+    "integration/guards/test_turned_clocks.py",
     "integration/test_wheel.py",
     "integration/test_servers.py",
     "integration/engine/test_deaf_handlers.py",

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 PIECE_BYTES = 4_096
 
 
@@ -40,17 +38,14 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(folder: Path, *, megabytes: int) -> Iterator[SmallDisk]:
-    """Mount it on the folder until the end; a test that may not mount is skipped."""
+def small_disk(folder: Path, *, megabytes: int) -> Iterator[SmallDisk | None]:
+    """Mount it on a new folder until the end; yields None where nobody may."""
     folder.mkdir()
-    told = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "headrace-test", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    mounting = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "headrace-test", str(folder)]
+    told = subprocess.run(mounting, capture_output=True, check=False)
     if told.returncode != 0:
-        pytest.skip(f"a disk that can be full needs the right to mount one (root): {told.stderr.strip()}")
+        yield None
+        return
     try:
         yield SmallDisk(folder)
     finally:

@@ -226,7 +226,11 @@ class PostgresServer:
         """Run the statement in the one session that makes and drops databases, whichever event loop asks for it."""
         if self._session is None:
             self._session = psycopg.connect(self.url, autocommit=True)
-        self._session.execute(sql.encode())
+        try:
+            self._session.execute(sql.encode())
+        except psycopg.OperationalError:  # the server has ended the session meanwhile
+            self._session = psycopg.connect(self.url, autocommit=True)
+            self._session.execute(sql.encode())
 
     def _hang_up(self) -> None:
         if self._session is not None:

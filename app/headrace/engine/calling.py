@@ -21,6 +21,7 @@ from headrace.engine.invoke import await_handler
 from headrace.engine.lanes import reason_of
 from headrace.engine.policies import Policies
 from headrace.engine.report import Reporter
+from headrace.engine.steady import SteadyClock
 from headrace.engine.trace import call_facts
 from headrace.engine.verdict import DeadLetter, Park, verdict
 from headrace.errors import HandlerError
@@ -67,6 +68,7 @@ class Runner:
         self._policies = Policies(subscription, context.settings.engine)
         self._memory = StepMemory(context.connection, subscription.group)
         self._ready: defaultdict[Effect, deque[Call]] = defaultdict(deque)
+        self._now = SteadyClock().now
         self._failed: set[Call] = set()
         """Calls that wait for their next attempt, each at the front of its key."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,7 +94,7 @@ class Runner:
     def is_idle(self) -> bool:
         """True if no call is under way, or may begin, or has ended and is not written."""
         busy = self._tasks or self.ended or self.waits or self._calls.fronts or any(self._ready.values())
-        return not busy and not any(call.due <= time.time() for call in self._failed)
+        return not busy and not any(call.due <= self._now() for call in self._failed)
 
     def join(self, partitions: int) -> None:
         """Begin to count for the limits, as one of so many partitions."""
@@ -238,7 +240,7 @@ class Runner:
             return decided
         assert isinstance(decided, Park)
         call.attempts = decided.attempts
-        call.due = time.time() + decided.delay * (1.0 - decided.jitter * random.random())  # noqa: S311 - no secret
+        call.due = self._now() + decided.delay * (1.0 - decided.jitter * random.random())  # noqa: S311 - no secret
         self.waits[call] = Wait(call.attempts, call.due, reason_of(call.item))
         self._place(call)
         return None
@@ -259,7 +261,7 @@ class Runner:
 
     def _place(self, call: Call) -> None:
         """Let a call at the front of its key begin now, or when it is due."""
-        seconds = call.due - time.time()
+        seconds = call.due - self._now()
         if seconds <= 0:
             self._failed.discard(call)
             self._ready[call.effect].append(call)

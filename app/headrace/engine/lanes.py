@@ -22,6 +22,7 @@ import msgspec
 
 from headrace import sql
 from headrace.database.pool import Connection
+from headrace.engine.steady import SteadyClock
 from headrace.engine.verdict import Park
 from headrace.errors import HandlerError
 from headrace.handlers.policy import Policy
@@ -65,6 +66,8 @@ class Lanes:
         self.policy_of = policy_of
         """Returns the policy of a handler."""
         self._changed = changed
+        self.now = SteadyClock().now
+        """Tells the time by which lanes are due."""
         self.by_key: dict[str, Lane] = {}
         self.aside: dict[str, None] = {}
         """Keys whose events took long, the latest last."""
@@ -193,7 +196,7 @@ class Lanes:
 
     def due_after(self, park: Park) -> float:
         """Return when a lane is due, in Unix seconds: chance takes off a part of the delay."""
-        return time.time() + park.delay * (1.0 - park.jitter * random.random())  # noqa: S311 - no secret
+        return self.now() + park.delay * (1.0 - park.jitter * random.random())  # noqa: S311 - no secret
 
 
 def reason_of(item: Item) -> str:

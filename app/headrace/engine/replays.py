@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -119,7 +118,8 @@ class Replays:
 
     def _due_lanes(self, items: Sequence[Item]) -> dict[str, Lane]:
         """Return the items' lanes, due at once; a key that is held stays so, with the replayed event behind."""
-        now, known = time.time(), self._processor.memory.lanes.by_key
+        lanes = self._processor.memory.lanes
+        now, known = lanes.now(), lanes.by_key
         opened: dict[str, Lane] = {}
         for item in items:
             assert item.key is not None

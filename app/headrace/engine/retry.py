@@ -150,7 +150,7 @@ class Retries:
             self._changed.clear()
             if self.failure is None and self._may_run():
                 self._begin_runs()
-            due = self._lanes.seconds_to_next(time.time())
+            due = self._lanes.seconds_to_next(self._lanes.now())
             seconds = longest if not due else min(longest, max(0.01, due))
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -167,7 +167,7 @@ class Retries:
 
     def _take_due(self) -> None:
         """Take what is due; what no run can begin for waits."""
-        for key in self._lanes.take_due(time.time(), MOST_WAITING, self._busy):
+        for key in self._lanes.take_due(self._lanes.now(), MOST_WAITING, self._busy):
             self._busy.add(key)
             (self._aside if key in self._lanes.aside else self._others).append(key)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from headrace.engine.claim import Fingerprint
 from headrace.engine.effects import Effects, StateRow
 from headrace.engine.lanes import Lane, Lanes, PolicyOf, reason_of
@@ -95,7 +93,7 @@ def _settle_lanes(effects: Effects, lanes: Lanes, policy_of: PolicyOf) -> None:
 
 
 def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item], policy_of: PolicyOf) -> Lane:
-    after = Lane(due=time.time(), since=lane.since, attempts=0, events=lane.events, error=lane.error)
+    after = Lane(due=lanes.now(), since=lane.since, attempts=0, events=lane.events, error=lane.error)
     for index, item in enumerate(items):
         attempt = lane.attempts if index == 0 else 1
         decided = verdict(item.outcome, attempt, policy_of(item.handler), _cause(item))

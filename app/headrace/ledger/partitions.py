@@ -8,6 +8,9 @@ A day's partition that is older than `ledger_days` is kept only while it holds
 
 Rows of a day that had no partition yet (nobody tended the ledger for days) went into `ledger_default`. Postgres makes
 no partition for rows that are there, so that day's rows stay in `ledger_default` and are never dropped.
+
+Postgres dates the rows, so days are made by its clock. Days are dropped by its clock and this process's, whichever is
+behind: one clock that is turned forward drops nothing. The order of a partition's rows is that of their numbers.
 """
 
 from __future__ import annotations
@@ -39,18 +42,22 @@ async def maintain_ledger(lend: ConnectionFactory, settings: EngineSettings) -> 
 async def try_to_tend(lend: ConnectionFactory, settings: EngineSettings) -> None:
     """Tend the ledger as of now. Whatever fails is a warning and waits for the next time: batches need none of it."""
     try:
-        await tend(lend, settings, datetime.now(UTC).date())
+        async with lend() as connection:
+            today = await connection.fetchval(sql.ledger.TODAY)
+        await tend(lend, settings, today, min(today, datetime.now(UTC).date()))
     except Exception as error:
         logger.warning("the ledger's partitions wait", error=f"{type(error).__name__}: {error}")
 
 
-async def tend(lend: ConnectionFactory, settings: EngineSettings, today: date) -> None:
+async def tend(lend: ConnectionFactory, settings: EngineSettings, today: date, surely: date | None = None) -> None:
     """Make the partitions of the next days; drop those older than `ledger_days` that no claim needs.
 
-    Each step is a transaction of its own, since it locks the whole ledger. Raises: StateError.
+    `surely` is what day it is at least, where clocks differ. Each step is a transaction of its own, since it locks the
+    whole ledger. Raises: StateError.
     """
-    oldest = today - timedelta(days=settings.ledger_days)
-    window_from = today - timedelta(days=settings.ledger_days * WINDOW_LIFE)
+    surely = surely or today
+    oldest = surely - timedelta(days=settings.ledger_days)
+    window_from = surely - timedelta(days=settings.ledger_days * WINDOW_LIFE)
     async with lend() as connection:
         tables = await _tables(connection)
         for ahead in range(DAYS_AHEAD + 1):

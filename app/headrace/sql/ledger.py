@@ -59,6 +59,9 @@ returning length(ids) as bytes
 """
 """Copies the newest ids of one partition into the ledger of another, as batches of epoch 0 that did nothing else."""
 
+TODAY = "select (clock_timestamp() at time zone 'utc')::date"
+"""Tells the day by the clock of Postgres."""
+
 TRY_LOCK_DAYS = "select pg_try_advisory_xact_lock(hashtext('headrace.ledger'))"
 """Lets one process at a time change the partitions of days, until the transaction ends."""
 

@@ -203,7 +203,7 @@ class Service:
                     return f"{name} has {lag} events of {partition.topic}/{partition.partition} before it"
                 if holding.relay.pending:
                     return f"{holding.relay.pending} emits of {name} are not in the log"
-                if any(lane.due <= time.time() for lane in tenure.memory.lanes.by_key.values()):
+                if any(lane.due <= tenure.memory.lanes.now() for lane in tenure.memory.lanes.by_key.values()):
                     return f"a retry of {name} is due"
                 if not tenure.outside.is_idle:
                     return f"effects of {name} are under way"

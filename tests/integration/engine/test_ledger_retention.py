@@ -64,6 +64,20 @@ async def test_day_is_dropped_once_newer_ids_fill_the_window(context: EngineCont
     assert not await _is_kept(context, 40)
 
 
+async def test_clock_that_is_turned_forward_drops_nothing(context: EngineContext) -> None:
+    """Days are made by the clock of Postgres, and dropped by the one that is behind."""
+    await _claim(context, "busy")
+    await _row(context, "busy", 1, days_ago=5, ids=5)
+    await _row(context, "busy", 2, days_ago=1, ids=WINDOW)
+
+    await tend(context.connection, context.settings.engine, TODAY + timedelta(days=400), TODAY)
+    assert await _is_kept(context, 5)
+    assert all([await _is_kept(context, -400 - ahead) for ahead in range(4)])
+
+    await tend(context.connection, context.settings.engine, TODAY + timedelta(days=400))
+    assert not await _is_kept(context, 5)
+
+
 async def test_idle_subscription_keeps_its_ids_for_ten_times_the_days(context: EngineContext) -> None:
     """The subscription sees no further event."""
     await _claim(context, "renamed")
