@@ -1,14 +1,15 @@
-"""`python -m bench [audit|dashboards|document|growth|http|peers|soak|standstill] ...`; without a verb it is `peers`."""
+"""`python -m bench VERB ...`; VERB is one of `VERBS`, and without one it is `peers`."""
 
 from __future__ import annotations
 
 import sys
 
-from bench.commands import audit, dashboards, document, growth, http, peers, soak, standstill
+from bench.commands import audit, backlog, dashboards, document, growth, http, peers, soak, standstill
 
 VERBS = {
     "peers": peers.main,
     "audit": audit.main,
+    "backlog": backlog.main,
     "dashboards": dashboards.main,
     "document": document.main,
     "standstill": standstill.main,

@@ -1,4 +1,4 @@
-"""The disk of Postgres is full: nothing is accepted that cannot be kept, and all goes on when there is room."""
+"""A disk is full: nothing is accepted that cannot be kept, and all goes on when there is room."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ import pytest
 import pytest_asyncio
 
 from headrace.database.failures import CALL_ERRORS
+from headrace.errors import TransportError
+from headrace.log.kafka import KafkaLog
+from headrace.log.ports import TopicPartition
 from tests.integration.guards.support import assert_unavailable
+from tests.integration.log.support import fetch_some, kafka_log, records, values
 from tests.support.auditing import assert_promises_hold
 from tests.support.disks import SmallDisk, small_disk
+from tests.support.kafka import KafkaServer
 from tests.support.platform import client, notebook, pages, running, sample, settings_for, until_settled
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 
 MEGABYTES = 160
 FILLER_BYTES = 20_000
+WHY = "a disk that can be full has to be mounted, which takes root"
 
 
 @pytest_asyncio.fixture
@@ -29,13 +35,48 @@ async def server(tmp_path: Path) -> AsyncIterator[tuple[PostgresServer, SmallDis
     """A PostgreSQL whose disk is small."""
     with small_disk(tmp_path / "disk", megabytes=MEGABYTES) as disk:
         if disk is None:
-            pytest.skip("a disk that can be full has to be mounted, which takes root")
+            pytest.skip(WHY)
         made = PostgresServer(parent=disk.folder)
         try:
             await made.start()
             yield made, disk
         finally:
             await made.stop()
+
+
+async def test_full_disk_of_a_broker_loses_nothing_acknowledged(tmp_path: Path, topic_name: str) -> None:
+    """Kafka ends when it cannot write its log; publishers are told, and go on when it is back."""
+    with small_disk(tmp_path / "disk", megabytes=64) as disk:
+        if disk is None:
+            pytest.skip(WHY)
+        broker = KafkaServer(properties={"log.dirs": str(disk.folder / "data")})
+        try:
+            await broker.start()
+            async with kafka_log(broker.url, request_timeout_seconds=2) as log:
+                await log.create(topic_name, 1)
+                disk.fill()
+                kept = 0
+                while await _is_kept(log, topic_name, kept):
+                    kept += 1
+                    assert kept < 10_000, "the disk is full"
+                disk.free()
+                await broker.restart()
+                await until(lambda: _is_kept(log, topic_name, kept), "publishing works again", 60)
+                reader = await log.reader({TopicPartition(topic_name, 0): 0})
+                found: list[int] = []
+                while kept not in found:
+                    found += values(await fetch_some(reader))
+                await reader.close()
+                assert list(dict.fromkeys(found)) == list(range(kept + 1))
+        finally:
+            await broker.stop()
+
+
+async def _is_kept(log: KafkaLog, topic: str, number: int) -> bool:
+    try:
+        return bool(await log.publish(records(topic, [number])))
+    except TransportError:
+        return False
 
 
 async def test_what_was_accepted_is_applied_once_there_is_room(
