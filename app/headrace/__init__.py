@@ -26,6 +26,7 @@ from headrace.http.caller import Caller
 from headrace.http.guard import require
 from headrace.keeping import keep
 from headrace.log.ports import Record
+from headrace.order.declared import InSequence, Latest
 from headrace.outbox.dependency import Outbox
 from headrace.platform import Headrace
 from headrace.publishing.dependency import Publisher
@@ -47,6 +48,8 @@ __all__ = [
     "Headrace",
     "HeadraceError",
     "HeadraceWarning",
+    "InSequence",
+    "Latest",
     "Outbox",
     "Published",
     "Publisher",

@@ -17,6 +17,7 @@ HeadraceError
 │   ├── DecodeError         the bytes are not an event
 │   ├── UnknownTypeError    the event's type is not declared
 │   ├── SchemaError         the data do not fit the event type
+│   ├── SequenceGapError    events before it are missing: hold it, then go on or give it up, as the order says
 │   └── RecordTooLargeError the log takes no record of this size
 ├── HandlerError            a team's handler raised (`__cause__`): park the event
 └── FencedError             another owner holds the claim: stop
@@ -132,6 +133,16 @@ class SchemaError(EventError):
     def __init__(self, message: str, details: list[dict[str, object]] | None = None) -> None:
         super().__init__(message)
         self.details = details or []
+
+
+class SequenceGapError(EventError):
+    """Events that come before this one in its key's sequence are missing; `expected` is the number of the next."""
+
+    reason = "gap"
+
+    def __init__(self, message: str, expected: int) -> None:
+        super().__init__(message)
+        self.expected = expected
 
 
 class RecordTooLargeError(EventError):

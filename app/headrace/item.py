@@ -33,17 +33,28 @@ class Outcome(Enum):
     PERMANENT = "permanent"
     ASKED = "asked"
     SKIPPED_BY_HANDLER = "skipped_by_handler"
+    STALE = "stale"
+    HELD = "held"
+    GAP = "gap"
 
     __hash__ = object.__hash__  # Enum's own is a Python function, called for every item that is counted
 
 
 APPLIED = frozenset({Outcome.APPLIED})
-SKIPPED = frozenset({Outcome.DUPLICATE_ID, Outcome.CONFLICTING_ID, Outcome.UNHANDLED, Outcome.SKIPPED_BY_HANDLER})
-PARKED = frozenset(
-    {Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.PROCESS_KILLED, Outcome.DATA_REFUSED, Outcome.SLOW}
+SKIPPED = frozenset(
+    {
+        *(Outcome.DUPLICATE_ID, Outcome.CONFLICTING_ID, Outcome.UNHANDLED),
+        *(Outcome.SKIPPED_BY_HANDLER, Outcome.STALE),
+    }
 )
-GIVEN_UP = frozenset({Outcome.GAVE_UP, Outcome.PERMANENT, Outcome.ASKED})
-"""These dead letters had a handler that was called, or tried to be: their identity is known from then on."""
+PARKED = frozenset(
+    {
+        *(Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.PROCESS_KILLED),
+        *(Outcome.DATA_REFUSED, Outcome.SLOW, Outcome.HELD),
+    }
+)
+GIVEN_UP = frozenset({Outcome.GAVE_UP, Outcome.PERMANENT, Outcome.ASKED, Outcome.GAP})
+"""These dead letters could be read, and a handler has them: their identity is known from then on."""
 DEAD = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE}) | GIVEN_UP
 
 
@@ -72,6 +83,10 @@ class Item(msgspec.Struct, gc=False, eq=False):
     """The item's place in its lane; 0 for an item of the log."""
     attempt: int = 1
     """The number of this run of the event, from 1."""
+    place: int | None = None
+    """Where the order of its key has it; None in a subscription without one."""
+    wait_is_over: bool = False
+    """True if it was held, and the events before it have been missing for as long as it may wait."""
 
     @property
     def is_named(self) -> bool:

@@ -23,6 +23,7 @@ from headrace.http.openapi import extend_openapi
 from headrace.http.problems import ProblemRoute
 from headrace.ingest import build_router as ingest_router
 from headrace.log.ports import Log
+from headrace.order.declared import Order
 from headrace.outbox.transaction import OutboxTransaction, in_transaction, translated
 from headrace.projections.projection import Projection
 from headrace.publishing.checking import CheckedEvent, Trace
@@ -108,12 +109,16 @@ class Headrace:
             "lifespan, inside of `async with events.lifespan(app)`."
         )
 
-    def subscription(self, name: str, *, start: Start = "earliest", **options: Unpack[PolicyOptions]) -> Subscription:
+    def subscription(
+        self, name: str, *, start: Start = "earliest", order: Order | None = None, **options: Unpack[PolicyOptions]
+    ) -> Subscription:
         """Declare a subscription; `start` says with which event it begins: the oldest, or what comes from now on.
 
-        The options say what is done about its handlers when they fail, unless they have options of their own.
+        `order` says what is done about events that come late, or before others that they follow: `Latest()` or
+        `InSequence()`; without it, all are applied as they come. The options say what is done about its handlers when
+        they fail, unless they have options of their own.
         """
-        return self.registry.add_subscription(name, start, **options)
+        return self.registry.add_subscription(name, start, order, **options)
 
     def saga(self, name: str, data: type[DataT], **options: Unpack[PolicyOptions]) -> Saga[DataT]:
         """Declare a saga: work of several steps that ends as a whole or is undone; `data` are what it knows of a key.

@@ -14,6 +14,7 @@ from headrace.handlers.middleware import Middleware
 from headrace.handlers.policy import PolicyOptions
 from headrace.handlers.subscription import Start, Subscription
 from headrace.log.ports import Record
+from headrace.order.declared import Order
 from headrace.projections.projection import Projection
 from headrace.sagas.saga import DataT, Saga
 from headrace.schema_registry.decoder import SchemaDecoder
@@ -103,10 +104,13 @@ class Registry:
         for event_type, _ in aggregate.appliers.values():
             self.add_type(event_type.model)
 
-    def add_subscription(self, name: str, start: Start, **options: Unpack[PolicyOptions]) -> Subscription:
+    def add_subscription(
+        self, name: str, start: Start, order: Order | None = None, **options: Unpack[PolicyOptions]
+    ) -> Subscription:
         """Declare a subscription. Raises: ConfigurationError (bad or taken name, a wrong option)."""
         self._check_free(name)
-        subscription = self.subscriptions[name] = Subscription(name, start, service=self.service, **options)
+        subscription = Subscription(name, start, service=self.service, order=order, **options)
+        self.subscriptions[name] = subscription
         return subscription
 
     def add_saga(self, name: str, model: type[DataT], **options: Unpack[PolicyOptions]) -> Saga[DataT]:

@@ -7,5 +7,6 @@ from tests.mutants.events import EVENTS
 from tests.mutants.lanes import LANES
 from tests.mutants.memory import MEMORY
 from tests.mutants.publishing import PUBLISHING
+from tests.mutants.sequences import SEQUENCES
 
-MUTANTS = (*CLAIMS, *MEMORY, *EVENTS, *LANES, *PUBLISHING)
+MUTANTS = (*CLAIMS, *MEMORY, *EVENTS, *LANES, *SEQUENCES, *PUBLISHING)

@@ -95,7 +95,7 @@ MEMORY = (
         (
             Patch(
                 LANES,
-                '        self.next_number = max((row["number"] for row in rows), default=0) + 1\n',
+                "        self.next_number = max(numbers, default=0) + 1\n",
                 "        self.next_number = 1\n",
             ),
         ),

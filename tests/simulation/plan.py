@@ -110,6 +110,8 @@ class Plan:
     outage_keys: int = 0
     emits_pending: int = 1000
     stop_at_end: bool = False
+    late_seconds: float = 0.0
+    """How much later an event of the numbered stream may come than one behind it; 0: there is no such stream."""
 
 
 @dataclass
@@ -173,4 +175,5 @@ def draw(seed: int, shape: Shape | None = None) -> Plan:
         outage_keys=chance.choice((0, 0, 3)),
         emits_pending=chance.choice((3, 1000)),
         stop_at_end=chance.random() < 0.3,
+        late_seconds=chance.choice((0.0, 0.0, 0.0, 3.0, 60.0)),
     )

@@ -1,6 +1,7 @@
 """The service of the simulation: its handlers keep a list of numbers for each page, so that every mistake shows.
 
-`notes` takes the events of the stream and emits an `Echoed` for each; `echoes` takes those. What a handler does with an
+`notes` takes the events of the stream and emits an `Echoed` for each; `echoes` takes those. If the plan says so,
+`steps` takes a stream that comes in a wrong order, and applies it in sequence. What a handler does with an
 event is in the event's plan; how often it has run is known to the world outside of the processes.
 """
 
@@ -14,13 +15,13 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from headrace import Emit, Event, Headrace, Skip, State, Transaction
+from headrace import Emit, Event, Headrace, InSequence, Skip, State, Transaction
 from headrace.settings import DatabaseSettings, EngineSettings, KafkaSettings, Settings
 from tests.simulation.plan import Plan, PlannedEvent
 from tests.simulation.store.statements.journal import NOTE
 
 SERVICE = "simulated"
-GROUPS = {"notes": f"{SERVICE}.notes", "echoes": f"{SERVICE}.echoes"}
+GROUPS = {name: f"{SERVICE}.{name}" for name in ("notes", "echoes", "steps")}
 ABORTED = 2_000_000
 """Is added to the numbers of events whose transaction is aborted: nobody ever sees them."""
 LATER = 1_000_000
@@ -41,6 +42,13 @@ class Echoed(Event, type="echoed", topic="echoes", key="page"):
     number: int
 
 
+class Stepped(Event, type="stepped", topic="steps", key="page"):
+    """An event of the stream that comes in a wrong order; its `sequence` is its number."""
+
+    page: str
+    number: int
+
+
 class Notes(BaseModel):
     """What was applied to a page, in order."""
 
@@ -49,6 +57,12 @@ class Notes(BaseModel):
 
 class Echoes(BaseModel):
     """What was echoed of a page, in order."""
+
+    numbers: list[int] = []
+
+
+class Steps(BaseModel):
+    """What was applied to a page, in sequence."""
 
     numbers: list[int] = []
 
@@ -118,7 +132,7 @@ def _apply(event: Noted, notes: Notes, emit: Any) -> None:
         emit(Echoed(page=event.page, number=LATER + event.number), after=world.plans[event.page, event.number].times)
 
 
-def _platform(style: str) -> Headrace:
+def _platform(style: str, *, has_steps: bool) -> Headrace:
     platform = Headrace(SERVICE, settings(Plan(0)))
     notes = platform.subscription("notes")
 
@@ -151,6 +165,13 @@ def _platform(style: str) -> Headrace:
     @echoes.on(Echoed)
     async def echo(event: Echoed, kept: State[Echoes]) -> None:
         kept.numbers.append(event.number)
+
+    if has_steps:
+        steps = platform.subscription("steps", order=InSequence(wait_seconds=1_000_000))
+
+        @steps.on(Stepped)
+        async def step(event: Stepped, kept: State[Steps]) -> None:
+            kept.numbers.append(event.number)
 
     platform.registry.complete()
     return platform
@@ -186,11 +207,12 @@ def _settings(batch_records: int, window_ids: int, cache_keys: int, outage_keys:
     )
 
 
-_platforms: dict[str, Headrace] = {}
+_platforms: dict[tuple[str, bool], Headrace] = {}
 
 
-def platform(style: str) -> Headrace:
+def platform(style: str, *, has_steps: bool) -> Headrace:
     """Return the service whose handlers are written in a style: async, sync, transaction."""
-    if style not in _platforms:
-        _platforms[style] = _platform(style)
-    return _platforms[style]
+    wanted = style, has_steps
+    if wanted not in _platforms:
+        _platforms[wanted] = _platform(style, has_steps=has_steps)
+    return _platforms[wanted]

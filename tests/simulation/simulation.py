@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Literal
 
 from headrace.cloudevents import encode_record
 from headrace.envelope import Envelope
@@ -70,7 +71,7 @@ class Simulation:
             self.broker.topics[topic] = _partitions(plan.partitions)
             self.groups[name] = Group(self.loop, self.chance, places, SESSION_SECONDS, REBALANCE_SECONDS)
         self.settings = service.settings(plan)
-        self.platform = service.platform(plan.style)
+        self.platform = service.platform(plan.style, has_steps=plan.late_seconds > 0)
         self.slots: list[Pod | None] = [None] * plan.processes
         self._started = 0
         self.restores = 0
@@ -120,10 +121,11 @@ class Simulation:
             self.world.plans[event.page, event.number] = event
             for at in (event.at, *event.copies):
                 self.loop.outside(at, self._publish, event)
+        last_step = self._plan_steps()
         for fault in plan.faults:
             self.loop.outside(fault.at, self.faults.begin, fault)
         ends = [event.at for event in plan.events] + [at for event in plan.events for at in event.copies]
-        ends += [fault.at + fault.seconds for fault in plan.faults]
+        ends += [fault.at + fault.seconds for fault in plan.faults] + [last_step]
         await self._sleep_until(max(ends, default=0.0) + 1.0)
         self.is_calm = True
         self.broker.failing = 0.0
@@ -248,18 +250,34 @@ class Simulation:
     def _publish(self, event: PlannedEvent) -> None:
         self.broker.append([self.record(event.page, event.number)])
 
-    def record(self, page: str, number: int) -> NewRecord:
-        """Return the record of one event of the stream."""
-        noted = service.Noted(page=page, number=number)
+    def _plan_steps(self) -> float:
+        """Publish a numbered event for each of the stream, some of them late; return when the last one comes."""
+        numbers, last = Counter[str](), 0.0
+        for event in self.plan.events if self.plan.late_seconds else ():
+            numbers[event.page] += 1
+            page, number = event.page, numbers[event.page]
+            for begun in (event.at, *event.copies):
+                at = begun + self.chance.choice((0.0, self.chance.uniform(0, self.plan.late_seconds)))
+                last = max(last, at)
+                self.loop.outside(at, self._publish_step, page, number)
+        return last
+
+    def _publish_step(self, page: str, number: int) -> None:
+        self.broker.append([self.record(page, number, "step")])
+
+    def record(self, page: str, number: int, kind: Literal["note", "step"] = "note") -> NewRecord:
+        """Return the record of one event of a stream."""
+        event = (service.Noted if kind == "note" else service.Stepped)(page=page, number=number)
         source, id_ = service.identity_of(page, number)
         envelope = Envelope(
             id=id_,
             source=source,
-            type="noted",
+            type="noted" if kind == "note" else "stepped",
             datacontenttype="application/json",
             partitionkey=page,
+            sequence=None if kind == "note" else str(number),
         )
-        return encode_record(envelope, noted.model_dump_json().encode(), topic="notes", key=page)
+        return encode_record(envelope, event.model_dump_json().encode(), topic=f"{kind}s", key=page)
 
     def _before_commit(self, transaction: Transaction) -> None:
         process = transaction.session.process

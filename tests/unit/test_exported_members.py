@@ -18,6 +18,8 @@ def test_public_names_are_these() -> None:
         "Headrace",
         "HeadraceError",
         "HeadraceWarning",
+        "InSequence",
+        "Latest",
         "Outbox",
         "Published",
         "Publisher",

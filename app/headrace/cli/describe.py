@@ -13,6 +13,7 @@ from headrace.engine.policies import Policies
 from headrace.handlers.policy import KINDS, Policy
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.loading import find_platform, load_app
+from headrace.order.declared import shown_order
 from headrace.registry import Decoder, Registry
 from headrace.schema_registry.decoder import SchemaDecoder, name_of
 from headrace.settings import EngineSettings, load_settings
@@ -52,7 +53,9 @@ def describe(
         schemas = each["schemas"] or {"-": "what the function returns"}
         for name, becomes in schemas.items():
             decoders.add_row(*map(harmless, (each["topic"], each["decoder"], name, becomes or "skipped")))
+    orders = [f"{each.name}: {shown_order(each.order)}" for each in registry.subscriptions.values() if each.order]
     last = ["", decoders] if described["decoders"] else []
+    last += ["", *(harmless(f"order of {each}") for each in orders)] if orders else []
     stdout.print(types, "", handlers, "", policies, *last, sep="\n")
 
 
@@ -90,6 +93,7 @@ def _handler(subscription: Subscription, handler: Handler, policies: Policies) -
     return {
         "subscription": subscription.name,
         "start": subscription.start,
+        "order": shown_order(subscription.order),
         "handler": handler.name,
         "types": sorted(subscription.types_of(handler)),
         "states": list(handler.state_names),

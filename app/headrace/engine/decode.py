@@ -16,6 +16,7 @@ from headrace.event import EventType, event_type_of
 from headrace.handlers.subscription import Subscription
 from headrace.item import NO_ENVELOPE, Item, Outcome
 from headrace.log.ports import Record
+from headrace.order.declared import place_of
 from headrace.registry import Decoder
 
 _OUTCOMES = {"decode": Outcome.DECODE, "schema": Outcome.SCHEMA, "unknown_type": Outcome.UNKNOWN_TYPE}
@@ -34,6 +35,7 @@ class BatchDecoder:
         self._types = types
         self._decoders = decoders
         self._extensions = subscription.wants_envelope
+        self._order = subscription.order
 
     def decode(self, records: Sequence[Record], seen: Mapping[bytes, int]) -> list[Item]:
         """Return an item per record, in order; `seen` are the marks of the dedupe window.
@@ -47,10 +49,11 @@ class BatchDecoder:
         lacking: list[SchemaNotFetchedError] = []
         fresh: dict[bytes, int] = {}
         decoders, handlers, types, extensions = self._decoders, self._handlers, self._types, self._extensions
+        order = self._order
         keep, ready = items.append, Outcome.READY  # to ask an Enum for its member costs as much as a dictionary
         for record in records:
             envelope, event_type, event, handler = NO_ENVELOPE, None, None, None
-            known, mark, key, outcome = b"", 0, None, ready
+            known, mark, key, outcome, place = b"", 0, None, ready, None
             error: EventError | None = None
             try:
                 if decoders and (foreign := decoders.get(record.topic)) is not None:
@@ -82,6 +85,8 @@ class BatchDecoder:
                         has_old = event_type.upcasts
                         event = _decode_old(event_type, envelope, data) if has_old else event_type.decode(data)
                     key = event_key(envelope, event_type, event)
+                    if order is not None:
+                        place = place_of(order, event_type, envelope, event)
                     fresh[known] = mark
             except EventError as reason:
                 outcome, error = _OUTCOMES.get(reason.reason, Outcome.DECODE), reason
@@ -97,6 +102,8 @@ class BatchDecoder:
             item = Item(record, outcome, envelope, event_type, event, handler, known, mark, key)
             if error is not None:
                 item.failed(outcome, error)
+            elif place is not None:
+                item.place = place
             keep(item)
         if lacking:
             raise lacking[0].joined(lacking)

@@ -159,6 +159,8 @@ class Gauges:
         metrics.lane_keys.labels(subscription=name, topic=topic).set(len(lanes))
         held = sum(lane.due == math.inf for lane in lanes)
         metrics.lane_held_keys.labels(subscription=name, topic=topic).set(held)
+        if self._subscription.order is not None:
+            metrics.lane_gap_keys.labels(subscription=name, topic=topic).set(sum(lane.is_gap for lane in lanes))
         metrics.lane_events.labels(subscription=name, topic=topic).set(sum(lane.events for lane in lanes))
         oldest = max((now - lane.since for lane in lanes), default=0.0)
         metrics.lane_oldest_seconds.labels(subscription=name, topic=topic).set(oldest)

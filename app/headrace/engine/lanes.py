@@ -24,13 +24,14 @@ from headrace import sql
 from headrace.database.pool import Connection
 from headrace.engine.steady import SteadyClock
 from headrace.engine.verdict import Park
-from headrace.errors import HandlerError
+from headrace.errors import HandlerError, SequenceGapError
 from headrace.handlers.policy import Policy
 from headrace.handlers.subscription import Handler
 from headrace.item import Item, Outcome
 from headrace.ledger.dead_letters import error_type
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import pack_headers, plain, stored_record
+from headrace.order.numbers import arrival_of, number_of, place_in
 
 MOST_ASIDE = 10_000
 """Keys that are remembered for having taken long, of one partition."""
@@ -56,13 +57,30 @@ class Lane(msgspec.Struct):
     """What failed: the handler of the head, and the class of its error."""
     is_counted: bool = False
     """True if the head's next run was counted already, and an outage ended it."""
+    place: int = 0
+    """The place of a head whose handler has failed, in a subscription in sequence: none is sorted before it."""
+    expected: int | None = None
+    """The place that a gap waits for; None while the lane runs, and as long as this owner has not looked."""
+
+    @property
+    def is_gap(self) -> bool:
+        """True if the head waits for events before it, up to `due`."""
+        return self.error_type == SequenceGapError.__name__
 
 
 class Lanes:
     """The lanes of one partition of one subscription, by key."""
 
-    def __init__(self, policy_of: PolicyOf, changed: Callable[[], None] = lambda: None) -> None:
-        """`changed` is called when other lanes are due, or at other times, than before."""
+    def __init__(
+        self, policy_of: PolicyOf, changed: Callable[[], None] = lambda: None, *, is_in_sequence: bool = False
+    ) -> None:
+        """`changed` is called when other lanes are due, or at other times, than before.
+
+        `is_in_sequence`: lanes are in the order of their events' places, and some wait for a gap to be filled.
+        """
+        self._is_in_sequence = is_in_sequence
+        self.filled: dict[str, None] = {}
+        """Keys whose gap may have been filled: their lanes are due, whatever they say."""
         self.policy_of = policy_of
         """Returns the policy of a handler."""
         self._changed = changed
@@ -94,9 +112,12 @@ class Lanes:
                 error_type=row["error_type"],
                 handler=row["handler"],
                 is_counted=row["is_running"],
+                place=place_in(row["head"]) if self._is_in_sequence and row["attempts"] else 0,
             )
+        self.filled = {key: None for key, lane in self.by_key.items() if lane.is_gap}
         self._sort()
-        self.next_number = max((row["number"] for row in rows), default=0) + 1
+        numbers = [arrival_of(row["number"]) if self._is_in_sequence else row["number"] for row in rows]
+        self.next_number = max(numbers, default=0) + 1
 
     async def read_due_times(self, connection: Connection, group: str, partition: int) -> None:
         """Read when the lanes are due, since an operator asked for a retry. Raises: StateError."""
@@ -113,7 +134,11 @@ class Lanes:
         self.put_back(lanes)
         for item in parked:
             assert item.key is not None
-            self.by_key[item.key].events += 1
+            lane = self.by_key[item.key]
+            lane.events += 1
+            if lane.is_gap and (item.place is None or lane.expected is None or item.place <= lane.expected):
+                self.filled[item.key] = None
+                self._changed()
         self.next_number += len(parked)
 
     def hold_back(self, items: Iterable[Item]) -> None:
@@ -133,11 +158,15 @@ class Lanes:
 
         Those that are `busy` are left out: they are put back when they are not any more.
         """
-        keys: list[str] = []
+        keys = [filled for filled in self.filled if filled in self.by_key and filled not in busy][:limit]
+        for filled in keys:
+            del self.filled[filled]
         while len(keys) < limit and (key := self._first()) is not None and self.by_key[key].due <= now:
             heapq.heappop(self._due)
             if key not in busy and key not in keys:
                 keys.append(key)
+        for key in keys:  # the run may fill one gap and find another, whose event has joined meanwhile
+            self.by_key[key].expected = None
         return keys
 
     def put_back(self, keys: Iterable[str]) -> None:
@@ -149,8 +178,15 @@ class Lanes:
             self._sort()
         self._changed()
 
+    def has_waited(self, key: str, now: float) -> bool:
+        """True if the key's lane waits for a gap, and its time is over."""
+        lane = self.by_key[key]
+        return lane.is_gap and lane.due <= now
+
     def seconds_to_next(self, now: float) -> float | None:
         """Return the seconds until a lane is due, or None when none will be."""
+        if self.filled:
+            return 0.0
         key = self._first()
         return max(0.0, self.by_key[key].due - now) if key is not None else None
 
@@ -192,7 +228,15 @@ class Lanes:
         """Let the lane's head wait as the verdict says, and note why."""
         lane.attempts, lane.due = park.attempts, self.due_after(park)
         lane.error, lane.error_type = reason_of(item), error_type(item.error)
+        lane.place = (item.place or 0) if park.attempts else 0
+        lane.expected = item.error.expected if isinstance(item.error, SequenceGapError) else None
         lane.handler = item.handler.name if item.handler is not None else None
+
+    def number_of(self, item: Item, arrival: int, lane: Lane, *, is_replay: bool = False) -> int:
+        """Return the number of an event that joins a lane: none comes before a head that has failed."""
+        if not self._is_in_sequence:
+            return arrival
+        return number_of(max(item.place or 0, lane.place), arrival, is_replay=is_replay)
 
     def due_after(self, park: Park) -> float:
         """Return when a lane is due, in Unix seconds: chance takes off a part of the delay."""

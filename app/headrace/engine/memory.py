@@ -13,6 +13,7 @@ from headrace.handlers.subscription import Handler
 from headrace.item import Item, Outcome
 from headrace.ledger.moves import NOTHING, Quiet
 from headrace.ledger.window import DedupeWindow
+from headrace.order.declared import InSequence, Order
 from headrace.settings import EngineSettings
 from headrace.state.cache import StateCache
 from headrace.state.codec import StateType
@@ -29,12 +30,13 @@ class PartitionMemory:
         states: Mapping[str, StateType],
         policy_of: PolicyOf,
         lanes_changed: Callable[[], None] = lambda: None,
+        order: Order | None = None,
     ) -> None:
         self.windows: dict[str, DedupeWindow] = {}
         self._states, self._cache_keys = states, settings.state_cache_keys
         self.caches = self.new_caches()
         """Those of the batches: no run of a lane uses them."""
-        self.lanes = Lanes(policy_of, lanes_changed)
+        self.lanes = Lanes(policy_of, lanes_changed, is_in_sequence=isinstance(order, InSequence))
         self.timers = TimerClock()
         self.calls = Calls()
         self.quiet: dict[str, Quiet] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from headrace.errors import ConfigurationError
 from headrace.handlers.policy import Policy, complete
 from headrace.handlers.subscription import Handler, Subscription
+from headrace.order.declared import InSequence
 from headrace.registry import Registry
 from headrace.settings import EngineSettings
 
@@ -13,8 +14,10 @@ class Policies:
     """What is done about each handler of a subscription when it fails."""
 
     def __init__(self, subscription: Subscription, settings: EngineSettings) -> None:
-        self._default = complete(settings, subscription.options)
-        self._of_handler = {each: complete(settings, each.options) for each in subscription.functions}
+        order = subscription.order
+        gap = {"gap_seconds": order.wait_seconds} if isinstance(order, InSequence) else {}
+        self._default = complete(settings, subscription.options, gap)
+        self._of_handler = {each: complete(settings, each.options, gap) for each in subscription.functions}
         self._batched = [self._of_handler[each] for each in subscription.handlers.values() if each in self._of_handler]
 
     def of(self, handler: Handler | None) -> Policy:

@@ -18,7 +18,7 @@ from headrace.engine.transact import transact
 from headrace.errors import BatchTooLargeError, DataRefusedError
 from headrace.item import DEAD, Item, Outcome
 from headrace.ledger.dead_letters import EMIT_REFUSED, Replay
-from headrace.ledger.rows import Kind
+from headrace.ledger.rows import Kind, true_offset
 from headrace.log.ports import NewRecord
 from headrace.log.stored import plain
 
@@ -117,7 +117,7 @@ class Replays:
         return await decoded(lambda: self._processor.off_loop(decode, large=large))
 
     def _due_lanes(self, items: Sequence[Item]) -> dict[str, Lane]:
-        """Return the items' lanes, due at once; a key that is held stays so, with the replayed event behind."""
+        """Return the items' lanes, due at once; a key that is held stays so, with the replayed event in its place."""
         lanes = self._processor.memory.lanes
         now, known = lanes.now(), lanes.by_key
         opened: dict[str, Lane] = {}
@@ -127,7 +127,8 @@ class Replays:
             if kept is None:
                 opened[item.key] = Lane(due=now, since=now, error="replayed")
             else:
-                opened[item.key] = msgspec.structs.replace(kept, due=now if kept.due < math.inf else kept.due)
+                waits_on = kept.is_gap or kept.due == math.inf
+                opened[item.key] = msgspec.structs.replace(kept, due=kept.due if waits_on else now)
         return opened
 
 
@@ -137,9 +138,10 @@ def _refusal(item: Item, mark: int | None, reason: str) -> str | None:
         return str(item.error or "no handler of this subscription takes the event")
     if mark is not None and mark < 0 and reason == Outcome.GAVE_UP.value:
         return None  # known from before there were marks: the event itself, which entered the window when it was parked
-    if mark is not None and mark >> 32 != item.record.offset:
+    taken = true_offset(mark >> 32) if mark is not None else item.record.offset
+    if taken != item.record.offset:
         return (
-            f"an event with the same source, type and id was taken at offset {mark >> 32} of {item.record.topic}/"
+            f"an event with the same source, type and id was taken at offset {taken} of {item.record.topic}/"
             f"{item.record.partition}; discard this one, or publish it again under another id."
         )
     return None

@@ -151,10 +151,21 @@ class Reporter:
             if item.outcome in UNREADABLE and item.error is not None:
                 self._context.witness(item, item.error)
         self._log_failures(effects)
+        if self._subscription.order is not None:
+            self._report_gaps(effects)
         if not self._context.tracing.enabled:
             return None
         facts = batch_facts(claim, effects.items, started_ns, ended_ns)._replace(commit_ns=commit_ns, calls=calls)
         return trace_batch(self._context.tracing, facts, effects)
+
+    def _report_gaps(self, effects: Effects) -> None:
+        """Count the gaps that were not filled in time, and name one."""
+        for item in effects.items:
+            if item.wait_is_over and item.outcome in (Outcome.APPLIED, Outcome.GAP):
+                end = "went_on" if item.outcome is Outcome.APPLIED else "dead_letter"
+                self._child("sequence_gaps_total", subscription=self._name, end=end).inc()
+                what = "events are missing in the sequence of a key, and it does not wait any longer"
+                self._warn_once_a_minute(what, end, end=end, sequence=item.place, **_of_item(item))
 
     def _report_conflicts(self, topic: str, effects: Effects) -> None:
         if effects.total({Outcome.CONFLICTING_ID}):
@@ -234,7 +245,7 @@ class Reporter:
             return
         failures: dict[tuple[Outcome, str, type[BaseException]], list[Item]] = {}
         for item in effects.items:
-            if item.error is not None:
+            if item.error is not None and item.outcome is not Outcome.HELD:
                 failures.setdefault((item.outcome, _handler(item), type(_cause(item.error))), []).append(item)
         for (outcome, handler, _), items in failures.items():
             first = items[0]

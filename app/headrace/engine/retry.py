@@ -38,6 +38,7 @@ from headrace.item import SKIPPED, Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import plain
+from headrace.order.declared import gives_up
 from headrace.stopping import CANCEL_SECONDS, end_tasks
 
 MOST_LANES, MOST_EVENTS = 200, 100
@@ -302,8 +303,11 @@ class Retries:
             items = [Item(records[0])]  # its run fails below, for the same reason
         heads: set[str] = set()
         failed: set[str] = set()
+        order, now = self._processor.subscription.order, lanes.now()
         for item, (key, number, _) in zip(items, parked, strict=True):
             item.number, item.key, item.attempt = number, key, lanes.by_key[key].attempts
+            if order is not None and lanes.has_waited(key, now):
+                item.wait_is_over = key not in heads or gives_up(order)
             if item.outcome in SKIPPED:
                 continue
             reason = self._failure(item, key, is_head=key not in heads)

@@ -29,6 +29,7 @@ from headrace.engine.invoke import await_handler, call_handler, emit_returned, s
 from headrace.engine.list_sizes import ListSizes
 from headrace.engine.lists import ListCalls
 from headrace.engine.memory import keys_by_state
+from headrace.engine.order import admit, move_on
 from headrace.engine.patience import OverdueError, Patience, Wait
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.trace import link_of
@@ -37,6 +38,7 @@ from headrace.handlers.inject import Transaction
 from headrace.handlers.subscription import Handler, Way
 from headrace.handlers.verdicts import HandlerVerdict, Skip
 from headrace.item import Item, Outcome
+from headrace.order.state import ORDER_STATE
 from headrace.state.cache import Entry, StateCache
 from headrace.telemetry.facts import HandlerCall
 from headrace.telemetry.failures import text_of
@@ -119,6 +121,8 @@ class Run:
         self.tracing = tracing
         self.calls: list[HandlerCall] = []
         """Handler calls that deserve a span."""
+        self._passed: set[str] = set()
+        """Keys of ordered events that their handler has skipped: their place has moved on all the same."""
 
     async def execute(self, threads: HandlerThreads, connection: Connection | None) -> None:
         """Run READY items for about `target_seconds`, in order and one at least.
@@ -199,7 +203,10 @@ class Run:
 
     def touched(self) -> dict[str, set[str]]:
         """Return the keys whose state a handler was given, by state."""
-        return keys_by_state(self.items, Outcome.APPLIED, self._caches)
+        keys = keys_by_state(self.items, Outcome.APPLIED, self._caches)
+        if self._passed:
+            keys[ORDER_STATE] |= self._passed
+        return keys
 
     def _run_sync(self, items: Sequence[Item]) -> None:
         emitter, failed, entries_of = self.emitter, self.failed_keys, self._entries_of
@@ -227,6 +234,8 @@ class Run:
                 if self.is_careful:
                     saved = self.save(handler, key)
                 if handler.is_wrapped:
+                    if handler.order is not None and not admit(handler.order, states[-1], item, failed):
+                        continue
                     call_handler(item, handler, states, emitter)
                 else:
                     returned = handler.call(item.event, item.envelope, states, emitter, None, ())
@@ -277,6 +286,8 @@ class Run:
             try:
                 if self.is_careful:
                     saved = self.save(handler, key)
+                if handler.order is not None and not admit(handler.order, states[-1], item, self.failed_keys):
+                    continue
                 async with savepoint(connection if self.is_careful and handler.signature.wants_transaction else None):
                     await await_handler(item, handler, states, transaction, self.emitter, time_limit)
                 if self.is_careful:
@@ -317,6 +328,16 @@ class Run:
         }
         self.written |= written
 
+    def _pass_over(self, item: Item, handler: Handler) -> None:
+        """Let the place of the key move on, since its handler has skipped the event."""
+        if handler.order is None or item.key is None:
+            return
+        cache = self._caches[ORDER_STATE]
+        kept = cache.entries[item.key].value
+        move_on(handler.order, kept, item)
+        self.written[ORDER_STATE, item.key] = cache.state.encode(kept)
+        self._passed.add(item.key)
+
     def called(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
         self._observe(handler, seconds)
         self._trace_call(item, handler, seconds, error_type)
@@ -339,6 +360,7 @@ class Run:
         if isinstance(error, HandlerVerdict):
             if isinstance(error, Skip):
                 item.outcome = Outcome.SKIPPED_BY_HANDLER
+                self._pass_over(item, handler)
                 self.called(item, handler, seconds)
                 return
             wrapped = HandlerError(f"{handler.name}: {text_of(error)}", handler.name)

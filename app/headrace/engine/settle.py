@@ -8,7 +8,7 @@ from headrace.engine.lanes import Lane, Lanes, PolicyOf, reason_of
 from headrace.engine.run import Run
 from headrace.engine.verdict import APPLY, LATER, SKIP, DeadLetter, Park, verdict
 from headrace.item import GIVEN_UP, Item, Outcome
-from headrace.ledger.rows import Kind
+from headrace.ledger.rows import Kind, stale_mark
 from headrace.state.cache import StateCache
 
 AT_ONCE = Park(attempts=0, delay=0.0)
@@ -55,6 +55,9 @@ def _settle_batch(effects: Effects, lanes: Lanes, policy_of: PolicyOf) -> None:
         if decided is SKIP:
             if item.outcome is Outcome.SKIPPED_BY_HANDLER:
                 seen.append(item)
+            elif item.outcome is Outcome.STALE:
+                item.mark = stale_mark(item.mark)
+                seen.append(item)
             continue
         if decided is LATER:
             effects.next_offset = item.record.offset
@@ -68,11 +71,12 @@ def _settle_batch(effects: Effects, lanes: Lanes, policy_of: PolicyOf) -> None:
             effects.dead.append((item, decided.attempts))
             continue
         assert item.key is not None
-        if item.key not in lanes.by_key and item.key not in effects.lanes:
+        lane = effects.lanes.get(item.key) or lanes.by_key.get(item.key)
+        if lane is None:
             head = decided if isinstance(decided, Park) else AT_ONCE  # behind one that was given up on
-            effects.lanes[item.key] = lanes.opened(head, item)
+            lane = effects.lanes[item.key] = lanes.opened(head, item)
         seen.append(item)
-        item.number = number
+        item.number = lanes.number_of(item, number, lane, is_replay=effects.kind is Kind.REPLAY)
         number += 1
         effects.parked.append(item)
 
@@ -99,6 +103,9 @@ def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item], 
         decided = verdict(item.outcome, attempt, policy_of(item.handler), _cause(item))
         if isinstance(decided, Park):
             lanes.park(after, decided, item)
+            is_same = all(each.outcome is Outcome.STALE or each.place is None for each in items[:index])
+            if item.outcome is Outcome.HELD and lane.is_gap and is_same:
+                after.due = lane.due  # it waits on for the same one, and no longer than it would have
             return after
         if isinstance(decided, DeadLetter):
             after.error = reason_of(item)

@@ -91,7 +91,9 @@ class Tenure:
         self._touch = touch
         self._reporter = Reporter(context, subscription, partition, touch=touch)
         policies = Policies(subscription, context.settings.engine)
-        self.memory = PartitionMemory(context.settings.engine, subscription.states, policies.of, self._lanes_changed)
+        self.memory = PartitionMemory(
+            context.settings.engine, subscription.states, policies.of, self._lanes_changed, subscription.order
+        )
         self.holdings: dict[str, Holding] = {}
         """By topic."""
         self._claimed_at = 0.0

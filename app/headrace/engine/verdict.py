@@ -3,7 +3,7 @@
 | outcome of the run | first run, from the log | a later run, from its lane |
 | --- | --- | --- |
 | applied | applied | leaves the lane |
-| duplicate, conflicting id, no handler, the handler skips it | skipped | leaves the lane |
+| duplicate, conflicting id, no handler, stale, the handler skips it | skipped | leaves the lane |
 | the handler raised, or did not return | waits in its key's lane; retried after a growing delay | likewise, until |
 |  |  | its attempts are used up: dead letter, or the key is held |
 | the handler asks for a retry | likewise, after the delay that it asks for | likewise |
@@ -13,6 +13,7 @@
 | its process died each time | one last attempt, after the longest delay | dead letter, or the key is held |
 | its handler takes long, or its key's events did | waits in the lane, which runs it at once | - |
 | Postgres refused its data | waits in the lane with all its attempts | as a handler that raised |
+| events before it are missing | waits in the lane for them | waits on, or a dead letter when the wait is over |
 | not an event, wrong data, unknown type | dead letter at once | dead letter at once |
 | the run ended before it | the next run's | the next run's |
 """
@@ -83,6 +84,8 @@ def verdict(outcome: Outcome, attempt: int, policy: Policy, error: BaseException
         return Park(policy.attempts - 1, policy.max_seconds, policy.jitter)
     if outcome is Outcome.SLOW:
         return Park(0, 0.0)
+    if outcome is Outcome.HELD:
+        return Park(0, policy.gap_seconds)
     if outcome is Outcome.DATA_REFUSED:
         return Park(0, policy.delay(1), policy.jitter)
     if outcome in DEAD:

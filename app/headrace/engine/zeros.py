@@ -7,9 +7,10 @@ from typing import get_args
 from headrace.engine.report import ShrinkReason
 from headrace.handlers.subscription import Subscription
 from headrace.item import DEAD, SKIPPED
+from headrace.order.declared import InSequence
 from headrace.telemetry.metrics import Metrics
 
-PARKED = ("handler_error", "behind_key", "process_killed", "slow")
+PARKED = ("handler_error", "behind_key", "process_killed", "slow", "held")
 ONCE = {
     "batch_reruns_total": ("handler", "infrastructure", "conflict"),
     "batch_shrunk_total": get_args(ShrinkReason),
@@ -39,6 +40,9 @@ def begin_at_zero(metrics: Metrics, subscription: Subscription) -> None:
             metrics.events_dead_lettered_total.labels(name, topic, outcome.value)
         for reason in PARKED:
             metrics.events_parked_total.labels(name, topic, reason)
+    if isinstance(subscription.order, InSequence):
+        for end in ("went_on", "dead_letter"):
+            metrics.sequence_gaps_total.labels(name, end)
     for effect in subscription.effects.values():
         for ended in ("done", "given_up"):
             metrics.effects_ended_total.labels(name, effect.handler.name, ended)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-Outcome = Literal["applied", "parked", "dead_letter", "pending", "unknown"]
+Outcome = Literal["applied", "stale", "parked", "dead_letter", "pending", "unknown"]
 
 
 class Emitted(NamedTuple):

@@ -9,10 +9,11 @@ from headrace import sql
 from headrace.cloudevents import decode_record
 from headrace.database.pool import Connection, Row
 from headrace.envelope import identity
+from headrace.errors import SequenceGapError
 from headrace.explain.effects import with_effect
 from headrace.explain.fate import Emitted, Fate
 from headrace.handlers.subscription import Subscription
-from headrace.ledger.rows import IDENTITY_BYTES, unpack_emits
+from headrace.ledger.rows import IDENTITY_BYTES, is_stale, true_offset, unpack_emits
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import plain
 
@@ -65,12 +66,15 @@ def _names(subscription: Subscription, asked: Asked, sources: Sequence[str]) -> 
 
 
 def _parked(subscription: Subscription, row: Row, event_id: str) -> Fate:
-    if row["head_offset"] == row["offset"]:
+    is_gap = row["error_type"] == SequenceGapError.__name__
+    if row["head_offset"] == row["offset"] and is_gap:
+        detail = f"it is held: {row['error']}; it waits for that until {row['due_at']:%H:%M:%S} UTC."
+    elif row["head_offset"] == row["offset"]:
         detail = f"it failed {row['attempts']} times ({row['error']}) and runs again at {row['due_at']:%H:%M:%S} UTC."
     else:
         detail = (
             f"it waits behind the event {row['head_id']} of its key (offset {row['head_offset']}), "
-            f"which fails: {row['error']}."
+            f"which {'is held' if is_gap else 'fails'}: {row['error']}."
         )
     place = row["topic"], row["partition"], row["offset"]
     return Fate(subscription.name, "parked", detail, row["source"], row["type"], *place, row["parked_at"])
@@ -97,15 +101,21 @@ async def _applied(
         return None
     row = found[0]
     offset = int.from_bytes(row["offset"], "little", signed=True) if row["offset"] else None
+    was_stale = offset is not None and is_stale(offset)
+    offset = true_offset(offset) if offset is not None else None
     if offset is not None and offset >= row["next_offset"]:
         return None  # a rewind has taken it back: it waits in the log
+    at = f"{row['committed_at']:%Y-%m-%d %H:%M:%S} UTC"
+    place = row["topic"], row["partition"], offset
+    if was_stale:
+        detail = f"it was skipped as stale at {at}: a later event of its key had been applied."
+        return Fate(subscription.name, "stale", detail, source, type_, *place, row["committed_at"])
     emitted = _emitted(row["emits"], asked.id, row["sequence"] <= row["emitted_through"])
     waited = row["parked"] > 0
     if waited and not emitted:
         emitted = await _emitted_later(connection, subscription.group, row, asked.id)
-    at = f"{row['committed_at']:%Y-%m-%d %H:%M:%S} UTC"
-    detail = f"it was applied at {at}, or from its lane later." if waited else f"it was applied at {at}."
-    place = row["topic"], row["partition"], offset
+    later = ", or from its lane later" + (", unless it was stale by then" if subscription.order is not None else "")
+    detail = f"it was applied at {at}{later if waited else ''}."
     return Fate(subscription.name, "applied", detail, source, type_, *place, row["committed_at"], emitted=emitted)
 
 

@@ -57,6 +57,8 @@ class Policy(NamedTuple):
     transient: tuple[type[BaseException], ...] = ()
     permanent: tuple[type[BaseException], ...] = ()
     outage: tuple[type[BaseException], ...] = ()
+    gap_seconds: float = 0.0
+    """How long an event waits for missing ones before it, in a subscription in sequence; no option of a handler."""
 
     def delay(self, attempt: int) -> float:
         """Return the longest delay before the run that follows the failed attempt number `attempt` (1, 2, ...)."""

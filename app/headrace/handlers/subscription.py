@@ -13,6 +13,8 @@ from headrace.handlers.effect import EffectLimits, EffectOptions, check_effect, 
 from headrace.handlers.middleware import Around, HandlerName, Kind, Middleware
 from headrace.handlers.policy import PolicyOptions, checked
 from headrace.handlers.signature import Overrides, Signature
+from headrace.order.declared import Order, check_order
+from headrace.order.state import ORDER_STATE, HeadraceOrder
 from headrace.state.codec import StateType
 from headrace.tables.table import TableType
 from headrace.timers.schedule import Schedule
@@ -50,6 +52,7 @@ class Handler:
         "most_events",
         "name",
         "options",
+        "order",
         "overrides",
         "signature",
         "state_names",
@@ -68,6 +71,8 @@ class Handler:
         """The middlewares; None without any."""
         self.most_events: int | None = None
         """The longest list that a batch handler takes; None: any."""
+        self.order: Order | None = None
+        """What its subscription does about events that come late, or too early."""
         self._take(Signature(function, names))
         self.set_options({})
 
@@ -81,7 +86,12 @@ class Handler:
         """Call it within the middlewares from now on."""
         name = HandlerName(subscription, self.name, kind, is_async=self.is_async)
         self.around = Around(name, middlewares) if middlewares else None
-        self.is_wrapped = bool(self.dependencies) or self.around is not None
+        self._note_wrapping()
+
+    def keep_order(self, order: Order) -> None:
+        """Let the order be asked before each call; what it knows of a key is the last of the handler's states."""
+        self.order = order
+        self._take(self.signature)
 
     def follow(self) -> None:
         """Call what the application's `dependency_overrides` say from now on.
@@ -109,9 +119,13 @@ class Handler:
         self.is_batch = signature.is_batch
         self.way: Way = self if signature.is_batch else signature.is_async
         self.dependencies = signature.dependencies
-        self.is_wrapped = bool(signature.dependencies) or self.around is not None
+        names = tuple(state.name for state in signature.states)
+        self.state_names: tuple[str, ...] = names if self.order is None else (*names, ORDER_STATE)
+        self._note_wrapping()
+
+    def _note_wrapping(self) -> None:
+        self.is_wrapped = bool(self.dependencies) or self.around is not None or self.order is not None
         """True if a call is more than `call`."""
-        self.state_names = tuple(state.name for state in signature.states)
 
 
 class Effect:
@@ -142,7 +156,15 @@ class Subscription:
     table: TableType | None = None
     """What a projection writes; None for every other subscription."""
 
-    def __init__(self, name: str, start: Start = "earliest", *, service: str, **options: Unpack[PolicyOptions]) -> None:
+    def __init__(
+        self,
+        name: str,
+        start: Start = "earliest",
+        *,
+        service: str,
+        order: Order | None = None,
+        **options: Unpack[PolicyOptions],
+    ) -> None:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
                 f"subscription {name!r}: a name has 1 to 100 of a-z, 0-9, '.', '_', '-' "
@@ -154,6 +176,8 @@ class Subscription:
         self.group = f"{service}.{name}"
         """The name outside of this service: the consumer group, and `subscription` in every table of the platform."""
         self.start: Start = start
+        self.order = order
+        """What is done about events that come late, or too early; None: all run as they come."""
         self.options = checked(options, f"subscription {name!r}")
         """The options of the policies of its handlers, as far as they have none of their own."""
         self.handlers: dict[str, Handler] = {}
@@ -161,6 +185,9 @@ class Subscription:
         """By event type, as the handlers are."""
         self.event_types: dict[str, EventType] = {}
         self.states: dict[str, StateType] = {}
+        if order is not None:
+            check_order(order, f"subscription {name!r}")
+            self.states[ORDER_STATE] = StateType(HeadraceOrder)
         self.schedules: dict[str, Schedule] = {}
         self._source = f"/{service}/{name}"
 
@@ -238,6 +265,9 @@ class Subscription:
             limits, policy = split(options, where)
             effect = Effect(function, local_names, limits)
             effect.handler.set_options(self.options | checked(policy, where))
+            if self.order is not None:
+                for each in (effect.start, effect.handler):
+                    each.keep_order(self.order)
             for event_type in event_types:
                 self._check_free(event_type, where)
                 _check_all_take(effect.handler.signature, event_type, where)
@@ -289,6 +319,13 @@ class Subscription:
         own = dict(options)
         handler.most_events = _most_events(own, handler, where)
         handler.set_options(self.options | checked(own, where))
+        if self.order is not None:
+            if signature.is_batch:
+                raise ConfigurationError(
+                    f"{where}: a batch handler cannot have an order, which decides about one event after the other; "
+                    "take the event, or leave out order= of the subscription."
+                )
+            handler.keep_order(self.order)
         for state in signature.states:
             known = self.states.setdefault(state.name, state)
             if known.model is not state.model:

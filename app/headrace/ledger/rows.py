@@ -91,6 +91,21 @@ def unpack_marks(packed: bytes | None, count: int) -> list[int]:
     return [offset << 32 | sum_ for offset, sum_ in zip(_little_endian(offsets), _little_endian(sums), strict=True)]
 
 
+def stale_mark(mark: int) -> int:
+    """Return the mark of an event that was skipped as stale: of an offset below -1, which stands for none."""
+    return -2 - (mark >> 32) << 32 | mark & 0xFFFF_FFFF
+
+
+def is_stale(offset: int) -> bool:
+    """True if the offset of a mark is that of an event that was skipped as stale."""
+    return offset < -1
+
+
+def true_offset(offset: int) -> int:
+    """Return the offset that the event of a mark's offset has; -1 if it is not known."""
+    return -2 - offset if is_stale(offset) else offset
+
+
 def _little_endian(values: array[int]) -> array[int]:
     if sys.byteorder == "big":
         values.byteswap()

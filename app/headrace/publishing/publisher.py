@@ -75,7 +75,14 @@ class EventPublisher:
 
 
 def checked_event(
-    registry: Registry, event: object, trace: Trace, *, key: str | None = None, id: str | None = None
+    registry: Registry,
+    event: object,
+    trace: Trace,
+    *,
+    key: str | None = None,
+    id: str | None = None,
+    sequence: int | None = None,
+    time: datetime | None = None,
 ) -> CheckedEvent:
     """Return the object as an event that may be published. Raises: ConfigurationError, EventError."""
     event_type = _declared_type(registry, event)
@@ -85,6 +92,8 @@ def checked_event(
         type=event_type.type,
         datacontenttype=JSON,
         partitionkey=key,
+        sequence=None if sequence is None else str(sequence),
+        time=time,
     )
     if id is not None or key is not None:
         check_lengths(envelope)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace import sql
 from headrace.database.pool import Connection
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, SequenceGapError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Bounds, TopicPartition
+from headrace.order.declared import shown_order
 
 if TYPE_CHECKING:
     from headrace.log.ports import Log
@@ -28,6 +29,8 @@ async def read_progress(
     groups = [subscription.group for subscription in subscriptions]
     claims = {_place(row): row for row in await postgres.fetch(sql.claim.PROGRESS, groups)}
     parked = {_place(row): row for row in await postgres.fetch(sql.lane.PARKED_BY_PARTITION, groups)}
+    gaps = await postgres.fetch(sql.lane.GAPS, groups, SequenceGapError.__name__)
+    gap_keys = {row["subscription"]: row["keys"] for row in gaps}
     paused = {row["subscription"] for row in await postgres.fetch(sql.subscription.PAUSED_AMONG, groups)}
     outages: dict[str, list[dict[str, Any]]] = {}
     for row in await postgres.fetch(sql.outage.AMONG, groups):
@@ -49,12 +52,14 @@ async def read_progress(
             {
                 "name": subscription.name,
                 "topics": topics,
+                "order": shown_order(subscription.order),
                 "paused": group in paused,
                 "outages": outages.get(group, []),
                 "lag": sum(lags) if None not in lags else None,
                 "lag_unknown": reason,
                 "parked_keys": sum(partition["parked_keys"] for partition in partitions),
                 "parked_events": sum(partition["parked_events"] for partition in partitions),
+                "gap_keys": gap_keys.get(group, 0),
                 "partitions": partitions,
             }
         )

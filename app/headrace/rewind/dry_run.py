@@ -18,7 +18,7 @@ from headrace.rebuild.replay import Letters
 from headrace.registry import Registry
 from headrace.rewind.difference import Difference, Raised, compare
 from headrace.rewind.emitted import Emitted, known_from, total
-from headrace.rewind.plan import Move, Target, find_moves, refuse_unknown_order
+from headrace.rewind.plan import Move, Target, find_moves, refuse_gaps, refuse_unknown_order
 from headrace.rewind.rehearsal import Heard, Place, Rehearsal, Report
 from headrace.rewind.states import read
 from headrace.settings import Settings
@@ -46,6 +46,7 @@ async def dry_run(
     refuse_unseen(subscription)
     if subscription.states:
         await refuse_unknown_order(connection, subscription)
+        refuse_gaps(subscription)
     moves = await find_moves(connection, log, subscription, target)
     difference = Difference(subscription.group, offsets=sum(move.claimed - move.offset for move in moves))
     if not moves:

@@ -11,6 +11,7 @@ from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Bounds, Log, TopicPartition
+from headrace.order.declared import InSequence
 from headrace.projections.projection import Projection
 from headrace.rewind.seek import offset_at
 
@@ -92,6 +93,7 @@ async def make_plan(
         states = "reset" if all(move.offset == move.begun for move in moves) else "remade"
         if states == "remade":
             refuse_expiring(subscription)
+            refuse_gaps(subscription)
     by_hand = await connection.fetchval(sql.state_change.COUNT, subscription.group) if subscription.states else 0
     kept = await _kept(connection, subscription.group, moves, states)
     return Plan(subscription.group, moves, states, by_hand, effects, kept)
@@ -144,6 +146,15 @@ def refuse_expiring(subscription: Subscription) -> None:
                 f"{subscription.name!r}: states of {state.model.__name__} expire, and the log does not tell when; go "
                 "back to the beginning, or mend single keys by headrace state put."
             )
+
+
+def refuse_gaps(subscription: Subscription) -> None:
+    """Refuse to make states again that depend on how long a gap was waited for. Raises: ConfigurationError."""
+    if isinstance(subscription.order, InSequence):
+        raise ConfigurationError(
+            f"{subscription.name!r} applies events in sequence, and the log does not tell which ones were waited for "
+            "in vain; go back to the beginning, or mend single keys by headrace state put."
+        )
 
 
 async def find_moves(connection: Connection, log: Log, subscription: Subscription, target: Target) -> list[Move]:

@@ -9,7 +9,7 @@ from typing import Any
 from headrace import sql
 from headrace.database.pool import Connection
 from headrace.envelope import identity
-from headrace.ledger.rows import IDENTITY_BYTES, Kind, Row, insert_row, pack_marks, unpack_marks
+from headrace.ledger.rows import IDENTITY_BYTES, Kind, Row, insert_row, pack_marks, true_offset, unpack_marks
 from headrace.log.ports import TopicPartition
 
 PAGE_ROWS, ROW_IDS = 200, 50_000
@@ -61,7 +61,7 @@ def rows_of(known: Sequence[Known]) -> int:
 
 def _before(rows: Sequence[Any], offset: int) -> list[Known]:
     """Return the ids of events before the offset, the newest first, of rows that come so."""
-    return [each for row in rows for each in reversed(_unpacked(row)) if each[1] >> 32 < offset]
+    return [each for row in rows for each in reversed(_unpacked(row)) if true_offset(each[1] >> 32) < offset]
 
 
 def _unpacked(row: Any) -> list[Known]:

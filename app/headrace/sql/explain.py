@@ -2,7 +2,7 @@
 
 PARKED = """
 select parked.topic, parked.partition, parked."offset", parked.source, parked.type, parked.parked_at,
-       lane.error, lane.due_at, lane.attempts, head.event_id as head_id, head."offset" as head_offset
+       lane.error, lane.error_type, lane.due_at, lane.attempts, head.event_id as head_id, head."offset" as head_offset
 from headrace.parked join headrace.lane using (subscription, partition, key)
 cross join lateral (
     select event_id, "offset" from headrace.parked first

@@ -133,6 +133,12 @@ where subscription = any($1::text[]) group by subscription, topic, partition
 """
 """Counts the keys and events in the lanes of some subscriptions, by topic and partition."""
 
+GAPS = """
+select subscription, count(*) as keys from headrace.lane
+where subscription = any($1::text[]) and error_type = $2 group by subscription
+"""
+"""Counts the keys of some subscriptions whose first event failed with a class of error."""
+
 PARKED_KEYS = """
 select subscription, count(distinct (partition, key)) as keys, min(parked_at) as since from headrace.parked
 group by subscription order by subscription

@@ -127,6 +127,10 @@ class Metrics:
     lane_held_keys: Annotated[Gauge, Row("subscription topic", "Keys held until an operator acts, of owned partitions")]
     lane_events: Annotated[Gauge, Row("subscription topic", "Events in lanes, of owned partitions")]
     lane_oldest_seconds: Annotated[Gauge, Row("subscription topic", "Age of the oldest event in a lane")]
+    lane_gap_keys: Annotated[Gauge, Row("subscription topic", "Keys that wait for a missing event of their sequence")]
+    sequence_gaps_total: Annotated[
+        Counter, Row("subscription end", "Events that waited in vain for others before them")
+    ]
     lane_released_total: Annotated[Counter, Row("subscription outcome", "Events that left a lane")]
     dead_letters_open: Annotated[Gauge, Row("subscription reason", "Dead letters without a decision")]
     dead_letters_decided_total: Annotated[Counter, Row("subscription decision", "Dead letters decided on")]

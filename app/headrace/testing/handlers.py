@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from headrace.cloudevents import decode_record
@@ -105,25 +105,35 @@ class Handlers:
     # When
 
     def when(
-        self, event: Any, *, key: str | None = None, id: str | None = None, allow: Errors = (), subscription: str = ""
+        self,
+        event: Any,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        sequence: int | None = None,
+        time: datetime | None = None,
+        allow: Errors = (),
+        subscription: str = "",
     ) -> Then:
         """Let the handlers of one event run, in each subscription that takes it, and return what came of it.
 
         The event is an object of a declared type, or a `NewRecord` as a foreign topic has it. What a handler raises is
         raised, as it is, unless it is one of `allow`: then `fate` says what the policy makes of it. What is emitted is
         not handled further; `run` does that. `subscription` names the only one that takes the event. A list of events
-        arrives as one batch, which is what a batch handler is for.
+        arrives as one batch, which is what a batch handler is for. `sequence` and `time` are those of the envelope,
+        which a subscription with an order looks at.
         """
         __tracebackhide__ = True
         events = event if isinstance(event, list) else [event]
-        return self._then(self._deliver([self._recorded(each, key, id) for each in events], allow, subscription))
+        records = [self._recorded(each, key, id, sequence, time) for each in events]
+        return self._then(self._deliver(records, allow, subscription))
 
     def run(self, *events: Any, allow: Errors = ()) -> Then:
         """Let events be handled, and all that follows from them: emits of emits, until nothing is left to do now."""
         __tracebackhide__ = True
         steps: list[Step] = []
         for event in events:
-            made = self._deliver([self._recorded(event, None, None)], allow)
+            made = self._deliver([self._recorded(event)], allow)
             emitted = [self._topics.append(each.record) for step in made for each in step.sent]
             steps += made + self._follow_emits(emitted, allow)
         return self._then(steps)
@@ -196,10 +206,17 @@ class Handlers:
 
     # Inside
 
-    def _recorded(self, event: Any, key: str | None, id: str | None) -> StoredRecord:
+    def _recorded(
+        self,
+        event: Any,
+        key: str | None = None,
+        id: str | None = None,
+        sequence: int | None = None,
+        time: datetime | None = None,
+    ) -> StoredRecord:
         if isinstance(event, NewRecord):
             return self._topics.append(event)
-        checked = checked_event(self._registry, event, _untraced, key=key, id=id)
+        checked = checked_event(self._registry, event, _untraced, key=key, id=id, sequence=sequence, time=time)
         return self._topics.append(written(self._registry, checked))
 
     def _follow_emits(self, records: Sequence[StoredRecord], allow: Errors) -> list[Step]:
@@ -239,6 +256,7 @@ class Handlers:
                     return effects
 
             steps += self._commit(owner, attempt, topic)
+            steps += self._retry_lanes(name, self._owners[name].take_filled(), allow)
         return steps
 
     def _known_type(self, record: StoredRecord) -> str | None:
@@ -259,19 +277,26 @@ class Handlers:
         """Run the lanes that are due."""
         __tracebackhide__ = True
         steps: list[Step] = []
-        for owner in list(self._owners.values()):
-            for key in owner.due_lanes():
-                self._connect(owner, None)
-
-                async def retry(owner: Owner = owner, key: str = key) -> Effects:
-                    async with self._transaction(owner, None) as connection:
-                        effects = await owner.retry([key], connection)
-                        _raise(owner, effects.items, allow)
-                        return effects
-
-                steps += self._commit(owner, retry, owner.kept.parked[key][0][1].topic)
+        for name, owner in list(self._owners.items()):
+            steps += self._retry_lanes(name, owner.due_lanes(), allow)
         emitted = [self._topics.append(each.record) for step in steps for each in step.sent]
         return steps + self._follow_emits(emitted, allow)
+
+    def _retry_lanes(self, name: str, keys: Sequence[str], allow: Errors) -> list[Step]:
+        __tracebackhide__ = True
+        steps: list[Step] = []
+        for key in keys:
+            owner = self._owners[name]
+            self._connect(owner, None)
+
+            async def retry(owner: Owner = owner, key: str = key) -> Effects:
+                async with self._transaction(owner, None) as connection:
+                    effects = await owner.retry([key], connection)
+                    _raise(owner, effects.items, allow)
+                    return effects
+
+            steps += self._commit(owner, retry, owner.kept.parked[key][0][1].topic)
+        return steps
 
     def _commit(self, owner: Owner, work: Callable[[], Coroutine[Any, Any, Effects]], topic: str) -> list[Step]:
         """Run the work and keep what it did; if it raises, nothing has happened."""

@@ -53,7 +53,9 @@ class Kept:
     """By topic, the ids and marks of each batch."""
     lanes: dict[str, Lane] = field(default_factory=dict)
     parked: dict[str, list[tuple[int, StoredRecord]]] = field(default_factory=dict)
-    """By key, the events of its lane with their numbers, in order."""
+    """By key, the events of its lane with their numbers, as they came."""
+    parked_ever: int = 0
+    """How many events have entered a lane."""
     answers: dict[bytes, dict[str, str]] = field(default_factory=dict)
     """What steps of effects were answered, as JSON, by the event's identity and the step's name."""
     timers: dict[tuple[str, str, str], Pending] = field(default_factory=dict)

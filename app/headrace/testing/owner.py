@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from types import TracebackType
 
 import msgspec
@@ -29,6 +30,7 @@ from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.ledger.window import DedupeWindow
 from headrace.log.ports import StoredRecord
+from headrace.order.declared import gives_up
 from headrace.platform import Headrace
 from headrace.telemetry.tracing import Tracing
 from headrace.testing.kept import Clock, Kept
@@ -56,10 +58,10 @@ class Owner:
         registry = platform.registry
         self._decoder = BatchDecoder(subscription, registry.types, registry.decoders)
         self.policies = Policies(subscription, self._engine)
-        self._memory = PartitionMemory(self._engine, subscription.states, self.policies.of)
+        self._memory = PartitionMemory(self._engine, subscription.states, self.policies.of, order=subscription.order)
         self._memory.lanes.by_key = {key: msgspec.structs.replace(lane) for key, lane in kept.lanes.items()}
-        numbers = [number for parked in kept.parked.values() for number, _ in parked]
-        self._memory.lanes.next_number = max(numbers, default=0) + 1
+        self._memory.lanes.filled = {key: None for key, lane in self._memory.lanes.by_key.items() if lane.is_gap}
+        self._memory.lanes.next_number = kept.parked_ever + 1
         for topic in subscription.topics:
             window = self._memory.windows[topic] = DedupeWindow(self._engine.dedupe_window_ids)
             for ids, marks in kept.seen[topic]:
@@ -95,12 +97,23 @@ class Owner:
         lanes, items, numbers = self._memory.lanes, list[Item](), list[tuple[str, int]]()
         for key in keys:
             lanes.by_key[key].attempts += 1
-            for number, record in self.kept.parked[key]:
+            for number, record in sorted(self.kept.parked[key], key=itemgetter(0)):
                 items += await self._decoded([record], {})
                 numbers.append((key, number))
+        heads: set[str] = set()
         for item, (key, number) in zip(items, numbers, strict=True):
             item.key, item.number, item.attempt = key, number, lanes.by_key[key].attempts
+            if self.subscription.order is not None and lanes.has_waited(key, self._clock.now):
+                item.wait_is_over = key not in heads or gives_up(self.subscription.order)
+            heads.add(key)
         return await self._run(Kind.RETRY, items, connection, careful=True)
+
+    def take_filled(self) -> list[str]:
+        """Return the keys whose gap may have been filled, each once."""
+        lanes = self._memory.lanes
+        keys = [key for key in lanes.filled if key in lanes.by_key]
+        lanes.filled.clear()
+        return keys
 
     def due_lanes(self) -> list[str]:
         """Return the keys whose next retry is due."""
@@ -119,11 +132,14 @@ class Owner:
             effects.rows.apply(kept.rows)
         kept.seen[topic].append(([item.identity for item in effects.seen], [item.mark for item in effects.seen]))
         kept.change_timers([change for _, change in effects.timers], self._clock.now)
-        for lane in effects.lanes.values():
-            lane.due += self._clock.moved_seconds
+        for key, lane in effects.lanes.items():
+            before = self._memory.lanes.by_key.get(key)
+            if before is None or before.due != lane.due:  # else it waits as long as before
+                lane.due += self._clock.moved_seconds
         for item in effects.parked:
             assert item.key is not None and isinstance(item.record, StoredRecord)
             kept.parked.setdefault(item.key, []).append((item.number, item.record))
+            kept.parked_ever += 1
         gone = {(item.key, item.number) for item in effects.released}
         for key in {key for key, _ in gone if key is not None}:
             kept.parked[key] = [each for each in kept.parked[key] if (key, each[0]) not in gone]

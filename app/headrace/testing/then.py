@@ -55,8 +55,8 @@ class Step:
     key: str | None
     handler: str | None
     fate: Fate
-    """`retry`: it is tried again after `retry_seconds`; `waits`: it stands behind such an event of its key; `held`: its
-    key waits until a person acts."""
+    """`retry`: it is tried again after `retry_seconds`; `waits`: it stands behind such an event of its key, or its
+    sequence has a gap; `held`: its key waits until a person acts."""
     reason: str | None
     retry_seconds: float | None
     """The longest wait before the next attempt; chance may shorten it."""
@@ -173,6 +173,8 @@ def _fate(item: Item, policy: Policy) -> tuple[Fate, str | None, float | None]:
         return "skipped", item.outcome.value, None
     if item.outcome in DEAD:
         return "dead_letter", error, None
+    if item.outcome is Outcome.HELD:
+        return "waits", error, policy.gap_seconds
     if item.outcome is Outcome.BEHIND_KEY:
         return "waits", "an earlier event of its key waits", None
     decided = verdict(item.outcome, item.attempt, policy, cause)

@@ -51,6 +51,8 @@ CATALOGUE = {
     "lane_oldest_seconds": (Gauge, "subscription topic", None),
     "handler_outage": (Gauge, "subscription handler", None),
     "lane_held_keys": (Gauge, "subscription topic", None),
+    "lane_gap_keys": (Gauge, "subscription topic", None),
+    "sequence_gaps_total": (Counter, "subscription end", None),
     "lane_released_total": (Counter, "subscription outcome", None),
     "dead_letters_open": (Gauge, "subscription reason", None),
     "dead_letters_decided_total": (Counter, "subscription decision", None),

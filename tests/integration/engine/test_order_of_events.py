@@ -1,0 +1,192 @@
+"""Late events are stale and early ones held, in Postgres: over owners, for operators, in every view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace import Event, Headrace, InSequence, Latest, State
+from headrace.log.memory import MemoryLog
+from headrace.log.ports import NewRecord
+from headrace.runtime import Runtime
+from headrace.settings import Settings
+from tests.support.platform import (
+    Notes,
+    client,
+    execute,
+    fetch,
+    has_pages,
+    noted,
+    publish,
+    running,
+    sample,
+    settings_for,
+    until_settled,
+    value,
+    watched,
+)
+from tests.support.waiting import until
+
+LONG = InSequence(wait_seconds=3600)
+
+
+def ordered(settings: Settings, topic: str, order: Latest | InSequence, broken: set[int] | None = None) -> Headrace:
+    """Return a service that notes numbers in that order; those of `broken` raise."""
+    platform = Headrace("notebook", settings)
+
+    class Noted(Event, type="noted", topic=topic, key="page"):
+        page: str
+        number: int
+
+    notes = platform.subscription("notes", order=order)
+
+    @notes.on(Noted)
+    def note(event: Noted, kept: State[Notes]) -> None:
+        if event.number in (broken or ()):
+            raise ValueError(f"number {event.number} is broken")
+        kept.numbers.append(event.number)
+
+    return platform
+
+
+def numbered(topic: str, page: str, *numbers: int) -> list[NewRecord]:
+    """Return records whose sequence is their number."""
+    records = [noted(topic, page, number, id=f"{page}-{number}") for number in numbers]
+    return [
+        msgspec.structs.replace(each, headers=[*each.headers, ("ce_sequence", str(number).encode())])
+        for each, number in zip(records, numbers, strict=True)
+    ]
+
+
+async def held(runtime: Runtime) -> list[str]:
+    """Return the keys that wait for a missing event."""
+    rows = await fetch(runtime, "select key from headrace.lane where error_type = 'SequenceGapError' order by key")
+    return [row["key"].decode() for row in rows]
+
+
+async def test_held_events_are_applied_when_the_gap_is_filled(database_url: str, topic_name: str) -> None:
+    platform = ordered(settings_for(database_url, partitions=1), topic_name, LONG)
+    async with watched(platform, MemoryLog()) as runtime, client(platform) as web:
+        await publish(runtime, *numbered(topic_name, "a", 1, 5, 3), *numbered(topic_name, "b", 1, 2))
+        await until(lambda: has_pages(runtime, {"a": [1], "b": [1, 2]}), "what is in sequence is applied")
+        assert await held(runtime) == ["a"]
+        shown = (await web.get("/subscriptions")).json()["subscriptions"][0]
+        assert (shown["gap_keys"], shown["parked_events"]) == (1, 2)
+        assert shown["order"] == "in sequence by sequence from 1 on; waits 3600 s for a missing event, then goes on"
+        fate = (await web.get("/events/a-3", params={"source": "/tests"})).json()["fates"][0]
+        assert fate["outcome"] == "parked"
+        assert "it is held: sequence 2 of its key has not come" in fate["detail"]
+        await until(lambda: sample(runtime, "lane_gap_keys") == 1, "the gauge shows the key")
+        await publish(runtime, *numbered(topic_name, "a", 4, 2))
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 2, 3, 4, 5], "b": [1, 2]})
+        assert sample(runtime, "events_parked_total", reason="held") >= 1
+        assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
+
+
+async def test_gap_that_was_filled_is_noticed_by_the_next_owner(database_url: str, topic_name: str) -> None:
+    """An owner that has just claimed does not know what its lanes wait for, so it looks once."""
+    log, settings = MemoryLog(), settings_for(database_url, partitions=1)
+    async with running(ordered(settings, topic_name, LONG), log) as runtime:
+        await publish(runtime, *numbered(topic_name, "a", 1, 4, 3))
+        await until(lambda: has_pages(runtime, {"a": [1]}), "the first is applied")
+        await until(lambda: held(runtime), "the others are held")
+    filled = """update headrace.state set data = '{"last": {"": 2}}' where state = 'headraceorder'"""
+    await execute(database_url, filled)
+    async with running(ordered(settings, topic_name, LONG), log) as runtime:
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 3, 4]})
+
+
+async def test_held_events_are_the_next_owners(database_url: str, topic_name: str) -> None:
+    log, settings = MemoryLog(), settings_for(database_url, partitions=1)
+    async with running(ordered(settings, topic_name, LONG), log) as runtime:
+        await publish(runtime, *numbered(topic_name, "a", 1, 4, 3))
+        await until(lambda: held(runtime), "the others are held")
+    async with running(ordered(settings, topic_name, LONG), log) as runtime:
+        assert await held(runtime) == ["a"]
+        await publish(runtime, *numbered(topic_name, "a", 2))
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 2, 3, 4]})
+
+
+async def test_operator_lets_a_key_go_on_without_what_is_missing(database_url: str, topic_name: str) -> None:
+    platform = ordered(settings_for(database_url, partitions=1), topic_name, LONG)
+    async with watched(platform, MemoryLog()) as runtime, client(platform) as web:
+        await publish(runtime, *numbered(topic_name, "a", 1, 3, 4))
+        await until(lambda: held(runtime), "the key waits")
+        asked = {"error_type": "SequenceGapError"}
+        assert (await web.post("/subscriptions/notes/lanes/retry", params=asked)).json()["lanes"] == 1
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 3, 4]})
+        assert sample(runtime, "sequence_gaps_total", end="went_on") == 1
+        await publish(runtime, *numbered(topic_name, "a", 2))
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 3, 4]})
+        assert sample(runtime, "events_skipped_total", reason="stale") == 1
+
+
+async def test_time_limit_ends_the_wait(database_url: str, topic_name: str) -> None:
+    platform = ordered(settings_for(database_url, partitions=1), topic_name, InSequence(wait_seconds=0.3))
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, *numbered(topic_name, "a", 1, 3, 5))
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 3, 5]})
+        assert sample(runtime, "sequence_gaps_total", end="went_on") == 2
+
+
+async def test_replays_of_what_was_given_up_are_applied_in_sequence(database_url: str, topic_name: str) -> None:
+    order = InSequence(wait_seconds=0.2, at_end="dead_letter")
+    platform = ordered(settings_for(database_url, partitions=1), topic_name, order)
+    async with running(platform, MemoryLog()) as runtime, client(platform) as web:
+        await publish(runtime, *numbered(topic_name, "a", 1, 4, 3))
+        dead = "select count(*) from headrace.dead_letter where reason = 'gap'"
+        await until(lambda: _is(runtime, dead, 2), "what waited is given up on")
+        await publish(runtime, *numbered(topic_name, "a", 2))
+        await until(lambda: has_pages(runtime, {"a": [1, 2]}), "the missing one is applied")
+        assert (await web.post("/dead-letters/replay", json={"where": {"subscription": "notes"}})).is_success
+        await until(lambda: has_pages(runtime, {"a": [1, 2, 3, 4]}), "the replays are applied")
+
+
+async def test_dead_letter_is_a_gap_and_its_replay_is_applied_late(database_url: str, topic_name: str) -> None:
+    broken = {2}
+    order = InSequence(wait_seconds=0.2)
+    settings = settings_for(database_url, partitions=1, retry_attempts=1)
+    platform = ordered(settings, topic_name, order, broken)
+    async with running(platform, MemoryLog()) as runtime, client(platform) as web:
+        await publish(runtime, *numbered(topic_name, "a", 1, 2, 3))
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 3]})
+        broken.clear()
+        (letter,) = (await web.get("/dead-letters")).json()["dead_letters"]
+        assert (await web.post(f"/dead-letters/{letter['id']}/replay")).is_success
+        await until(lambda: has_pages(runtime, {"a": [1, 3, 2]}), "the replay is applied")
+        await publish(runtime, *numbered(topic_name, "a", 4))
+        await until(lambda: has_pages(runtime, {"a": [1, 3, 2, 4]}), "the key goes on where it was")
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["same owner", "next owner"])
+async def test_latest_wins_over_owners_and_a_stale_event_says_so(
+    database_url: str, topic_name: str, again: bool
+) -> None:
+    log, settings = MemoryLog(), settings_for(database_url, partitions=1)
+    first = ordered(settings, topic_name, Latest())
+    async with running(first, log) as runtime:
+        await publish(runtime, *numbered(topic_name, "a", 9, 10))
+        await until_settled(runtime, "notes")
+    platform = ordered(settings, topic_name, Latest()) if again else first
+    async with running(platform, log) as runtime, client(platform) as web:
+        await publish(runtime, *numbered(topic_name, "a", 8, 11))
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [9, 10, 11]})
+        fate = (await web.get("/events/a-8", params={"source": "/tests"})).json()["fates"][0]
+        assert (fate["outcome"], fate["offset"]) == ("stale", 2)
+        await publish(runtime, *numbered(topic_name, "a", 8))
+        await until(lambda: sample(runtime, "events_skipped_total", reason="duplicate_id") == 1, "a copy is known")
+        assert (await web.get("/state/notes/headraceorder/a")).json() == {"last": {"noted": 11}}
+
+
+async def _is(runtime: Runtime, sql: str, expected: Any) -> bool:
+    return bool(await value(runtime, sql) == expected)

@@ -1,0 +1,26 @@
+"""Mistakes about events that are held until those before them have come."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant, Patch
+
+KEPT = "app/headrace/engine/order.py"
+LANES_FILE = "app/headrace/engine/lanes.py"
+
+SEQUENCES = (
+    Mutant(
+        "stale is compared as text",
+        (Patch(KEPT, "    if place < expected:\n", "    if str(place) < str(expected):\n"),),
+    ),
+    Mutant(
+        "held events are lost at a take-over",
+        (
+            Patch(
+                LANES_FILE,
+                '            key = row["key"].decode()\n            self.by_key[key] = Lane(\n',
+                '            if row["error_type"] == SequenceGapError.__name__:\n                continue\n'
+                '            key = row["key"].decode()\n            self.by_key[key] = Lane(\n',
+            ),
+        ),
+    ),
+)
