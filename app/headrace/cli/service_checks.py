@@ -88,7 +88,12 @@ async def check_claims(log: Log, connection: Any, registry: Registry | None) -> 
     claims: dict[str, list[Any]] = defaultdict(list)
     for row in await connection.fetch(sql.claim.ALL):
         claims[row["subscription"]].append(row)
-    paused = {row["subscription"] for row in await connection.fetch(sql.subscription.ALL_PAUSED)}
+    paused = {row["subscription"]: "paused" for row in await connection.fetch(sql.subscription.ALL_PAUSED)}
+    for row in await connection.fetch(sql.subscription.REWINDS):
+        end = "is under way" if row["running"] else "was cut off, so that nothing was changed"
+        paused[row["subscription"]] = (
+            f"paused by a rewind that {row['by']} began {age(row['began_at'])} ago and that {end}"
+        )
     partitions = [TopicPartition(row["topic"], row["partition"]) for rows in claims.values() for row in rows]
     bounds = await _bounds(log, partitions)
     names = {each.group: each.name for each in registry.subscriptions.values()} if registry is not None else {}
@@ -97,7 +102,7 @@ async def check_claims(log: Log, connection: Any, registry: Registry | None) -> 
             advice = "harmless; if it was renamed, the new name began from its own start"
             yield Check("warn", f"claims of {group}", "the service does not declare this subscription", advice)
             continue
-        yield _claims(names.get(group, group), rows, bounds, is_paused=group in paused)
+        yield _claims(names.get(group, group), rows, bounds, paused.get(group))
     for name, state in await orphans(connection, registry.subscriptions.values() if registry is not None else ()):
         yield Check("warn", f"state {state} of {name}", "it is stored, and the service does not declare it", ADVICE)
     for row in await connection.fetch(sql.lane.PARKED_KEYS):
@@ -111,7 +116,7 @@ async def check_claims(log: Log, connection: Any, registry: Registry | None) -> 
 
 
 def _claims(
-    subscription: str, rows: Sequence[Any], bounds: Mapping[TopicPartition, Bounds], *, is_paused: bool
+    subscription: str, rows: Sequence[Any], bounds: Mapping[TopicPartition, Bounds], paused: str | None
 ) -> Check:
     line, lag, wrong = f"claims of {subscription}", 0, []
     for row in rows:
@@ -128,8 +133,10 @@ def _claims(
     owned = sum(row["owner"] is not None for row in rows)
     last = max(row["committed_at"] for row in rows)
     what = f"{owned} of {len(rows)} partitions owned by {len(owners)} processes, lag {lag}, last commit {age(last)} ago"
-    if is_paused:
-        return Check("warn", line, f"{what}, paused", f"POST /subscriptions/{subscription}/resume ends the pause")
+    if paused is not None:
+        again = "rewind again, or " if "cut off" in paused else ""
+        advice = f"{again}POST /subscriptions/{subscription}/resume ends the pause"
+        return Check("warn", line, f"{what}, {paused}", advice)
     if lag and not owned:
         return Check("warn", line, what, "no worker runs: headrace run")
     if suspects := [f"{row['topic']}/{row['partition']}" for row in rows if row["crashes"] >= 2]:

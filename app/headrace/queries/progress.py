@@ -32,6 +32,10 @@ async def read_progress(
     gaps = await postgres.fetch(sql.lane.GAPS, groups, SequenceGapError.__name__)
     gap_keys = {row["subscription"]: row["keys"] for row in gaps}
     paused = {row["subscription"] for row in await postgres.fetch(sql.subscription.PAUSED_AMONG, groups)}
+    rewinds = {
+        row["subscription"]: {name: row[name] for name in ("by", "began_at", "running")}
+        for row in await postgres.fetch(sql.subscription.REWINDS)
+    }
     outages: dict[str, list[dict[str, Any]]] = {}
     for row in await postgres.fetch(sql.outage.AMONG, groups):
         shown = {name: row[name] for name in ("handler", "error", "since", "owner")}
@@ -54,6 +58,7 @@ async def read_progress(
                 "topics": topics,
                 "order": shown_order(subscription.order),
                 "paused": group in paused,
+                "rewind": rewinds.get(group),
                 "outages": outages.get(group, []),
                 "lag": sum(lags) if None not in lags else None,
                 "lag_unknown": reason,

@@ -30,7 +30,9 @@ def add_routes(router: APIRouter) -> None:
     async def get_subscriptions(request: Request) -> Response:
         """Return each subscription with its partitions: owner, epoch, next offset, lag, parked keys and events.
 
-        `outages` are the handlers that wait for the end of an outage, by the process that sees it.
+        `rewind` is the one that has paused the subscription; if it is not `running`, its process has died and nothing
+        was changed: rewind again, or resume. `outages` are the handlers that wait for the end of an outage, by the
+        process that sees it.
         `held_back` is the part of a lag that stands behind another producer's open transaction."""
         subscriptions = runtime_of(request).registry.subscriptions
         answer = await _progress(request, [subscriptions[name] for name in sorted(subscriptions)])

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from headrace import sql
 from headrace.database.pool import Connection
+from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Log, TopicPartition
 from headrace.log.stored import plain
@@ -45,17 +46,38 @@ async def rewind(
 ) -> Rewound:
     """Move the claims back, with all that belongs to them; the owners apply what follows.
 
+    What a killed one has left is taken up: the subscription is not paused afterwards, unless an operator has paused it.
+
     Cancel: nothing was changed, and the subscription goes on.
-    Raises: ConfigurationError (resumed by somebody meanwhile, a key on two partitions), HandlerError (a handler raises
-    at an event of the past), TransportError: likewise.
+    Raises: ConfigurationError (another one runs, resumed by somebody meanwhile, a key on two partitions), HandlerError
+    (a handler raises at an event of the past), TransportError: likewise.
     """
+    if not await connection.fetchval(sql.subscription.TRY_REWIND, plan.group):
+        raise ConfigurationError(f"{subscription.name!r} is being rewound by somebody else; wait until that has ended.")
+    try:
+        return await _rewind(connection, log, registry, subscription, settings, plan, act, report)
+    finally:
+        if not connection.is_closed():
+            await connection.execute(sql.subscription.END_REWIND, plan.group)
+
+
+async def _rewind(
+    connection: Connection,
+    log: Log,
+    registry: Registry,
+    subscription: Subscription,
+    settings: Settings,
+    plan: Plan,
+    act: Act,
+    report: Report,
+) -> Rewound:
     was_paused = await connection.fetchval(sql.subscription.IS_PAUSED, plan.group)
     work = Work(subscription, plan, Act(plain(act.by, 200), plain(act.why or "") or None), settings.engine)
     attempts = ATTEMPTS
     try:
         while True:
             attempts -= 1
-            moves, sequences = await _stop(connection, plan)
+            moves, sequences = await _stop(connection, plan, work.act)
             remade: Mapping[TopicPartition, Remade] = {}
             if plan.states == "remade":
                 remade = await remake(connection, log, registry, subscription, settings, moves, report)
@@ -91,11 +113,11 @@ async def _move(
     return changed
 
 
-async def _stop(connection: Connection, plan: Plan) -> tuple[list[Move], dict[TopicPartition, int]]:
+async def _stop(connection: Connection, plan: Plan, act: Act) -> tuple[list[Move], dict[TopicPartition, int]]:
     """Pause the subscription and fence its owners; return the moves from where the claims stand now, and sequences."""
     found: dict[TopicPartition, tuple[int, int]] = {}
     async with connection.transaction():
-        await connection.execute(sql.subscription.SET_PAUSED, plan.group, True)
+        await connection.execute(sql.subscription.PAUSE_TO_REWIND, plan.group, act.by)
         for number in plan.partitions:
             for row in await connection.fetch(sql.claim.FENCE, plan.group, number):
                 found[TopicPartition(row["topic"], number)] = row["next_offset"], row["sequence"]

@@ -5,12 +5,39 @@ REQUESTS = "select paused, retry_requested_at from headrace.subscription where s
 
 SET_PAUSED = """
 insert into headrace.subscription (subscription, paused) values ($1, $2)
-on conflict (subscription) do update set paused = excluded.paused, changed_at = now()
+on conflict (subscription) do update
+set paused = excluded.paused, changed_at = now(), rewind_by = null, rewind_began_at = null
 """
 """Pauses or resumes a subscription; its owners look at the row each second."""
 
+PAUSE_TO_REWIND = """
+insert into headrace.subscription as kept (subscription, paused, rewind_by, rewind_began_at)
+values ($1, true, $2, now())
+on conflict (subscription) do update
+set paused = true, changed_at = now(), rewind_by = excluded.rewind_by, rewind_began_at = excluded.rewind_began_at
+where not kept.paused or kept.rewind_began_at is not null
+"""
+"""Pauses a subscription for as long as it is rewound, unless an operator has paused it."""
+
+TRY_REWIND = "select pg_try_advisory_lock(hashtext('headrace.rewind'), hashtext($1))"
+"""Takes the right to rewind a subscription, for the session; false if another session has it."""
+
+END_REWIND = "select pg_advisory_unlock(hashtext('headrace.rewind'), hashtext($1))"
+"""Gives the right back."""
+
+REWINDS = """
+select subscription, rewind_by as by, rewind_began_at as began_at, exists (
+    select from pg_locks
+    where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+      and classid = hashtext('headrace.rewind')::oid and objid = hashtext(subscription)::oid
+      and objsubid = 2 and granted
+) as running
+from headrace.subscription where paused and rewind_began_at is not null
+"""
+"""Lists the subscriptions that are paused by a rewind, and whether its session still lives."""
+
 ALL_PAUSED = "select subscription from headrace.subscription where paused"
-"""Lists the subscriptions that an operator has paused."""
+"""Lists the subscriptions that are paused."""
 
 PAUSED_AMONG = "select subscription from headrace.subscription where paused and subscription = any($1::text[])"
 """Lists those of some subscriptions that are paused."""
@@ -33,7 +60,9 @@ where kept.audited_at is null or kept.audited_at < excluded.audited_at
 LAST_AUDIT = "select audited_at, audit -> 'mismatches' as mismatches from headrace.subscription where subscription = $1"
 """Tells when a subscription was last audited, and how many mismatches were found."""
 
-IS_PAUSED = "select exists (select from headrace.subscription where subscription = $1 and paused)"
+IS_PAUSED = """
+select exists (select from headrace.subscription where subscription = $1 and paused and rewind_began_at is null)
+"""
 """Tells whether an operator has paused a subscription."""
 
 LIST = """
