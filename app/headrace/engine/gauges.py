@@ -159,6 +159,7 @@ class Gauges:
         metrics.lane_keys.labels(subscription=name, topic=topic).set(len(lanes))
         held = sum(lane.due == math.inf for lane in lanes)
         metrics.lane_held_keys.labels(subscription=name, topic=topic).set(held)
+        metrics.lane_full_partitions.labels(subscription=name).set(sum(each.is_full for each in self._tenures()))
         if self._subscription.order is not None:
             metrics.lane_gap_keys.labels(subscription=name, topic=topic).set(sum(lane.is_gap for lane in lanes))
         metrics.lane_events.labels(subscription=name, topic=topic).set(sum(lane.events for lane in lanes))

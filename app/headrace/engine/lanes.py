@@ -87,6 +87,8 @@ class Lanes:
         self.now = SteadyClock().now
         """Tells the time by which lanes are due."""
         self.by_key: dict[str, Lane] = {}
+        self.events = 0
+        """How many events wait in all lanes."""
         self.aside: dict[str, None] = {}
         """Keys whose events took long, the latest last."""
         self.next_number = 1
@@ -114,6 +116,7 @@ class Lanes:
                 is_counted=row["is_running"],
                 place=place_in(row["head"]) if self._is_in_sequence and row["attempts"] else 0,
             )
+        self.events = sum(lane.events for lane in self.by_key.values())
         self.filled = {key: None for key, lane in self.by_key.items() if lane.is_gap}
         self._sort()
         numbers = [arrival_of(row["number"]) if self._is_in_sequence else row["number"] for row in rows]
@@ -128,9 +131,11 @@ class Lanes:
 
     def follow(self, lanes: Mapping[str, Lane], closed: Iterable[str], parked: Sequence[Item]) -> None:
         """Follow what was committed: lanes as they are now, keys without one, events that joined."""
+        for key in (*lanes, *closed):
+            if (before := self.by_key.pop(key, None)) is not None:
+                self.events -= before.events
         self.by_key.update(lanes)
-        for key in closed:
-            self.by_key.pop(key, None)
+        self.events += sum(lane.events for lane in lanes.values()) + len(parked)
         self.put_back(lanes)
         for item in parked:
             assert item.key is not None

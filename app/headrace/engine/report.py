@@ -190,6 +190,15 @@ class Reporter:
         self._child("batch_shrunk_total", subscription=self._name, reason=reason).inc()
         self._warn_once_a_minute("batches are made smaller", reason, reason=reason, events=limit)
 
+    def lanes_full(self, keys: int, events: int) -> None:
+        """So much is parked that the partition takes no further events."""
+        self._warn_once_a_minute(
+            "too much is parked, so the partition takes no further events: mend the handler, or retry its lanes",
+            "lanes",
+            keys=keys,
+            events=events,
+        )
+
     def gave_up(self, item: Item, error: OverdueError) -> None:
         """A call of a handler was given up on: at its time limit, or since it takes longer than the others."""
         fields = {**_of_item(item), "seconds": round(error.seconds, 1)}

@@ -123,6 +123,12 @@ class Tenure:
         return self._held_up or self._retries.outage
 
     @property
+    def is_full(self) -> bool:
+        """True if so much is parked that no further events are taken."""
+        lanes, engine = self.memory.lanes, self._context.settings.engine
+        return len(lanes.by_key) >= engine.parked_keys or lanes.events >= engine.parked_events
+
+    @property
     def pending_since_ms(self) -> int | None:
         """When the oldest record that was fetched and not applied came into the log (Unix milliseconds)."""
         pending = [holding.pending[0].timestamp for holding in self.holdings.values() if holding.pending]
@@ -309,6 +315,11 @@ class Tenure:
         if self.outside.is_full:
             await self.outside.wait(stopped, self._seconds_to_wait())
             self._touch()
+            return
+        if self.is_full:
+            self._reporter.lanes_full(len(self.memory.lanes.by_key), self.memory.lanes.events)
+            self._touch()
+            await asyncio.wait({stopped}, timeout=self._seconds_to_wait())
             return
         holding = next((holding for holding in self.holdings.values() if holding.pending), None)
         if holding is None:

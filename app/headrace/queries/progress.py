@@ -15,6 +15,7 @@ from headrace.order.declared import shown_order
 
 if TYPE_CHECKING:
     from headrace.log.ports import Log
+    from headrace.settings import EngineSettings
 
 LOG_SECONDS = 5.0
 """An answer waits at most this long for the log; without the log the lag is null, and the rest is told."""
@@ -23,7 +24,7 @@ ResultT = TypeVar("ResultT")
 
 
 async def read_progress(
-    postgres: Connection, log: Log | None, subscriptions: Sequence[Subscription]
+    postgres: Connection, log: Log | None, subscriptions: Sequence[Subscription], engine: EngineSettings
 ) -> list[dict[str, Any]]:
     """Return what is known of each subscription, in the order given. A log that is away costs the lag only."""
     groups = [subscription.group for subscription in subscriptions]
@@ -48,7 +49,7 @@ async def read_progress(
         known = {place for place in (*claims, *parked) if place[0] == group}
         known |= {(group, partition.topic, partition.partition) for partition in bounds if partition.topic in topics}
         partitions = [
-            _partition(place, claims.get(place), parked.get(place), bounds.get(TopicPartition(*place[1:])))
+            _partition(place, claims.get(place), parked.get(place), bounds.get(TopicPartition(*place[1:])), engine)
             for place in sorted(known)
         ]
         lags = [partition["lag"] for partition in partitions]
@@ -75,7 +76,10 @@ def _place(row: Any) -> tuple[str, str, int]:
     return row["subscription"], row["topic"], row["partition"]
 
 
-def _partition(place: tuple[str, str, int], claim: Any, parked: Any, bounds: Bounds | None) -> dict[str, Any]:
+def _partition(
+    place: tuple[str, str, int], claim: Any, parked: Any, bounds: Bounds | None, engine: EngineSettings
+) -> dict[str, Any]:
+    keys, events = (parked["keys"], parked["events"]) if parked is not None else (0, 0)
     next_offset = claim["next_offset"] if claim is not None else None
     lag = held_back = None
     if bounds is not None:
@@ -91,8 +95,9 @@ def _partition(place: tuple[str, str, int], claim: Any, parked: Any, bounds: Bou
         "end_offset": bounds.high if bounds is not None else None,
         "lag": lag,
         "held_back": held_back,
-        "parked_keys": parked["keys"] if parked is not None else 0,
-        "parked_events": parked["events"] if parked is not None else 0,
+        "parked_keys": keys,
+        "parked_events": events,
+        "full": keys >= engine.parked_keys or events >= engine.parked_events,
         "committed_at": claim["committed_at"] if claim is not None else None,
     }
 

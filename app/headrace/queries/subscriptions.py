@@ -33,6 +33,7 @@ def add_routes(router: APIRouter) -> None:
         `rewind` is the one that has paused the subscription; if it is not `running`, its process has died and nothing
         was changed: rewind again, or resume. `outages` are the handlers that wait for the end of an outage, by the
         process that sees it.
+        A partition that is `full` takes no further events, since too much of it is parked.
         `held_back` is the part of a lag that stands behind another producer's open transaction."""
         subscriptions = runtime_of(request).registry.subscriptions
         answer = await _progress(request, [subscriptions[name] for name in sorted(subscriptions)])
@@ -62,4 +63,5 @@ def add_routes(router: APIRouter) -> None:
 
 async def _progress(request: Request, subscriptions: Sequence[Subscription]) -> list[dict[str, object]]:
     async with connection(request) as postgres:
-        return await read_progress(postgres, runtime_of(request).log, subscriptions)
+        runtime = runtime_of(request)
+        return await read_progress(postgres, runtime.log, subscriptions, runtime.settings.engine)

@@ -96,6 +96,17 @@ class EngineSettings(BaseSettings):
         description="A partition takes no further events while so many calls of effects wait or are under way; all of "
         "them are in memory.",
     )
+    parked_keys: int = Field(
+        200_000,
+        ge=1,
+        description="A partition takes no further events while so many keys of it are parked; each is in memory, with "
+        "about 500 bytes.",
+    )
+    parked_events: int = Field(
+        1_000_000,
+        ge=1,
+        description="A partition takes no further events while so many events of it are parked; they are in Postgres.",
+    )
     emits_pending: int = Field(
         20_000,
         ge=1,

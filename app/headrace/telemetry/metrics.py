@@ -127,6 +127,7 @@ class Metrics:
     lane_held_keys: Annotated[Gauge, Row("subscription topic", "Keys held until an operator acts, of owned partitions")]
     lane_events: Annotated[Gauge, Row("subscription topic", "Events in lanes, of owned partitions")]
     lane_oldest_seconds: Annotated[Gauge, Row("subscription topic", "Age of the oldest event in a lane")]
+    lane_full_partitions: Annotated[Gauge, Row("subscription", "Owned partitions that wait, since too much is parked")]
     lane_gap_keys: Annotated[Gauge, Row("subscription topic", "Keys that wait for a missing event of their sequence")]
     sequence_gaps_total: Annotated[
         Counter, Row("subscription end", "Events that waited in vain for others before them")

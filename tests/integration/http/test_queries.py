@@ -112,6 +112,7 @@ async def test_subscriptions_tell_what_each_partition_does(platform: Opener, poo
         "held_back": 0,
         "parked_keys": 2,
         "parked_events": 3,
+        "full": False,
         "committed_at": None,
     }
     assert (second["owner"], second["next_offset"], third["owner"]) == (None, None, None)

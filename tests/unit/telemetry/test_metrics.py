@@ -51,6 +51,7 @@ CATALOGUE = {
     "lane_oldest_seconds": (Gauge, "subscription topic", None),
     "handler_outage": (Gauge, "subscription handler", None),
     "lane_held_keys": (Gauge, "subscription topic", None),
+    "lane_full_partitions": (Gauge, "subscription", None),
     "lane_gap_keys": (Gauge, "subscription topic", None),
     "sequence_gaps_total": (Counter, "subscription end", None),
     "lane_released_total": (Counter, "subscription outcome", None),
