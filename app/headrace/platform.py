@@ -24,7 +24,7 @@ from headrace.http.problems import ProblemRoute
 from headrace.ingest import build_router as ingest_router
 from headrace.log.ports import Log
 from headrace.order.declared import Order
-from headrace.outbox.transaction import OutboxTransaction, in_transaction, translated
+from headrace.outbox.transaction import OutboxTransaction, give_back, in_transaction, translated
 from headrace.projections.projection import Projection
 from headrace.publishing.checking import CheckedEvent, Trace
 from headrace.publishing.client import open_publisher
@@ -248,8 +248,10 @@ class Headrace:
             if connection is None:
                 if self.runtime is None or self.runtime.pool is None:
                     raise StateUnavailableError("the platform is not connected to Postgres.")
+                pool = self.runtime.pool
                 with translated():
-                    connection = await stack.enter_async_context(self.runtime.pool.acquire())
+                    connection = await pool.acquire()
+                stack.push_async_callback(give_back, pool, connection)
             tx = OutboxTransaction(connection, self._prepare, self.settings.kafka.max_record_bytes)
             await stack.enter_async_context(
                 in_transaction(self.registry.service, tx, self._wake_outbox, self._wake_timers)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
 from pydantic import AwareDatetime, BaseModel, Field
 
-from headrace import Emit, Envelope, Event, Headrace, Publisher, State, Window, require
+from headrace import (
+    CallNext,
+    DeadLetter,
+    Emit,
+    Envelope,
+    Event,
+    Handling,
+    Headrace,
+    Publisher,
+    State,
+    Window,
+    require,
+)
 
 events = Headrace("sensors")
 app = FastAPI(title="sensors", lifespan=events.lifespan)
@@ -17,6 +29,8 @@ app.include_router(events.router)
 HOT_CELSIUS = 80.0
 MINUTE, LATENESS = timedelta(minutes=1), timedelta(seconds=30)
 SILENCE, SILENT = timedelta(minutes=10), "silent"
+AHEAD = timedelta(minutes=5)
+"""So much may the clock of a sensor differ from that of the service."""
 
 Celsius = Annotated[float, Field(ge=-100, le=1_000)]
 
@@ -100,6 +114,15 @@ class Days(BaseModel):
 
     count: int = 0
     last: date | None = None
+
+
+@events.middleware
+async def refuse_the_future(handling: Handling, call_next: CallNext) -> Any:
+    """Give up on a reading whose sensor's clock is ahead: it would close the windows of the minutes before."""
+    event, sent = handling.event, handling.envelope.time
+    if isinstance(event, ReadingTaken) and sent is not None and event.at > sent + AHEAD:
+        raise DeadLetter(f"the clock of {event.sensor} is ahead: {event.at} was sent at {sent}")
+    return await call_next(handling)
 
 
 minutes = events.windows(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import tempfile
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.crash.faults import FAULTS
+from tests.crash.orders import Figures, shop_on_kafka
 from tests.crash.plan import Plan, draw
 from tests.crash.report import write_report
 from tests.crash.report.figures import again, figures
@@ -20,6 +22,13 @@ from tests.support.folders import keep_files_in_memory
 FOLDER = Path("build/crash")
 
 console = Console(soft_wrap=True, highlight=False)
+COLUMNS = (
+    TextColumn("seed {task.fields[seed]}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("{task.description}"),
+)
 
 
 def main() -> int:
@@ -35,8 +44,14 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3, help="how many processes of the service")
     parser.add_argument("--kinds", nargs="*", default=[], choices=sorted(FAULTS), help="only faults of these kinds")
     parser.add_argument("--report", type=Path, default=FOLDER, help="where the report goes")
+    parser.add_argument(
+        "--orders", type=int, help="place so many orders of the shop instead, while processes are killed"
+    )
+    parser.add_argument("--kills", type=int, default=20, help="how often, of --orders")
     options = parser.parse_args()
     keep_files_in_memory()
+    if options.orders is not None:
+        return _orders(options.orders, options.kills, options.workers, options.first)
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
     plans = [
         draw(
@@ -58,8 +73,7 @@ def main() -> int:
 
 
 def _run(plan: Plan, minutes: float, folder: Path) -> Result:
-    columns = [TextColumn("seed {task.fields[seed]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
+    with Progress(*COLUMNS, console=console) as progress:
         bar = progress.add_task("", total=plan.events, seed=plan.seed)
 
         def tell(what: str, faults: int, applied: int) -> None:
@@ -71,6 +85,28 @@ def _run(plan: Plan, minutes: float, folder: Path) -> Result:
         result = asyncio.run(run(plan, tell, minutes=minutes, kept=folder / f"seed-{plan.seed}"))
     _print(result, folder)
     return result
+
+
+def _orders(orders: int, kills: int, workers: int, seed: int) -> int:
+    """Place orders on a Kafka and a Postgres of their own; what does not agree is an error."""
+
+    async def place() -> Figures:
+        with tempfile.TemporaryDirectory(prefix="headrace-orders-") as folder:
+            async with shop_on_kafka(Path(folder), workers, 6, seed, is_fast=True) as shop:
+                shop.draw(orders)
+                with Progress(*COLUMNS, console=console) as progress:
+                    bar = progress.add_task("", total=orders, seed=seed)
+                    return await shop.run(
+                        kills, lambda ended, kills: progress.update(bar, completed=ended, description=f"{kills} kills")
+                    )
+
+    found = asyncio.run(place())
+    console.print(
+        f"{found.orders:,} orders in {found.seconds:,.0f} s, {found.kills} processes killed: "
+        f"{found.confirmed:,} confirmed, {found.rejected:,} rejected; {found.money:,} of money and {found.goods:,} of "
+        "goods have moved, as the confirmed orders say"
+    )
+    return 0
 
 
 def _print(result: Result, folder: Path) -> None:

@@ -22,6 +22,7 @@ class _Cut(Enum):
     NONE = 0
     ANSWER = 1
     COMMIT = 2
+    BEHIND = 3
 
 
 class PostgresProxy:
@@ -49,6 +50,10 @@ class PostgresProxy:
     def drop_commit(self) -> None:
         """Cut the next transaction's connection before its COMMIT reaches the server."""
         self._cut = _Cut.COMMIT
+
+    def cut_behind_commit(self) -> None:
+        """Let the next transaction commit, and cut its connection when it is asked for something else."""
+        self._cut = _Cut.BEHIND
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -86,10 +91,15 @@ class PostgresProxy:
         server: asyncio.StreamReader,
         to_server: asyncio.StreamWriter,
     ) -> None:
-        answers = asyncio.create_task(_copy(server, to_client))
+        answers, is_doomed = asyncio.create_task(_copy(server, to_client)), False
         try:
             while data := await client.read(65_536):
-                if data.endswith(_COMMIT) and self._cut is not _Cut.NONE:
+                if is_doomed:
+                    return
+                if data.endswith(_COMMIT) and self._cut is _Cut.BEHIND:
+                    is_doomed, self._cut = True, _Cut.NONE
+                    self.cuts += 1
+                elif data.endswith(_COMMIT) and self._cut is not _Cut.NONE:
                     cut, self._cut = self._cut, _Cut.NONE
                     self.cuts += 1
                     answers.cancel()  # all that came before is answered: COMMIT is sent alone

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 from headrace.database.failures import classify
-from headrace.database.pool import Connection
-from headrace.errors import StateUnavailableError
+from headrace.database.pool import Connection, Pool
+from headrace.errors import StateError, StateUnavailableError
 from headrace.outbox.rows import NewRow, Prepare, Wake, new_row, slot_of, write
 from headrace.publishing.publisher import AnyEvent
 from headrace.timers.changes import Change, SetTimer, cancelling, due
@@ -117,3 +118,9 @@ def translated() -> Iterator[None]:
         if isinstance(failure, StateUnavailableError) and failure is not error:
             raise failure from error
         raise
+
+
+async def give_back(pool: Pool, connection: Any) -> None:
+    """Give a connection back, whatever has become of its session: the pool makes another one in its place."""
+    with suppress(StateError), translated():
+        await pool.release(connection)

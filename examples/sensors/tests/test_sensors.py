@@ -33,6 +33,12 @@ def test_reading_that_comes_too_late_is_counted(handlers: Handlers) -> None:
     assert handlers.windows("minutes", "s1").late == 1
 
 
+def test_reading_from_the_future_is_given_up_on(handlers: Handlers) -> None:
+    then = handlers.when(reading(20, timedelta(days=36_500).total_seconds()))
+    assert {each.fate for each in then.steps} == {"dead_letter"}
+    assert handlers.windows("minutes", "s1").open == []
+
+
 def test_hot_minute_raises_one_alert(handlers: Handlers) -> None:
     then = handlers.run(reading(70), reading(94, 30), reading(90, 60), reading(90, 120), reading(90, 180))
     raised = [each for each in then.emits if isinstance(each, AlertRaised)]

@@ -16,6 +16,7 @@ from headrace.runtime import Runtime
 from headrace.settings import KafkaSettings
 from tests.support.orders import Placed, books, create_orders, order_service
 from tests.support.platform import fetch, running, sample, settings_for, value
+from tests.support.postgres_proxy import PostgresProxy
 from tests.support.routes import application, caller
 from tests.support.waiting import until
 
@@ -149,6 +150,24 @@ async def test_a_commit_that_fails_is_no_success_for_the_caller(events: Headrace
     async with events.transaction() as tx:
         tx.emit(Placed(customer="ada", number=2))
     await arrived(events, {"ada": [2]})
+
+
+async def test_a_session_that_ends_behind_the_commit_harms_no_route(database_url: str) -> None:
+    """What is committed is answered as such; the pool makes another connection."""
+    await create_orders(database_url)
+    async with PostgresProxy(database_url) as proxy:
+        platform = order_service(settings_for(proxy.url))
+        app = application(platform)
+
+        @app.post("/orders/{number}", status_code=201)
+        async def place(number: int, tx: Outbox) -> None:
+            await tx.connection.execute(WRITE, "ada", number)
+            proxy.cut_behind_commit()
+
+        async with running(platform, MemoryLog()), caller(app) as client:
+            assert (await client.post("/orders/1")).status_code == 201
+            assert proxy.cuts == 1
+            assert await orders(platform) == [("ada", 1)]
 
 
 @pytest.mark.parametrize("when", ["before a statement", "amid a statement"])
