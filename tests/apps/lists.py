@@ -17,7 +17,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from headrace import Emit, Event, Headrace, Outbox, State, Step
+from headrace import Emit, Event, Headrace, Outbox, State, States, Step, Window, keep
 from headrace.handlers.verdicts import DeadLetter
 from tests.apps import kind
 from tests.apps.numbers import next_number
@@ -90,6 +90,13 @@ class Booked(Event, type="booked", topic=f"{NAME}-echoes", key="key"):
     number: int
 
 
+class Windowed(Event, type="windowed", topic=f"{NAME}-echoes", key="key"):
+    """What a window emitted for each number in it, or for one that came too late."""
+
+    key: str
+    number: int
+
+
 class Told(Event, type="told", topic=f"{NAME}-told", key="key"):
     """What an effect is for."""
 
@@ -114,6 +121,11 @@ class Reminders(Numbers):
     """The reminders of one key."""
 
 
+@keep(ttl=timedelta(seconds=1))
+class Recent(Numbers):
+    """The reminders of one key since the state expired last."""
+
+
 class Mails(Numbers):
     """The mails of one key."""
 
@@ -126,7 +138,8 @@ lists = events.subscription("lists")
 echoes = events.subscription("echoes")
 mails = events.subscription("mails")
 side = events.subscription("side")
-events.declare(Mailed, Booked)
+windows = events.windows("windows", Numbers, size=timedelta(seconds=1))
+events.declare(Mailed, Booked, Windowed)
 
 
 async def note_async(event: Noted, kept: State[Numbers], emit: Emit) -> None:
@@ -157,16 +170,18 @@ lists.on(Noted)(kind.choose(note, note_async))
 
 @echoes.on(Echoed)
 @kind.of_asked_kind
-def hear(event: Echoed, kept: State[Numbers]) -> None:
-    """Append the number."""
-    kept.numbers.append(event.number)
+def hear(events: list[Echoed], kept: States[Numbers]) -> None:
+    """Append the numbers."""
+    for event in events:
+        kept.of(event).numbers.append(event.number)
 
 
 @echoes.on(Reminded)
 @kind.of_asked_kind
-def remember(event: Reminded, kept: State[Reminders]) -> None:
+def remember(event: Reminded, kept: State[Reminders], recent: State[Recent]) -> None:
     """Append the number."""
     kept.numbers.append(event.number)
+    recent.numbers.append(event.number)
 
 
 @echoes.on(Mailed)
@@ -185,9 +200,27 @@ def enter(event: Booked, kept: State[Bookings]) -> None:
 
 @side.on(Sided)
 @kind.of_asked_kind
-def keep(event: Sided, kept: State[Numbers]) -> None:
+def put_aside(event: Sided, kept: State[Numbers]) -> None:
     """Append the number."""
     kept.numbers.append(event.number)
+
+
+@windows.on(Echoed)
+def gather(gathered: Numbers, event: Echoed) -> None:
+    """Append the number."""
+    gathered.numbers.append(event.number)
+
+
+@windows.closed
+def let_go(gathered: Numbers, window: Window) -> list[Windowed]:
+    """Emit each number."""
+    return [Windowed(key=window.key, number=number) for number in gathered.numbers]
+
+
+@windows.late
+def let_go_late(event: Echoed, window: Window) -> Windowed:
+    """Emit the number that is in no window."""
+    return Windowed(key=event.key, number=event.number)
 
 
 @mails.effect(Told, attempts=100)

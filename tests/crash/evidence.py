@@ -29,6 +29,8 @@ STATES = {
 }
 """The subscription and the state in which the events of a type end."""
 SIDE_STATE = ("side", "numbers")
+RECENT_STATE = ("echoes", "recent")
+"""A state that expires."""
 Place = tuple[str, str, int]
 """Subscription, topic, partition."""
 
@@ -79,6 +81,8 @@ class Evidence:
     """The rows that the route has written, by account."""
     findings: list[str] = field(default_factory=list)
     """What the platform's own audit says."""
+    recent: dict[str, array[int]] = field(default_factory=dict)
+    """What is left of the states that expire."""
 
 
 async def collect(cluster: Cluster, history: History) -> Evidence:
@@ -100,6 +104,7 @@ async def collect(cluster: Cluster, history: History) -> Evidence:
             {key: data["done"] for key, data in kept.items()},
             await _bookings(connection),
             [each for name in await groups(connection) for each in await _findings(connection, name)],
+            await _lists(connection, *RECENT_STATE),
         )
     finally:
         await connection.close()

@@ -26,7 +26,7 @@ def clean() -> Evidence:
     streams, history = Streams(), History()
     _add(streams, "noted", "a", [0, 1, 2])
     streams.by_type["noted"].there["a"] |= 8
-    for type_ in ("echoed", "reminded", "told", "mailed"):
+    for type_ in ("echoed", "reminded", "told", "mailed", "windowed"):
         _add(streams, type_, "a", [1])
     _add(streams, "booked", "account", [1, 2])
     for what in ("echoes", "reminds", "tells", "good"):
@@ -59,6 +59,7 @@ def clean() -> Evidence:
         {"a/1": ["reserve", "pay"]},
         {"account": [1, 2]},
         [],
+        {"a": array("I", [1])},
     )
 
 
@@ -122,6 +123,14 @@ def emit_under_two_ids(evidence: Evidence) -> None:
 
 def forget_a_timer(evidence: Evidence) -> None:
     evidence.streams.by_type["reminded"].there.clear()
+
+
+def lose_in_a_window(evidence: Evidence) -> None:
+    evidence.streams.by_type["windowed"].there.clear()
+
+
+def double_in_a_state_that_expires(evidence: Evidence) -> None:
+    evidence.recent["a"].append(1)
 
 
 def forget_a_call(evidence: Evidence) -> None:
@@ -220,6 +229,8 @@ PLANTED: dict[Callable[[Evidence], None], str] = {
     emit_what_was_rolled_back: "I4",
     emit_under_two_ids: "I4",
     forget_a_timer: "I4",
+    lose_in_a_window: "I4",
+    double_in_a_state_that_expires: "I2",
     publish_a_booking_too_early: "I4",
     lose_a_booking: "I1",
     forget_a_call: "I8",

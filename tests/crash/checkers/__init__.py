@@ -3,7 +3,7 @@
 | invariant | checked in |
 | --- | --- |
 | I1 nothing accepted is lost, I2 applied once, I3 in order per key | `applied.py` |
-| I4 an emit, a timer's event, an outbox' event is in the log if and only if its cause committed | `emitted.py` |
+| I4 an event of a handler, timer, window, outbox is in the log if and only if its cause committed | `emitted.py` |
 | I5 the ledger's ranges are contiguous and end at the claim, I12 its counts are those of the log | `ledger.py` |
 | I6 a claim never goes back, I7 nobody but its owner moves it | `claims.py` |
 | I8 calls to the outside are made for what is applied, in order, with one key | `outside.py` |
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tests.crash.checkers.applied import check_accepted, check_applied, check_dead_letters, check_sided
+from tests.crash.checkers.applied import check_accepted, check_applied, check_dead_letters, check_recent, check_sided
 from tests.crash.checkers.audit import check_audit
 from tests.crash.checkers.bounds import check_bounds
 from tests.crash.checkers.claims import check_claims
@@ -32,6 +32,7 @@ from tests.crash.evidence import Evidence
 CHECKERS: tuple[Callable[[Evidence], Iterable[Violation]], ...] = (
     check_accepted,
     check_applied,
+    check_recent,
     check_sided,
     check_dead_letters,
     check_emitted,

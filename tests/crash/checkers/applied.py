@@ -35,6 +35,16 @@ def check_applied(evidence: Evidence) -> Iterator[Violation]:
                 yield judge(f"{type_} {key}", wanted, applied)
 
 
+def check_recent(evidence: Evidence) -> Iterator[Violation]:
+    """I1, I2 and I3 of states that expire: what is left of one are the last events of its key."""
+    expected = evidence.streams.by_type["reminded"].numbers
+    for key, found in evidence.recent.items():
+        every = expected.get(key, NOTHING)
+        last = every[max(0, len(every) - len(found)) :]
+        if not found or last != found:
+            yield judge(f"recently reminded {key}", last, found)
+
+
 def check_sided(evidence: Evidence) -> Iterator[Violation]:
     """I1, I2 and I3 on the topic whose log is meddled with: each fault knows what is left of it."""
     expected, found = evidence.history.sided, evidence.sided
