@@ -6,7 +6,8 @@ from tests.mutants.claims import CLAIMS
 from tests.mutants.events import EVENTS
 from tests.mutants.lanes import LANES
 from tests.mutants.memory import MEMORY
+from tests.mutants.patterns import PATTERNS
 from tests.mutants.publishing import PUBLISHING
 from tests.mutants.sequences import SEQUENCES
 
-MUTANTS = (*CLAIMS, *MEMORY, *EVENTS, *LANES, *SEQUENCES, *PUBLISHING)
+MUTANTS = (*CLAIMS, *MEMORY, *EVENTS, *LANES, *SEQUENCES, *PUBLISHING, *PATTERNS)

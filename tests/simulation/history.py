@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from headrace.cloudevents import decode_record
 from headrace.ledger.rows import unpack_emits
+from headrace.log.stored import stored_record
 from tests.simulation.service import GROUPS
 
 if TYPE_CHECKING:
@@ -22,14 +23,24 @@ class History:
         """Events of the stream that were ever applied, also in a future that a restore took back."""
         self.emitted: set[str] = set()
         """The ids of the emits in the ledger."""
+        self.started: dict[tuple[str, int], tuple[int, bytes]] = {}
+        """Effects that were ever started: partition and identity, by page and number."""
+        self.heard: dict[str, list[int]] = {}
+        """What was ever added to a state that expires, by page."""
 
     def follow(self, transaction: Transaction) -> None:
         """Note what is committed now."""
-        for (table, _), row in transaction.written.items():
+        for (table, key), row in transaction.written.items():
             if row is not None and table == "state" and row["subscription"] == GROUPS["notes"]:
                 self.applied |= {(row["key"], number) for number in json.loads(row["data"])["numbers"]}
+            elif row is not None and table == "state" and key[1] == "recent":
+                heard = self.heard.setdefault(row["key"], [])
+                heard += [number for number in json.loads(row["data"])["numbers"] if number not in heard]
             elif row is not None and table == "ledger":
                 self.emitted.update(emit_ids(row))
+            elif row is not None and table == "effect":
+                data = json.loads(decode_record(stored_record(row, row["partition"]))[1])
+                self.started[data["page"], data["number"]] = (row["partition"], row["identity"])
 
     def restore(self, tables: Tables) -> None:
         """Forget the emits that the database has no longer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
@@ -65,6 +65,10 @@ KINDS: dict[Kind, int] = {
 }
 ALWAYS = 1_000
 STYLES = ("async", "sync", "transaction")
+LISTS = 0.15
+"""How many of the runs have batch handlers in place of one of these."""
+SINKS = ("state", "state", "state", "lists", "windows", "expiring", "effects")
+"""What the emits come to; see `sinks.py`."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Plan:
 
     seed: int
     style: str = "async"
+    sink: str = "state"
     processes: int = 1
     partitions: int = 1
     events: tuple[PlannedEvent, ...] = ()
@@ -160,7 +165,7 @@ def draw(seed: int, shape: Shape | None = None) -> Plan:
         )
         for kind in chosen
     ]
-    return Plan(
+    drawn_plan = Plan(
         seed=seed,
         style=chance.choice(STYLES),
         processes=chance.randint(*shape.processes),
@@ -177,3 +182,5 @@ def draw(seed: int, shape: Shape | None = None) -> Plan:
         stop_at_end=chance.random() < 0.3,
         late_seconds=chance.choice((0.0, 0.0, 0.0, 3.0, 60.0)),
     )
+    style = "lists" if chance.random() < LISTS else drawn_plan.style
+    return replace(drawn_plan, style=style, sink=chance.choice(SINKS))

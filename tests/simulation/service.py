@@ -1,7 +1,7 @@
 """The service of the simulation: its handlers keep a list of numbers for each page, so that every mistake shows.
 
-`notes` takes the events of the stream and emits an `Echoed` for each; `echoes` takes those. If the plan says so,
-`steps` takes a stream that comes in a wrong order, and applies it in sequence. What a handler does with an
+`notes` takes the events of the stream and emits an `Echoed` for each; `echoes` takes those (`sinks.py`). If the plan
+says so, `steps` takes a stream that comes in a wrong order, and applies it in sequence. What a handler does with an
 event is in the event's plan; how often it has run is known to the world outside of the processes.
 """
 
@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from headrace import Emit, Event, Headrace, InSequence, Skip, State, Transaction
+from headrace import Emit, Event, Headrace, InSequence, Skip, State, States, Transaction
 from headrace.settings import DatabaseSettings, EngineSettings, KafkaSettings, Settings
 from tests.simulation.plan import Plan, PlannedEvent
+from tests.simulation.sinks import Echoed, Outside, declare
 from tests.simulation.store.statements.journal import NOTE
 
 SERVICE = "simulated"
@@ -26,17 +27,12 @@ ABORTED = 2_000_000
 """Is added to the numbers of events whose transaction is aborted: nobody ever sees them."""
 LATER = 1_000_000
 """Is added to the number of an event that is emitted with a delay."""
+EARLIER_SECONDS = 30.0
+"""Such an event is about a time so long ago: some come too late for their window."""
 
 
 class Noted(Event, type="noted", topic="notes", key="page"):
     """An event of the stream."""
-
-    page: str
-    number: int
-
-
-class Echoed(Event, type="echoed", topic="echoes", key="page"):
-    """What `notes` emits for each event that it has applied."""
 
     page: str
     number: int
@@ -51,12 +47,6 @@ class Stepped(Event, type="stepped", topic="steps", key="page"):
 
 class Notes(BaseModel):
     """What was applied to a page, in order."""
-
-    numbers: list[int] = []
-
-
-class Echoes(BaseModel):
-    """What was echoed of a page, in order."""
 
     numbers: list[int] = []
 
@@ -86,6 +76,7 @@ class World:
         self.tries: Counter[tuple[str, int]] = Counter()
         self.deaths: Counter[tuple[str, int]] = Counter()
         """How many processes each event has ended."""
+        self.outside = Outside()
         self.mended: set[tuple[str, int]] = set()
         self.kill: Callable[[], None] = lambda: None
         """Ends the process that calls it."""
@@ -126,13 +117,15 @@ def begin_world() -> World:
 
 
 def _apply(event: Noted, notes: Notes, emit: Any) -> None:
+    plan = world.plans[event.page, event.number]
     notes.numbers.append(event.number)
-    emit(Echoed(page=event.page, number=event.number))
-    if world.plans[event.page, event.number].kind == "later":
-        emit(Echoed(page=event.page, number=LATER + event.number), after=world.plans[event.page, event.number].times)
+    emit(Echoed(page=event.page, number=event.number, at=plan.at))
+    if plan.kind == "later":
+        echo = Echoed(page=event.page, number=LATER + event.number, at=plan.at - EARLIER_SECONDS)
+        emit(echo, after=plan.times)
 
 
-def _platform(style: str, *, has_steps: bool) -> Headrace:
+def _platform(style: str, sink: str, *, has_steps: bool) -> Headrace:
     platform = Headrace(SERVICE, settings(Plan(0)))
     notes = platform.subscription("notes")
 
@@ -153,6 +146,14 @@ def _platform(style: str, *, has_steps: bool) -> Headrace:
             _apply(event, kept, emit)
             await asyncio.sleep(seconds)
 
+    elif style == "lists":
+
+        @notes.on(Noted)
+        async def note_many(events: list[Noted], kept: States[Notes], emit: Emit) -> None:
+            for event in events:
+                _apply(event, kept.of(event), partial(emit, cause=event))
+                await asyncio.sleep(world.seconds(event))
+
     else:
 
         @notes.on(Noted)
@@ -160,12 +161,7 @@ def _platform(style: str, *, has_steps: bool) -> Headrace:
             _apply(event, kept, emit)
             await asyncio.sleep(world.seconds(event))
 
-    echoes = platform.subscription("echoes")
-
-    @echoes.on(Echoed)
-    async def echo(event: Echoed, kept: State[Echoes]) -> None:
-        kept.numbers.append(event.number)
-
+    declare(platform, sink, lambda: world.outside)
     if has_steps:
         steps = platform.subscription("steps", order=InSequence(wait_seconds=1_000_000))
 
@@ -207,12 +203,7 @@ def _settings(batch_records: int, window_ids: int, cache_keys: int, outage_keys:
     )
 
 
-_platforms: dict[tuple[str, bool], Headrace] = {}
-
-
-def platform(style: str, *, has_steps: bool) -> Headrace:
-    """Return the service whose handlers are written in a style: async, sync, transaction."""
-    wanted = style, has_steps
-    if wanted not in _platforms:
-        _platforms[wanted] = _platform(style, has_steps=has_steps)
-    return _platforms[wanted]
+@lru_cache
+def platform(style: str, sink: str, *, has_steps: bool) -> Headrace:
+    """Return the service whose handlers are written in a style (async, sync, transaction, lists), with that sink."""
+    return _platform(style, sink, has_steps=has_steps)

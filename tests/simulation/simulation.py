@@ -16,6 +16,7 @@ from headrace.envelope import Envelope
 from headrace.log.ports import NewRecord, TopicPartition
 from tests.simulation import service
 from tests.simulation.checkers import AT_APPEND, AT_COMMIT, AT_END, NOW_AND_THEN
+from tests.simulation.checkers.sinks import check_call
 from tests.simulation.checkers.violation import Violation
 from tests.simulation.clock import chance_of_its_own, virtual_time
 from tests.simulation.faults import Faults
@@ -26,6 +27,7 @@ from tests.simulation.log.group import Group
 from tests.simulation.loop import PROCESS, EndlessError, Loop
 from tests.simulation.plan import Plan, PlannedEvent
 from tests.simulation.pod import Pod
+from tests.simulation.sinks import Call
 from tests.simulation.store.client import Pool
 from tests.simulation.store.server import Server
 from tests.simulation.store.transaction import Transaction
@@ -60,6 +62,7 @@ class Simulation:
         self.loop = Loop(Random(f"order {plan.seed}"))
         self.world = service.begin_world()
         self.world.kill = self._kill_current
+        self.world.outside.heard = self._called
         self.server = Server(self.loop, self._latency)
         self.server.before_commit = self._before_commit
         self.broker = Broker(self.loop, self._latency, Random(f"broker {plan.seed}"))
@@ -71,7 +74,7 @@ class Simulation:
             self.broker.topics[topic] = _partitions(plan.partitions)
             self.groups[name] = Group(self.loop, self.chance, places, SESSION_SECONDS, REBALANCE_SECONDS)
         self.settings = service.settings(plan)
-        self.platform = service.platform(plan.style, has_steps=plan.late_seconds > 0)
+        self.platform = service.platform(plan.style, plan.sink, has_steps=plan.late_seconds > 0)
         self.slots: list[Pod | None] = [None] * plan.processes
         self._started = 0
         self.restores = 0
@@ -200,7 +203,7 @@ class Simulation:
                     for row in tables.group("ledger", (group, topic, number)).values()
                 ):
                     return f"emits of {topic}/{number} are not marked"
-        for table in ("lane", "parked", "timer"):
+        for table in ("lane", "parked", "timer", "effect"):
             if rows := tables.all(table):
                 return f"{len(rows)} rows are left in {table}"
         if any(row["decision"] == "replay" and row["settled_at"] is None for row in tables.all("dead_letter")):
@@ -290,6 +293,13 @@ class Simulation:
             except Violation as violation:
                 self.violation = violation
         self.history.follow(transaction)
+
+    def _called(self, call: Call) -> None:
+        if self.violation is None:
+            try:
+                check_call(self, call)
+            except Violation as violation:
+                self.violation = violation
 
     def _before_append(self, records: Sequence[NewRecord]) -> None:
         if self.violation is None:

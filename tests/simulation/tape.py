@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -69,6 +69,7 @@ class Tape:
             self._lane,
             self._letter,
             self._timer,
+            self._effect,
             self._other,
         ]
         return self.chance.choice(kinds)()
@@ -121,11 +122,12 @@ class Tape:
         keys = sorted(key.decode() for key in chance.sample(KEYS, chance.randint(1, 3)))
         versions = [chance.randint(1, 3) for _ in keys]
         data = [json.dumps({"n": chance.randint(0, 9)}) for _ in keys]
+        ttl = chance.choice((None, timedelta(days=1)))
         return chance.choice(
             (
                 Step(sql.state.READ, (self.group, "notes", keys), returns=True),
-                Step(sql.state.WRITE, (self.group, "notes", 0, keys, versions, data, None, chance.randint(1, 2))),
-                Step(sql.state.WRITE, (self.group, "notes", 1, keys, versions, data, None, chance.randint(1, 2))),
+                Step(sql.state.WRITE, (self.group, "notes", 0, keys, versions, data, ttl, chance.randint(1, 2))),
+                Step(sql.state.WRITE, (self.group, "notes", 1, keys, versions, data, ttl, chance.randint(1, 2))),
             )
         )
 
@@ -196,6 +198,40 @@ class Tape:
             )
         )
 
+    def _effect(self) -> Step:
+        chance, group, number = self.chance, self.group, self.chance.randint(0, 1)
+        identities = [bytes([each]) * 16 for each in chance.sample(range(6), chance.randint(1, 3))]
+        self._numbers += 10
+        numbers = [self._numbers + at for at in range(len(identities))]
+        keys, texts = [chance.choice(KEYS) for _ in identities], ["notes" for _ in identities]
+        numbered = list(range(len(identities)))
+        rows = (
+            identities,
+            numbers,
+            keys,
+            texts,
+            numbered,
+            numbered,
+            keys,
+            [b"value" for _ in keys],
+            [b"\x90" for _ in keys],
+        )
+        failed = ([chance.randint(1, 3) for _ in keys], [1_800_000_000.0 + at for at in numbered], texts)
+        return chance.choice(
+            (
+                Step(sql.effect.START, (group, number, *rows)),
+                Step(sql.effect.START, (group, number, *rows)),
+                Step(sql.effect.COUNT_DEATH, (group, number)),
+                Step(sql.effect.WAIT, (group, identities, *failed)),
+                Step(sql.effect.DUE_TIMES, (group, number), returns=True),
+                Step(sql.effect.END, (group, identities)),
+                Step(sql.effect.LOAD, (group, number), returns=True),
+                Step(sql.step.REMEMBER, (group, identities, ["call" for _ in keys], ['"yes"' for _ in keys])),
+                Step(sql.step.READ, (group, identities), returns=True),
+                Step(sql.step.FORGET, (group, identities)),
+            )
+        )
+
     def _other(self) -> Step:
         chance, group = self.chance, self.group
         return chance.choice(
@@ -218,6 +254,8 @@ class Tape:
             Step(sql.state.READ, (group, "notes", ["a", "b", "c"]), returns=True),
         ]
         for number in (0, 1):
+            steps.append(Step(sql.effect.LOAD, (group, number), returns=True))
+            steps.append(Step(sql.claim_move.LAST, (group, number), returns=True))
             steps.append(Step(sql.lane.LOAD, (group, number), returns=True))
             steps.append(Step(sql.lane.FIRST_EVENTS, (group, number, KEYS, 100, 100_000), returns=True))
             for topic in TOPICS:

@@ -24,7 +24,7 @@ from tests.simulation.store.transaction import Transaction
 from tests.simulation.tape import BEGIN, COMMIT, ROLLBACK, TOKENS, Letter, Step, Tape
 from tests.support.waiting import until
 
-TIMES = {"at", "since", "seconds", "seconds_released", "late_seconds", "now"}
+TIMES = {"at", "since", "seconds", "seconds_released", "late_seconds", "left_seconds", "now"}
 """Columns that differ: only whether there is a time is compared."""
 TAPES, STEPS = 40, 80
 _groups = count()

@@ -45,7 +45,7 @@ class Effects:
     timers: list[tuple[Item, Change]] = field(default_factory=list)
     counted: Sequence[tuple[Item, Counted]] = ()
     """What its events did to windows."""
-    made_at: float = field(default_factory=time.monotonic)
+    made_at: float = field(default_factory=lambda: time.monotonic())  # noqa: PLW0108 - the clock of now, not of the import
     """Before anything of it was written, as `time.monotonic()` tells."""
     rows: TableWriter | None = None
     """What the handlers of a projection did."""

@@ -5,6 +5,7 @@
 | I1 nothing accepted is lost, I2 applied once, I3 in order per key | `applied.py`, `lanes.py` |
 | I3 in sequence, where a subscription asks for it | `sequence.py` |
 | I4 an emit is in the log if and only if its event was applied, under one id | `emitted.py` |
+| I1 to I3 for batch handlers, windows, expiring states and effects, I8 calls of effects follow commits | `sinks.py` |
 | I5 ledger rows are contiguous and end at the claim, I6 a claim never goes back | `ledger.py` |
 | I7 nobody but the owner of the claim commits | `fence.py` |
 | I9 what an owner keeps in memory is what Postgres has | `memory.py` |
@@ -26,6 +27,7 @@ from tests.simulation.checkers.lanes import check_lanes, check_parked
 from tests.simulation.checkers.ledger import check_claims, check_ledger, check_whole_ledger
 from tests.simulation.checkers.memory import check_memory
 from tests.simulation.checkers.sequence import check_steps, check_steps_of_commit
+from tests.simulation.checkers.sinks import check_expiry, check_sink
 from tests.simulation.checkers.steady import check_deaths, check_workers
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ AT_COMMIT: tuple[Callable[[Simulation, Transaction], None], ...] = (
     check_lanes,
     check_parked,
     check_steps_of_commit,
+    check_expiry,
 )
 AT_APPEND: tuple[Callable[[Simulation, Sequence[NewRecord]], None], ...] = (check_append,)
 NOW_AND_THEN: tuple[Callable[[Simulation], None], ...] = (check_workers, check_deaths)
@@ -49,6 +52,7 @@ AT_END: tuple[Callable[[Simulation], None], ...] = (
     check_applied,
     check_steps,
     check_emitted,
+    check_sink,
     check_whole_ledger,
     check_memory,
 )

@@ -29,7 +29,10 @@ def log_order(simulation: Simulation, topic: str) -> dict[str, list[int]]:
     for partition in simulation.broker.topics[topic]:
         for record in partition.places:
             if record is not None:
-                data = json.loads(decode_record(record)[1])
+                envelope, value = decode_record(record)
+                if envelope.type not in ("noted", "echoed"):
+                    continue
+                data = json.loads(value)
                 numbers = found.setdefault(data["page"], [])
                 if data["number"] not in numbers:
                     numbers.append(data["number"])

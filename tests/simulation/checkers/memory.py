@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 from headrace.engine.worker import Phase
@@ -29,6 +30,8 @@ def _check_caches(simulation: Simulation, tenure: Tenure, group: str, where: str
     for name, cache in tenure.memory.caches.items():
         for key, entry in cache.entries.items():
             row = simulation.server.tables.get("state", (group, name, key))
+            if row is not None and (row["expires_at"] or math.inf) < simulation.server.now():
+                continue  # nothing to the owner, and still a row
             value = json.loads(cache.state.encode(entry.value))
             stored = (
                 json.loads(row["data"]) if row is not None else json.loads(cache.state.encode(cache.state.create()))
@@ -39,6 +42,8 @@ def _check_caches(simulation: Simulation, tenure: Tenure, group: str, where: str
                     "I9 the cache is what Postgres has",
                     f"{where}: {key} is {value} in version {entry.version}, and {stored} in version {version}",
                 )
+    if tenure.memory.calls.total:
+        raise Violation("I9 calls are what Postgres has", f"{where}: {tenure.memory.calls.total} are left")
     if tenure.memory.lanes.by_key:
         raise Violation("I9 lanes are what Postgres has", f"{where}: {sorted(tenure.memory.lanes.by_key)} are left")
 

@@ -16,6 +16,8 @@ GROUPED_BY = {
     "parked": 2,
     "dead_letter": 0,
     "timer": 0,
+    "effect": 1,
+    "step": 1,
     "subscription": 0,
     "outage": 0,
     "journal": 0,

@@ -11,3 +11,8 @@ from tests.simulation.store.transaction import Transaction
 @reads(sql.claim_move.WINDOW_FROM)
 def window_from(t: Transaction, group: str, topic: str, number: int) -> list[Row]:
     return [Row(sequence=0)]
+
+
+@reads(sql.claim_move.LAST)
+def last(t: Transaction, group: str, number: int) -> list[Row]:
+    return []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from headrace import sql
 from tests.simulation.store.statements.model import Work, reads, writes
-from tests.simulation.store.tables import Row
+from tests.simulation.store.tables import Row, Values
 from tests.simulation.store.transaction import Transaction
 
 
@@ -12,7 +14,11 @@ from tests.simulation.store.transaction import Transaction
 def read(t: Transaction, group: str, state: str, keys: list[str]) -> list[Row]:
     found = [t.get("state", (group, state, key)) for key in dict.fromkeys(keys)]
     names = ("key", "version", "data", "class_version")
-    return [Row(**{name: row[name] for name in names}, left_seconds=None) for row in found if row is not None]
+    return [Row(**{name: row[name] for name in names}, left_seconds=_left(t, row)) for row in found if row is not None]
+
+
+def _left(t: Transaction, row: Values) -> float | None:
+    return None if row["expires_at"] is None else row["expires_at"] - t.clock()
 
 
 @writes(sql.state.WRITE, "INSERT 0")
@@ -24,7 +30,7 @@ def write(
     keys: list[str],
     versions: list[int],
     data: list[str],
-    ttl: None,
+    ttl: timedelta | None,
     class_version: int,
 ) -> Work:
     written = 0
@@ -42,6 +48,7 @@ def write(
             "version": version,
             "data": text,
             "class_version": class_version,
+            "expires_at": None if ttl is None else t.clock() + ttl.total_seconds(),
         }
         t.put("state", place, row)
         written += 1

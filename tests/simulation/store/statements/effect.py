@@ -1,0 +1,106 @@
+"""Queries on effects, and on the answers of their steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from headrace import sql
+from tests.simulation.store.statements.model import Work, reads, writes
+from tests.simulation.store.tables import Row, Values
+from tests.simulation.store.transaction import Transaction
+
+COLUMNS = ("identity", "number", "key", "topic", "offset", "timestamp", "record_key", "value", "headers")
+LOADED = ("identity", "number", "topic", "offset", "timestamp", "record_key", "value", "headers", "attempts", "error")
+
+
+@writes(sql.effect.START, "INSERT 0")
+def start(t: Transaction, group: str, number: int, *columns: list[Any]) -> Work:
+    started = 0
+    for values in zip(*columns, strict=True):
+        row = dict(zip(COLUMNS, values, strict=True))
+        place = (group, row["identity"])
+        yield ("effect", place)
+        if t.get("effect", place) is None:
+            own = {"subscription": group, "partition": number, "attempts": 0, "due": -math.inf, "error": None}
+            t.put("effect", place, row | own)
+            started += 1
+    return started
+
+
+@reads(sql.effect.LOAD)
+def load(t: Transaction, group: str, number: int) -> list[Row]:
+    rows = sorted(_owned(t, group, number), key=lambda row: int(row["number"]))
+    return [Row(**{name: row[name] for name in LOADED}, due=row["due"]) for row in rows]
+
+
+@writes(sql.effect.COUNT_DEATH, "UPDATE")
+def count_death(t: Transaction, group: str, number: int) -> Work:
+    def may_run(row: Values) -> bool:
+        return bool(row["partition"] == number and row["due"] <= t.clock())
+
+    counted = 0
+    for place in t.keys("effect", group, where=may_run):
+        changed = yield from t.change("effect", place, may_run, lambda row: {"attempts": row["attempts"] + 1})
+        counted += changed is not None
+    return counted
+
+
+@writes(sql.effect.END, "DELETE")
+def end(t: Transaction, group: str, identities: list[bytes]) -> Work:
+    return (yield from _remove(t, "effect", [(group, each) for each in dict.fromkeys(identities)]))
+
+
+@writes(sql.effect.WAIT, "UPDATE")
+def wait(
+    t: Transaction, group: str, identities: list[bytes], attempts: list[int], dues: list[float], errors: list[str]
+) -> Work:
+    waiting = 0
+    for identity, tried, due, error in zip(identities, attempts, dues, errors, strict=True):
+        failed = {"attempts": tried, "due": due, "error": error}
+        changed = yield from t.change("effect", (group, identity), lambda row: True, lambda row: failed)  # noqa: B023
+        waiting += changed is not None
+    return waiting
+
+
+@reads(sql.effect.DUE_TIMES)
+def due_times(t: Transaction, group: str, number: int) -> list[Row]:
+    rows = [row for row in _owned(t, group, number) if row["due"] > -math.inf]
+    return [Row(identity=row["identity"], due=row["due"]) for row in rows]
+
+
+@writes(sql.step.REMEMBER, "INSERT 0")
+def remember(t: Transaction, group: str, identities: list[bytes], names: list[str], answers: list[str]) -> Work:
+    kept = 0
+    for identity, name, answer in zip(identities, names, answers, strict=True):
+        place = (group, identity, name)
+        yield ("step", place)
+        if t.get("step", place) is None:
+            t.put("step", place, {"subscription": group, "identity": identity, "name": name, "answer": answer})
+            kept += 1
+    return kept
+
+
+@reads(sql.step.READ)
+def read(t: Transaction, group: str, identities: list[bytes]) -> list[Row]:
+    rows = [row for row in t.group("step", group) if row["identity"] in identities]
+    return [Row(identity=row["identity"], name=row["name"], answer=row["answer"]) for row in rows]
+
+
+@writes(sql.step.FORGET, "DELETE")
+def forget(t: Transaction, group: str, identities: list[bytes]) -> Work:
+    return (yield from _remove(t, "step", t.keys("step", group, where=lambda row: row["identity"] in identities)))
+
+
+def _remove(t: Transaction, table: str, places: list[Any]) -> Work:
+    removed = 0
+    for place in places:
+        if t.get(table, place) is not None:
+            yield (table, place)
+            removed += t.get(table, place) is not None
+            t.put(table, place, None)
+    return removed
+
+
+def _owned(t: Transaction, group: str, number: int) -> list[Values]:
+    return [row for row in t.group("effect", group) if row["partition"] == number]
