@@ -81,6 +81,8 @@ class Lanes:
         self._is_in_sequence = is_in_sequence
         self.filled: dict[str, None] = {}
         """Keys whose gap may have been filled: their lanes are due, whatever they say."""
+        self._joined: set[str] = set()
+        """Keys that wait for no gap, and whose lane an event has joined since it was taken: the run has not seen it."""
         self.policy_of = policy_of
         """Returns the policy of a handler."""
         self._changed = changed
@@ -138,13 +140,27 @@ class Lanes:
         self.events += sum(lane.events for lane in lanes.values()) + len(parked)
         self.put_back(lanes)
         for item in parked:
-            assert item.key is not None
-            lane = self.by_key[item.key]
-            lane.events += 1
-            if lane.is_gap and (item.place is None or lane.expected is None or item.place <= lane.expected):
-                self.filled[item.key] = None
-                self._changed()
+            self._join(item)
+        self._joined.difference_update(closed)
+        for key in self._joined.intersection(lanes):
+            if lanes[key].is_gap:
+                self._may_be_filled(key)
         self.next_number += len(parked)
+
+    def _join(self, item: Item) -> None:
+        assert item.key is not None
+        lane = self.by_key[item.key]
+        lane.events += 1
+        if not lane.is_gap:
+            if self._is_in_sequence:
+                self._joined.add(item.key)
+        elif item.place is None or lane.expected is None or item.place <= lane.expected:
+            self._may_be_filled(item.key)
+
+    def _may_be_filled(self, key: str) -> None:
+        self._joined.discard(key)
+        self.filled[key] = None
+        self._changed()
 
     def hold_back(self, items: Iterable[Item]) -> None:
         """Let the events of keys that have a lane wait in it, before a run begins: the lane may end meanwhile."""
@@ -170,6 +186,7 @@ class Lanes:
             heapq.heappop(self._due)
             if key not in busy and key not in keys:
                 keys.append(key)
+        self._joined.difference_update(keys)
         for key in keys:  # the run may fill one gap and find another, whose event has joined meanwhile
             self.by_key[key].expected = None
         return keys

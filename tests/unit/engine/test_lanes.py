@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from headrace.engine.lanes import MOST_ASIDE, Lane, Lanes
 from headrace.engine.verdict import Park
+from headrace.errors import SequenceGapError
 from headrace.handlers.policy import Policy
 from headrace.handlers.subscription import Handler
+from headrace.item import Item
+from headrace.log.ports import StoredRecord
 from headrace.log.stored import plain
 
 
@@ -91,3 +94,18 @@ def test_any_text_is_made_one_that_postgres_can_hold(text: str) -> None:
     assert "\x00" not in made
     assert len(made) <= 20
     made.encode("utf-8")
+
+
+def test_event_that_fills_a_gap_while_the_gap_is_being_found() -> None:
+    """It joins a lane whose head runs and waits for nothing yet; the run has not read it, and ends with a gap."""
+    lanes = Lanes(policy_of, is_in_sequence=True)
+    lanes.follow({"a": Lane(due=100.0, since=0.0, events=1)}, (), ())
+    assert lanes.take_due(100.0, 10) == ["a"]
+    lanes.follow({}, (), [Item(StoredRecord("t", 0, 0, 0, b"a", b"", []), key="a", place=12)])
+    gap = Lane(due=1e12, since=0.0, events=2, error_type=SequenceGapError.__name__, expected=12)
+    lanes.follow({"a": gap}, (), ())
+    lanes.put_back(["a"])
+    assert lanes.seconds_to_next(100.0) == 0.0
+    assert lanes.take_due(100.0, 10) == ["a"]
+    lanes.follow({"a": gap}, (), ())
+    assert lanes.take_due(100.0, 10) == [], "the run has read what had joined"
