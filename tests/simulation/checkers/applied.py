@@ -30,7 +30,7 @@ def log_order(simulation: Simulation, topic: str) -> dict[str, list[int]]:
         for record in partition.places:
             if record is not None:
                 envelope, value = decode_record(record)
-                if envelope.type not in ("noted", "echoed"):
+                if envelope.type not in ("noted", "echoed", "stepped"):
                     continue
                 data = json.loads(value)
                 numbers = found.setdefault(data["page"], [])
