@@ -171,7 +171,7 @@ class Runner:
             self._end(call, emitter)
         finally:
             limiter.give_back()
-            self._reporter.handled(handler, time.perf_counter() - started)
+            self._reporter.handled(handler, time.perf_counter() - started, is_effect=True)
             self.news.set()
 
     async def _call(self, call: Call, emitter: Emitter) -> None:

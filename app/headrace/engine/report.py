@@ -60,9 +60,9 @@ class Reporter:
         self._detail = context.settings.log_handler_errors
         self._logger = logger.bind(subscription=self._name, partition=partition)
 
-    def handled(self, handler: Handler, seconds: float) -> None:
+    def handled(self, handler: Handler, seconds: float, *, is_effect: bool = False) -> None:
         """A handler was called: observe how long the call took. Called for a sample of the calls."""
-        kind = "async" if handler.is_async else "sync"
+        kind = "effect" if is_effect else "async" if handler.is_async else "sync"
         self._child("handler_duration_seconds", subscription=self._name, handler=handler.name, kind=kind).observe(
             seconds
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from headrace.engine.batch import Batch, BatchProcessor, Holding
 from headrace.engine.effects import Effects
+from headrace.engine.trace import trace_timers
 from headrace.engine.transact import Portions
 from headrace.item import Item
 from headrace.ledger.rows import Kind
@@ -74,6 +75,7 @@ class DueTimers:
     def _count(self, fired: Sequence[FiredTimer]) -> None:
         metrics, name = self._processor.context.metrics, self._processor.subscription.name
         count_fired(metrics, name, fired)
+        trace_timers(self._processor.context.tracing, name, fired)
         for topic, count in Counter(timer.record.topic for timer in fired).items():
             metrics.emits_committed_total.labels(subscription=name, topic=topic).inc(count)
 

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from opentelemetry.trace import Span
 
+from headrace.cloudevents import decode_record
 from headrace.effects.calls import Call
 from headrace.engine.claim import Claim
 from headrace.engine.effects import Effects
@@ -17,6 +18,7 @@ from headrace.ledger.rows import Kind
 from headrace.telemetry.facts import BatchFacts, CallFacts, EventFacts, EventLink
 from headrace.telemetry.links import thinned
 from headrace.telemetry.tracing import Tracing
+from headrace.timers.store import FiredTimer
 
 _traceparent = attrgetter("envelope.traceparent")
 
@@ -59,6 +61,18 @@ def link_of(item: Item) -> EventLink:
     """Return how a span points to the item's event."""
     envelope = item.envelope
     return EventLink(envelope.traceparent, envelope.tracestate, envelope.id, item.record.offset, item.outcome.value)
+
+
+def trace_timers(tracing: Tracing, subscription: str, fired: Sequence[FiredTimer]) -> None:
+    """Record the timers that have fired; how late each was is its `waited_seconds`."""
+    if not tracing.enabled:
+        return
+    at_ns = time.time_ns()
+    for timer in fired:
+        envelope, _ = decode_record(timer.record)
+        event = EventLink(envelope.traceparent, envelope.tracestate, envelope.id, None, "fired")
+        late = max(0.0, timer.late_seconds)
+        tracing.event(EventFacts("timer", subscription, timer.record.topic, event, at_ns, waited_seconds=late))
 
 
 def call_facts(call: Call, subscription: str) -> CallFacts:

@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 
 
 class EventLink(NamedTuple):
-    """One event as a span points to it: its trace, its place in the log, and its outcome."""
+    """One event as a span points to it: its trace, its place in the log if it is there already, and its outcome."""
 
     traceparent: str | None
     tracestate: str | None
     event_id: str
-    offset: int
+    offset: int | None
     outcome: str
 
 
@@ -57,9 +57,9 @@ class BatchFacts(NamedTuple):
 
 
 class EventFacts(NamedTuple):
-    """One event that entered its key's lane, left it, or was given up on."""
+    """One event that entered its key's lane, left it, was given up on, or was emitted by a timer that fired."""
 
-    operation: Literal["park", "release", "dead_letter"]
+    operation: Literal["park", "release", "dead_letter", "timer"]
     subscription: str
     topic: str
     event: EventLink

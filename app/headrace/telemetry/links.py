@@ -22,7 +22,10 @@ def link_to(event: EventLink) -> Link | None:
     context = trace_context.parse(event.traceparent, event.tracestate)
     if context is None:
         return None
-    return Link(context, {key.MESSAGE_ID: event.event_id, key.OFFSET: event.offset, key.OUTCOME: event.outcome})
+    values: dict[str, str | int] = {key.MESSAGE_ID: event.event_id, key.OUTCOME: event.outcome}
+    if event.offset is not None:
+        values[key.OFFSET] = event.offset
+    return Link(context, values)
 
 
 def thinned(events: Sequence[EventT], traceparent: Callable[[EventT], str | None]) -> Sequence[EventT]:

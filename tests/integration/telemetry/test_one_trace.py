@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from headrace import Event, Headrace
+from headrace import Emit, Event, Headrace
 from headrace.log.memory import MemoryLog
 from tests.support.kafka import KafkaServer
 from tests.support.platform import running, settings_for
@@ -115,6 +115,39 @@ async def test_one_trace_leads_from_a_route_through_the_outbox(
     assert _trace_of(published) != _trace_of(relayed)
     linked = [format(link.context.trace_id, "032x") for span in _processed(exporter) for link in span.links]
     assert {_trace_of(relayed), _trace_of(published)} <= set(linked)
+
+
+async def test_one_trace_leads_to_a_timer_that_fires(
+    database_url: str, topic_name: str, exporter: InMemorySpanExporter
+) -> None:
+    """Hours may lie between the event and its timer, so the timer's span links to the trace."""
+    platform = Headrace("traced", settings_for(database_url, partitions=1))
+    heard: list[str] = []
+
+    class Asked(Event, type="asked", topic=topic_name, key="name"):
+        name: str
+
+    class Reminded(Event, type="reminded", topic=f"{topic_name}-reminders", key="name"):
+        name: str
+
+    @platform.subscription("asked").on(Asked)
+    def remind(event: Asked, emit: Emit) -> None:
+        emit(Reminded(name=event.name), after=0.01)
+
+    @platform.subscription("reminded").on(Reminded)
+    def hear(event: Reminded) -> None:
+        heard.append(event.name)
+
+    async with running(platform, MemoryLog()):
+        with trace.get_tracer("routes").start_as_current_span("POST /questions") as route:
+            await platform.publish(Asked(name="ada"))
+        await until(lambda: heard == ["ada"], "the timer has fired")
+        await until(lambda: len(_named(exporter, f"timer {topic_name}-reminders")) == 1, "it is recorded")
+    (fired,) = _named(exporter, f"timer {topic_name}-reminders")
+    assert [link.context.trace_id for link in fired.links] == [route.get_span_context().trace_id]
+    assert fired.attributes is not None
+    waited = fired.attributes["headrace.waited_seconds"]
+    assert isinstance(waited, float) and waited >= 0.0
 
 
 async def test_one_trace_leads_to_each_call_of_an_effect(
