@@ -31,6 +31,7 @@ from headrace.outbox.dependency import Outbox
 from headrace.platform import Headrace
 from headrace.publishing.dependency import Publisher
 from headrace.publishing.publisher import Published
+from headrace.publishing.tasks import Tasks
 from headrace.version import VERSION
 from headrace.windows.kept import Window
 
@@ -61,6 +62,7 @@ __all__ = [
     "Step",
     "Subscription",
     "Table",
+    "Tasks",
     "Transaction",
     "Window",
     "__version__",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from headrace.aggregates.aggregate import Aggregate
 from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError, StateUnavailableError, TransportError
+from headrace.handlers.effect import EffectOptions
 from headrace.handlers.middleware import Middleware, checked_middleware
 from headrace.handlers.policy import PolicyOptions
 from headrace.handlers.subscription import Start, Subscription
@@ -41,6 +43,7 @@ from headrace.store.store import EventStore
 from headrace.store.transactions import Place, RoutePlace, always, place_of
 from headrace.supervisor import leave_when_failed
 from headrace.tables.table import Index
+from headrace.tasks.task import P, R, Task
 from headrace.telemetry.logging import configure_logging
 from headrace.telemetry.routes import telemetry_routes
 from headrace.telemetry.trace_context import current
@@ -176,6 +179,26 @@ class Headrace:
         )
         self.registry.add_projection(made)
         return made
+
+    def task(
+        self, *, name: str | None = None, key: str | None = None, **options: Unpack[EffectOptions]
+    ) -> Callable[[Callable[P, R]], Task[P, R]]:
+        """Declare a function that routes leave to the service: `await tasks.add_task(send_mail, to="ada")`.
+
+        It is called behind the route's answer, by any process of the service, and at least once: as an effect, whose
+        options it takes. Its parameters are written as JSON; `Step`, `Envelope`, `Emit` and `Depends(...)` are given to
+        it. Tasks of one `key`, which names a parameter, run one after the other; without it all run at once. `name` is
+        the function's own, unless given: the log knows the task by it. Raises: ConfigurationError.
+        """
+        caller = sys._getframe(1)
+        local_names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
+
+        def declare(function: Callable[P, R]) -> Task[P, R]:
+            made = Task(function, local_names, service=self.registry.service, name=name, key=key)
+            self.registry.add_task(made, options)
+            return made
+
+        return declare
 
     def declare(self, *models: type[Any]) -> None:
         """Declare aggregates, and event types that no handler of this service takes: what is published or emitted."""

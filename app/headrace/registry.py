@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from headrace.aggregates.aggregate import Aggregate
 from headrace.errors import ConfigurationError
 from headrace.event import EventType, event_type_of
+from headrace.handlers.effect import EffectOptions
 from headrace.handlers.middleware import Middleware
 from headrace.handlers.policy import PolicyOptions
 from headrace.handlers.subscription import Start, Subscription
@@ -19,6 +20,7 @@ from headrace.projections.projection import Projection
 from headrace.sagas.saga import DataT, Saga
 from headrace.schema_registry.decoder import SchemaDecoder
 from headrace.settings import Settings
+from headrace.tasks.task import SUBSCRIPTION, Task
 from headrace.windows.windows import Windows
 
 Decoder = Callable[[Record], object]
@@ -48,6 +50,7 @@ class Registry:
         self.subscriptions: dict[str, Subscription] = {}
         self.sagas: dict[str, Saga[Any]] = {}
         self.windows: dict[str, Windows[Any]] = {}
+        self.tasks: dict[str, Task[..., Any]] = {}
         self.projections: dict[str, Projection] = {}
         self.aggregates: dict[str, type[Aggregate[Any]]] = {}
         """By the name of their streams."""
@@ -118,6 +121,15 @@ class Registry:
         saga = Saga(self.add_subscription(name, "earliest", **options), model, self.service)
         self.sagas[name] = saga
         return saga
+
+    def add_task(self, task: Task[..., Any], options: EffectOptions) -> None:
+        """Declare a task: an effect of the subscription `tasks`. Raises: ConfigurationError (taken name, option)."""
+        if task.name in self.tasks:
+            raise ConfigurationError(f"task {task.name!r} is declared twice; give one of them another name=.")
+        if not self.tasks:
+            self.add_subscription(SUBSCRIPTION, "earliest")
+        self.subscriptions[SUBSCRIPTION].effect(task.model, **options)(task.effect())
+        self.tasks[task.name] = task
 
     def add_windows(self, name: str, model: type[DataT], options: PolicyOptions, **shape: Any) -> Windows[DataT]:
         """Declare windows. Raises: ConfigurationError (bad or taken name, values that are no model, wrong times)."""

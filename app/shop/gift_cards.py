@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, PositiveInt
 from headrace import Aggregate, Outbox, applies, require
 from shop.events import GiftCardIssued, GiftCardRedeemed, WalletCredited
 from shop.platform import events
+from shop.receipts import mail_gift_card
 
 router = APIRouter(prefix="/gift-cards", tags=["gift cards"])
 
@@ -59,8 +60,9 @@ class Redemption(BaseModel):
 
 @router.post("/{card}", status_code=201, dependencies=[Depends(require("publish"))])
 async def issue(card: str, amount: Annotated[int, Query(ge=1)], tx: Outbox) -> Worth:
-    """Sell a card."""
+    """Sell a card, and leave the mail about it for later: both, or neither."""
     sold = await events.store(tx).update(GiftCard, card, lambda card: card.issue(amount))
+    tx.emit(mail_gift_card.event(card, amount))
     return sold.state
 
 

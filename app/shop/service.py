@@ -2,10 +2,10 @@
 
 from fastapi import FastAPI
 
-from shop import alerts, checkout, gift_cards, order_list, orders, stock, transfers, wallets
+from shop import alerts, checkout, gift_cards, order_list, orders, receipts, stock, transfers, wallets
 from shop.platform import events
 
-__all__ = ["alerts", "app", "checkout", "orders", "stock", "wallets"]
+__all__ = ["alerts", "app", "checkout", "orders", "receipts", "stock", "wallets"]
 
 app = FastAPI(title="shop", lifespan=events.lifespan)
 app.include_router(events.router)

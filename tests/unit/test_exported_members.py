@@ -31,6 +31,7 @@ def test_public_names_are_these() -> None:
         "Step",
         "Subscription",
         "Table",
+        "Tasks",
         "Transaction",
         "Window",
         "__version__",

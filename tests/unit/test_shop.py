@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from headrace.testing import Handlers, assert_exactly_once
+from shop import receipts
 from shop.events import (
     Line,
     OrderConfirmed,
@@ -19,6 +20,7 @@ from shop.events import (
     WalletOverdrawn,
 )
 from shop.orders import Order
+from shop.receipts import mail_gift_card
 from shop.service import app
 from shop.stock import Stock
 from shop.wallets import Wallet
@@ -49,6 +51,20 @@ def test_order_is_confirmed(shop: Handlers) -> None:
     assert shop.state(Wallet, "ada").balance == 40
     assert shop.state(Order, "1").status == "confirmed"
     assert shop.timers == []
+
+
+def test_customers_get_a_receipt_and_their_gift_card(shop: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An effect of the order, and a task that the route of gift cards leaves behind."""
+    mails: list[tuple[str, str]] = []
+
+    async def send_mail(about: str, text: str, *, idempotency_key: str) -> str:
+        mails.append((about, text))
+        return idempotency_key
+
+    monkeypatch.setattr(receipts, "send_mail", send_mail)
+    shop.run(order("1", 60))
+    shop.when(mail_gift_card.event("spring", 50))
+    assert mails == [("1", "your order is on its way"), ("spring", "a gift card of 50")]
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class Signature:
         """True for a handler that takes a list of events."""
         self.tables: list[type[Any]] = []
         """The classes of the rows that it writes."""
-        hints = _hints(body, self.name, local_names)
+        hints = hints_of(body, self.name, local_names)
         self.returns: Any = hints.get("return", inspect.Parameter.empty)
         """The return annotation."""
         self.emits: tuple[type[Any], ...] = () if is_dependency else returned_models(self.returns, self.name)
@@ -265,7 +265,8 @@ def _body(function: Callable[..., Any]) -> Callable[..., Any]:
     return function if inspect.isroutine(function) else type(function).__call__
 
 
-def _hints(function: Callable[..., Any], name: str, local_names: Mapping[str, Any] | None) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any], name: str, local_names: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the annotations as types. Raises: ConfigurationError (one that is not known, or cannot be read)."""
     try:
         return typing.get_type_hints(function, localns=dict(local_names or {}), include_extras=True)
     except NameError as error:
