@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from headrace.errors import HeadraceError, LogMismatchError, RecordTooLargeError, TransportError
+from headrace.ingest.limiter import Limiter, Place
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord, Position
 from tests.integration.http.conftest import Opener, Platform
@@ -137,26 +139,26 @@ async def test_too_many_requests_in_flight_are_429(platform: Opener) -> None:
     assert (await post(shop)).status_code == 202
 
 
-async def test_bodies_on_their_way_are_bounded_too(platform: Opener) -> None:
+async def test_bodies_on_their_way_are_bounded_too(platform: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow body takes memory as a slow log does; it frees its place when it ends."""
     shop = await platform(max_in_flight=2)
-    ends = asyncio.Event()
-    begun: list[int] = []
+    ends, taken, place = asyncio.Event(), list[int](), Limiter.place
+
+    def counted(self: Limiter, most: int) -> AbstractContextManager[Place]:
+        taken.append(most)
+        return place(self, most)
+
+    monkeypatch.setattr(Limiter, "place", counted)
 
     async def slowly() -> AsyncIterator[bytes]:
-        begun.append(1)
         yield b"{"
         await ends.wait()
         yield json.dumps(EVENT)[1:].encode()
 
     async with shop.served() as address, http_client(base_url=address, timeout=30) as client:
         held = [asyncio.create_task(client.post("/events", headers=STRUCTURED, content=slowly())) for _ in range(2)]
-
-        async def none_is_left() -> bool:
-            return (await post(shop)).status_code == 429
-
-        await until(lambda: len(begun) == 2, "both have begun")
-        await until(none_is_left, "both have a place")
+        await until(lambda: len(taken) == 2, "both have a place")  # to ask by a request would take one from them
+        assert (await post(shop)).status_code == 429
         ends.set()
         assert [(await task).status_code for task in held] == [202, 202]
     assert (await post(shop)).status_code == 202
