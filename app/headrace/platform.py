@@ -18,6 +18,7 @@ from headrace.errors import ConfigurationError, StateUnavailableError, Transport
 from headrace.handlers.effect import EffectOptions
 from headrace.handlers.middleware import Middleware, checked_middleware
 from headrace.handlers.policy import PolicyOptions
+from headrace.handlers.signature import names_in
 from headrace.handlers.subscription import Start, Subscription
 from headrace.http.authenticator import Authenticator
 from headrace.http.guard import install_guard, require
@@ -190,8 +191,7 @@ class Headrace:
         it. Tasks of one `key`, which names a parameter, run one after the other; without it all run at once. `name` is
         the function's own, unless given: the log knows the task by it. Raises: ConfigurationError.
         """
-        caller = sys._getframe(1)
-        local_names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
+        local_names = names_in(sys._getframe(1))
 
         def declare(function: Callable[P, R]) -> Task[P, R]:
             made = Task(function, local_names, service=self.registry.service, name=name, key=key)

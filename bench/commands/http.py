@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
 from rich.console import Console
@@ -58,10 +58,10 @@ async def _compare(running: Servers, seconds: float, rounds: int) -> Rows:
     ]
 
 
-async def _flood(headrace: Door, name: str, request: object, events: int, seconds: float) -> Rows:
-    peak, _ = await headrace.peak(request, seconds)  # type: ignore[arg-type]
+async def _flood(headrace: Door, name: str, request: Callable[[], bytes], events: int, seconds: float) -> Rows:
+    peak, _ = await headrace.peak(request, seconds)
     rate = peak.accepted_per_second
-    flood, grown = await headrace.flood(request, TIMES * rate, seconds)  # type: ignore[arg-type]
+    flood, grown = await headrace.flood(request, TIMES * rate, seconds)
     return [
         [name, "-", f"{rate * events:,.0f}", "1.00", *_latency(peak), _statuses(peak)],
         [

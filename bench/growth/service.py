@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
 
 import msgspec
 from fastapi import FastAPI
 
+from bench.peers.headrace_msgspec import Amount, Wallet
 from headrace import Emit, Headrace, State, event
 
 TOPIC = os.environ["TOPIC"]
@@ -15,8 +15,6 @@ EMITS = int(os.environ.get("EMITS", "0"))
 SUBSCRIPTIONS = int(os.environ.get("SUBSCRIPTIONS", "1"))
 
 events = Headrace("shop")
-
-Amount = Annotated[int, msgspec.Meta(gt=0)]
 
 
 @event(type="wallet.credited", topic=TOPIC, key="customer")
@@ -46,15 +44,6 @@ class WalletChanged(msgspec.Struct):
 
 
 events.declare(WalletChanged)
-
-
-class Wallet(msgspec.Struct):
-    """One customer's wallet; `applied` counts the events that made it."""
-
-    balance: int = 0
-    credits: int = 0
-    debits: int = 0
-    applied: int = 0
 
 
 def subscribe(name: str) -> None:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -263,6 +263,11 @@ def _body(function: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.isclass(function):
         return function.__init__
     return function if inspect.isroutine(function) else type(function).__call__
+
+
+def names_in(frame: FrameType) -> Mapping[str, Any]:
+    """Return the local names of a function that declares another, which its annotations may use; none of a module."""
+    return frame.f_locals if frame.f_locals is not frame.f_globals else {}
 
 
 def hints_of(function: Callable[..., Any], name: str, local_names: Mapping[str, Any] | None) -> dict[str, Any]:

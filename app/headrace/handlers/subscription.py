@@ -12,7 +12,7 @@ from headrace.event import EventType, event_type_of
 from headrace.handlers.effect import EffectLimits, EffectOptions, check_effect, split
 from headrace.handlers.middleware import Around, HandlerName, Kind, Middleware
 from headrace.handlers.policy import PolicyOptions, checked
-from headrace.handlers.signature import Overrides, Signature
+from headrace.handlers.signature import Overrides, Signature, names_in
 from headrace.order.declared import Order, check_order
 from headrace.order.state import ORDER_STATE, HeadraceOrder
 from headrace.state.codec import StateType
@@ -234,8 +234,7 @@ class Subscription:
         an option is wrong.
         """
         event_types = self._declared(models)
-        caller = sys._getframe(1)
-        local_names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
+        local_names = names_in(sys._getframe(1))
 
         def declare(function: FunctionT) -> FunctionT:
             self._add(function, event_types, local_names, options)
@@ -253,8 +252,7 @@ class Subscription:
         Raises: ConfigurationError, as `on` does.
         """
         event_types = self._declared(models)
-        caller = sys._getframe(1)
-        local_names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
+        local_names = names_in(sys._getframe(1))
 
         def declare(function: FunctionT) -> FunctionT:
             if self.table is not None:

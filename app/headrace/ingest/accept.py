@@ -17,7 +17,7 @@ from headrace.http.pressure import SCOPE_KEY, Pressure
 from headrace.http.problems import Problem
 from headrace.ingest.checking import check_all
 from headrace.ingest.limiter import Limiter
-from headrace.ingest.measuring import count_shed, measure
+from headrace.ingest.measuring import count_refused, measure
 from headrace.ingest.parsing import PlainEvent, check_encoding, parse_request
 from headrace.ingest.publishing import connected_log, publish
 from headrace.ingest.rates import Rates
@@ -49,7 +49,7 @@ async def accept(
     if pressure is not None:
         pressure.begins(path)
         if refused := pressure.take_refused():
-            count_shed(runtime.metrics, refused)
+            count_refused(runtime.metrics, 429, refused)
     with (
         runtime.tracing.ingest(route, request.headers) as span,
         measure(runtime.metrics, mode, span) as measurement,

@@ -52,7 +52,7 @@ def measure(metrics: Metrics, mode: Mode, span: IngestSpan) -> Iterator[Measurem
         outcome = "refused"
         raise
     except Problem as problem:
-        count_refused(metrics, problem, measurement.events)
+        count_refused(metrics, problem.status_code, measurement.events)
         if problem.status_code < 500:
             outcome = "refused"
         else:
@@ -66,13 +66,8 @@ def measure(metrics: Metrics, mode: Mode, span: IngestSpan) -> Iterator[Measurem
         duration.observe(time.perf_counter() - started, exemplar(span.traceparent))
 
 
-def count_refused(metrics: Metrics, problem: Problem, events: int) -> None:
-    """Count refused events by the reason."""
-    reason = REASONS.get(problem.status_code)
+def count_refused(metrics: Metrics, status: int, events: int) -> None:
+    """Count refused events by the reason; a request whose events nobody has read counts as one."""
+    reason = REASONS.get(status)
     if reason is not None:
         metrics.ingest_rejected_total.labels(reason=reason).inc(events)
-
-
-def count_shed(metrics: Metrics, requests: int) -> None:
-    """Count requests that were refused before anybody read their events; each counts as one."""
-    metrics.ingest_rejected_total.labels(reason=REASONS[429]).inc(requests)

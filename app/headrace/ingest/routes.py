@@ -84,11 +84,11 @@ async def _runtime_for_publisher(request: Request) -> tuple[Runtime, Caller]:
     try:
         return runtime, await guard_of(request.app).admit(request, "publish")
     except Problem as problem:
-        count_refused(runtime.metrics, problem, 1)
+        count_refused(runtime.metrics, problem.status_code, 1)
         raise
 
 
 def _media_type_refused(runtime: Runtime, error: MediaTypeError) -> Problem:
     problem = Problem(415, "media-type", "Unsupported media type", str(error))
-    count_refused(runtime.metrics, problem, 1)
+    count_refused(runtime.metrics, problem.status_code, 1)
     return problem

@@ -15,10 +15,8 @@ import pytest
 import pytest_asyncio
 
 from headrace.errors import ConfigurationError, TransportError
-from headrace.log.ports import TopicPartition
-from headrace.testing.conformance.log_suite import Seat
 from tests.integration.guards.support import assert_unavailable, impatient, publish_all
-from tests.integration.log.support import fetch_some, kafka_log, records
+from tests.integration.log.support import kafka_log, write_read_and_join
 from tests.support.auditing import assert_promises_hold
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.kafka import PASSWORD, USER, KafkaServer
@@ -69,15 +67,7 @@ async def test_secured_listener_is_written_to_and_read(
     own_kafka: KafkaServer, right: dict[str, Any], topic_name: str, mechanism: str
 ) -> None:
     async with kafka_log(f"kafka://{own_kafka.secured_bootstrap}", **(right | {"sasl_mechanism": mechanism})) as log:
-        await log.create(topic_name, 1)
-        await log.publish(records(topic_name, [7]))
-        reader = await log.reader({TopicPartition(topic_name, 0): 0})
-        seat = Seat(log, topic_name, [topic_name])
-        await seat.start()
-        await until(lambda: fetch_some(reader), "the record is read")
-        await seat.owns(bool)
-        await seat.stop()
-        await reader.close()
+        await write_read_and_join(log, topic_name)
 
 
 @pytest.mark.parametrize(

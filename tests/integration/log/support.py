@@ -12,8 +12,10 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from headrace.log.kafka import KafkaLog
-from headrace.log.ports import NewRecord, Position, Reader, Record
+from headrace.log.ports import NewRecord, Position, Reader, Record, TopicPartition
 from headrace.settings import DatabaseSettings, EngineSettings, KafkaSettings, Settings
+from headrace.testing.conformance.log_suite import Seat
+from tests.support.waiting import until
 
 MANY_BYTES = 2**30
 
@@ -109,3 +111,16 @@ def _partition(topic: str) -> Any:
 def missing(acknowledged: Iterable[Position], found: Iterable[Record]) -> set[Position]:
     """Return the acknowledged positions at which nothing was read."""
     return set(acknowledged) - {Position(r.topic, r.partition, r.offset) for r in found}
+
+
+async def write_read_and_join(log: KafkaLog, topic: str) -> None:
+    """Do all that needs a connection which Kafka lets in: create the topic, write a record, read it, join a group."""
+    await log.create(topic, 1)
+    await log.publish(records(topic, [7]))
+    reader = await log.reader({TopicPartition(topic, 0): 0})
+    seat = Seat(log, topic, [topic])
+    await seat.start()
+    await until(lambda: fetch_some(reader), "the record is read")
+    await seat.owns(bool)
+    await seat.stop()
+    await reader.close()

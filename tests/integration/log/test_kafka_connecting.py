@@ -15,10 +15,9 @@ from aiokafka.structs import BrokerMetadata
 from headrace.errors import ConfigurationError, TransportError
 from headrace.log.kafka import KafkaLog
 from headrace.log.kafka_client import KafkaClient
-from headrace.log.ports import TopicPartition
 from headrace.telemetry.logging import FIELDS
 from headrace.testing.conformance.log_suite import Seat
-from tests.integration.log.support import fetch_some, kafka_log, records, settings_for
+from tests.integration.log.support import kafka_log, records, settings_for, write_read_and_join
 from tests.support.kafka import PASSWORD, USER, KafkaServer
 from tests.support.ports import free_ports
 from tests.support.waiting import until
@@ -64,16 +63,7 @@ async def test_a_right_log_in_reads_and_writes_and_joins(kafka: KafkaServer, top
         username=USER,
         password_file=file,
     ) as log:
-        await log.create(topic_name, 1)
-        await log.publish(records(topic_name, [7]))
-        reader = await log.reader({TopicPartition(topic_name, 0): 0})
-        seat = Seat(log, topic_name, [topic_name])
-        await seat.start()
-
-        await until(lambda: fetch_some(reader), "the record is read")
-        await seat.owns(bool)
-        await seat.stop()
-        await reader.close()
+        await write_read_and_join(log, topic_name)
 
 
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
