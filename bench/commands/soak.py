@@ -1,6 +1,7 @@
-"""One worker under full load for a settable time: throughput, memory, table sizes and dead tuples every ten seconds.
+"""One worker for a settable time: throughput, cost of an event, memory, table sizes, dead tuples every ten seconds.
 
-The topic is kept a bounded number of events ahead of the worker, and the broker deletes what is read.
+The topic is kept a bounded number of events ahead of the worker, or gets a fixed number of events a second; the broker
+deletes what is read. Processor time tells whether an event has become dearer, also if something else uses the machine.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rich.console import Console
 
 from bench.contenders import PYDANTIC
 from bench.growth.plots import plot_soak
-from bench.measure import RUN_SECONDS, START_SECONDS, process
+from bench.measure import RUN_SECONDS, START_SECONDS, Cpu, process
 from bench.observer import Observer
 from bench.processes import resident_bytes
 from bench.results import FOLDER, rounded
@@ -32,6 +33,7 @@ from tests.support.wallets import Expected, Wire
 
 SAMPLE_SECONDS = 10.0
 CHUNK_EVENTS, MOST_AHEAD = 20_000, 200_000
+CHUNK_SECONDS = 1.0
 KEEP_BYTES = {"retention_bytes": str(256 * 2**20), "segment_bytes": str(32 * 2**20)}
 _SIZES = """
 select pg_total_relation_size('headrace.state') as state_bytes,
@@ -47,14 +49,16 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=120, help="how long (default: 120)")
     parser.add_argument("--keys", type=int, default=100_000, help="distinct keys (default: 100000)")
+    parser.add_argument("--rate", type=float, help="events a second (default: as many as the worker applies)")
     parser.add_argument("--output", type=Path, default=FOLDER, help="where results are kept (default: bench/results)")
     arguments = parser.parse_args(words)
-    samples, fault = asyncio.run(_run(arguments.minutes * 60, arguments.keys))
+    samples, fault = asyncio.run(_run(arguments.minutes * 60, arguments.keys, arguments.rate))
     if fault:
         raise SystemExit(f"not exact, so no result: {fault}")
     share = max(1, len(samples) // 6)
-    first, last = (median(each["events_per_second"] for each in part) for part in (samples[:share], samples[-share:]))
-    console.print(f"last sixth : first sixth = {last:,.0f} : {first:,.0f} events/s = {last / first:.3f}")
+    for name in ("events_per_second", "worker_microseconds", "postgres_microseconds", "resident_mb"):
+        first, last = (median(each[name] for each in part) for part in (samples[:share], samples[-share:]))
+        console.print(f"{name}: last sixth : first sixth = {last:,.1f} : {first:,.1f} = {last / first:.3f}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "soak.json").write_text(json.dumps(rounded(samples), indent=1) + "\n")
     plot_soak(samples, arguments.output)
@@ -63,8 +67,8 @@ def main(words: Sequence[str]) -> None:
 class Feeder:
     """Keeps a topic ahead of its reader; for a thread of its own."""
 
-    def __init__(self, running: Servers, topic: Topic) -> None:
-        self._running, self._topic = running, topic
+    def __init__(self, running: Servers, topic: Topic, rate: float | None) -> None:
+        self._running, self._topic, self._rate = running, topic, rate
         self._events: Iterator[Wire] = wallet_events(
             topic.expected, 10**12, topic.customers, running.form, is_traced=running.is_traced
         )
@@ -74,20 +78,23 @@ class Feeder:
 
     def run(self) -> None:
         """Send chunks until it is over."""
+        size = CHUNK_EVENTS if self._rate is None else max(1, round(self._rate * CHUNK_SECONDS))
+        begun = perf_counter()
         while not self.is_over.is_set():
-            if self.sent - self.applied > MOST_AHEAD:
+            due = self.sent / self._rate if self._rate else 0.0
+            if self.sent - self.applied > MOST_AHEAD or perf_counter() - begun < due:
                 self.is_over.wait(0.05)
                 continue
-            chunk = list(islice(self._events, CHUNK_EVENTS))
+            chunk = list(islice(self._events, size))
             fill(self._running.kafka.bootstrap, self._topic.name, chunk, self._running.form)
             self.sent += len(chunk)
 
 
-async def _run(seconds: float, keys: int) -> tuple[list[dict[str, Any]], str]:
+async def _run(seconds: float, keys: int, rate: float | None) -> tuple[list[dict[str, Any]], str]:
     async with servers("own", is_traced=True) as running, running.database() as url:
         await running.kafka.create_topic("wallets", 6, **KEEP_BYTES)
         topic = Topic("wallets", 6, 0, keys, Expected(), 0)
-        feeder = Feeder(running, topic)
+        feeder = Feeder(running, topic, rate)
         feeding = asyncio.create_task(asyncio.to_thread(feeder.run))
         connection = await asyncpg.connect(url)
         observer = Observer(connection, PYDANTIC)
@@ -97,7 +104,7 @@ async def _run(seconds: float, keys: int) -> tuple[list[dict[str, Any]], str]:
 
         async with process(running, PYDANTIC, topic, url) as worker:
             await until(observer.has_begun, "the worker has begun", START_SECONDS)
-            samples = await _sample(worker.pid, connection, observer, feeder, seconds)
+            samples = await _sample(running, worker.pid, connection, observer, feeder, seconds)
             feeder.is_over.set()
             await feeding
             await until(is_applied, "all events are applied", RUN_SECONDS)
@@ -107,11 +114,12 @@ async def _run(seconds: float, keys: int) -> tuple[list[dict[str, Any]], str]:
 
 
 async def _sample(
-    pid: int, connection: asyncpg.Connection, observer: Observer, feeder: Feeder, seconds: float
+    running: Servers, pid: int, connection: asyncpg.Connection, observer: Observer, feeder: Feeder, seconds: float
 ) -> list[dict[str, Any]]:
     samples = []
     begun = at = perf_counter()
     sampled = applied = await observer.applied()
+    used = Cpu.so_far(pid, running)
     while perf_counter() - begun < seconds:
         while perf_counter() - at < SAMPLE_SECONDS:
             await asyncio.sleep(0.25)
@@ -119,13 +127,16 @@ async def _sample(
         now = perf_counter()
         sizes = await connection.fetchrow(_SIZES)
         assert sizes is not None
+        using, events = Cpu.so_far(pid, running), max(1, applied - sampled)
         sample = {
             "seconds": now - begun,
             "events_per_second": (applied - sampled) / (now - at),
+            "worker_microseconds": using.since(used).worker / events * 1e6,
+            "postgres_microseconds": using.since(used).postgres / events * 1e6,
             "resident_mb": resident_bytes(pid) / 1e6,
             **{name: int(value or 0) for name, value in sizes.items()},
         }
         console.print("  ".join(f"{name} {value:,.0f}" for name, value in sample.items()))
         samples.append(sample)
-        at, sampled = now, applied
+        at, sampled, used = now, applied, using
     return samples

@@ -42,11 +42,16 @@ def plot_load(points: Sequence[Mapping[str, Any]], folder: Path) -> None:
 
 
 def plot_soak(samples: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Throughput, memory and dead tuples over the time."""
+    """Throughput, the cost of an event, memory and dead tuples over the time."""
     from matplotlib import pyplot
 
-    names = {"events_per_second": "events/s", "resident_mb": "MB of the worker", "dead_tuples": "dead tuples"}
-    figure, all_axes = pyplot.subplots(len(names), sharex=True, figsize=(7.0, 4.2), layout="constrained")
+    names = {
+        "events_per_second": "events/s",
+        "worker_microseconds": "µs of the worker",
+        "resident_mb": "MB of the worker",
+        "dead_tuples": "dead tuples",
+    }
+    figure, all_axes = pyplot.subplots(len(names), sharex=True, figsize=(7.0, 5.4), layout="constrained")
     minutes = [sample["seconds"] / 60 for sample in samples]
     for axes, (name, label) in zip(all_axes, names.items(), strict=True):
         axes.plot(minutes, [sample[name] for sample in samples], color=OURS, linewidth=1)
