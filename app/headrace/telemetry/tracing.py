@@ -29,7 +29,7 @@ from headrace.envelope import Envelope
 from headrace.telemetry import attributes as key
 from headrace.telemetry import trace_context
 from headrace.telemetry.facts import BatchFacts, CallFacts, EmitFacts, EventFacts, EventLink, HandlerCall
-from headrace.telemetry.links import MAX_LINKS, link_to, thinned
+from headrace.telemetry.links import MAX_LINKS, link_to, notable, thinned
 from headrace.telemetry.providers import Provider, find_provider
 from headrace.telemetry.spans import CallSpan, IngestSpan, SendSpan, WorkSpan
 from headrace.telemetry.trace_context import TraceContext, is_sampled
@@ -140,7 +140,8 @@ class Tracing:
         """Record a finished batch with its handler calls and its commit; return its span for `emitted`.
 
         A batch with more than 128 links keeps every n-th one, of the sampled events if there are any: links to other
-        events lead to traces that nobody kept. Returns None if the sampler does not keep the batch.
+        events lead to traces that nobody kept. Of the handlers' calls, those that failed and the longest ones get a
+        span. Returns None if the sampler does not keep the batch.
         """
         if self._tracer is None:
             return None
@@ -148,13 +149,16 @@ class Tracing:
         values = self._messaging("process", facts.topic) | _of_batch(facts)
         if dropped := facts.links_dropped + len(facts.links) - len(links):
             values[key.LINKS_DROPPED] = dropped
+        calls = notable(facts.calls)
+        if dropped := len(facts.calls) - len(calls):
+            values[key.CALLS_DROPPED] = dropped
         times = facts.started_ns, facts.ended_ns
         span = self._record(
             f"process {facts.topic}", SpanKind.CONSUMER, values, links, *times, error_type=facts.error_type
         )
         if not span.get_span_context().trace_flags.sampled:
             return None
-        for call in sorted(facts.calls, key=lambda call: call.error_type is None)[:MAX_LINKS]:
+        for call in calls:
             self._handler_call(call, facts.subscription, span)
         if facts.commit_ns is not None:
             self._commit(facts, facts.commit_ns, span)

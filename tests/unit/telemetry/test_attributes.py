@@ -38,6 +38,7 @@ NAMES = {
     "PARKED": "headrace.batch.parked",
     "ROWS": "headrace.batch.rows",
     "LINKS_DROPPED": "headrace.links.dropped",
+    "CALLS_DROPPED": "headrace.calls.dropped",
     "OUTCOME": "headrace.outcome",
     "HANDLER": "headrace.handler",
     "CAUSATION_ID": "headrace.causation_id",

@@ -141,15 +141,22 @@ def test_beyond_128_links_every_nth_of_the_sampled_events_stays(spans: Spans) ->
     assert facts(span)["headrace.links.dropped"] == 1000 - 125
 
 
-def test_calls_of_handlers_are_parts_of_the_batch_failures_first(spans: Spans) -> None:
-    calls = [HandlerCall("credit", link(offset=n), NOW, NOW + 1) for n in range(200)]
-    calls.append(HandlerCall("credit", link(offset=500), NOW, NOW + 1, "ValueError"))
+def test_calls_of_handlers_are_parts_of_the_batch_failures_first_then_the_longest(spans: Spans) -> None:
+    calls = [HandlerCall("credit", link(offset=n), NOW, NOW + 1 + n) for n in range(200)]
+    calls += [HandlerCall("credit", link(offset=n), NOW, NOW + 1, "ValueError") for n in (500, 501)]
     spans.batch([link()], calls=calls)
-    recorded = spans.named("handle credit")
-    assert len(recorded) == 128
-    assert facts(recorded[0])["error.type"] == "ValueError"
+    recorded, batch = spans.named("handle credit"), spans.one("process wallets")
+    assert [facts(span).get("error.type") for span in recorded] == ["ValueError"] * 2 + [None] * 16
+    assert {facts(span)["messaging.message.id"] for span in recorded[2:]} == {f"event-{n}" for n in range(184, 200)}
+    assert facts(batch)["headrace.calls.dropped"] == 184
     assert recorded[0].links[0].context.trace_id == int(TRACE, 16)
-    assert {trace_of(span) for span in recorded} == {trace_of(spans.one("process wallets"))}
+    assert {trace_of(span) for span in recorded} == {trace_of(batch)}
+
+
+def test_a_small_batch_has_a_span_for_each_call(spans: Spans) -> None:
+    spans.batch([link()], calls=[HandlerCall("credit", link(offset=n), NOW, NOW + 1) for n in range(16)])
+    assert len(spans.named("handle credit")) == 16
+    assert "headrace.calls.dropped" not in facts(spans.one("process wallets"))
 
 
 def test_a_parked_event_is_linked_to_instead_of_being_a_child(spans: Spans) -> None:
