@@ -57,8 +57,16 @@ APPS = {"pydantic": "shop.service", "msgspec": "bench.peers.headrace_msgspec"}
 BATCH_BYTES = 262_144
 ZSTD = 4
 ROW = {
-    **{"log_id": "bench", "epoch": 1, "next_offset": 0, "sequence": 0, "emitted_through": 0, "crashes": 0},
-    **{"last_offset": None, "last_timestamp": None, "last_size": None, "last_crc": None},
+    "log_id": "bench",
+    "epoch": 1,
+    "next_offset": 0,
+    "sequence": 0,
+    "emitted_through": 0,
+    "crashes": 0,
+    "last_offset": None,
+    "last_timestamp": None,
+    "last_size": None,
+    "last_crc": None,
 }
 T = TypeVar("T")
 
