@@ -154,6 +154,31 @@ async def test_kill_9_while_the_cluster_is_made_leaves_nothing(tmp_path: Path) -
         await server.stop()
 
 
+async def test_a_new_cluster_is_on_disk_before_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither initdb nor the server flushes it then: every file and every folder of it was flushed by us."""
+    fsync, rename, flushed, missed = os.fsync, Path.rename, set[int](), set[str]()
+
+    def note_flush(file: int) -> None:
+        flushed.add(os.fstat(file).st_ino)
+        fsync(file)
+
+    def note_rename(folder: Path, name: Path) -> Path:
+        paths = [folder, *folder.rglob("*")]
+        missed.update(str(path) for path in paths if path.stat().st_ino not in flushed)
+        assert len(paths) > 1_000
+        return rename(folder, name)
+
+    monkeypatch.setattr(os, "fsync", note_flush)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    server = EmbeddedPostgres(tmp_path)
+    try:
+        assert await _answers(await server.start()) == 1
+    finally:
+        await server.stop()
+    assert flushed
+    assert not missed
+
+
 @pytest.mark.parametrize("name", ["deep" * 50, "a, b: ü'@"])
 async def test_a_folder_with_a_long_or_odd_name_works(tmp_path: Path, name: str) -> None:
     """The folder for its socket is removed at the stop."""

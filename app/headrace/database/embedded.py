@@ -13,6 +13,7 @@ whose platform was killed, and changes the permissions of parent folders.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import importlib.util
 import os
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from headrace.database.server_process import choose_identity, clear, give, pid_file, spawn, until
+from headrace.database.server_process import choose_identity, clear, flush, give, pid_file, spawn, until
 from headrace.errors import ConfigurationError
 
 USER = "headrace"
@@ -190,10 +191,12 @@ class EmbeddedPostgres:
         give(new, identity)
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         access = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--username={USER}"]
-        access += [] if self._is_durable else ["--no-sync"]
-        await self._run(identity, new, [str(binaries / "initdb"), "-D", str(new), *locale, *access])
-        single = [str(binaries / "postgres"), "--single", "-D", str(new), "postgres"]
+        # Neither of them flushes what it writes: all of it is flushed once, behind both.
+        await self._run(identity, new, [str(binaries / "initdb"), "--no-sync", "-D", str(new), *locale, *access])
+        single = [str(binaries / "postgres"), "--single", "-F", "-D", str(new), "postgres"]
         await self._run(identity, new, single, f"create database {DATABASE};\n")
+        if self._is_durable:
+            await asyncio.to_thread(flush, new)
         new.rename(self._cluster)
         folder = os.open(self._data_dir, os.O_RDONLY)
         os.fsync(folder)

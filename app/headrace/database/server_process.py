@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +19,8 @@ from headrace.errors import ConfigurationError
 
 _POLL_SECONDS = 0.02
 _PROGRAMS = {"postgres", "initdb"}
+_FLUSHES = 32
+"""Files that are flushed at a time: a file system writes its journal once for many that wait together."""
 
 
 def choose_identity(data_dir: Path, binaries: Path) -> str:
@@ -49,6 +52,21 @@ def give(folder: Path, identity: str) -> None:
     if folder.stat().st_uid != owner:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, owner, owner, follow_symlinks=False)
+
+
+def flush(folder: Path) -> None:
+    """Return when the folder, and all that is in it, is on disk. Raises: OSError."""
+    with ThreadPoolExecutor(_FLUSHES) as threads:
+        for _ in threads.map(_flush, (folder, *folder.rglob("*"))):
+            pass
+
+
+def _flush(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def spawn(
