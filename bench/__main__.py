@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.commands import audit, backlog, dashboards, document, growth, http, peers, soak, standstill
+from bench.commands import audit, backlog, dashboards, document, growth, http, peers, soak, standstill, start, tax
 
 VERBS = {
     "peers": peers.main,
@@ -13,9 +13,11 @@ VERBS = {
     "dashboards": dashboards.main,
     "document": document.main,
     "standstill": standstill.main,
+    "start": start.main,
     "growth": growth.main,
     "http": http.main,
     "soak": soak.main,
+    "tax": tax.main,
 }
 
 

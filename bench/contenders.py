@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 PYTHON = sys.executable
+NO_TAX = "a copy is applied again"
 SLOW_ROUNDS = 2
 """Rates of some hundred a second vary less than a tenth."""
 
@@ -77,6 +78,20 @@ HEADRACE_SQL = headrace(
 )
 SQLALCHEMY_UPSERT = peer("sqlalchemy-upsert", "aiokafka + SQLAlchemy, own SQL", "at least once, in order", 2_000)
 
+
+def untaxed(of: Contender, service: str) -> Contender:
+    """Return the same service without dedupe and ledger, in its process alone."""
+    label = f"{of.label}, no dedupe, no ledger"
+    environment = {**of.environment, "SERVICE": service}
+    command = headrace(of.name, label, "bench.peers.headrace_untaxed:app").command
+    return replace(of, name=f"{of.name}-untaxed", label=label, promise=NO_TAX, command=command, environment=environment)
+
+
+PYDANTIC_UNTAXED = untaxed(PYDANTIC, "shop.service")
+MSGSPEC_UNTAXED = untaxed(MSGSPEC, "bench.peers.headrace_msgspec")
+TAX = ((PYDANTIC, PYDANTIC_UNTAXED), (MSGSPEC, MSGSPEC_UNTAXED))
+"""(with what makes it exactly once, without)"""
+
 QUICK = (FETCH_ALONE, BARE_LOOP, PYDANTIC, MSGSPEC)
 ALL = (
     *(FETCH_ALONE, UPSERT_ALONE, BARE_LOOP, PYDANTIC, MSGSPEC),
@@ -95,14 +110,14 @@ LATENCY_LOW = (
 LATENCY_HIGH = (BARE_LOOP, PYDANTIC, MSGSPEC, FASTSTREAM_BATCH, FASTSTREAM_CONCURRENT)
 """Those that hold 2,000 events a second."""
 
-LABELS = {contender.name: contender.label for contender in ALL}
+BY_NAME = {contender.name: contender for contender in (*ALL, PYDANTIC_UNTAXED, MSGSPEC_UNTAXED)}
+LABELS = {name: contender.label for name, contender in BY_NAME.items()}
 
 
 def chosen(names: str, of: Sequence[Contender]) -> Sequence[Contender]:
     """Return the contenders with these names, separated by commas; all of them for "". Raises: SystemExit."""
     if not names:
         return of
-    known = {each.name: each for each in ALL}
-    if unknown := set(names.split(",")) - known.keys():
-        raise SystemExit(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    return [known[name] for name in names.split(",")]
+    if unknown := set(names.split(",")) - BY_NAME.keys():
+        raise SystemExit(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(BY_NAME)}")
+    return [BY_NAME[name] for name in names.split(",")]

@@ -74,6 +74,11 @@ class Run:
         """Processor time of the contender per event."""
         return self.cpu.worker / self.events * 1e6
 
+    @property
+    def events_per_commit(self) -> float:
+        """Events of a transaction, or a few more: the observer's own are counted as well."""
+        return self.events / max(1, self.cost.commits)
+
 
 async def measure(servers: Servers, contender: Contender, topic: Topic) -> Run:
     """Run the contender once on an empty database. Raises: SystemExit with its last words, if it ends by itself."""

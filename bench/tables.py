@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from rich.table import Table
 
 from bench.comparison import Comparison
-from bench.contenders import ALL, LABELS
+from bench.contenders import BY_NAME, LABELS
 from bench.counts import Counted
 from bench.flush import Flush
 from bench.latency import Latency
@@ -24,8 +24,7 @@ MOST_LATE = 0.01
 def throughput_rows(comparison: Comparison) -> Rows:
     """Return a row per contender: medians over its runs; microseconds of processor time and bytes are per event."""
     head = ["contender", PROMISE, "events/s", "range", ": bare loop", "µs worker", "µs Postgres", "µs broker"]
-    promises = {contender.name: contender.promise for contender in ALL}
-    rows = [[LABELS[name], promises[name], *_cells(comparison, name)] for name in comparison.contenders]
+    rows = [[LABELS[name], BY_NAME[name].promise, *_cells(comparison, name)] for name in comparison.contenders]
     return [[*head, "peak MB", "WAL B", "dedupe B", "exact"], *rows]
 
 

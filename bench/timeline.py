@@ -1,0 +1,86 @@
+"""`python -m bench.timeline ARGUMENT...`: `headrace ARGUMENT...`, which tells when each part of its start is done.
+
+A line for each part is written to the file that `TIMELINE` names: its name, begin and end as `time.monotonic()` tells,
+which is the same clock in every process of a machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+LOADED = "Python starts; the command line is imported"
+
+PARTS = {
+    "headrace.cli.run:load_app": "the application is imported",
+    "headrace.cli.run:configure_logging": "logging",
+    "headrace.runtime:Runtime.start": "the platform starts",
+    "headrace.runtime:tune_garbage_collection": "garbage collector",
+    "headrace.runtime:Runtime._start_instruments": "management port, watches",
+    "headrace.database.embedded:choose_identity": "PostgreSQL: as whom it runs",
+    "headrace.database.embedded:EmbeddedPostgres._create_cluster": "PostgreSQL: initdb and the database",
+    "headrace.database.embedded:EmbeddedPostgres._run_server": "PostgreSQL: the server comes up",
+    "headrace.database.opening:migrate": "the schema",
+    "headrace.database.opening:open_pool": "connections",
+    "headrace.runtime:Runtime._open_log": "the log",
+    "headrace.runtime:Runtime._announce": "heartbeat",
+    "headrace.runtime:prepare_topics": "topics",
+    "headrace.runtime:prepare_tables": "tables of projections",
+    "headrace.runtime:try_to_tend": "days of the ledger",
+    "headrace.engine.consumer:Consumer.start": "a consumer starts",
+    "headrace.engine.tenure:Tenure.begin": "a partition is claimed",
+}
+
+
+def main() -> None:
+    """Run the command line with the parts timed."""
+    from headrace.cli import cli
+
+    with open(os.environ["TIMELINE"], "a", buffering=1) as file:
+
+        def tell(part: str, begin: float, end: float) -> None:
+            file.write(json.dumps([part, begin, end]) + "\n")
+
+        for place, part in PARTS.items():
+            _time(place, part, tell)
+        tell(LOADED, float(os.environ["STARTED"]), time.monotonic())
+        cli(sys.argv[1:], prog_name="headrace")
+
+
+def _time(place: str, part: str, tell: Callable[[str, float, float], None]) -> None:
+    """Put a function that tells its time in the place of another."""
+    module, _, path = place.partition(":")
+    owner: Any = importlib.import_module(module)
+    *outer, name = path.split(".")
+    for each in outer:
+        owner = getattr(owner, each)
+    function = getattr(owner, name)
+
+    @functools.wraps(function)
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        begin = time.monotonic()
+        try:
+            return await function(*args, **kwargs)
+        finally:
+            tell(part, begin, time.monotonic())
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        begin = time.monotonic()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            tell(part, begin, time.monotonic())
+
+    setattr(owner, name, awaited if inspect.iscoroutinefunction(function) else called)
+
+
+if __name__ == "__main__":
+    main()
