@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from headrace.cli import cli
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, StateUnavailableError
 
 
 def main() -> None:
@@ -13,8 +14,19 @@ def main() -> None:
     try:
         cli(prog_name="headrace")
     except HeadraceError as error:
-        sys.stderr.write(f"headrace: {error}\n")
-        sys.exit(1)
+        _end(error)
+    except Exception as error:
+        from headrace.database.failures import CLIENT_ERRORS, classify
+
+        fault = classify(error) if isinstance(error, CLIENT_ERRORS) else None
+        if not isinstance(fault, StateUnavailableError):
+            raise
+        _end(fault)
+
+
+def _end(error: HeadraceError) -> NoReturn:
+    sys.stderr.write(f"headrace: {error}\n")
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ FETCH_SECONDS = 5.0
 DRAIN_SECONDS = 60.0
 """How long the old partitions are waited for."""
 POLL_SECONDS = 1.0
-
+SILENT_SECONDS = 60
+"""So long the log may take to answer while the claims are locked."""
 
 Report = Callable[[str], None]
 """Called with a line about what is waited for, for the person who waits as well."""
@@ -63,6 +64,7 @@ async def accept_topic(
         waiting = await _waiting(connection, topic, ends)
         if not waiting:
             async with connection.transaction():
+                await connection.execute(f"set local idle_in_transaction_session_timeout = '{SILENT_SECONDS}s'")
                 claims = await connection.fetch(sql.claim.OF_TOPIC_FOR_UPDATE, topic, info.partitions)
                 waiting = await _waiting(connection, topic, ends)
                 if not waiting:

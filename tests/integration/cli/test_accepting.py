@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -10,8 +11,9 @@ import pytest
 from headrace.engine.accept import accept_topic
 from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import NewRecord
+from headrace.log.ports import Bounds, NewRecord, TopicPartition
 from headrace.topics import KnownTopic, known_topics
+from tests.support.waiting import until
 
 CLAIM = """
 insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset, log_id)
@@ -94,6 +96,37 @@ async def test_claims_of_partitions_that_are_gone_are_removed(pool: asyncpg.Pool
         await pool.execute(CLAIM, "shop.wallets", partition, 0, log_id)
     assert await accept(pool, log) == []
     assert await rows(pool, "partition") == [(0,)]
+
+
+async def test_slow_log_does_not_end_the_transaction(pool: asyncpg.Pool) -> None:
+    """The log is read while the claims are locked, for longer than a session may be silent elsewhere."""
+    log, _ = await log_of(1, 5)
+    await pool.execute(CLAIM, "shop.wallets", 0, 3, "memory:another")
+    async with pool.acquire() as connection:
+        await connection.execute("set idle_in_transaction_session_timeout = 50")
+
+        class Slow(MemoryLog):
+            async def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
+                if connection.is_in_transaction():
+                    await until(lambda: _is_overdue(pool, connection.get_server_pid()), "it is silent for too long")
+                return await log.bounds(partitions)
+
+        slow = Slow()
+        await slow.create("things", 1)
+        assert await accept_topic(connection, slow, "things", window_ids=1_000) == [
+            "shop.wallets: things/0 continues at offset 0"
+        ]
+
+
+async def _is_overdue(pool: asyncpg.Pool, pid: int) -> bool:
+    """True if a session has been silent within its transaction for a while, or is gone."""
+    row = await pool.fetchrow(
+        "select clock_timestamp() - state_change > interval '200 ms' as is_overdue from pg_stat_activity "
+        "where pid = $1 and state = 'idle in transaction'",
+        pid,
+    )
+    is_there = await pool.fetchval("select count(*) from pg_stat_activity where pid = $1", pid)
+    return row["is_overdue"] if row is not None else not is_there
 
 
 async def test_topic_that_does_not_exist_is_refused(pool: asyncpg.Pool) -> None:

@@ -1,0 +1,45 @@
+"""What goes wrong in a command is one sentence if a person can do something about it, and a traceback if not."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from headrace import __main__
+from headrace.errors import ConfigurationError
+
+LOST = asyncpg.InterfaceError("cannot call Transaction.__aexit__(): the underlying connection is closed")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConfigurationError("set it."), "headrace: set it.\n"),
+        (LOST, "headrace: the connection to Postgres is gone: cannot call Transaction.__aexit__(): the underlying "),
+        (asyncpg.AdminShutdownError("terminating connection"), "headrace: Postgres asks to try again: terminating "),
+    ],
+    ids=["a fault of ours", "lost connection", "server stops"],
+)
+def test_fault_is_one_sentence(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(__main__, "cli", _raises(error))
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith(said) and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [asyncpg.UndefinedTableError("no table"), OSError("no file"), KeyError("x")])
+def test_bug_stays_a_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(__main__, "cli", _raises(error))
+    with pytest.raises(type(error)):
+        __main__.main()
+
+
+def _raises(error: Exception) -> object:
+    def cli(prog_name: str) -> None:
+        raise error
+
+    return cli
