@@ -73,6 +73,16 @@ def _lines(difference: Difference) -> Iterator[str]:
     """Yield what a person reads."""
     ran = f"{count_of(difference.events, 'event')} of {count_of(difference.keys, 'key')}"
     yield f"{difference.subscription}: {ran} ran, {difference.offsets:,} offsets are in question"
+    if difference.topics > 1:
+        yield (
+            f"events of {difference.topics} topics ran in the order of the log's times, which may not be the order in "
+            "which they were applied: a difference may come of that alone"
+        )
+    if difference.left_out:
+        yield (
+            f"{count_of(difference.left_out, 'key')} left out, since an event of each came before its turn and the log "
+            "does not tell what was waited for in vain; emitted events are not compared"
+        )
     if difference.changed:
         yield f"{count_of(difference.changed, 'state')} would be different:"
     for change in difference.changes:

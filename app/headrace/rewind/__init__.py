@@ -7,7 +7,8 @@ rewind.py    pause and fence ─▶ states of then (states.py) ─▶ one transa
    └ write.py, window.py
 
 dry_run.py   the same handlers over the same events, beside the service; compares, and writes nothing (difference.py)
-   └ rehearsal.py: today's handlers over a part of the log, in memory
+   ├ rehearsal.py: today's handlers over a part of the log, in memory
+   └ by_time.py: several topics in one order
 ```
 **The promise of a rewind.** Afterwards the subscription is as if it had come to that offset just now: what its states,
 lanes, dead letters, timers and sagas hold of later events is gone, and its dedupe window knows earlier ones only. All
@@ -19,9 +20,19 @@ subscription began there was none: its states are deleted. Anywhere later, the k
 are remade: today's handlers run in memory over all earlier events of these keys, without what was given up on or waits
 in a lane. All other keys stay as they are, since nothing of theirs is applied again. So the log has to hold every event
 since the subscription began. If retention has taken the first ones, if a handler raises now at an event that was
-applied then, or if the order of events cannot be known (several topics, keys that have moved to added partitions,
-another log), it is refused, and nothing was changed. What people wrote by hand is not in the log, and is lost; the plan
-says how many states that are. A subscription without states can go to wherever its log has records.
+applied then, or if the order of events cannot be known (keys that have moved to added partitions, another log, a key in
+sequence of which an event came before its turn), it is refused, and nothing was changed. What people wrote by hand is
+not in the log, and is lost; the plan says how many states that are. A subscription without states can go to wherever
+its log has records.
+
+**Several topics are refused if there are states.** Their owners apply each topic by itself. The first time an answer
+came behind its question, because somebody had to answer; the second time both are in the log, and the answer may be
+first: a saga would wait for ever for what was skipped. A dry run has the order of the log's times, which is near to
+that of the first run, and says so; it changes nothing, so that a person can judge.
+
+**In sequence**, a key whose events stand in the log by their numbers was applied so. Where one came before its turn,
+the wait for the others may have been over when they came, by the clock of an owner who is gone. So such a key is
+refused, or left out of a dry run.
 
 **What a handler did elsewhere** a rewind cannot take back. SQL of its own is refused, unless the person says that it
 may run again. Events that it emits have the same ids as the first time (they follow from the event and the place of the

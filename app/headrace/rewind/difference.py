@@ -53,7 +53,11 @@ class Difference:
     events: int = 0
     """Events whose handler ran; those before the place, for the states, are among them."""
     keys: int = 0
-    """Keys that have events since the place."""
+    """Keys that have events since the place, and could be compared."""
+    topics: int = 1
+    """Topics whose events ran in the order of the times that the log has for them."""
+    left_out: int = 0
+    """Keys that cannot be compared, since one of their events came before its turn; then no emitted event is."""
     changed: int = 0
     changes: list[Changed] = field(default_factory=list)
     raised: int = 0
@@ -86,6 +90,8 @@ class Difference:
             "offsets": self.offsets,
             "events": self.events,
             "keys": self.keys,
+            "topics": self.topics,
+            "left_out": self.left_out,
             "changed": {"count": self.changed, "first": [each._asdict() for each in self.changes]},
             "raises": {"count": self.raised, "first": [each._asdict() for each in self.raises]},
             "mended": self.mended,

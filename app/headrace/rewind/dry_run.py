@@ -16,9 +16,10 @@ from headrace.projections.projection import Projection
 from headrace.rebuild.reading import LogReading
 from headrace.rebuild.replay import Letters
 from headrace.registry import Registry
+from headrace.rewind.by_time import ByTime
 from headrace.rewind.difference import Difference, Raised, compare
 from headrace.rewind.emitted import Emitted, known_from, total
-from headrace.rewind.plan import Move, Target, find_moves, refuse_gaps, refuse_unknown_order
+from headrace.rewind.plan import Move, Target, find_moves, refuse_unknown_order
 from headrace.rewind.rehearsal import Heard, Place, Rehearsal, Report
 from headrace.rewind.states import read
 from headrace.settings import Settings
@@ -39,14 +40,14 @@ async def dry_run(
     """Return what would be different if the events since the target were applied by this code; changes nothing.
 
     Keys that have events since are run from their beginning on, since nobody keeps what their states were. Lanes and
-    open dead letters since the target are run as well; what was discarded is not.
+    open dead letters since the target are run as well; what was discarded is not. Events of several topics run in the
+    order of the log's times.
     Raises: ConfigurationError (it cannot be known, why, and what to do), HandlerError (a handler does not return),
     TransportError.
     """
     refuse_unseen(subscription)
     if subscription.states:
         await refuse_unknown_order(connection, subscription)
-        refuse_gaps(subscription)
     moves = await find_moves(connection, log, subscription, target)
     difference = Difference(subscription.group, offsets=sum(move.claimed - move.offset for move in moves))
     if not moves:
@@ -98,7 +99,13 @@ class _DryRun:
         self._report = report
         self._moves = {move.place: move for move in moves}
         self._begins = {move.place: move.begun if subscription.states else move.offset for move in moves}
-        self._keys: dict[TopicPartition, set[str]] = {move.place: set() for move in moves}
+        numbers = {move.place.partition for move in moves}
+        behind = {move.place.partition for move in moves if move.offset > self._begins[move.place]}
+        self._whole = numbers - behind
+        """Partitions of which every key is run."""
+        self._keys: dict[int, set[str]] = {number: set() for number in numbers}
+        """By partition, since a key has the same one in each topic."""
+        difference.topics = len({move.place.topic for move in moves}) if subscription.states else 1
         self._emitted: dict[TopicPartition, Emitted] = {}
         self._failed: dict[Place, Item] = {}
         self._succeeded: set[Place] = set()
@@ -106,6 +113,7 @@ class _DryRun:
         self._done = 0
         self._total = sum(move.claimed - self._begins[move.place] for move in moves)
         self._reading: LogReading | None = None
+        self._merged: ByTime | None = None
 
     async def prepare(self, connection: Connection, known: Mapping[TopicPartition, int]) -> None:
         """Find the keys that have events since, and what stays out."""
@@ -114,19 +122,21 @@ class _DryRun:
         letters = await connection.fetch(sql.dead_letter.PLACES, group)
         rehearsal.letters = Letters([row for row in letters if self._counts(row)])
         self._failed_then = await self._failing(connection)
+        rehearsal.waiting = self._failed_then
         rehearsal.parked = {place for place in self._failed_then if self._is_before(place)}
         ranges = {
             place: (move.offset, move.claimed)
             for place, move in self._moves.items()
-            if move.offset > self._begins[place]
+            if place.partition not in self._whole and move.offset < move.claimed
         }
         self._total += sum(end - begin for begin, end in ranges.values())
         async for place, records, left in read(self._log, ranges):
             items = await rehearsal.keys(records)
-            self._keys[place].update(item.key for item in items if item.key is not None)
+            self._keys[place.partition].update(item.key for item in items if item.key is not None)
             self._done = sum(end - begin for begin, end in ranges.values()) - left
             self._report(self._done, self._total)
         self._reading = await LogReading.start(self._log, self._begins)
+        self._merged = ByTime(self._reading)
 
     async def run(self, connection: Connection) -> None:
         """Run up to the claims, then up to those of a snapshot, whose states are compared."""
@@ -138,7 +148,8 @@ class _DryRun:
             self._judge(await self._failing(connection))
             await self._compare(connection)
             found = [await each.compare(connection, self._subscription.group) for each in self._emitted.values()]
-            self._difference.emits = total(found)
+            if not self._rehearsal.gaps:
+                self._difference.emits = total(found)
 
     async def close(self) -> None:
         """Let the log and the thread go."""
@@ -168,17 +179,15 @@ class _DryRun:
         }
 
     async def _run_up_to(self, targets: Mapping[TopicPartition, int]) -> None:
-        reading = self._reading
-        assert reading is not None
-        while taken := await reading.take(targets):
-            for place, records in taken.items():
+        assert self._merged is not None
+        while taken := await self._merged.take(targets):
+            for place, records in taken:
                 await self._run(place, records)
                 self._done += len(records)
             self._report(min(self._done, self._total), self._total)
 
     async def _run(self, place: TopicPartition, records: Sequence[Record]) -> None:
-        move, keys = self._moves[place], self._keys[place]
-        is_whole = move.offset <= self._begins[place]
+        keys, is_whole = self._keys[place.partition], place.partition in self._whole
         heard: Heard = await self._rehearsal.run(place, records, None if is_whole else keys)
         self._difference.events += len(heard.items)
         for item in heard.items:
@@ -200,8 +209,9 @@ class _DryRun:
         self._difference.mended = len(self._succeeded & set(failed_then))
 
     async def _compare(self, connection: Connection) -> None:
-        keys = sorted(set().union(*self._keys.values()))
-        self._difference.keys = len(keys)
+        gaps = self._rehearsal.gaps
+        keys = sorted(set().union(*self._keys.values()) - gaps.keys())
+        self._difference.keys, self._difference.left_out = len(keys), len(gaps)
         for name, state in self._subscription.states.items():
             for at in range(0, len(keys), STEP_KEYS):
                 step = keys[at : at + STEP_KEYS]

@@ -11,7 +11,6 @@ from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Bounds, Log, TopicPartition
-from headrace.order.declared import InSequence
 from headrace.projections.projection import Projection
 from headrace.rewind.seek import offset_at
 
@@ -82,6 +81,8 @@ async def make_plan(
     Raises: ConfigurationError (it cannot be done, why, and what to do), TransportError.
     """
     refuse_kinds(subscription, own_sql=own_sql, is_whole=target.offset is None and target.at is None)
+    if subscription.states:
+        refuse_several_topics(subscription)
     moves = await find_moves(connection, log, subscription, target)
     if not moves:
         raise ConfigurationError(
@@ -93,7 +94,6 @@ async def make_plan(
         states = "reset" if all(move.offset == move.begun for move in moves) else "remade"
         if states == "remade":
             refuse_expiring(subscription)
-            refuse_gaps(subscription)
     by_hand = await connection.fetchval(sql.state_change.COUNT, subscription.group) if subscription.states else 0
     kept = await _kept(connection, subscription.group, moves, states)
     return Plan(subscription.group, moves, states, by_hand, effects, kept)
@@ -119,14 +119,19 @@ def refuse_kinds(subscription: Subscription, *, own_sql: bool, is_whole: bool) -
         )
 
 
-async def refuse_unknown_order(connection: Connection, subscription: Subscription) -> None:
-    """Refuse to run events again whose order the log does not tell. Raises: ConfigurationError."""
-    name = subscription.name
+def refuse_several_topics(subscription: Subscription) -> None:
+    """Refuse to apply events of several topics again, which may come in another order. Raises: ConfigurationError."""
     if len(subscription.topics) > 1:
         raise ConfigurationError(
-            f"{name!r} has states and takes events of {len(subscription.topics)} topics; no log tells in which order "
-            "they came, so its states cannot be made again: mend single keys by headrace state put."
+            f"{subscription.name!r} has states and takes events of {len(subscription.topics)} topics, which would come "
+            "in another order the second time, such as an answer before its question; see the difference by headrace "
+            "replay --dry-run, and mend single keys by headrace state put."
         )
+
+
+async def refuse_unknown_order(connection: Connection, subscription: Subscription) -> None:
+    """Refuse to run events again whose order within a key the log does not tell. Raises: ConfigurationError."""
+    name = subscription.name
     for row in await connection.fetch(sql.claim_move.HINDRANCES, subscription.group):
         if row["action"] == "add":
             why = "has got partitions since, so that the earlier events of some keys are in other partitions"
@@ -148,17 +153,10 @@ def refuse_expiring(subscription: Subscription) -> None:
             )
 
 
-def refuse_gaps(subscription: Subscription) -> None:
-    """Refuse to make states again that depend on how long a gap was waited for. Raises: ConfigurationError."""
-    if isinstance(subscription.order, InSequence):
-        raise ConfigurationError(
-            f"{subscription.name!r} applies events in sequence, and the log does not tell which ones were waited for "
-            "in vain; go back to the beginning, or mend single keys by headrace state put."
-        )
-
-
 async def find_moves(connection: Connection, log: Log, subscription: Subscription, target: Target) -> list[Move]:
     """Return where each claim of the target goes; those that are not beyond it are left out.
+
+    Of a subscription with states they stay in if one of another topic goes back that has the same keys.
 
     Raises: ConfigurationError (the log does not hold what it takes), TransportError.
     """
@@ -168,8 +166,10 @@ async def find_moves(connection: Connection, log: Log, subscription: Subscriptio
     moves = []
     for place, claimed in sorted(claims.items()):
         offset = await _offset(log, place, bounds[place], begun[place], target)
-        if offset < claimed:
-            moves.append(Move(place, begun[place], offset, claimed))
+        moves.append(Move(place, begun[place], min(offset, claimed), claimed))
+    back = {move.place for move in moves if move.offset < move.claimed}
+    numbers = {place.partition for place in back} if subscription.states else set()
+    moves = [move for move in moves if move.place in back or move.place.partition in numbers]
     for move in moves:
         _refuse_lost(subscription, move, bounds[move.place])
     return moves
@@ -198,6 +198,11 @@ async def _claims(
         raise ConfigurationError(f"{subscription.name!r} has not begun yet, so there is nothing to do again.")
     if not claims:
         raise ConfigurationError(f"{subscription.name!r} has no partition {number}; it has {_counted(rows)}.")
+    if target.offset is not None and len({place.topic for place in claims}) > 1:
+        raise ConfigurationError(
+            f"{subscription.name!r} takes events of {len(subscription.topics)} topics, and an offset belongs to one; "
+            "go back to a time."
+        )
     if target.offset is not None and len(claims) > 1:
         raise ConfigurationError(
             f"{subscription.name!r} has {_counted(rows)}, and an offset belongs to one: name it with --partition, or "

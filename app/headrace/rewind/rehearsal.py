@@ -54,13 +54,18 @@ class Rehearsal:
         self._threads = HandlerThreads(subscription.name, 1)
         self._windows: dict[TopicPartition, DedupeWindow] = {}
         self._held: set[str] = set()
-        """Keys that wait for an operator, behind an event that failed."""
+        """Keys that wait for an operator, behind an event that failed, and those in `gaps`."""
         self._caches = {name: StateCache(state, sys.maxsize) for name, state in subscription.states.items()}
         self._written: dict[str, set[str]] = {name: set() for name in subscription.states}
         self.letters = Letters(())
         """What became of the events that were given up on."""
         self.parked: Collection[Place] = frozenset()
         """Events that wait in lanes, and are left out."""
+        self.waiting: Collection[Place] = frozenset()
+        """Events that are run, and have not been applied."""
+        self.gaps: dict[str, Item] = {}
+        """Keys whose order is not known from an event on that came before its turn: it was applied in the end, and the
+        log does not tell whether those before it were waited for in vain."""
 
     def close(self) -> None:
         """End the thread that handlers ran in."""
@@ -96,7 +101,9 @@ class Rehearsal:
             for item in waiting:
                 item.outcome = Outcome.READY
         return Heard(
-            [item for item in chosen if item.outcome not in (Outcome.READY, Outcome.BEHIND_KEY)], emits, timers
+            [item for item in chosen if item.outcome not in (Outcome.READY, Outcome.BEHIND_KEY, Outcome.HELD)],
+            emits,
+            timers,
         )
 
     def _take(self, place: TopicPartition, records: Sequence[Record]) -> list[Item]:
@@ -108,8 +115,7 @@ class Rehearsal:
         return items
 
     def _is_left_out(self, item: Item) -> bool:
-        record = item.record
-        return item.key in self._held or (record.topic, record.partition, record.offset) in self.parked
+        return item.key in self._held or _place(item) in self.parked
 
     async def _run(self, items: Sequence[Item]) -> Heard:
         for name, keys in keys_by_state(items, Outcome.READY, self._caches).items():
@@ -139,8 +145,15 @@ class Rehearsal:
     def _hold(self, items: Sequence[Item]) -> None:
         for item in items:
             is_last = item.outcome is Outcome.HANDLER_ERROR and self._policies.of(item.handler).at_end == "hold"
-            if is_last and item.key is not None:
+            is_unknown = item.outcome is Outcome.HELD and _place(item) not in self.waiting
+            if (is_last or is_unknown) and item.key is not None:
                 self._held.add(item.key)
+                if is_unknown:
+                    self.gaps[item.key] = item
+
+
+def _place(item: Item) -> Place:
+    return item.record.topic, item.record.partition, item.record.offset
 
 
 def where(item: Item) -> str:

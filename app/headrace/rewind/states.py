@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from headrace import sql
 from headrace.database.pool import Connection
-from headrace.errors import HandlerError
+from headrace.errors import ConfigurationError, HandlerError
 from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.log.ports import Log, Record, TopicPartition
@@ -42,7 +42,8 @@ async def remake(
 ) -> dict[TopicPartition, Remade]:
     """Return what was kept at the offsets of the moves.
 
-    Raises: HandlerError (a handler raises now at an event that was applied then), TransportError.
+    Raises: HandlerError (a handler raises now at an event that was applied then), ConfigurationError (an event came
+    before its turn), TransportError.
     """
     group = subscription.group
     timers = {
@@ -63,6 +64,7 @@ async def remake(
         async for place, records, left in read(log, {move.place: (move.begun, move.offset) for move in moves}):
             heard = await rehearsal.run(place, records, keys[place])
             _refuse_failed(heard.items)
+            _refuse_gaps(rehearsal.gaps)
             timers[place].met(heard.items)
             timers[place].follow(heard.timers)
             report(total - left, total)
@@ -108,3 +110,13 @@ def _refuse_failed(items: Sequence[Item]) -> None:
         "handler, or go back to a place before that event.",
         name,
     ) from failed.error
+
+
+def _refuse_gaps(gaps: Mapping[str, Item]) -> None:
+    """Refuse a past in which an event came before its turn. Raises: ConfigurationError."""
+    for key, item in gaps.items():
+        raise ConfigurationError(
+            f"the event of {key!r} at {where(item)} came before its turn, and the log does not tell whether those "
+            "before it were waited for in vain, so the states of then cannot be made: go back to a place before that "
+            "event, or to the beginning."
+        )

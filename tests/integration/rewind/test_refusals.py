@@ -57,7 +57,7 @@ async def test_what_cannot_be_made_again_is_refused(database_url: str) -> None:
         await publish(runtime, sold("a", 1), sold("b", 1), sold("a", 2))
         await until_settled(runtime, "sales", "counts", "both", "own", "visits")
         for name, target, reason in (
-            ("both", BEGINNING, "'both' has states and takes events of 2 topics"),
+            ("both", BEGINNING, "'both' has states and takes events of 2 topics, which would come in another order"),
             ("rows", BEGINNING, "'rows' is a projection; build its table again: headrace rebuild MODULE:APP rows."),
             ("own", BEGINNING, "'own': write takes a Transaction"),
             ("visits", Target(offset=1, partition=partition_for(b"a", 2)), "'visits': states of Visits expire"),
