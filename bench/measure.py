@@ -26,6 +26,8 @@ from bench.servers import Servers, Topic
 from tests.support.waiting import until
 
 Answer = TypeVar("Answer")
+Prepare = Callable[[str], Awaitable[None]]
+"""Gets the address of the database."""
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS, RUN_SECONDS, STOP_SECONDS, EMIT_SECONDS = 120, 300, 20, 10
@@ -80,9 +82,14 @@ class Run:
         return self.events / max(1, self.cost.commits)
 
 
-async def measure(servers: Servers, contender: Contender, topic: Topic) -> Run:
-    """Run the contender once on an empty database. Raises: SystemExit with its last words, if it ends by itself."""
+async def measure(servers: Servers, contender: Contender, topic: Topic, prepare: Prepare | None = None) -> Run:
+    """Run the contender once on an empty database, or on what `prepare` makes of it.
+
+    Raises: SystemExit with its last words, if it ends by itself.
+    """
     async with servers.database() as url:
+        if prepare is not None:
+            await prepare(url)
         flush = await measure_flush(url)
         if contender.store is Store.NONE:
             return await _measured_by_itself(servers, contender, topic, url, flush)

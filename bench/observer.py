@@ -25,6 +25,10 @@ select pg_current_wal_lsn() - '0/0'::pg_lsn as wal,
 """
 
 
+_WALLETS = "select distinct key, data from headrace.state where state = 'wallet' and (data->>'applied')::int > 0"
+"""Without those that were there before the run."""
+
+
 class Cost(NamedTuple):
     """What Postgres has written so far."""
 
@@ -67,9 +71,9 @@ class Observer:
         return Cost(int(row["wal"]), int(row["ledger"]), int(row["commits"]))
 
     async def wallets(self) -> dict[str, Wallet]:
-        """Return every wallet."""
+        """Return every wallet to which an event was applied."""
         if self._store is Store.HEADRACE:
-            rows = await self._connection.fetch("select distinct key, data from headrace.state where state = 'wallet'")
+            rows = await self._connection.fetch(_WALLETS)
             states = {row["key"]: json.loads(row["data"]) for row in rows}
             assert len(states) == len(rows), "two subscriptions have different wallets"
             return {key: (w["balance"], w["credits"], w["debits"], w["applied"]) for key, w in states.items()}

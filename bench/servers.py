@@ -74,9 +74,10 @@ class Servers:
 
 
 @asynccontextmanager
-async def servers(form: Form, *, is_traced: bool) -> AsyncIterator[Servers]:
-    """Start the servers, and end them."""
-    kafka, postgres = KafkaServer(is_fast=True), PostgresServer()
+async def servers(form: Form, *, is_traced: bool, shared_buffers: str | None = None) -> AsyncIterator[Servers]:
+    """Start the servers, and end them; Postgres with so much memory of its own, if it is said."""
+    settings = {"shared_buffers": shared_buffers} if shared_buffers else {}
+    kafka, postgres = KafkaServer(is_fast=True), PostgresServer(settings=settings)
     try:
         await kafka.start()
         await postgres.start()

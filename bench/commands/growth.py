@@ -26,7 +26,7 @@ LOADS = (1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 40_000)
 LOAD_SECONDS = 6.0
 LOAD = "load"
 
-console = Console(width=140)
+console = Console(width=160)
 Tell = Callable[[str], None]
 Points = list[dict[str, Any]]
 
@@ -41,26 +41,28 @@ def main(words: Sequence[str]) -> None:
         "--most-keys",
         type=int,
         default=1_000_000,
-        help="the last step of `keys` (default: 1000000; as an option 10000000)",
+        help="the last step of `keys` and `stored-keys` (default: 1000000; as an option 10000000)",
     )
+    add("--shared-buffers", help="how much memory of its own Postgres has, such as 1GB (default: 256MB)")
     add("--output", type=Path, default=FOLDER, help="where results are kept (default: bench/results)")
     arguments = parser.parse_args(words)
     wanted = arguments.only.split(",") if arguments.only else names
     if unknown := set(wanted) - set(names):
         raise SystemExit(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    asyncio.run(_run(wanted, arguments.most_keys, arguments.output))
+    asyncio.run(_run(wanted, arguments))
 
 
-async def _run(wanted: Sequence[str], most_keys: int, folder: Path) -> None:
+async def _run(wanted: Sequence[str], arguments: argparse.Namespace) -> None:
+    folder = arguments.output
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task("starting the servers")
 
         def tell(text: str) -> None:
             progress.update(task, description=text)
 
-        async with servers("own", is_traced=True) as running:
+        async with servers("own", is_traced=True, shared_buffers=arguments.shared_buffers) as running:
             topics: dict[tuple[int, ...], Topic] = {}
-            for curve in curves(most_keys):
+            for curve in curves(arguments.most_keys):
                 if curve.name in wanted:
                     points = await _measure(running, curve, topics, tell)
                     _keep(folder, curve.name, points)
@@ -77,7 +79,7 @@ async def _measure(running: Servers, curve: Curve, topics: dict[tuple[int, ...],
     points = []
     for step in curve.steps:
         tell(f"{curve.name}: {step.x:,}")
-        run = await measure(running, step.contender, await step.topic(running, topics))
+        run = await measure(running, step.contender, await step.topic(running, topics), step.prepare)
         if run.fault:
             raise SystemExit(f"{curve.name} {step.x}: not exact, so no result: {run.fault}")
         points.append(_point(step.x, run))
@@ -91,6 +93,9 @@ def _point(x: int, run: Run) -> dict[str, Any]:
         "worker_microseconds": run.cpu.worker / run.events * 1e6,
         "postgres_microseconds": run.cpu.postgres / run.events * 1e6,
         "broker_microseconds": run.cpu.broker / run.events * 1e6,
+        "worker_cores": run.cpu.worker / run.seconds,
+        "postgres_cores": run.cpu.postgres / run.seconds,
+        "broker_cores": run.cpu.broker / run.seconds,
         "peak_mb": run.peak_bytes / 1e6,
         "wal_bytes": run.cost.wal_bytes / run.events,
         "ledger_bytes": run.cost.ledger_bytes / run.events,
@@ -120,11 +125,14 @@ def _keep(folder: Path, name: str, points: Points) -> None:
 
 
 def _rows(axis: str, points: Points) -> Rows:
-    head = [axis, "events/s", "µs worker", "µs Postgres", "µs broker", "peak MB", "WAL B", "ledger B"]
-    names = ("worker_microseconds", "postgres_microseconds", "broker_microseconds")
+    parts = ("worker", "postgres", "broker")
+    head = [axis, "events/s", "µs worker", "µs Postgres", "µs broker", "cores worker", "Postgres", "broker", "all"]
+    head += ["peak MB", "WAL B", "ledger B"]
     rows = []
     for point in points:
-        costs = [f"{point[name]:.1f}" for name in names]
+        costs = [f"{point[f'{part}_microseconds']:.1f}" for part in parts]
+        cores = [point[f"{part}_cores"] for part in parts]
+        costs += [f"{each:.2f}" for each in (*cores, sum(cores))]
         sizes = [f"{point[name]:,.0f}" for name in ("peak_mb", "wal_bytes", "ledger_bytes")]
         rows.append([f"{point['x']:,}", f"{point['events_per_second']:,.0f}", *costs, *sizes])
     return [head, *rows]

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import asyncpg
+
 from bench.contenders import Contender, headrace
 from bench.servers import Servers, Topic
 
+STORE = """
+insert into headrace.state (subscription, state, key, partition, version, data)
+select 'shop.wallets-0', 'wallet', 'customer-' || number, 0, 1,
+       '{{"balance": 0, "credits": 0, "debits": 0, "applied": 0}}'
+from generate_series(0, {keys} - 1) as number order by 3
+"""
+STORE_SECONDS = 1_800.0
 SERVICE = headrace("headrace-growth", "Headrace, msgspec", "bench.growth.service:app")
 
 
@@ -23,6 +32,8 @@ class Step:
     emits: int = 0
     subscriptions: int = 1
     processes: int = 1
+    stored_keys: int = 0
+    """Keys that have a state already."""
     settings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -39,6 +50,14 @@ class Step:
             applications=self.subscriptions,
             processes=self.processes,
         )
+
+    async def prepare(self, url: str) -> None:
+        """Store the states that exist before the run."""
+        if self.stored_keys:
+            connection = await asyncpg.connect(url)
+            await connection.execute(STORE.format(keys=self.stored_keys), timeout=STORE_SECONDS)
+            await connection.execute("vacuum analyze headrace.state", timeout=STORE_SECONDS)
+            await connection.close()
 
     async def topic(self, servers: Servers, known: dict[tuple[int, ...], Topic]) -> Topic:
         """Return the step's topic; steps with the same events share one."""
@@ -70,6 +89,11 @@ def curves(most_keys: int) -> list[Curve]:
             "batch", "records of a batch, at most", [Step(x, n, settings={setting: str(x)}) for x, n in sizes.items()]
         ),
         Curve("keys", "keys", [Step(number, max(600_000, number), number) for number in keys]),
+        Curve(
+            "stored-keys",
+            "keys, all of which have a state before the run",
+            [Step(number, 200_000, number, stored_keys=number) for number in keys],
+        ),
         Curve(
             "window",
             "ids of the dedupe window, one partition",

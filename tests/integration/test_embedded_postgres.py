@@ -154,6 +154,16 @@ async def test_kill_9_while_the_cluster_is_made_leaves_nothing(tmp_path: Path) -
         await server.stop()
 
 
+async def test_settings_of_ones_own_take_the_place_of_the_defaults(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path, is_durable=False, settings={"shared_buffers": "64MB"})
+    try:
+        connection = await asyncpg.connect(await server.start())
+        assert await connection.fetchval("select current_setting('shared_buffers')") == "64MB"
+        await connection.close()
+    finally:
+        await server.stop()
+
+
 async def test_a_new_cluster_is_on_disk_before_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither initdb nor the server flushes it then: every file and every folder of it was flushed by us."""
     fsync, rename, flushed, missed = os.fsync, Path.rename, set[int](), set[str]()

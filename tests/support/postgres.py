@@ -21,7 +21,7 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,8 +48,19 @@ _TIMEZONE = "America/St_Johns"  # half an hour off, so that a time that loses it
 class PostgresServer:
     """One PostgreSQL server, or the running one that `external` names (then start, stop and kill do nothing)."""
 
-    def __init__(self, external: str | None = None, *, is_durable: bool = True, parent: Path | None = None) -> None:
-        """One that is not durable writes less, and is not to be killed. `parent` is where it keeps its folder."""
+    def __init__(
+        self,
+        external: str | None = None,
+        *,
+        is_durable: bool = True,
+        parent: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """One that is not durable writes less, and is not to be killed. `parent` is where it keeps its folder.
+
+        `settings` are PostgreSQL's own, in the place of the embedded one's.
+        """
+        self._settings = settings
         self._external = external
         self._is_durable = is_durable
         self._parent = parent
@@ -83,7 +94,7 @@ class PostgresServer:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="headrace-postgres-", dir=self._parent))
         kind = _Standby if self._is_standby else EmbeddedPostgres
-        self._server = kind(self._folder, tcp_port=self._port, is_durable=self._is_durable)
+        self._server = kind(self._folder, tcp_port=self._port, is_durable=self._is_durable, settings=self._settings)
         socket_url = await self._server.start()
         if is_new:
             connection = await asyncpg.connect(socket_url)

@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -75,11 +76,20 @@ class DataDirInUseError(ConfigurationError):
 class EmbeddedPostgres:
     """One PostgreSQL server on `data_dir`. Whoever may enter the folder may do everything in the database."""
 
-    def __init__(self, data_dir: Path, *, tcp_port: int | None = None, is_durable: bool = True) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        tcp_port: int | None = None,
+        is_durable: bool = True,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         """`tcp_port` serves 127.0.0.1 as well, with passwords; by default there is only the Unix socket.
 
         One that is not durable waits for no disk, and forgets what was committed if the machine stops: for tests.
+        `settings` are PostgreSQL's own, in the place of the defaults.
         """
+        self._settings = settings or {}
         self._is_durable = is_durable
         self._data_dir = data_dir.absolute()
         self._tcp_port = tcp_port
@@ -162,6 +172,7 @@ class EmbeddedPostgres:
     async def _run_server(self, binaries: Path, identity: str) -> None:
         settings = _SERVER_SETTINGS | ({} if self._is_durable else _WITHOUT_FLUSHES)
         settings |= {
+            **self._settings,
             "listen_addresses": "127.0.0.1" if self._tcp_port else "",
             "port": str(self._port),
             "unix_socket_directories": str(self._socket),

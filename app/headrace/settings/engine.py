@@ -55,7 +55,7 @@ class EngineSettings(BaseSettings):
     dedupe_window_ids: int = Field(
         200_000,
         ge=0,
-        description="Event ids that are remembered per partition, at about 130 bytes each. Raise it if duplicates come "
+        description="Event ids that are remembered per partition, at about 200 bytes each. Raise it if duplicates come "
         "later than this many events after the first.",
     )
     state_cache_keys: int = Field(

@@ -141,7 +141,7 @@ def test_beyond_128_links_every_nth_of_the_sampled_events_stays(spans: Spans) ->
     assert facts(span)["headrace.links.dropped"] == 1000 - 125
 
 
-def test_calls_of_handlers_are_parts_of_the_batch_failures_first_then_the_longest(spans: Spans) -> None:
+def test_calls_are_parts_failures_first_then_the_longest(spans: Spans) -> None:
     calls = [HandlerCall("credit", link(offset=n), NOW, NOW + 1 + n) for n in range(200)]
     calls += [HandlerCall("credit", link(offset=n), NOW, NOW + 1, "ValueError") for n in (500, 501)]
     spans.batch([link()], calls=calls)
