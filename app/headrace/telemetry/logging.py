@@ -27,26 +27,37 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     logger = structlog.wrap_logger(
         logging.getLogger(name),
         wrapper_class=structlog.stdlib.BoundLogger,
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.StackInfoRenderer(),
-            _to_record,
-        ],
+        processors=_processors(),
     )
     return cast("structlog.stdlib.BoundLogger", logger)
+
+
+def _processors() -> list[Processor]:
+    """Return what makes an ordinary record of an entry."""
+    return [
+        structlog.stdlib.filter_by_level,
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.StackInfoRenderer(),
+        _to_record,
+    ]
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     """Send every logger of the process to the stream (standard error), as HEADRACE_LOG_FORMAT and _LEVEL say.
 
     Replaces what writes to the terminal (ours of an earlier call, `logging.basicConfig`'s) and keeps other handlers.
+    structlog's own loggers, which print to standard output by default, go the same way unless the team has configured
+    them.
     uvicorn must be started with `log_config=None`, or it puts its own handlers back. With HEADRACE_LOG_FORMAT=none
     nothing is touched: entries are ordinary records of the application's logging, and their attribute `headrace_fields`
     holds our fields.
     """
     if settings.log_format == "none":
         return
+    if not structlog.is_configured():
+        structlog.configure(
+            _processors(), structlog.stdlib.BoundLogger, logger_factory=structlog.stdlib.LoggerFactory()
+        )
     handler = _StandardError() if stream is None else _Handler(stream)
     is_terminal = handler.stream.isatty()
     is_console = settings.log_format == "console" or (settings.log_format == "auto" and is_terminal)

@@ -39,7 +39,9 @@ class Terminal(io.StringIO):
 def loggers_are_put_back() -> Iterator[None]:
     loggers = [logging.getLogger(), *map(logging.getLogger, CONFIGURED)]
     before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    structlog.reset_defaults()
     yield
+    structlog.reset_defaults()
     for logger, handlers, level, propagate in before:
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
@@ -79,6 +81,27 @@ def test_the_standard_library_s_loggers_come_out_alike() -> None:
         ("uvicorn.error", "info", "Started server process [7]"),
         ("asyncpg", "error", "odd thing"),
     ]
+
+
+def test_structlog_s_loggers_come_out_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    """By default they print to standard output, in another format."""
+    logger = structlog.get_logger("shop.mail")  # as a module does, before anything is set up
+    stream = configured()
+    with structlog.contextvars.bound_contextvars(correlation_id="c1"):
+        logger.info("mail", about="xmas-7")
+    (entry,) = lines(stream)
+    assert (entry["logger"], entry["event"], entry["about"], entry["correlation_id"]) == (
+        *("shop.mail", "mail"),
+        *("xmas-7", "c1"),
+    )
+    assert capsys.readouterr().out == ""
+
+
+def test_structlog_is_left_alone_where_the_team_has_configured_it() -> None:
+    own: list[Any] = [structlog.processors.JSONRenderer()]
+    structlog.configure(own)
+    configured()
+    assert structlog.get_config()["processors"] is own
 
 
 def test_fields_may_have_the_names_of_a_record_s_own_attributes() -> None:
