@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, TopicPartition
 from bench.contenders import Contender, Store
 from bench.flush import Flush, measure_flush
 from bench.observer import NOTHING, Cost, Observer
-from bench.processes import cpu_seconds, peak_bytes
+from bench.processes import busy_seconds, cpu_seconds, peak_bytes
 from bench.servers import Servers, Topic
 from tests.support.waiting import until
 
@@ -65,6 +65,8 @@ class Run:
     flush: Flush
     fault: str
     """What is wrong with what it has done; empty if it is exact."""
+    others_seconds: float = 0.0
+    """What all other processes of the machine had of its cores meanwhile."""
 
     @property
     def events_per_second(self) -> float:
@@ -103,16 +105,17 @@ async def _observed(servers: Servers, contender: Contender, topic: Topic, url: s
     async with process(servers, contender, topic, url) as worker:
         await until(lambda: unless_ended(worker, observer.has_begun), f"{contender.label} has begun", START_SECONDS)
         cost, cpu = await observer.cost(), Cpu.so_far(worker.pid, servers)
-        first, started = await observer.applied(), perf_counter()
+        first, started, busy = await observer.applied(), perf_counter(), busy_seconds()
         await until_applied(worker, observer, first, topic.events)
         seconds = perf_counter() - started
         used, peak = Cpu.so_far(worker.pid, servers).since(cpu), peak_bytes(worker.pid)
+        others = max(0.0, busy_seconds() - busy - sum(used))
         written = (await observer.cost()).since(cost)
         fault = await observer.fault(topic.expected)
         if not fault and contender.store is Store.HEADRACE:
             fault = await _fault_of_alerts(servers, topic, alerts)
     await connection.close()
-    return Run(contender.name, topic.events - first, seconds, used, peak, written, flush, fault)
+    return Run(contender.name, topic.events - first, seconds, used, peak, written, flush, fault, others)
 
 
 async def until_applied(worker: asyncio.subprocess.Process, observer: Observer, first: int, events: int) -> None:

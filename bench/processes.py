@@ -16,6 +16,12 @@ def cpu_seconds(pid: int | None) -> float:
     return sum(_cpu_seconds(each) for each in tree(pid))
 
 
+def busy_seconds() -> float:
+    """Return for how long the machine's cores have worked, whoever had them."""
+    _, user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text().splitlines()[0].split()
+    return sum(map(int, (user, nice, system, *interrupts[:3]))) / _TICKS
+
+
 def peak_bytes(pid: int | None) -> int:
     """Return the sum of the most memory that the process and its children have had."""
     return sum(_memory_bytes(each, "VmHWM") for each in tree(pid))

@@ -96,6 +96,7 @@ def _point(x: int, run: Run) -> dict[str, Any]:
         "worker_cores": run.cpu.worker / run.seconds,
         "postgres_cores": run.cpu.postgres / run.seconds,
         "broker_cores": run.cpu.broker / run.seconds,
+        "others_cores": run.others_seconds / run.seconds,
         "peak_mb": run.peak_bytes / 1e6,
         "wal_bytes": run.cost.wal_bytes / run.events,
         "ledger_bytes": run.cost.ledger_bytes / run.events,
@@ -126,13 +127,12 @@ def _keep(folder: Path, name: str, points: Points) -> None:
 
 def _rows(axis: str, points: Points) -> Rows:
     parts = ("worker", "postgres", "broker")
-    head = [axis, "events/s", "µs worker", "µs Postgres", "µs broker", "cores worker", "Postgres", "broker", "all"]
+    head = [axis, "events/s", "µs worker", "µs Postgres", "µs broker", "cores worker", "Postgres", "broker", "others"]
     head += ["peak MB", "WAL B", "ledger B"]
     rows = []
     for point in points:
         costs = [f"{point[f'{part}_microseconds']:.1f}" for part in parts]
-        cores = [point[f"{part}_cores"] for part in parts]
-        costs += [f"{each:.2f}" for each in (*cores, sum(cores))]
+        costs += [f"{point[f'{part}_cores']:.2f}" for part in (*parts, "others")]
         sizes = [f"{point[name]:,.0f}" for name in ("peak_mb", "wal_bytes", "ledger_bytes")]
         rows.append([f"{point['x']:,}", f"{point['events_per_second']:,.0f}", *costs, *sizes])
     return [head, *rows]
