@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from headrace import Event, Headrace, State, keep, upcast
+from headrace.audit.memory import audit_memory
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
 from headrace.state.codec import StateType
@@ -70,6 +71,30 @@ async def test_event_after_the_end_of_a_state_begins_anew(database_url: str, top
         await until_settled(runtime, "notes")
         assert await states(runtime, "notes", "page") == {"a": {"numbers": [3]}}
         assert await value(runtime, "select version from headrace.state") == 2
+
+
+async def test_expired_state_in_an_owners_memory_is_no_finding_of_the_audit(database_url: str, topic_name: str) -> None:
+    """Postgres tells nothing of it, or has removed its row; of what lives, another value is a finding."""
+    settings, log = settings_for(database_url, partitions=1), MemoryLog()
+    async with running(notebook(settings, topic_name, mortal(timedelta(seconds=1))), log) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1), noted(topic_name, "b", 1))
+        await until_settled(runtime, "notes")
+        tenure = runtime.consumers["notes"].workers[0].tenure
+        assert tenure is not None
+        context = tenure.processor.context
+        gone = "select count(*) = 2 from headrace.state where expires_at < clock_timestamp()"
+        await until(lambda: value(runtime, gone), "their time is over")
+        assert await audit_memory(context, "notebook.notes", 0, tenure) == []
+        await execute(database_url, "delete from headrace.state where key = 'a'")
+        assert await audit_memory(context, "notebook.notes", 0, tenure) == []
+    async with running(notebook(settings, topic_name, mortal(timedelta(hours=1))), log) as runtime:
+        await publish(runtime, noted(topic_name, "c", 1))
+        await until_settled(runtime, "notes")
+        await execute(database_url, "update headrace.state set version = 7 where key = 'c'")
+        tenure = runtime.consumers["notes"].workers[0].tenure
+        assert tenure is not None
+        (finding,) = await audit_memory(tenure.processor.context, "notebook.notes", 0, tenure)
+        assert finding.detail == "the page of 'c' is version 7, but its owner remembers version 1."
 
 
 async def test_next_owner_does_not_see_what_has_expired(database_url: str, topic_name: str) -> None:

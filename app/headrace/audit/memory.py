@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,13 +21,22 @@ ATTEMPTS = 5
 """Readings until one falls between two batches."""
 
 
+class Known(NamedTuple):
+    """A state as its owner knew it."""
+
+    raw: bytes
+    version: int
+    ends_at: float | None
+    """When it expires, as `time.monotonic()` tells."""
+
+
 class Remembered(NamedTuple):
     """What an owner knew at one moment, between two batches."""
 
     sequences: dict[str, int]
     """By topic, the last ledger row of its claim."""
-    states: dict[str, dict[str, tuple[bytes, int]]]
-    """By state and key: (JSON, version)."""
+    states: dict[str, dict[str, Known]]
+    """By state and key."""
 
 
 async def audit_memory(context: EngineContext, group: str, partition: int, tenure: Tenure) -> list[Finding]:
@@ -54,19 +65,22 @@ def _remember(tenure: Tenure) -> Remembered:
     states = {}
     for name, cache in tenure.memory.caches.items():
         keys = random.sample(list(cache.entries), min(KEYS, len(cache.entries)))
-        states[name] = {key: (cache.entries[key].raw, cache.entries[key].version) for key in keys}
+        entries = cache.entries
+        states[name] = {key: Known(entries[key].raw, entries[key].version, cache.ends_at(key)) for key in keys}
     sequences = {topic: holding.claim.sequence for topic, holding in tenure.holdings.items()}
     return Remembered(sequences, states)
 
 
-def _differences(cache: StateCache, known: dict[str, tuple[bytes, int]], stored: Iterable[StoredState]) -> list[str]:
-    name = cache.state.name
+def _differences(cache: StateCache, known: dict[str, Known], stored: Iterable[StoredState]) -> list[str]:
+    """Compare what has not expired: of the rest, the owner reads anew what it needs."""
+    name, now = cache.state.name, time.monotonic()
+    lasting = [(row, known[row.key]) for row in stored if (known[row.key].ends_at or math.inf) > now]
     return [
-        f"the {name} of {row.key!r} is version {row.version}, but its owner remembers version {known[row.key][1]}."
-        if row.version != known[row.key][1]
+        f"the {name} of {row.key!r} is version {row.version}, but its owner remembers version {owned.version}."
+        if row.version != owned.version
         else f"the {name} of {row.key!r} (version {row.version}) has another value than its owner remembers."
-        for row in stored
-        if row.version != known[row.key][1] or not _is_equal(cache, row.raw, known[row.key][0])
+        for row, owned in lasting
+        if row.version != owned.version or not _is_equal(cache, row.raw, owned.raw)
     ]
 
 

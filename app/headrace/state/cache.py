@@ -99,6 +99,10 @@ class StateCache:
             for key in keys:
                 self._ends_at.pop(key, None)
 
+    def ends_at(self, key: str) -> float | None:
+        """Return when the state of a key expires, as `time.monotonic()` tells; None: never, or it is not known here."""
+        return self._ends_at.get(key)
+
     def wrote(self, keys: Iterable[str], at: float) -> None:
         """States were written, not earlier than `at`: from then on they live as long as their class says."""
         ttl = self.state.keeping.ttl_seconds
