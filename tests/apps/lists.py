@@ -8,27 +8,25 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
 import time
-from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
-from headrace import Emit, Event, Headrace, Outbox, State, States, Step, Window, keep
-from headrace.handlers.verdicts import DeadLetter
-from tests.apps import kind
+from headrace import Emit, Event, Headrace, InSequence, Outbox, State, States, Step, Window, keep
+from headrace.audit.memory import audit_memory
+from headrace.engine.worker import Phase
+from headrace.http.runtime_of import runtime_of
+from tests.apps import kind, lists_sagas, lists_trouble
+from tests.apps.lists_numbers import FAILING, HEARD, RAISING
+from tests.apps.lists_sagas import Placed
 from tests.apps.numbers import next_number
 from tests.crash.points import install
 
 NAME = kind.name("lists")
-ORDERS, WORK = f"{NAME}-orders", f"{NAME}-work"
-BLOCK_SECONDS, HANG_SECONDS = 0.5, 60.0
 REMIND_SECONDS = 1.0
-DEATHS = Path(os.environ.get("APP_DEATHS", "deaths"))
-"""A folder: a file in it says that an event has ended a process."""
 CALLS = Path(os.environ.get("APP_CALLS", "calls"))
 """A file with a line for each call to the outside."""
 BOOKINGS = """
@@ -42,8 +40,6 @@ app = FastAPI(lifespan=events.lifespan)
 app.include_router(events.router)
 install()
 
-runs: Counter[tuple[str, int]] = Counter()
-
 
 class Noted(Event, type="noted", topic=NAME, key="key"):
     """One of a key's events, numbered from 0 without gaps."""
@@ -51,7 +47,7 @@ class Noted(Event, type="noted", topic=NAME, key="key"):
     key: str
     number: int
     trouble: str = ""
-    """`fail`: its first run in a process raises. `reject`: it is given up on. `hang`: its first run in a process never
+    """`fail`: its first runs in a process raise. `reject`: it is given up on. `hang`: its first run in a process never
     returns. `block`: it takes a while. `die`: it ends the first process that runs it."""
     echoes: bool = False
     reminds: bool = False
@@ -62,8 +58,29 @@ class Noted(Event, type="noted", topic=NAME, key="key"):
     """`good` or `bad`: a saga is started, which ends well or not."""
 
 
+class Doomed(Event, type="doomed", topic=NAME, key="key"):
+    """One of a key's events that waits in a lane, and ends each process that runs it there."""
+
+    key: str
+    number: int
+
+
+class Stepped(Event, type="stepped", topic=f"{NAME}-steps", key="key"):
+    """One of a key's events that is applied in sequence."""
+
+    key: str
+    number: int
+
+
 class Echoed(Event, type="echoed", topic=f"{NAME}-echoes", key="key"):
     """What a handler emitted."""
+
+    key: str
+    number: int
+
+
+class Heard(Event, type="heard", topic=f"{NAME}-echoes", key="key"):
+    """What a handler of lists emitted."""
 
     key: str
     number: int
@@ -95,6 +112,9 @@ class Windowed(Event, type="windowed", topic=f"{NAME}-echoes", key="key"):
 
     key: str
     number: int
+    start: str
+    count: int = 0
+    """Of the window's numbers; 0 for one that came too late."""
 
 
 class Told(Event, type="told", topic=f"{NAME}-told", key="key"):
@@ -138,22 +158,22 @@ lists = events.subscription("lists")
 echoes = events.subscription("echoes")
 mails = events.subscription("mails")
 side = events.subscription("side")
+steps = events.subscription("steps", order=InSequence(by=lambda event: event.number, first=0, wait_seconds=600))
 windows = events.windows("windows", Numbers, size=timedelta(seconds=1))
-events.declare(Mailed, Booked, Windowed)
+events.declare(Mailed, Booked, Windowed, Heard)
+lists_sagas.declare(events)
 
 
 async def note_async(event: Noted, kept: State[Numbers], emit: Emit) -> None:
     """Do the same; what hangs leaves the event loop to the others."""
-    if event.trouble == "hang" and _is_first(event):
-        await asyncio.sleep(HANG_SECONDS)
+    if event.trouble == "hang" and lists_trouble.is_first(_place(event)):
+        await asyncio.sleep(lists_trouble.HANG_SECONDS)
     note(event, kept, emit)
 
 
 def note(event: Noted, kept: State[Numbers], emit: Emit) -> None:
-    """Append the number, and do what is asked for besides."""
+    """Append the number, do what is asked for besides, and make trouble behind all of it."""
     kept.numbers.append(event.number)
-    if event.trouble:
-        _trouble(event)
     if event.echoes:
         emit(Echoed(key=event.key, number=event.number))
     if event.reminds:
@@ -163,17 +183,38 @@ def note(event: Noted, kept: State[Numbers], emit: Emit) -> None:
         emit(Told(key=event.key, number=event.number))
     if event.orders:
         emit(Placed(order=f"{event.key}/{event.number}", is_good=event.orders == "good"))
+    if event.trouble:
+        lists_trouble.make(event.trouble, _place(event))
 
 
 lists.on(Noted)(kind.choose(note, note_async))
 
 
+@lists.on(Doomed, attempts=3)
+@kind.of_asked_kind
+def end(event: Doomed) -> None:
+    """Raise, and later end the process."""
+    lists_trouble.end_each_process(f"{event.key}-{event.number}")
+
+
+@steps.on(Stepped)
+@kind.of_asked_kind
+def step(event: Stepped, kept: State[Numbers]) -> None:
+    """Append the number."""
+    kept.numbers.append(event.number)
+
+
 @echoes.on(Echoed)
 @kind.of_asked_kind
-def hear(events: list[Echoed], kept: States[Numbers]) -> None:
-    """Append the numbers."""
+def hear(events: list[Echoed], kept: States[Numbers], emit: Emit) -> None:
+    """Append the numbers, and emit some; a few lists raise behind it."""
     for event in events:
         kept.of(event).numbers.append(event.number)
+        if event.number % HEARD == 0:
+            emit(Heard(key=event.key, number=event.number), cause=event)
+    for event in events:
+        if event.number % RAISING == 0:
+            lists_trouble.fail(f"heard {event.key}-{event.number}")
 
 
 @echoes.on(Reminded)
@@ -214,26 +255,29 @@ def gather(gathered: Numbers, event: Echoed) -> None:
 @windows.closed
 def let_go(gathered: Numbers, window: Window) -> list[Windowed]:
     """Emit each number."""
-    return [Windowed(key=window.key, number=number) for number in gathered.numbers]
+    start, numbers = window.start.isoformat(), gathered.numbers
+    return [Windowed(key=window.key, number=each, start=start, count=len(numbers)) for each in numbers]
 
 
 @windows.late
 def let_go_late(event: Echoed, window: Window) -> Windowed:
     """Emit the number that is in no window."""
-    return Windowed(key=event.key, number=event.number)
+    return Windowed(key=event.key, number=event.number, start=window.start.isoformat())
 
 
 @mails.effect(Told, attempts=100)
 async def mail(event: Told, step: Step) -> Mailed:
-    """Call the outside twice, the first time in a step."""
+    """Call the outside twice, the first time in a step; the second answer of a few is an error, once in a process."""
     await step("call", call, "step", event.key, event.number, step.key)
     await call("mail", event.key, event.number, step.key)
+    if event.number % FAILING == 0 and lists_trouble.is_first(f"mail {event.key}-{event.number}"):
+        raise ConnectionError("as asked")
     return Mailed(key=event.key, number=event.number)
 
 
 async def call(what: str, key: str, number: int, idempotency_key: str) -> None:
     """Add a line to the file of calls, in one piece, and take a moment."""
-    line = json.dumps([what, key, number, idempotency_key]) + "\n"
+    line = json.dumps([what, key, number, idempotency_key, time.time(), os.getpid()]) + "\n"
     file = os.open(CALLS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, line.encode())
@@ -250,140 +294,18 @@ async def book(account: str, request: str, tx: Outbox) -> None:
     tx.emit(Booked(key=account, number=number))
 
 
-def _trouble(event: Noted) -> None:
-    if event.trouble == "reject":
-        raise DeadLetter("as asked")
-    if event.trouble == "fail" and _is_first(event):
-        raise ValueError("as asked")
-    if event.trouble == "hang" and _is_first(event):
-        threading.Event().wait(HANG_SECONDS)
-    if event.trouble == "block":
-        time.sleep(BLOCK_SECONDS)
-    if event.trouble == "die":
-        _die_once(DEATHS / f"{event.key}-{event.number}")
+@app.get("/memory")
+async def remembered(request: Request) -> list[str]:
+    """Tell what this process remembers of its partitions otherwise than Postgres has it."""
+    runtime = runtime_of(request)
+    return [
+        f"{consumer.group}/{number}: {finding.detail}"
+        for consumer in runtime.consumers.values()
+        for number, worker in list(consumer.workers.items())
+        if worker.phase is Phase.RUNNING and worker.tenure is not None
+        for finding in await audit_memory(worker.tenure.processor.context, consumer.group, number, worker.tenure)
+    ]
 
 
-def _is_first(event: Noted) -> bool:
-    """Count a run; tell whether it is the event's first one in this process."""
-    runs[event.key, event.number] += 1
-    return runs[event.key, event.number] == 1
-
-
-def _die_once(file: Path) -> None:
-    try:
-        file.touch(exist_ok=False)
-    except FileExistsError:
-        return
-    os._exit(9)
-
-
-class Placed(Event, type="placed", topic=ORDERS, key="order", internal=True):
-    """The start of a saga; a bad one is refused its second step."""
-
-    order: str
-    is_good: bool
-
-
-class Reserve(Event, type="reserve", topic=WORK, key="order", internal=True):
-    """The first command."""
-
-    order: str
-
-
-class Release(Event, type="release", topic=WORK, key="order", internal=True):
-    """What takes the first step back."""
-
-    order: str
-
-
-class Pay(Event, type="pay", topic=WORK, key="order", internal=True):
-    """The second command."""
-
-    order: str
-    is_good: bool
-
-
-class Reserved(Event, type="reserved", topic=ORDERS, key="order", internal=True):
-    """The answer to the first."""
-
-    order: str
-
-
-class Paid(Event, type="paid", topic=ORDERS, key="order", internal=True):
-    """The good answer to the second."""
-
-    order: str
-
-
-class Refused(Event, type="refused", topic=ORDERS, key="order", internal=True):
-    """The bad answer to the second."""
-
-    order: str
-    reason: str = "as asked"
-
-
-class Order(BaseModel):
-    """What a saga knows."""
-
-    order: str
-    is_good: bool
-
-
-class Work(BaseModel):
-    """What was done for one order, in order."""
-
-    done: list[str] = []
-
-
-checkout = events.saga("checkout", Order)
-work = events.subscription("work")
-events.declare(Reserve, Release, Pay, Placed)
-
-
-@checkout.start(Placed)
-def begin(event: Placed) -> Order:
-    """Begin."""
-    return Order(order=event.order, is_good=event.is_good)
-
-
-@checkout.step(done=Reserved)
-def reserve(order: Order) -> Reserve:
-    """The first step."""
-    return Reserve(order=order.order)
-
-
-@reserve.undo
-def release(order: Order, reply: Reserved) -> Release:
-    """Take it back."""
-    return Release(order=order.order)
-
-
-@checkout.step(done=Paid, failed=Refused)
-def pay(order: Order) -> Pay:
-    """The second step."""
-    return Pay(order=order.order, is_good=order.is_good)
-
-
-@work.on(Reserve)
-@kind.of_asked_kind
-def do_reserve(event: Reserve, kept: State[Work]) -> Reserved:
-    """Do it."""
-    kept.done.append("reserve")
-    return Reserved(order=event.order)
-
-
-@work.on(Release)
-@kind.of_asked_kind
-def do_release(event: Release, kept: State[Work]) -> None:
-    """Do it."""
-    kept.done.append("release")
-
-
-@work.on(Pay)
-@kind.of_asked_kind
-def do_pay(event: Pay, kept: State[Work]) -> Paid | Refused:
-    """Do it, or refuse."""
-    if not event.is_good:
-        return Refused(order=event.order)
-    kept.done.append("pay")
-    return Paid(order=event.order)
+def _place(event: Noted) -> str:
+    return f"{event.key}-{event.number}"

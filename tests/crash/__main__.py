@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.crash.faults import FAULTS
+from tests.crash.load import SHARES
 from tests.crash.orders import Figures, shop_on_kafka
 from tests.crash.plan import Plan, draw
+from tests.crash.points import POINTS
 from tests.crash.report import write_report
 from tests.crash.report.figures import again, figures
 from tests.crash.run import Result, run
@@ -43,6 +45,12 @@ def main() -> int:
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="how many Kafka nodes")
     parser.add_argument("--workers", type=int, default=3, help="how many processes of the service")
     parser.add_argument("--kinds", nargs="*", default=[], choices=sorted(FAULTS), help="only faults of these kinds")
+    parser.add_argument("--points", nargs="*", default=[], choices=sorted(POINTS), help="only at these crash points")
+    parser.add_argument("--partitions", type=int, default=6, help="how many each topic has")
+    parser.add_argument(
+        "--shares", type=_shares, default={}, help="of events that ask for something: fail=0.1,echoes=0.5"
+    )
+    parser.add_argument("--patience", type=float, default=180.0, help="seconds until what waits is stuck")
     parser.add_argument("--report", type=Path, default=FOLDER, help="where the report goes")
     parser.add_argument(
         "--orders", type=int, help="place so many orders of the shop instead, while processes are killed"
@@ -60,7 +68,11 @@ def main() -> int:
             faults=options.faults,
             workers=options.workers,
             brokers=options.brokers,
+            partitions=options.partitions,
             kinds=options.kinds,
+            points=options.points,
+            shares=options.shares,
+            patience=options.patience,
         )
         for seed in seeds
     ]
@@ -70,6 +82,13 @@ def main() -> int:
         page, as_json = write_report(results, options.report)
     console.print(f"report: {page} and {as_json}")
     return 0 if all(result.is_clean for result in results) else 1
+
+
+def _shares(text: str) -> dict[str, float]:
+    shares = {name: float(share) for name, _, share in (each.partition("=") for each in text.split(","))}
+    if strange := shares.keys() - SHARES.keys():
+        raise argparse.ArgumentTypeError(f"no event asks for {sorted(strange)}; name {', '.join(SHARES)}")
+    return shares
 
 
 def _run(plan: Plan, minutes: float, folder: Path) -> Result:

@@ -23,7 +23,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.service import Service
 
 NAME = "lists"
-TOPICS = (NAME, f"{NAME}-echoes", f"{NAME}-told", f"{NAME}-orders", f"{NAME}-work")
+TOPICS = (NAME, f"{NAME}-echoes", f"{NAME}-told", f"{NAME}-orders", f"{NAME}-work", f"{NAME}-steps")
 SIDE = f"{NAME}-side"
 """A topic whose log is meddled with."""
 LONG = 100_000

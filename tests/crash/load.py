@@ -9,19 +9,22 @@ import json
 import random
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from tests.crash.history import Sent
+from tests.crash.plan import Plan
+from tests.crash.steps import Steps
 
 KEYS = 300
 """Keys that get events at a time."""
 EACH = 60
-COPIES, MALFORMED = 0.02, 0.0005
+COPIES, MALFORMED, STEPS = 0.02, 0.0005, 0.02
 ASKED = {"echoes": 0.1, "reminds": 0.005, "tells": 0.01}
 ORDERS = {"good": 0.003, "bad": 0.001}
 TROUBLES = {"fail": 0.0005, "reject": 0.0003}
+SHARES = {**ASKED, **ORDERS, **TROUBLES}
 """Shares of the events."""
 RECENT = 2_000
 """A copy is one of so many events before it."""
@@ -40,10 +43,13 @@ BROKEN: list[tuple[bytes, list[tuple[str, str | bytes | None]]]] = [
 class Load:
     """Publishes in a thread of its own, never further ahead than `allowed`."""
 
-    def __init__(self, bootstrap: str, topic: str, seed: int, sent: Sent) -> None:
+    def __init__(self, bootstrap: str, topic: str, plan: Plan, sent: Sent) -> None:
         self._topic = topic
         self._sent = sent
-        self._chance = random.Random(seed)
+        self._chance = random.Random(plan.seed)
+        self._shares = {**SHARES, **plan.shares}
+        self._events = plan.events
+        self._steps = Steps(self._chance)
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -91,12 +97,14 @@ class Load:
         self._is_over.set()
         self._thread.join()
         for _ in range(count):
-            self._event(*self._next())
+            self._event(*self._next(), {})
         self._producer.flush(60)
 
     def _run(self) -> None:
         while not self._is_over.is_set():
             if self._sent.produced >= self.allowed:
+                if self._sent.produced >= self._events:
+                    self._step(*self._steps.rest())
                 self._producer.poll(0.01)
                 continue
             for _ in range(min(500, self.allowed - self._sent.produced)):
@@ -114,7 +122,13 @@ class Load:
             self._produce(*self._chance.choice(self._recent), None)
         else:
             key, number = self._next()
-            self._event(key, number, **self._asked_for())
+            asked = self._asked_for()
+            if asked.get("trouble") == "doom":
+                self._event(key, number, {}, "doomed")
+            else:
+                self._event(key, number, asked)
+            if self._chance.random() < STEPS:
+                self._step(*self._steps.next())
 
     def _next(self) -> tuple[str, int]:
         """Draw a key that is open, and take its next number."""
@@ -140,33 +154,40 @@ class Load:
         return {what: True} if what in ASKED else {"orders" if what in ORDERS else "trouble": what}
 
     def _drawn(self) -> dict[str, object]:
-        asked: dict[str, object] = {what: True for what, share in ASKED.items() if self._chance.random() < share}
+        asked: dict[str, object] = {what: True for what in ASKED if self._chance.random() < self._shares[what]}
         for name, shares in (("trouble", TROUBLES), ("orders", ORDERS)):
             draw = self._chance.random()
-            for what, share in shares.items():
-                draw -= share
+            for what in shares:
+                draw -= self._shares[what]
                 if draw < 0:
                     asked[name] = what
                     self._sent.extras[what] += 1
                     break
         return asked
 
-    def _event(self, key: str, number: int, **asked: object) -> None:
-        data: dict[str, object] = {"key": key, "number": number, **asked}
-        headers: list[tuple[str, str | bytes | None]] = [
-            ("ce_specversion", b"1.0"),
-            ("ce_id", f"{key}/{number}".encode()),
-            ("ce_source", b"/crash"),
-            ("ce_type", b"noted"),
-            ("content-type", b"application/json"),
-        ]
-        record: Record = (key.encode(), json.dumps(data).encode(), headers)
+    def _event(self, key: str, number: int, asked: Mapping[str, object], type_: str = "noted") -> None:
+        """Publish an event. Two that follow each other differ in their source, and not in their id."""
+        value = json.dumps({"key": key, "number": number, **asked}).encode()
+        record: Record = (key.encode(), value, _headers(f"/crash/{number % 2}", f"{key}/{number // 2}", type_))
         self._recent.append(record)
         self._sent.produced += 1
         self._produce(*record, key)
 
+    def _step(self, *steps: tuple[str, int]) -> None:
+        """Publish events that are to be applied in sequence, in the order given."""
+        for key, number in steps:
+            self._sent.extras["steps"] += 1
+            value = json.dumps({"key": key, "number": number}).encode()
+            headers = _headers("/crash", f"{key}/{number}", "stepped")
+            self._produce(key.encode(), value, headers, None, f"{self._topic}-steps")
+
     def _produce(
-        self, key: bytes, value: bytes, headers: Sequence[tuple[str, str | bytes | None]], counted: str | None
+        self,
+        key: bytes,
+        value: bytes,
+        headers: Sequence[tuple[str, str | bytes | None]],
+        counted: str | None,
+        topic: str | None = None,
     ) -> None:
         def delivered(error: KafkaError | None, _: Message) -> None:
             if error is not None:
@@ -177,8 +198,18 @@ class Load:
 
         while True:
             try:
-                self._producer.produce(self._topic, value, key, headers=list(headers), on_delivery=delivered)
+                self._producer.produce(topic or self._topic, value, key, headers=list(headers), on_delivery=delivered)
             except BufferError:
                 self._producer.poll(0.1)
             else:
                 return
+
+
+def _headers(source: str, event_id: str, type_: str) -> list[tuple[str, str | bytes | None]]:
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", type_.encode()),
+        ("content-type", b"application/json"),
+    ]

@@ -14,9 +14,6 @@ from tests.crash.plan import Plan
 from tests.crash.watching import Watch
 from tests.support.waiting import until
 
-STUCK_SECONDS = 90.0
-"""So long may nothing be applied while something waits, whatever has happened."""
-
 
 @dataclass(eq=False)
 class Machine:
@@ -37,6 +34,11 @@ class Machine:
     stage: int = -1
     """The last fault that has begun."""
 
+    @property
+    def stuck_seconds(self) -> float:
+        """So long may nothing be applied while something waits, whatever has happened."""
+        return self.plan.patience / 2
+
     async def pick(self, *, owning: bool = False) -> Worker:
         """Return a worker that nothing disturbs, while another one lives: `owning`, one that holds a claim."""
         found: list[Worker] = []
@@ -49,7 +51,7 @@ class Machine:
             found[:] = [self.chance.choice(free)]
             return not owning or await self.owns(found[0]) > 0
 
-        await until(is_found, "a worker lives that can be disturbed", STUCK_SECONDS)
+        await until(is_found, "a worker lives that can be disturbed", self.stuck_seconds)
         return found[0]
 
     async def owns(self, worker: Worker) -> int:
@@ -64,7 +66,7 @@ class Machine:
         async def is_disowned() -> bool:
             return await self.owns(worker) == 0
 
-        await until(is_disowned, f"worker {worker.number} has lost its claims", STUCK_SECONDS)
+        await until(is_disowned, f"worker {worker.number} has lost its claims", self.stuck_seconds)
 
     def ended_sessions(self, worker: Worker, since: int) -> int:
         """Return how many transactions of the worker Postgres has ended for its silence; `since`: how many of all."""
@@ -78,8 +80,8 @@ class Machine:
             await asyncio.sleep(0.05)
             if self.watch.applied != last:  # it falls if the database is put back
                 last, since = self.watch.applied, time.monotonic()
-            elif time.monotonic() - since > STUCK_SECONDS:
-                raise TimeoutError(f"nothing was applied for {STUCK_SECONDS:g} s, at {last} of {offsets} offsets")
+            elif time.monotonic() - since > self.stuck_seconds:
+                raise TimeoutError(f"nothing was applied for {self.stuck_seconds:g} s, at {last} of {offsets} offsets")
 
     @property
     def is_idle(self) -> bool:

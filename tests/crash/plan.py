@@ -45,6 +45,7 @@ WEIGHTS: Mapping[str, int] = {
     "hang in a handler": 2,
     "block in a handler": 1,
     "die in a handler": 2,
+    "die in a lane": 1,
 }
 """How often each kind is drawn; each is drawn once before any is drawn again by chance."""
 
@@ -80,6 +81,12 @@ class Plan(msgspec.Struct, frozen=True):
     kinds: Sequence[str]
     """The only ones that were to be drawn; any if there is none."""
     steps: Sequence[Step]
+    points: Sequence[str] = ()
+    """Likewise, of crash points."""
+    patience: float = 180.0
+    """Seconds within which nothing waits any more behind the last fault; in half of them something is applied."""
+    shares: Mapping[str, float] = {}
+    """How many of the events ask for something or make trouble, where it is not the load's own share."""
 
 
 def draw(
@@ -91,23 +98,27 @@ def draw(
     partitions: int = 6,
     brokers: int = 1,
     kinds: Sequence[str] = (),
+    points: Sequence[str] = (),
+    shares: Mapping[str, float] | None = None,
+    patience: float = 180.0,
 ) -> Plan:
-    """Return the plan of a seed; the faults are of the given kinds, or of all."""
+    """Return the plan of a seed; the faults are of the given kinds and at the given points, or of all."""
     chance = random.Random(seed)
     drawn = list(kinds) or [kind for kind in WEIGHTS if kind != PUT_BACK or chance.random() < LOSES]
     chosen = _kinds(chance, drawn, faults)
-    points = {kind: _turns(chance, list(POINTS)) for kind in drawn if kind.endswith(AT_POINT)}
+    turns = {kind: _turns(chance, list(points or POINTS)) for kind in drawn if kind.endswith(AT_POINT)}
     steps = [
         Step(
             kind,
             number,
             chance.getrandbits(32),
-            next(points[kind]) if kind in points else "",
+            next(turns[kind]) if kind in turns else "",
             overlaps=number > 0 and chance.random() < OVERLAPS,
         )
         for number, kind in enumerate(chosen)
     ]
-    return Plan(seed, events, workers, partitions, brokers, chance.choice(["sync", "async"]), kinds, steps)
+    handlers = chance.choice(["sync", "async"])
+    return Plan(seed, events, workers, partitions, brokers, handlers, kinds, steps, points, patience, shares or {})
 
 
 def _kinds(chance: random.Random, kinds: Sequence[str], faults: int) -> list[str]:

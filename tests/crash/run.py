@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headrace.database.failures import CALL_ERRORS
 from tests.crash.bookings import Bookings
-from tests.crash.checkers import CHECKERS
+from tests.crash.checkers import AT_ANY_TIME, CHECKERS
 from tests.crash.checkers.violation import Violation
 from tests.crash.cluster import NAME, Cluster, cluster
 from tests.crash.evidence import Evidence, collect
@@ -28,6 +29,8 @@ from tests.support.waiting import until
 
 AHEAD = 20_000
 """Events that may be out and not applied."""
+STUCK_COLLECT_SECONDS = 60.0
+"""Within which the servers have to answer behind a run that got stuck."""
 RESTART_SECONDS = 0.5
 """Between two looks for processes that have ended."""
 
@@ -61,7 +64,7 @@ async def run(plan: Plan, tell: Tell, *, minutes: float, kept: Path) -> Result:
         async with cluster(plan, Path(folder)) as made:
             began = time.monotonic()
             watch = Watch(made, history, began)
-            load = Load(made.bootstrap, NAME, plan.seed, history.sent)
+            load = Load(made.bootstrap, NAME, plan, history.sent)
             machine = Machine(plan, made, history, watch, random.Random(plan.seed), load)
             try:
                 async with _company(machine):
@@ -75,6 +78,7 @@ async def run(plan: Plan, tell: Tell, *, minutes: float, kept: Path) -> Result:
                     result.violations += check(result.evidence)
             except TimeoutError as error:
                 result.violations.append(Violation("I10", str(error)))
+                result.violations += await _of_stuck(made, history)
             except Exception as error:
                 result.error = f"{type(error).__name__}: {error}"
                 error.add_note(f"seed {plan.seed}")
@@ -84,6 +88,18 @@ async def run(plan: Plan, tell: Tell, *, minutes: float, kept: Path) -> Result:
                 if not result.is_clean:
                     _keep(made, kept)
     return result
+
+
+async def _of_stuck(made: Cluster, history: History) -> list[Violation]:
+    """End the processes of a run that got stuck, and return what is violated already, if the servers still answer."""
+    for worker in made.workers:
+        await worker.service.stop()
+    try:
+        async with asyncio.timeout(STUCK_COLLECT_SECONDS):
+            evidence = await collect(made, history)
+    except (TimeoutError, *CALL_ERRORS):
+        return []
+    return [violation for check in AT_ANY_TIME for violation in check(evidence)]
 
 
 @asynccontextmanager
@@ -150,7 +166,11 @@ async def _do(machine: Machine, step: Step) -> None:
     await FAULTS[step.kind](machine, step, fault)
     applied = machine.watch.applied
     fault.ended = machine.watch.now
-    await until(lambda: machine.watch.applied > applied or machine.is_idle, f"{step.kind}: events are applied", 90)
+    await until(
+        lambda: machine.watch.applied > applied or machine.is_idle,
+        f"{step.kind}: events are applied",
+        machine.stuck_seconds,
+    )
 
 
 async def _finish(tasks: set[asyncio.Task[None]]) -> None:

@@ -9,10 +9,9 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tests.crash.cluster import TOPICS
 from tests.crash.machine import Machine
-from tests.support.waiting import until
 
-SECONDS = 180.0
-"""Within which nothing waits any more behind the last fault."""
+LOOK_SECONDS = 0.25
+"""Between two looks, which cost the servers something."""
 WAVE = 500
 """Events of keys that are in use, published when all is quiet: an owner that remembers a state which Postgres does not
 have writes it back."""
@@ -38,27 +37,25 @@ async def settle(machine: Machine) -> None:
 
 
 async def _until_quiet(machine: Machine) -> None:
-    left: dict[str, int] = {}
-
-    async def is_quiet() -> bool:
-        left.clear()
-        left.update(await _left(machine))
-        return not any(left.values())
-
-    try:
-        await until(is_quiet, "", SECONDS)
-    except TimeoutError:
-        waits = ", ".join(f"{name} {count}" for name, count in left.items() if count)
-        raise TimeoutError(f"{SECONDS:g} s behind the last fault there still waits: {waits}") from None
+    began = time.monotonic()
+    while any((left := await _left(machine)).values()):
+        if time.monotonic() - began > machine.plan.patience:
+            waits = ", ".join(f"{name} {count}" for name, count in left.items() if count)
+            raise TimeoutError(f"{machine.plan.patience:g} s behind the last fault there still waits: {waits}")
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _left(machine: Machine) -> dict[str, int]:
+    """Return what waits in Postgres; if nothing does, what waits in the log."""
+    (counts,) = await machine.watch.fetch(LEFT)
+    if any(counts.values()):
+        return dict(counts)
     ends = await asyncio.to_thread(_ends, machine)
     claims = await machine.watch.fetch(CLAIMS, TOPICS)
     behind = {f"lag of {row['subscription']}": 0 for row in claims}
     for row in claims:
         behind[f"lag of {row['subscription']}"] += ends[row["topic"], row["partition"]] - row["next_offset"]
-    (counts,) = await machine.watch.fetch(LEFT)
+    (counts,) = await machine.watch.fetch(LEFT)  # an event of the log may have set a timer meanwhile
     return {**behind, **dict(counts)}
 
 

@@ -28,6 +28,8 @@ class Data(msgspec.Struct):
     reminds: bool = False
     tells: bool = False
     orders: str = ""
+    start: str = ""
+    count: int = 0
 
 
 class Structured(msgspec.Struct):
@@ -72,6 +74,14 @@ class Stream:
 
 
 @dataclass
+class Closed:
+    """What a window of a key came to: the numbers that it has emitted, and how many it said they are."""
+
+    numbers: set[int] = field(default_factory=set)
+    counts: set[int] = field(default_factory=set)
+
+
+@dataclass
 class Streams:
     """All topics together."""
 
@@ -84,6 +94,12 @@ class Streams:
     malformed: set[Position] = field(default_factory=set)
     records: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Visible records by topic and partition."""
+    places: dict[tuple[str, str, int], Position] = field(default_factory=dict)
+    """By type, key and number: first copies of events whose time of application matters."""
+    published: dict[tuple[str, int], float] = field(default_factory=dict)
+    """By key and number: when the first copy of what a handler emitted was published, in Unix seconds."""
+    closed: defaultdict[tuple[str, str], Closed] = field(default_factory=lambda: defaultdict(Closed))
+    """By key and start: the windows."""
     strange: list[str] = field(default_factory=list)
     """What nobody has published, as far as is known."""
 
@@ -111,7 +127,7 @@ def _take(streams: Streams, topic: str, message: Message) -> None:
         return
     if data.order:
         data.key = data.order
-    stream = streams.by_type[type_]
+    stream = streams.by_type["noted" if type_ == "doomed" else type_]
     is_first = stream.there.take(data.key, data.number)
     if type_ != "noted":
         known = stream.ids.setdefault((data.key, data.number), hash(event_id))
@@ -119,10 +135,18 @@ def _take(streams: Streams, topic: str, message: Message) -> None:
             stream.second_ids.append((data.key, data.number))
     if not is_first:
         return
-    if data.trouble == "reject":
+    if type_ == "windowed" and data.count:
+        closed = streams.closed[data.key, data.start]
+        closed.numbers.add(data.number)
+        closed.counts.add(data.count)
+    if type_ == "doomed" or data.trouble == "reject":
         streams.rejected.add(position)
         return
     stream.numbers[data.key].append(data.number)
+    if data.echoes or type_ in ("reminded", "told"):
+        streams.places[type_, data.key, data.number] = position
+    if type_ == "echoed":
+        streams.published[data.key, data.number] = message.timestamp()[1] / 1_000
     for what in ("echoes", "reminds", "tells", data.orders):
         if what and (what == data.orders or getattr(data, what)):
             streams.asked[what].take(data.key, data.number)
@@ -136,7 +160,8 @@ def _event(value: bytes, headers: Headers) -> tuple[str, str, Data]:
     """Return id, type and data of an event. Raises: MsgspecError, KeyError."""
     event_id = headers.get("ce_id")
     if isinstance(event_id, bytes):
-        return event_id.decode(), "noted", _data(value)
+        type_ = headers.get("ce_type")
+        return event_id.decode(), type_.decode() if isinstance(type_, bytes) else "", _data(value)
     event = _structured(value)
     return event.id, event.type, event.data
 

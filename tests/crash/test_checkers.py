@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.crash.checkers import CHECKERS
+from tests.crash.checkers import AT_ANY_TIME, CHECKERS
 from tests.crash.cluster import NAME
-from tests.crash.evidence import STATES, Call, Evidence, LedgerRow
+from tests.crash.evidence import STATES, Call, Evidence, Fenced, LedgerRow
 from tests.crash.history import ClaimChange, History, Sample
-from tests.crash.streams import Streams
+from tests.crash.streams import Closed, Streams
 
 LISTS, ECHO = (f"{NAME}.lists", NAME, 0), (f"{NAME}.echoes", f"{NAME}-echoes", 0)
 OWNER, PID = "host/7/1", 7
@@ -214,6 +214,76 @@ def find_in_the_audit(evidence: Evidence) -> None:
     evidence.findings.append("lists.lists: something")
 
 
+def apply_out_of_sequence(evidence: Evidence) -> None:
+    _add(evidence.streams, "stepped", "s", [0, 2, 1])
+    evidence.lists["stepped"]["s"] = array("I", [0, 2, 1])
+
+
+def go_on_behind_the_end_of_a_state(evidence: Evidence) -> None:
+    _add(evidence.streams, "reminded", "a", [2])
+    evidence.lists["reminded"]["a"].append(2)
+    evidence.recent["a"].append(2)
+    for number in (1, 2):
+        evidence.streams.places["reminded", "a", number] = (f"{NAME}-echoes", 0, number)
+        evidence.ledger.append(LedgerRow(ECHO, number + 1, 0, number, number + 1, 1, 0, 0, 0, 100.0 * number))
+
+
+def commit_an_emit_twice(evidence: Evidence) -> None:
+    evidence.ledger[0] = evidence.ledger[0]._replace(emitted=("x",))
+    evidence.ledger[1] = evidence.ledger[1]._replace(emitted=("x",))
+
+
+def publish_before_the_commit(evidence: Evidence) -> None:
+    evidence.ledger[0] = evidence.ledger[0]._replace(began_at=50.0)
+    evidence.streams.places["noted", "a", 1] = (NAME, 0, 1)
+    evidence.streams.published["a", 1] = 49.0
+
+
+def close_a_window_twice(evidence: Evidence) -> None:
+    evidence.streams.closed["a", "12:00"] = Closed({1, 2}, {1})
+
+
+def hear_nothing(evidence: Evidence) -> None:
+    for numbers in (evidence.streams.by_type["echoed"].there, evidence.streams.asked["echoes"]):
+        numbers.take("a", 5)
+
+
+def call_before_the_commit(evidence: Evidence) -> None:
+    evidence.ledger.append(LedgerRow((f"{NAME}.mails", f"{NAME}-told", 0), 1, 0, 0, 1, 1, 0, 0, 0, 50.0))
+    evidence.streams.places["told", "a", 1] = (f"{NAME}-told", 0, 0)
+    evidence.calls[0] = evidence.calls[0]._replace(at=49.0)
+
+
+def ask_again_for_an_answer(evidence: Evidence) -> None:
+    evidence.calls.append(Call("step", "a", 1, "x"))
+
+
+def call_while_another_waits(evidence: Evidence) -> None:
+    _add(evidence.streams, "told", "a", [2])
+    evidence.calls += [Call("step", "a", 2, "y"), Call("mail", "a", 2, "y"), Call("mail", "a", 1, "x")]
+
+
+def remember_something_else(evidence: Evidence) -> None:
+    evidence.memory.append("lists.lists/0: the numbers of 'a' is version 2, but its owner remembers version 1.")
+
+
+def lose_a_claim_to_nobody(evidence: Evidence) -> None:
+    evidence.history.changes.append(evidence.history.changes[1]._replace(number=3, epoch=2, token="u"))
+    evidence.fenced.add(Fenced(LISTS, 1))
+
+
+def refuse_for_nothing(evidence: Evidence) -> None:
+    evidence.refused.add("partition refused: lists/0")
+
+
+def end_one_process_after_the_other(evidence: Evidence) -> None:
+    evidence.deaths["a-1"] = 9
+
+
+def count_an_attempt_twice(evidence: Evidence) -> None:
+    evidence.jumps.append("('lists.lists', b'a', 1, 3)")
+
+
 PLANTED: dict[Callable[[Evidence], None], str] = {
     lose: "I1",
     lose_a_key: "I1",
@@ -251,6 +321,20 @@ PLANTED: dict[Callable[[Evidence], None], str] = {
     leave_a_lane: "I12",
     miscount_dead_letters: "I12",
     find_in_the_audit: "audit",
+    apply_out_of_sequence: "I3",
+    go_on_behind_the_end_of_a_state: "I2",
+    commit_an_emit_twice: "I4",
+    publish_before_the_commit: "I4",
+    close_a_window_twice: "I2",
+    hear_nothing: "I4",
+    call_before_the_commit: "I8",
+    ask_again_for_an_answer: "I8",
+    call_while_another_waits: "I8",
+    remember_something_else: "I9",
+    lose_a_claim_to_nobody: "I7",
+    refuse_for_nothing: "I1",
+    end_one_process_after_the_other: "I12",
+    count_an_attempt_twice: "I12",
 }
 
 
@@ -260,6 +344,24 @@ def found(evidence: Evidence) -> set[str]:
 
 def test_clean_run_violates_nothing() -> None:
     assert found(clean()) == set()
+
+
+@pytest.mark.parametrize(
+    ("applied", "invariant"), [([], None), ([0], None), ([0, 2], "I3"), ([0, 0], "I2"), ([0, 7], "I1")]
+)
+def test_stuck_run_is_judged_by_what_it_has_applied_so_far(applied: list[int], invariant: str | None) -> None:
+    evidence = clean()
+    evidence.lists["noted"]["a"] = array("I", applied)
+    assert {each.invariant for check in AT_ANY_TIME for each in check(evidence)} == ({invariant} - {None})
+
+
+def test_claim_that_another_owner_took_is_not_lost_for_nothing() -> None:
+    evidence = clean()
+    evidence.history.changes.append(
+        evidence.history.changes[1]._replace(number=3, epoch=2, token="u", owner="host/8/1", writer=8)
+    )
+    evidence.fenced.add(Fenced(LISTS, 1))
+    assert found(evidence) == set()
 
 
 def test_changes_that_are_seen_late_went_nowhere() -> None:

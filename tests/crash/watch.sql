@@ -1,4 +1,5 @@
--- What the server itself notes of a run: each change of a claim, and in its log each statement that changed none.
+-- What the server itself notes of a run: each change of a claim, in its log each statement that changed none, and
+-- attempts of a lane that are counted more than once.
 create schema crash;
 create table crash.claim_change (
     id bigint generated always as identity,
@@ -19,3 +20,11 @@ begin
 end $$;
 create trigger noted after update on headrace.claim referencing new table as changed
 for each statement execute function crash.note_claims();
+create table crash.lane_jump (subscription text, key bytea, before integer, after integer);
+create function crash.note_jump() returns trigger language plpgsql as $$
+begin
+    insert into crash.lane_jump values (new.subscription, new.key, old.attempts, new.attempts);
+    return null;
+end $$;
+create trigger jumped after update on headrace.lane
+for each row when (new.attempts > old.attempts + 1) execute function crash.note_jump();

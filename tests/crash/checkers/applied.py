@@ -10,6 +10,10 @@ from tests.crash.checkers.violation import Violation
 from tests.crash.evidence import Evidence
 
 NOTHING: array[int] = array("I")
+NOWHERE = ("", 0, 0)
+IN_SEQUENCE = "stepped"
+EXPIRED_SECONDS = 10.0
+"""Behind a state's last change: a batch that read it in its last moment may take so long, and not be frozen."""
 
 
 def check_accepted(evidence: Evidence) -> Iterator[Violation]:
@@ -30,9 +34,29 @@ def check_applied(evidence: Evidence) -> Iterator[Violation]:
     for type_, found in evidence.lists.items():
         expected = evidence.streams.by_type[type_].numbers
         for key in expected.keys() | found.keys():
-            wanted, applied = expected.get(key, NOTHING), found.get(key, NOTHING)
+            wanted, applied = _in_order(type_, expected.get(key, NOTHING)), found.get(key, NOTHING)
             if wanted != applied:
                 yield judge(f"{type_} {key}", wanted, applied)
+
+
+def check_begun(evidence: Evidence) -> Iterator[Violation]:
+    """I2 and I3 at any time: what is applied to a key so far is the beginning of what the log says."""
+    for type_, found in evidence.lists.items():
+        expected = evidence.streams.by_type[type_].numbers
+        for key, applied in found.items():
+            wanted = _in_order(type_, expected.get(key, NOTHING))[: len(applied)]
+            if wanted == applied:
+                continue
+            if len(set(applied)) == len(applied) and set(applied) <= set(expected.get(key, NOTHING)):
+                early = sorted(set(applied) - set(wanted))[:10]
+                yield Violation("I3", f"{type_} {key}: {early} are applied before {sorted(set(wanted) - set(applied))}")
+            else:
+                yield judge(f"{type_} {key}", wanted, applied)
+
+
+def _in_order(type_: str, numbers: array[int]) -> array[int]:
+    """Return the order in which a subscription has to apply what is in the log."""
+    return array("I", sorted(numbers)) if type_ == IN_SEQUENCE else numbers
 
 
 def check_recent(evidence: Evidence) -> Iterator[Violation]:
@@ -43,6 +67,18 @@ def check_recent(evidence: Evidence) -> Iterator[Violation]:
         last = every[max(0, len(every) - len(found)) :]
         if not found or last != found:
             yield judge(f"recently reminded {key}", last, found)
+        yield from _check_expired(evidence, key, found)
+
+
+def _check_expired(evidence: Evidence, key: str, found: Sequence[int]) -> Iterator[Violation]:
+    """I2: an event that comes when the state is over begins another one."""
+    places = evidence.streams.places
+    taken = [evidence.began("echoes", places.get(("reminded", key, number), NOWHERE)) for number in found]
+    for number, before, after in zip(found, taken, taken[1:], strict=False):
+        if after - before > EXPIRED_SECONDS and before > 0:
+            yield Violation(
+                "I2", f"recently reminded {key}: {number} is there {after - before:.1f} s later, and lives for a second"
+            )
 
 
 def check_sided(evidence: Evidence) -> Iterator[Violation]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from tests.apps.lists_numbers import HEARD
 from tests.crash.checkers.violation import Violation
 from tests.crash.evidence import Evidence
-from tests.crash.plan import PUT_BACK
 from tests.crash.streams import Keys
+
+CLOCK_SECONDS = 0.02
+"""By which clocks on one machine may differ."""
 
 
 def check_emitted(evidence: Evidence) -> Iterator[Violation]:
@@ -18,12 +22,41 @@ def check_emitted(evidence: Evidence) -> Iterator[Violation]:
     yield from _compare("told", asked["tells"], by_type["told"].there)
     yield from _compare("windowed", asked["echoes"], by_type["windowed"].there)
     yield from _compare("mailed", asked["tells"], by_type["mailed"].there)
-    is_put_back = any(fault.kind == PUT_BACK for fault in evidence.history.faults)
+    yield from _compare("heard", _heard(by_type["echoed"].there), by_type["heard"].there)
     for type_, stream in by_type.items():
-        if type_.endswith(".window_ended") or (type_ == "windowed" and is_put_back):
+        if type_.endswith(".window_ended") or (type_ == "windowed" and evidence.is_put_back):
             continue  # it has no number; another event may close the window in the second future
         for key, number in stream.second_ids[:3]:
             yield Violation("I4", f"{type_} {key}/{number} is in the log under two ids")
+
+
+def check_commits(evidence: Evidence) -> Iterator[Violation]:
+    """I4: an emit is committed once, and is not in the log before the transaction of its event."""
+    count = Counter(event_id for row in evidence.ledger for event_id in row.emitted)
+    for event_id, times in count.items():
+        if times > 1:
+            yield Violation("I4", f"the emit {event_id} is committed {times} times")
+    if evidence.is_put_back:
+        return  # what a lost future has emitted stays in the log
+    for (key, number), at in evidence.streams.published.items():
+        if (position := evidence.streams.places.get(("noted", key, number))) is not None:
+            began_at = evidence.began("lists", position)
+            if at < began_at - CLOCK_SECONDS:
+                text = f"echoed {key}/{number} was published {began_at - at:.2f} s before the transaction of its event"
+                yield Violation("I4", text)
+
+
+def check_windows(evidence: Evidence) -> Iterator[Violation]:
+    """I2: a window closes once, with all that it has."""
+    if evidence.is_put_back:
+        return  # another event may close it in the second future
+    for (key, start), closed in evidence.streams.closed.items():
+        if closed.counts != {len(closed.numbers)}:
+            yield Violation(
+                "I2",
+                f"the window {start} of {key} has come to {sorted(closed.numbers)}, "
+                f"and was closed with so many: {sorted(closed.counts)}",
+            )
 
 
 def check_bookings(evidence: Evidence) -> Iterator[Violation]:
@@ -36,6 +69,16 @@ def check_bookings(evidence: Evidence) -> Iterator[Violation]:
     booked_rows, answered = sum(map(len, evidence.bookings.values())), evidence.history.sent.booked
     if booked_rows < answered:
         yield Violation("I1", f"{answered} bookings were answered, and {booked_rows} are there")
+
+
+def _heard(echoed: Mapping[str, int]) -> Keys:
+    """Return the echoes of which the handler of lists emits something."""
+    heard = Keys()
+    for key, numbers in echoed.items():
+        for number in range(0, numbers.bit_length(), HEARD):
+            if numbers >> number & 1:
+                heard.take(key, number)
+    return heard
 
 
 def _compare(type_: str, wanted: Mapping[str, int], found: Mapping[str, int]) -> Iterator[Violation]:

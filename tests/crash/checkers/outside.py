@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from tests.crash.checkers.emitted import CLOCK_SECONDS
 from tests.crash.checkers.violation import Violation
-from tests.crash.evidence import Evidence
+from tests.crash.evidence import Call, Evidence
 
 
 def check_calls(evidence: Evidence) -> Iterator[Violation]:
@@ -26,3 +27,35 @@ def check_calls(evidence: Evidence) -> Iterator[Violation]:
             made, wanted = first.get((what, key), []), list(told.get(key, []))
             if made != wanted:
                 yield Violation("I8", f"{what} {key}: called for {made[:70]}, and to be called for {wanted[:70]}")
+    if not evidence.is_put_back:  # the outside remembers what a lost future has called
+        yield from _check_each_process(evidence)
+        yield from _check_commits(evidence)
+
+
+def _check_each_process(evidence: Evidence) -> Iterator[Violation]:
+    """In one process: no later call of a key before the one ahead of it has ended, and no answer asked for again."""
+    order = {
+        (key, number): at
+        for key, told in evidence.streams.by_type["told"].numbers.items()
+        for at, number in enumerate(told)
+    }
+    last: dict[tuple[int, str], Call] = {}
+    for call in evidence.calls:
+        before = last.get((call.writer, call.key))
+        last[call.writer, call.key] = call
+        if before is None:
+            continue
+        where = f"process {call.writer}: {call.what} {call.key}/{call.number} came behind"
+        if order.get((call.key, call.number), 0) < order.get((call.key, before.number), 0):
+            yield Violation("I8", f"{where} a call for {before.number}, which is later")
+        if call.number == before.number and call.what == "step" and before.what == "mail":
+            yield Violation("I8", f"{where} the mail, though its answer is kept")
+
+
+def _check_commits(evidence: Evidence) -> Iterator[Violation]:
+    for call in evidence.calls:
+        if (position := evidence.streams.places.get(("told", call.key, call.number))) is not None:
+            began_at = evidence.began("mails", position)
+            if call.at < began_at - CLOCK_SECONDS:
+                text = f"{began_at - call.at:.2f} s before the transaction of its event"
+                yield Violation("I8", f"{call.what} {call.key}/{call.number} was called {text}")

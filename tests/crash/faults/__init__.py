@@ -43,4 +43,5 @@ FAULTS: Mapping[str, Callable[[Machine, Step, Fault], Awaitable[None]]] = {
     "hang in a handler": events.hang,
     "block in a handler": events.block,
     "die in a handler": events.die,
+    "die in a lane": events.doom,
 }

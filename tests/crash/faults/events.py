@@ -7,6 +7,10 @@ from tests.crash.machine import Machine
 from tests.crash.plan import Step
 from tests.support.waiting import until
 
+DOOM_SECONDS, MOST_DEATHS = 180.0, 6
+"""Until an event is given up on that ends processes, or has ended too many."""
+GIVEN_UP = "select count(*) from headrace.dead_letter where type = 'doomed'"
+
 
 async def hang(machine: Machine, step: Step, fault: Fault) -> None:
     """A handler does not return, the first time that a process runs it."""
@@ -21,6 +25,25 @@ async def block(machine: Machine, step: Step, fault: Fault) -> None:
 async def die(machine: Machine, step: Step, fault: Fault) -> None:
     """A handler ends its process, once."""
     await _publish(machine, fault, "die")
+
+
+async def doom(machine: Machine, step: Step, fault: Fault) -> None:
+    """A handler ends each process that runs its event again, until the event is given up on."""
+    folder, before = machine.cluster.folder / "deaths", machine.history.sent.extras["doom"]
+    known = {file.name: file.stat().st_size for file in folder.iterdir()}
+    await _publish(machine, fault, "doom")
+    if machine.history.sent.extras["doom"] == before:
+        return
+
+    async def is_over() -> bool:
+        await machine.restart_the_dead()
+        died = sum(file.stat().st_size - known.get(file.name, 0) for file in folder.iterdir())
+        (row,) = await machine.watch.fetch(GIVEN_UP)
+        return died > MOST_DEATHS or row["count"] > given_up
+
+    (row,) = await machine.watch.fetch(GIVEN_UP)
+    given_up = row["count"]
+    await until(is_over, "the event is given up on", DOOM_SECONDS)
 
 
 async def _publish(machine: Machine, fault: Fault, trouble: str) -> None:

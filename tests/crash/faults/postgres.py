@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 from contextlib import AsyncExitStack, suppress
 from urllib.parse import urlsplit, urlunsplit
@@ -20,6 +21,9 @@ LOCKED_SECONDS = (2.0, 12.0)
 FULL_SECONDS = 5.0
 LOST_OFFSETS, LOST_SECONDS = 3_000, 8.0
 """What is applied between the copy of the database and its loss."""
+
+LULLS, LULL_SECONDS, STILL_SECONDS, ASKED_IN_A_LULL = 0.3, 60.0, 0.6, 50
+"""How often the database is put back while nothing is read from the log, and how much waits then all the same."""
 
 
 async def kill_postgres(machine: Machine, step: Step, fault: Fault) -> None:
@@ -90,8 +94,15 @@ async def exhaust_connections(machine: Machine, step: Step, fault: Fault) -> Non
 
 
 async def put_back(machine: Machine, step: Step, fault: Fault) -> None:
-    """The database is replaced by a copy of what it was a while ago; the workers know a future that is lost."""
+    """The database is replaced by a copy of what it was a while ago; the workers know a future that is lost.
+
+    Now and then nothing is left to be read from the log: then that future is one of timers, lanes and effects alone.
+    """
     postgres, copy = machine.cluster.postgres, machine.cluster.folder / "copy"
+    is_lull = random.Random(step.chance).random() < LULLS
+    if is_lull:
+        machine.load.asked.extend(["reminds", "fail"] * ASKED_IN_A_LULL)
+        await _until_lull(machine)
     async with machine.side_lock, machine.postgres_lock:
         await postgres.kill()
         machine.watch.read_log()
@@ -118,7 +129,20 @@ async def put_back(machine: Machine, step: Step, fault: Fault) -> None:
         await until(lambda: machine.watch.applied > applied, "the workers have noticed", 30.0)
     machine.watch.read_log()
     fault.zombies = sum(refusal.writer > 0 for refusal in machine.history.refusals[before:])
-    fault.detail = f"{lost} offsets were taken back"
+    fault.detail = f"{lost} offsets were taken back" + ", in a lull" * is_lull
+
+
+async def _until_lull(machine: Machine) -> None:
+    """Return when everything that may be out is applied, and timers and lanes still wait."""
+    applied, since = -1, 0.0
+
+    def is_lull() -> bool:
+        nonlocal applied, since
+        if machine.watch.applied != applied or not machine.load.is_at_its_end:
+            applied, since = machine.watch.applied, machine.watch.now
+        return machine.watch.now - since > STILL_SECONDS
+
+    await until(is_lull, "nothing is left to be read", LULL_SECONDS)
 
 
 async def _connect(machine: Machine) -> asyncpg.Connection:

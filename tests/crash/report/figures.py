@@ -92,8 +92,13 @@ def again(result: Result) -> str:
     """Return the command that runs the seed once more."""
     plan = result.plan
     options = f"--seed {plan.seed}" + (f" --workers {plan.workers}" if plan.workers != 3 else "")
-    if plan.kinds:
-        options += " --kinds " + " ".join(f"'{kind}'" for kind in plan.kinds)
+    options += f" --partitions {plan.partitions}" if plan.partitions != 6 else ""
+    for name, chosen in (("kinds", plan.kinds), ("points", plan.points)):
+        if chosen:
+            options += f" --{name} " + " ".join(f"'{each}'" for each in chosen)
+    options += f" --patience {plan.patience:g}" if plan.patience != 180 else ""
+    if plan.shares:
+        options += " --shares " + ",".join(f"{name}={share}" for name, share in plan.shares.items())
     brokers = f" BROKERS={plan.brokers}" if plan.brokers != 1 else ""
     return f'make crash EVENTS={plan.events} FAULTS={len(plan.steps)}{brokers} ARGS="{options}"'
 
