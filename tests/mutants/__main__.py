@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from rich.console import Console
@@ -31,16 +31,20 @@ def main() -> int:
     console = Console(width=150)
     with Progress(console=console) as progress, ThreadPoolExecutor(jobs) as threads:
         bar = progress.add_task("mutants", total=len(chosen))
-        results = []
-        for mutant, result in zip(chosen, threads.map(lambda each: hunter(each, seconds), chosen), strict=True):
-            results.append((mutant, result))
+        hunts = {threads.submit(hunter, mutant, seconds): mutant for mutant in chosen}
+        for ended in as_completed(hunts):
             progress.advance(bar)
             if not console.is_terminal:
-                console.print(f"{mutant.name}: {result['found']}", soft_wrap=True, markup=False)
+                console.print(_line(hunts[ended], ended.result()), soft_wrap=True, markup=False)
+        results = [(mutant, ended.result()) for ended, mutant in hunts.items()]
     survivors = [mutant.name for mutant, result in results if result["found"] is None]
     console.print(_table(results))
     console.print(f"{len(results) - len(survivors)} of {len(results)} mutants are caught")
     return 1 if survivors else 0
+
+
+def _line(mutant: Mutant, result: dict[str, Any]) -> str:
+    return f"{mutant.name}: {result['found']}, seed {result['seed']}, {result['seconds']:.0f} s, {result['late']} late"
 
 
 def _table(results: list[tuple[Mutant, dict[str, Any]]]) -> Table:

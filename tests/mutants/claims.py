@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Mutant, Patch
+from dataclasses import replace
+
+from tests.mutants.hunts import LOST_ANSWER, LOST_COMMIT, TAKEN_OVER, WENT_BACK, dead_at, frozen_at
+from tests.mutants.mutant import Hunt, Mutant, Patch
 
 CLAIM = "app/headrace/engine/claim.py"
 CLAIM_SQL = "app/headrace/sql/claim.py"
@@ -25,10 +28,27 @@ _HELD = 'return held == (row["epoch"], row["token"], row["next_offset"], row["se
 _WRITE = "            await self.write(await transaction.begin(), batch, effects)\n"
 _POSITIONS = "        positions = {p: resume_at(self.holdings[p.topic].claim, bounds[p]) for p in self.partitions}\n"
 _HINT = "context.log._groups[group].offsets.get(p, 0)"
+_ASK = (
+    "        from tests.mutants.committed import committed\n\n"
+    "        of_kafka = await asyncio.to_thread(committed, context.settings.log, group, self.partitions)\n"
+)
+_IN_ADVANCE = "token = $5 and next_offset = $6\n  and sequence = $13\n"
+_IN_LOCK = "token = $5 and next_offset = $6\n  and sequence = $7\nfor update\n"
+_IN_BEGIN_APPLYING = 'token = $5 and next_offset = $6\n  and sequence = $7\n"""\n'
+_HOLES = Hunt(("abort a transaction",), faults=3)
 
 CLAIMS = (
-    Mutant("no fence", (Patch(CLAIM, _ADVANCE, _NO_ADVANCE),)),
-    Mutant("epoch-only fence", (Patch(CLAIM_MODEL, _HELD, 'return held[0] == row["epoch"]'),)),
+    Mutant("no fence", (Patch(CLAIM, _ADVANCE, _NO_ADVANCE),), hunt=frozen_at("before BEGIN", "handlers are to run")),
+    Mutant(
+        "epoch-only fence",
+        (
+            Patch(CLAIM_SQL, _IN_ADVANCE, "($5::uuid, $6::bigint, $13::bigint) is not null\n"),
+            Patch(CLAIM_SQL, _IN_LOCK, "($5::uuid, $6::bigint, $7::bigint) is not null\nfor update\n"),
+            Patch(CLAIM_SQL, _IN_BEGIN_APPLYING, '($5::uuid, $6::bigint, $7::bigint) is not null\n"""\n'),
+        ),
+        simulated=(Patch(CLAIM_MODEL, _HELD, 'return held[0] == row["epoch"]'),),
+        hunt=WENT_BACK,
+    ),
     Mutant(
         "fence before the writes",
         (
@@ -38,8 +58,14 @@ CLAIMS = (
                 "            async with self.context.connection() as other:\n"
                 "                await batch.holding.claim.guard(other)\n" + _WRITE,
             ),
-            Patch(CLAIM_MODEL, "_is_held(row, epoch, token, held_offset, held_sequence)", "bool(row)"),
+            Patch(
+                CLAIM_SQL,
+                f"epoch = $4 and {_IN_ADVANCE}",
+                "($4::bigint, $5::uuid, $6::bigint, $13::bigint) is not null\n",
+            ),
         ),
+        simulated=(Patch(CLAIM_MODEL, "_is_held(row, epoch, token, held_offset, held_sequence)", "bool(row)"),),
+        hunt=frozen_at("before BEGIN"),
     ),
     Mutant(
         "statements outside of the transaction",
@@ -51,20 +77,17 @@ CLAIMS = (
                 "                await self.write(other, batch, effects)\n",
             ),
         ),
+        hunt=dead_at("states are written", "the ledger is written"),
     ),
     Mutant(
         "offset taken from Kafka",
-        (
-            Patch(
-                TENURE,
-                _POSITIONS,
-                f"        positions = {{p: {_HINT} for p in self.partitions}}\n",
-            ),
-        ),
+        simulated=(Patch(TENURE, _POSITIONS, f"        positions = {{p: {_HINT} for p in self.partitions}}\n"),),
+        on_servers=(Patch(TENURE, _POSITIONS, f"{_ASK}        positions = of_kafka\n"),),
+        hunt=WENT_BACK,
     ),
     Mutant(
         "the larger of Kafka's offset and the claim's",
-        (
+        simulated=(
             Patch(
                 TENURE,
                 _POSITIONS,
@@ -73,10 +96,21 @@ CLAIMS = (
                 "        }\n",
             ),
         ),
+        on_servers=(
+            Patch(
+                TENURE,
+                _POSITIONS,
+                f"{_ASK}        positions = {{\n"
+                "            p: max(self.holdings[p.topic].claim.next_offset, of_kafka[p]) for p in self.partitions\n"
+                "        }\n",
+            ),
+        ),
+        hunt=WENT_BACK,
     ),
     Mutant(
         "records before the seek are accepted",
         (Patch(TENURE, "            if records[0].offset < held.next_offset:\n", "            if False:\n"),),
+        hunt=TAKEN_OVER,
     ),
     Mutant(
         "next offset is the first one plus the batch's size",
@@ -87,6 +121,7 @@ CLAIMS = (
                 "decode, claim.next_offset + len(records), Fingerprint.of(last), is_probe)",
             ),
         ),
+        hunt=_HOLES,
     ),
     Mutant(
         "holes are taken for a loss",
@@ -100,17 +135,26 @@ CLAIMS = (
                 "    ):\n",
             ),
         ),
+        hunt=_HOLES,
     ),
     Mutant(
         "a commit whose outcome is unknown counts as failed",
         (Patch(TRANSACT, "        return committed\n", "        return False\n"),),
+        hunt=LOST_ANSWER,
     ),
     Mutant(
         "a commit whose outcome is unknown counts as done",
         (Patch(TRANSACT, "        return committed\n", "        return True\n"),),
+        hunt=LOST_COMMIT,
     ),
     Mutant(
         "the sequence is not compared",
-        (Patch(CLAIM_MODEL, _HELD, 'return held[:3] == (row["epoch"], row["token"], row["next_offset"])'),),
+        (
+            Patch(CLAIM_SQL, _IN_ADVANCE, _IN_ADVANCE.replace("sequence = $13", "$13::bigint is not null")),
+            Patch(CLAIM_SQL, _IN_LOCK, _IN_LOCK.replace("sequence = $7", "$7::bigint is not null")),
+            Patch(CLAIM_SQL, _IN_BEGIN_APPLYING, _IN_BEGIN_APPLYING.replace("sequence = $7", "$7::bigint is not null")),
+        ),
+        simulated=(Patch(CLAIM_MODEL, _HELD, 'return held[:3] == (row["epoch"], row["token"], row["next_offset"])'),),
+        hunt=replace(WENT_BACK, shares={"reminds": 0.2}),
     ),
 )

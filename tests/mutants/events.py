@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Mutant, Patch
+from tests.mutants.hunts import TROUBLED, TROUBLED_AND_TAKEN_OVER
+from tests.mutants.mutant import Hunt, Mutant, Patch
 
 CLAIM = "app/headrace/engine/claim.py"
 RUN = "app/headrace/engine/run.py"
 RETRY = "app/headrace/engine/retry.py"
 SETTLE = "app/headrace/engine/settle.py"
+READER = "app/headrace/log/kafka_reader.py"
 READER_MODEL = "tests/simulation/log/client.py"
 
 LANES = "app/headrace/engine/lanes.py"
@@ -24,6 +26,7 @@ EVENTS = (
                 "                if False:\n",
             ),
         ),
+        hunt=TROUBLED,
     ),
     Mutant(
         "later events of a key run beside a failed one of their batch",
@@ -31,10 +34,12 @@ EVENTS = (
             Patch(RUN, _AHEAD, "            if False:\n"),
             Patch(RUN, _AHEAD_ASYNC, "            if False:\n"),
         ),
+        hunt=TROUBLED,
     ),
     Mutant(
         "a retry is counted twice",
         (Patch(RETRY, "lanes[key].attempts + 1 for key in keys", "lanes[key].attempts + 2 for key in keys"),),
+        hunt=TROUBLED,
     ),
     Mutant(
         "an attempt is counted after its run",
@@ -48,6 +53,7 @@ EVENTS = (
                 "            self._follow(keys, ",
             ),
         ),
+        hunt=TROUBLED_AND_TAKEN_OVER,
     ),
     Mutant(
         "the death of an owner in a lane's run is not noted",
@@ -58,6 +64,7 @@ EVENTS = (
                 "            pass\n",
             ),
         ),
+        hunt=TROUBLED_AND_TAKEN_OVER,
     ),
     Mutant(
         "a dead letter takes its followers along",
@@ -72,10 +79,11 @@ EVENTS = (
                 "        elif",
             ),
         ),
+        hunt=TROUBLED,
     ),
     Mutant(
         "read_uncommitted",
-        (
+        simulated=(
             Patch(
                 READER_MODEL,
                 "            records = [record for record in partition.places[offset:end] if record is not None]\n",
@@ -84,13 +92,17 @@ EVENTS = (
                 "            records = [record for record in everything[offset:] if record is not None]\n",
             ),
         ),
+        on_servers=(Patch(READER, 'isolation_level="read_committed"', 'isolation_level="read_uncommitted"'),),
+        hunt=Hunt(("abort a transaction",), faults=2),
     ),
     Mutant(
         "what a failed handler emitted is kept",
         (Patch(RUN, "        self.emitter.undo()\n", ""),),
+        hunt=TROUBLED,
     ),
     Mutant(
         "what a failed handler changed is kept",
         (Patch(RUN, "            entry.value = value\n", "            pass\n"),),
+        hunt=TROUBLED,
     ),
 )

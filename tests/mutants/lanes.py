@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.mutants.hunts import TROUBLED
 from tests.mutants.mutant import Mutant, Patch
 
 BATCH = "app/headrace/engine/batch.py"
@@ -25,6 +26,7 @@ LANES = (
                 "            effects = self._settle(batch, run, states)\n",
             ),
         ),
+        hunt=TROUBLED,
     ),
     Mutant(
         "what becomes of a run is decided before its turn",
@@ -41,6 +43,7 @@ LANES = (
                 "                effects.next_offset, effects.last = claim.next_offset, claim.last\n",
             ),
         ),
+        hunt=TROUBLED,
     ),
     Mutant(
         "batches and lanes write at the same time",
@@ -51,6 +54,7 @@ LANES = (
                 "            pass\n",
             ),
         ),
+        hunt=TROUBLED,
     ),
-    Mutant("batches keep the states that a lane has changed", (Patch(MEMORY_FILE, _FORGET, ""),)),
+    Mutant("batches keep the states that a lane has changed", (Patch(MEMORY_FILE, _FORGET, ""),), hunt=TROUBLED),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Mutant, Patch
+from tests.mutants.hunts import QUIET, SENT_BACK, TAKEN_OVER, TROUBLED, TROUBLED_AND_TAKEN_OVER
+from tests.mutants.mutant import Hunt, Mutant, Patch
 
 BATCH = "app/headrace/engine/batch.py"
 TENURE = "app/headrace/engine/tenure.py"
@@ -20,6 +21,7 @@ MEMORY = (
     Mutant(
         "window is not loaded at the claim",
         (Patch(WINDOW, "    for ids, marks, at in reversed(packed):\n", "    for ids, marks, at in ():\n"),),
+        hunt=TAKEN_OVER,
     ),
     Mutant(
         "window is one batch short",
@@ -30,6 +32,7 @@ MEMORY = (
                 "wanted, before, rows_wanted = limit * IDENTITY_BYTES, sequence, FEW_ROWS",
             ),
         ),
+        hunt=Hunt(("kill", "leave"), events=10_000, faults=6),
     ),
     Mutant(
         "identity without the source",
@@ -40,6 +43,7 @@ MEMORY = (
                 "    return blake2b(type.encode() + event_id.encode(), digest_size=16).digest()\n",
             ),
         ),
+        hunt=QUIET,
     ),
     Mutant(
         "identity of few bits (8 in place of 64, so that it shows in few events)",
@@ -50,6 +54,7 @@ MEMORY = (
                 "    return blake2b(prefix + event_id.encode(), digest_size=16).digest()[:1] * 16\n",
             ),
         ),
+        hunt=QUIET,
     ),
     Mutant(
         "cache is kept after a rollback",
@@ -60,6 +65,7 @@ MEMORY = (
                 "                pass\n",
             ),
         ),
+        hunt=TROUBLED,
     ),
     Mutant(
         "cache is kept over a lost claim",
@@ -71,10 +77,12 @@ MEMORY = (
                 "        self.holdings: dict[str, Holding] = {}\n",
             ),
         ),
+        hunt=Hunt(("freeze", "freeze at a point"), ("handlers are to run", "before BEGIN"), faults=4),
     ),
     Mutant(
         "cache is kept after a lost connection",
         (Patch(TRANSACT, _UNAVAILABLE, '                processor.reporter.rerun("infrastructure", error)\n'),),
+        hunt=SENT_BACK,
     ),
     Mutant(
         "lanes are not loaded at the claim",
@@ -85,10 +93,12 @@ MEMORY = (
                 "        self.by_key = {}\n        for row in ():\n",
             ),
         ),
+        hunt=TROUBLED_AND_TAKEN_OVER,
     ),
     Mutant(
         "what was committed does not enter the window",
         (Patch(MEMORY_FILE, "        seen = effects.seen\n", "        seen = effects.seen[:0]\n"),),
+        hunt=QUIET,
     ),
     Mutant(
         "numbers of parked events begin anew at the claim",
@@ -99,5 +109,6 @@ MEMORY = (
                 "        self.next_number = 1\n",
             ),
         ),
+        hunt=TROUBLED_AND_TAKEN_OVER,
     ),
 )

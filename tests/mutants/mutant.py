@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -24,8 +25,35 @@ class Patch:
 
 
 @dataclass(frozen=True)
+class Hunt:
+    """What the crash machine does in each seed: faults of any kind, or of those that are named."""
+
+    kinds: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
+    """Crash points, of kinds that hit one."""
+    events: int = 3_000
+    faults: int = 0
+    workers: int = 2
+    partitions: int = 2
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """How many events ask for something or make trouble, where it is not the load's own share."""
+
+
+ANYTHING = Hunt(events=20_000, faults=12, workers=3, partitions=6)
+"""A part of what `make crash` does: about a minute."""
+
+
+@dataclass(frozen=True)
 class Mutant:
-    """A mistake that somebody could make. Where it is one of SQL, the store's model follows."""
+    """A mistake that somebody could make.
+
+    `patches` make it in the product. The store and the log of the simulation are models: a mistake of SQL is made in
+    the model as well, and what exists only in one of the two machines is made there alone (`simulated`, `on_servers`).
+    """
 
     name: str
-    patches: tuple[Patch, ...]
+    patches: tuple[Patch, ...] = ()
+    simulated: tuple[Patch, ...] = ()
+    on_servers: tuple[Patch, ...] = ()
+    hunt: Hunt = ANYTHING
+    """What reaches the mistake on real servers."""

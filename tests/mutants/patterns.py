@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Mutant, Patch
+from tests.mutants.hunts import QUIET, dead_at
+from tests.mutants.mutant import Hunt, Mutant, Patch
 
 BATCH = "app/headrace/engine/batch.py"
 LISTS = "app/headrace/engine/lists.py"
@@ -17,10 +18,12 @@ PATTERNS = (
     Mutant(
         "effects are called before the commit",
         (Patch(BATCH, _STARTED, f"{_STARTED}            self.memory.calls.push(effects.started)\n"),),
+        hunt=dead_at("effects are written", tells=0.1),
     ),
     Mutant(
         "the answer of a step is asked for again",
         (Patch(STEPS, "        known = self._answers.get(name)\n", "        known = None\n"),),
+        hunt=Hunt(events=1_500, shares={"tells": 0.1}),
     ),
     Mutant(
         "later calls of a key do not wait for the one before",
@@ -36,18 +39,24 @@ PATTERNS = (
                 "        if seconds < math.inf:\n",
             ),
         ),
+        hunt=Hunt(events=1_500, shares={"tells": 0.2}),
     ),
     Mutant(
         "a window that has closed opens again",
         (Patch(COURSE, "            if over is not None and end <= over:\n", "            if False:\n"),),
+        hunt=Hunt(
+            ("kill", "lose Kafka", "die at a point"), ("emits are to be published",), faults=4, shares={"echoes": 1.0}
+        ),
     ),
     Mutant(
         "a window of a silent key stays open",
         (Patch(COURSE, "            if window.events == 0:\n", "            if False:\n"),),
+        hunt=QUIET,
     ),
     Mutant(
         "what a list that raised has emitted is kept",
         (Patch(LISTS, "        run.emitter.undo_list(self._emitted)\n", ""),),
+        hunt=Hunt(events=1_500, shares={"echoes": 0.5}),
     ),
     Mutant(
         "an owner goes on with a state that has expired",
@@ -58,5 +67,6 @@ PATTERNS = (
                 "            self.forget([])\n",
             ),
         ),
+        hunt=Hunt(("slow Postgres",), faults=4, shares={"reminds": 0.3}),
     ),
 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Mutant, Patch
+from tests.mutants.hunts import WENT_BACK, dead_at
+from tests.mutants.mutant import Hunt, Mutant, Patch
 
 BATCH = "app/headrace/engine/batch.py"
 TENURE = "app/headrace/engine/tenure.py"
 RELAY = "app/headrace/emits/relay.py"
 EMITTER = "app/headrace/emits/emitter.py"
+TIMER_SQL = "app/headrace/sql/timer.py"
 TIMER_MODEL = "tests/simulation/store/statements/timer.py"
 TIMERS = "app/headrace/engine/timers.py"
+_TIMER = "topic, key, value, headers, due_at, name, cron"
 
 PUBLISHING = (
     Mutant(
@@ -23,10 +26,12 @@ PUBLISHING = (
                 "            relay.push(batch.sequence, [record for _, record in effects.emits], None)\n",
             ),
         ),
+        hunt=dead_at("before COMMIT", echoes=0.5),
     ),
     Mutant(
         "unmarked emits are not published again",
         (Patch(TENURE, "            await holding.relay.publish_unmarked()\n", ""),),
+        hunt=dead_at("after COMMIT", "emits are to be published", echoes=0.5),
     ),
     Mutant(
         "emits have ids by chance",
@@ -38,6 +43,7 @@ PUBLISHING = (
                 "        import uuid\n\n        event_id = uuid.uuid4().hex\n",
             ),
         ),
+        hunt=WENT_BACK,
     ),
     Mutant(
         "emits are marked that still wait",
@@ -48,16 +54,26 @@ PUBLISHING = (
                 "",
             ),
         ),
+        hunt=dead_at("after COMMIT", "emits are to be published", echoes=0.5),
     ),
     Mutant(
         "a timer is fired and stays",
         (
+            Patch(
+                TIMER_SQL,
+                "    delete from headrace.timer where ctid",
+                f"    select {_TIMER} from headrace.timer where ctid",
+            ),
+            Patch(TIMER_SQL, f"    ))\n    returning {_TIMER}\n)", "    ))\n)"),
+        ),
+        simulated=(
             Patch(
                 TIMER_MODEL,
                 '                continue\n            t.put("timer", place, None)\n',
                 "                continue\n",
             ),
         ),
+        hunt=Hunt(events=1_500, shares={"reminds": 0.05}),
     ),
     Mutant(
         "a timer is taken in a transaction of its own",
@@ -69,5 +85,6 @@ PUBLISHING = (
                 "                fired = await take_due(other, group, [processor.partition], self._portions.most)\n",
             ),
         ),
+        hunt=dead_at("timers are taken", reminds=0.05),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.mutants.hunts import QUIET, TAKEN_OVER
 from tests.mutants.mutant import Mutant, Patch
 
 KEPT = "app/headrace/engine/order.py"
@@ -11,6 +12,7 @@ SEQUENCES = (
     Mutant(
         "stale is compared as text",
         (Patch(KEPT, "    if place < expected:\n", "    if str(place) < str(expected):\n"),),
+        hunt=QUIET,
     ),
     Mutant(
         "held events are lost at a take-over",
@@ -22,5 +24,6 @@ SEQUENCES = (
                 '            key = row["key"].decode()\n            self.by_key[key] = Lane(\n',
             ),
         ),
+        hunt=TAKEN_OVER,
     ),
 )

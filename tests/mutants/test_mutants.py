@@ -13,9 +13,17 @@ from tests.mutants.mutant import Mutant, Patch
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_place_of_each_mistake_is_there_once(mutant: Mutant) -> None:
-    for patch in mutant.patches:
+    assert mutant.patches or (mutant.simulated and mutant.on_servers)
+    for patch in (*mutant.patches, *mutant.simulated, *mutant.on_servers):
         assert (ROOT / patch.file).read_text().count(patch.old) == 1
         assert patch.old != patch.new
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_mistake_is_made_in_both_machines(mutant: Mutant) -> None:
+    models = [patch.file for patch in mutant.patches if patch.file.startswith("tests/")]
+    assert not models, "a patch of a model alone changes nothing on real servers"
+    assert all(not patch.file.startswith("tests/") for patch in mutant.on_servers)
 
 
 def test_names_of_mutants_differ() -> None:
