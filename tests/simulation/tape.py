@@ -90,6 +90,7 @@ class Tape:
                 Step(sql.claim.KNOWN_PARTITIONS, place[:2], returns=True),
                 Step(sql.claim.CLAIM, (*place, chance.choice(TOKENS), owner, chance.randint(0, 5), "log"), True),
                 Step(sql.claim.OWNER_FOR_UPDATE, place, returns=True),
+                Step(sql.claim.END_SILENT, (), returns=True),
                 Step(sql.claim.HELD, (group, [number]), returns=True),
                 Step(sql.claim.POSITIONS, (group,), returns=True),
                 Step(sql.claim.HOLDER, (group, number, topics, owner), returns=True),

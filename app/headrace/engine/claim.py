@@ -26,12 +26,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from headrace import sql
+from headrace.database.failures import sqlstate_of
 from headrace.database.pool import Connection
 from headrace.errors import FencedError, StateUnavailableError
 from headrace.log.ports import Record, TopicPartition
 
 SUSPECT_CRASHES = 2
 BLAMED_CRASHES = 3
+LOCKED = "55P03"
 
 
 class Fingerprint:
@@ -200,12 +202,17 @@ async def claim(
     `suspect_records` offsets are applied one event at a time.
     """
     token = uuid4()
-    async with connection.transaction():
-        previous = await connection.fetchrow(sql.claim.OWNER_FOR_UPDATE, group, *partition)
-        is_orphaned = previous is not None and previous["owner"] not in (None, owner)
-        if is_orphaned:  # here, since a claimer that gets no further is no orphan's heir when it claims again
-            await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition)
-        row = await connection.fetchrow(sql.claim.CLAIM, group, *partition, token, owner, log_end, log_id)
+    try:
+        async with connection.transaction():
+            previous = await connection.fetchrow(sql.claim.OWNER_FOR_UPDATE, group, *partition)
+            is_orphaned = previous is not None and previous["owner"] not in (None, owner)
+            if is_orphaned:  # here, since a claimer that gets no further is no orphan's heir when it claims again
+                await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition)
+            row = await connection.fetchrow(sql.claim.CLAIM, group, *partition, token, owner, log_end, log_id)
+    except Exception as error:
+        if sqlstate_of(error) == LOCKED:
+            await connection.fetchval(sql.claim.END_SILENT)  # the owner may be frozen in the middle of a statement
+        raise
     if row is None or previous is None:
         raise StateUnavailableError(f"{group}: the claim of {partition.topic}/{partition.partition} was removed.")
     return Claim(

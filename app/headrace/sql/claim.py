@@ -56,6 +56,19 @@ from headrace.claim where subscription = $1 and topic = $2 and partition = $3 fo
 """
 """Locks the row and tells its owner so far, or for how long it has had none."""
 
+END_SILENT = """
+select count(pg_terminate_backend(pid)) from pg_stat_activity
+where datname = current_database() and usename = current_user and pid <> pg_backend_pid()
+  and application_name = current_setting('application_name') and state = 'active' and wait_event = 'ClientRead'
+  and xact_start is not null and current_setting('idle_in_transaction_session_timeout') <> '0'
+  and state_change < clock_timestamp() - current_setting('idle_in_transaction_session_timeout')::interval
+"""
+"""Ends sessions that are silent in the middle of a statement within a transaction, for longer than between two.
+
+Postgres' own limit counts between statements alone. A driver asks for a statement's description first, and then sends
+the arguments: a process that is frozen in between would keep its locks for as long as it is frozen.
+"""
+
 CLAIM = """
 update headrace.claim as held
 set epoch = held.epoch + 1, token = $4, owner = $5, claimed_at = now(), log_id = coalesce(held.log_id, $7),

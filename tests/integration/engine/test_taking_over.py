@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from typing import Any
 
 import asyncpg
+import psycopg
 import pytest
 
 from headrace.emits.relay import Relay
@@ -165,3 +167,37 @@ async def _was_committed(held: Any, connection: Any) -> bool:
 async def _waits_or_is_done(connection: Any, pid: int, task: asyncio.Task[Any]) -> bool:
     sql = "select wait_event_type = 'Lock' from pg_stat_activity where pid = $1"
     return task.done() or bool(await connection.fetchval(sql, pid))
+
+
+async def test_owner_that_is_frozen_in_the_middle_of_a_statement_keeps_no_claim(
+    pool: asyncpg.Pool, database_url: str
+) -> None:
+    """It has asked for a statement's description and sends no arguments: to Postgres that is no idle transaction."""
+    async with pool.acquire() as connection:
+        await enroll(connection, GROUP, "pages", "log", {0: 0})
+        await connection.execute("set application_name = 'headrace'")
+        await connection.execute("set lock_timeout = '100ms'")
+        await connection.execute("set idle_in_transaction_session_timeout = '10min'")
+        with closing(psycopg.connect(database_url, options="-c application_name=headrace")) as frozen:
+            frozen.execute("set idle_in_transaction_session_timeout = '50ms'; commit")
+            frozen.execute("select from headrace.claim for update")
+            frozen.pgconn.enter_pipeline_mode()
+            frozen.pgconn.send_prepare(b"", b"select 1")
+            frozen.pgconn.send_flush_request()
+            assert frozen.pgconn.flush() == 0
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await _claim(connection)  # it is silent, but not for long yet
+            await connection.execute("set idle_in_transaction_session_timeout = '100ms'")
+
+            async def is_claimed() -> bool:
+                with suppress(asyncpg.LockNotAvailableError):
+                    await _claim(connection)
+                    return True
+                return False
+
+            await until(is_claimed, "the claim is taken")
+        assert await connection.fetchval("select owner from headrace.claim") == "heir"
+
+
+async def _claim(connection: Any) -> None:
+    await claim(connection, GROUP, PAGES, "heir", log_id="log", log_end=0, suspect_records=1)

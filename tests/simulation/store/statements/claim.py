@@ -106,6 +106,11 @@ def owner_for_update(t: Transaction, group: str, topic: str, number: int) -> Wor
     return [Row(owner=row["owner"], seconds_released=None if released is None else t.clock() - released)]
 
 
+@reads(sql.claim.END_SILENT)
+def end_silent(t: Transaction) -> list[Row]:
+    return [Row(count=0)]  # a frozen process has sent its statement, or not
+
+
 @writes(sql.claim.CLAIM, "UPDATE")
 def claim(
     t: Transaction, group: str, topic: str, number: int, token: Any, owner: str, log_end: int, log_id: str
