@@ -21,8 +21,11 @@ from tests.support.link import Link
 from tests.support.ports import free_ports
 from tests.support.postgres import PostgresServer
 from tests.support.service import Service
+from tests.support.waiting import until
 
-NAME = "lists"
+SHARED, NAMED = "CRASH_KAFKA", "CRASH_NAME"
+"""Variables by which runs that follow each other share a broker: its ports, and the name of the service in this one."""
+NAME = os.environ.get(NAMED, "lists")
 TOPICS = (NAME, f"{NAME}-echoes", f"{NAME}-told", f"{NAME}-orders", f"{NAME}-work", f"{NAME}-steps")
 SIDE = f"{NAME}-side"
 """A topic whose log is meddled with."""
@@ -36,6 +39,8 @@ ENGINE = {
     "HEADRACE_ENGINE_RETRY_ATTEMPTS": "50",
     "HEADRACE_ENGINE_STUCK_SECONDS": "20",
 }
+START_SECONDS = 180.0
+"""Within which every worker is ready, however busy the machine is."""
 WATCH = Path(__file__).with_name("watch.sql")
 
 
@@ -125,13 +130,19 @@ async def cluster(plan: Plan, folder: Path) -> AsyncIterator[Cluster]:
         (folder / "deaths").mkdir()
         for number in range(plan.workers):
             made.workers.append(await _worker(made, number, log, stack))
-        await asyncio.gather(*(worker.service.start() for worker in made.workers))
+        await asyncio.gather(*(worker.service.start(ready=False) for worker in made.workers))
+        for worker in made.workers:
+            await until(worker.service.is_ready, f"worker {worker.number} is ready", START_SECONDS)
         yield made
 
 
 async def _start_brokers(plan: Plan, stack: AsyncExitStack) -> tuple[list[KafkaServer], list[Link]]:
     brokers: list[KafkaServer] = []
     links = []
+    if SHARED in os.environ:
+        plain, proxied, advertised = os.environ[SHARED].split(",")
+        brokers.append(KafkaServer(f"127.0.0.1:{plain}"))
+        return brokers, [await stack.enter_async_context(Link(int(proxied), int(advertised)))]
     for _ in range(plan.brokers):
         (port,) = free_ports(1)
         broker = KafkaServer(

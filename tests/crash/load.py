@@ -20,7 +20,7 @@ from tests.crash.steps import Steps
 KEYS = 300
 """Keys that get events at a time."""
 EACH = 60
-COPIES, MALFORMED, STEPS = 0.02, 0.0005, 0.02
+COPIES, MALFORMED, STEPS = 0.02, 0.0005, 0.05
 ASKED = {"echoes": 0.1, "reminds": 0.005, "tells": 0.01}
 ORDERS = {"good": 0.003, "bad": 0.001}
 TROUBLES = {"fail": 0.0005, "reject": 0.0003}

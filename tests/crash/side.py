@@ -15,7 +15,7 @@ import httpx
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
-from tests.crash.cluster import SIDE, Cluster
+from tests.crash.cluster import NAME, SIDE, Cluster
 from tests.crash.watching import Watch
 from tests.support.command import headrace
 from tests.support.platform import record
@@ -25,7 +25,7 @@ from tests.support.web import http_client
 
 KEYS = 10
 SECONDS = 90.0
-STATE = "select key, data from headrace.state where subscription = 'lists.side' and key = any($1::text[])"
+STATE = f"select key, data from headrace.state where subscription = '{NAME}.side' and key = any($1::text[])"
 
 
 class Side:

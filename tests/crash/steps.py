@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-KEYS = 10
-LATE, MOST_LATE = 0.1, 20
+KEYS = 3
+LATE, MOST_LATE = 0.1, 5
 """The share of events that come late, and how many there are at a time before one of them comes."""
 Step = tuple[str, int]
 """Key and number."""

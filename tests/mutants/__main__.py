@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tests.mutants.catalogue import MUTANTS
-from tests.mutants.copies import hunt, hunt_on_servers
+from tests.mutants.copies import brokers, hunt, hunt_on_servers
 from tests.mutants.mutant import Mutant
 
 
@@ -22,14 +25,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("names", nargs="*", help="mutants by name; all of them if there is none")
     parser.add_argument("--servers", action="store_true", help="by the crash machine, on real servers")
-    parser.add_argument("--seconds", type=float, help="how long each is hunted (default: 120, on servers 1800)")
+    parser.add_argument("--seconds", type=float, help="how long each is hunted (default: 120, on servers 600)")
     parser.add_argument("--jobs", type=int, help="how many are hunted at a time (default: one for each core, or one)")
     options = parser.parse_args()
-    hunter, seconds, jobs = (hunt_on_servers, 1_800.0, 1) if options.servers else (hunt, 120.0, os.cpu_count() or 1)
+    seconds, jobs = (600.0, 1) if options.servers else (120.0, os.cpu_count() or 1)
     seconds, jobs = options.seconds or seconds, options.jobs or jobs
     chosen = [mutant for mutant in MUTANTS if not options.names or mutant.name in options.names]
     console = Console(width=150)
-    with Progress(console=console) as progress, ThreadPoolExecutor(jobs) as threads:
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(console=console))
+        hunter: Callable[[Mutant, float], dict[str, Any]] = hunt
+        if options.servers:
+            hunter = partial(hunt_on_servers, free=stack.enter_context(brokers(jobs)))
+        threads = stack.enter_context(ThreadPoolExecutor(jobs))
         bar = progress.add_task("mutants", total=len(chosen))
         hunts = {threads.submit(hunter, mutant, seconds): mutant for mutant in chosen}
         for ended in as_completed(hunts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,10 +12,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
+from tests.crash.cluster import NAMED, SHARED
 from tests.mutants.mutant import Hunt, Mutant, Patch
+from tests.support.kafka import KafkaServer
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 SIMULATED = ("app", "tests/__init__.py", "tests/simulation", "tests/mutants")
@@ -36,7 +42,34 @@ def hunt(mutant: Mutant, seconds: float) -> dict[str, Any]:
     return result
 
 
-def hunt_on_servers(mutant: Mutant, seconds: float) -> dict[str, Any]:
+@contextmanager
+def brokers(count: int) -> Iterator[Queue[str]]:
+    """Start so many brokers, for one run after the other each: to start one costs as much as half of a run."""
+    free: Queue[str] = Queue()
+    servers = []
+    try:
+        for _ in range(count):
+            (port,) = free_ports(1)
+            server = KafkaServer(advertised=f"127.0.0.1:{port}")
+            servers.append(server)
+            asyncio.run(server.start())
+            free.put(f"{server.ports[0]},{server.proxied_port},{port}")
+        yield free
+    finally:
+        for server in servers:
+            asyncio.run(server.stop())
+
+
+def hunt_on_servers(mutant: Mutant, seconds: float, free: Queue[str]) -> dict[str, Any]:
+    """Hunt with one of the brokers that are free. Raises: as `_hunt_with`."""
+    broker = free.get()
+    try:
+        return _hunt_with(broker, mutant, seconds)
+    finally:
+        free.put(broker)
+
+
+def _hunt_with(broker: str, mutant: Mutant, seconds: float) -> dict[str, Any]:
     """Return what the crash machine found of a mutant, seed after seed. Raises: RuntimeError (it does not run).
 
     A run that breaks off, since the mistake breaks what the machine relies on, is no finding of a checker.
@@ -47,7 +80,9 @@ def hunt_on_servers(mutant: Mutant, seconds: float) -> dict[str, Any]:
         (copy / "build" / "kafka").symlink_to(ROOT / "build" / "kafka")
         while found is None and monotonic() - began < seconds:
             seed += 1
-            ran = _run(copy, "tests.crash", "--seed", str(seed), *_plan(mutant.hunt), "--report", str(copy / "report"))
+            arguments = ("--seed", str(seed), *_plan(mutant.hunt), "--report", str(copy / "report"))
+            shared = {SHARED: broker, NAMED: f"lists-{uuid4().hex}"} if mutant.hunt.may_share else {}
+            ran = _run(copy, "tests.crash", *arguments, **shared)
             report = copy / "report" / "report.json"
             if not report.exists():
                 broken += 1
@@ -91,11 +126,11 @@ def _copy(patches: Sequence[Patch], names: tuple[str, ...]) -> Iterator[Path]:
         yield copy
 
 
-def _run(copy: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(copy: Path, module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=copy,
-        env={**os.environ, "PYTHONPATH": f"{copy / 'app'}{os.pathsep}{copy}"},
+        env={**os.environ, **variables, "PYTHONPATH": f"{copy / 'app'}{os.pathsep}{copy}"},
         capture_output=True,
         text=True,
         check=False,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.mutants.hunts import TROUBLED, TROUBLED_AND_TAKEN_OVER
+from dataclasses import replace
+
+from tests.mutants.hunts import DOOMED, TROUBLED
 from tests.mutants.mutant import Hunt, Mutant, Patch
 
 CLAIM = "app/headrace/engine/claim.py"
@@ -53,7 +55,7 @@ EVENTS = (
                 "            self._follow(keys, ",
             ),
         ),
-        hunt=TROUBLED_AND_TAKEN_OVER,
+        hunt=DOOMED,
     ),
     Mutant(
         "the death of an owner in a lane's run is not noted",
@@ -64,7 +66,7 @@ EVENTS = (
                 "            pass\n",
             ),
         ),
-        hunt=TROUBLED_AND_TAKEN_OVER,
+        hunt=DOOMED,
     ),
     Mutant(
         "a dead letter takes its followers along",
@@ -79,7 +81,7 @@ EVENTS = (
                 "        elif",
             ),
         ),
-        hunt=TROUBLED,
+        hunt=replace(TROUBLED, events=2_500, shares={"fail": 0.3, "reject": 0.2}),
     ),
     Mutant(
         "read_uncommitted",

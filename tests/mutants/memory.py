@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.mutants.hunts import QUIET, SENT_BACK, TAKEN_OVER, TROUBLED, TROUBLED_AND_TAKEN_OVER
+from dataclasses import replace
+
+from tests.mutants.hunts import QUIET, SENT_BACK, TAKEN_OVER, TROUBLED, TROUBLED_AND_TAKEN_OVER, WENT_BACK
 from tests.mutants.mutant import Hunt, Mutant, Patch
 
 BATCH = "app/headrace/engine/batch.py"
@@ -32,7 +34,7 @@ MEMORY = (
                 "wanted, before, rows_wanted = limit * IDENTITY_BYTES, sequence, FEW_ROWS",
             ),
         ),
-        hunt=Hunt(("kill", "leave"), events=10_000, faults=6),
+        hunt=Hunt(("kill", "leave"), events=4_000, faults=5),
     ),
     Mutant(
         "identity without the source",
@@ -77,7 +79,7 @@ MEMORY = (
                 "        self.holdings: dict[str, Holding] = {}\n",
             ),
         ),
-        hunt=Hunt(("freeze", "freeze at a point"), ("handlers are to run", "before BEGIN"), faults=4),
+        hunt=replace(WENT_BACK, shares={"echoes": 0.3, "reminds": 0.1}),
     ),
     Mutant(
         "cache is kept after a lost connection",
@@ -98,7 +100,7 @@ MEMORY = (
     Mutant(
         "what was committed does not enter the window",
         (Patch(MEMORY_FILE, "        seen = effects.seen\n", "        seen = effects.seen[:0]\n"),),
-        hunt=QUIET,
+        hunt=replace(QUIET, events=4_000),
     ),
     Mutant(
         "numbers of parked events begin anew at the claim",

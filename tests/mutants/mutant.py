@@ -31,12 +31,17 @@ class Hunt:
     kinds: tuple[str, ...] = ()
     points: tuple[str, ...] = ()
     """Crash points, of kinds that hit one."""
-    events: int = 3_000
+    events: int = 2_000
     faults: int = 0
     workers: int = 2
     partitions: int = 2
     shares: Mapping[str, float] = field(default_factory=dict)
     """How many events ask for something or make trouble, where it is not the load's own share."""
+
+    @property
+    def may_share(self) -> bool:
+        """True if no fault disturbs the broker itself, so that runs may share one."""
+        return bool(self.kinds or not self.faults) and not any("broker" in kind for kind in self.kinds)
 
 
 ANYTHING = Hunt(events=20_000, faults=12, workers=3, partitions=6)

@@ -23,7 +23,7 @@ PATTERNS = (
     Mutant(
         "the answer of a step is asked for again",
         (Patch(STEPS, "        known = self._answers.get(name)\n", "        known = None\n"),),
-        hunt=Hunt(events=1_500, shares={"tells": 0.1}),
+        hunt=Hunt(events=1_200, workers=1, partitions=1, shares={"tells": 0.1}),
     ),
     Mutant(
         "later calls of a key do not wait for the one before",
@@ -39,13 +39,13 @@ PATTERNS = (
                 "        if seconds < math.inf:\n",
             ),
         ),
-        hunt=Hunt(events=1_500, shares={"tells": 0.2}),
+        hunt=Hunt(events=1_200, workers=1, partitions=1, shares={"tells": 0.2}),
     ),
     Mutant(
         "a window that has closed opens again",
         (Patch(COURSE, "            if over is not None and end <= over:\n", "            if False:\n"),),
         hunt=Hunt(
-            ("kill", "lose Kafka", "die at a point"), ("emits are to be published",), faults=4, shares={"echoes": 1.0}
+            ("kill", "lose Kafka", "die at a point"), ("emits are to be published",), faults=3, shares={"echoes": 1.0}
         ),
     ),
     Mutant(
@@ -56,7 +56,7 @@ PATTERNS = (
     Mutant(
         "what a list that raised has emitted is kept",
         (Patch(LISTS, "        run.emitter.undo_list(self._emitted)\n", ""),),
-        hunt=Hunt(events=1_500, shares={"echoes": 0.5}),
+        hunt=Hunt(events=1_200, workers=1, partitions=1, shares={"echoes": 0.5}),
     ),
     Mutant(
         "an owner goes on with a state that has expired",
@@ -67,6 +67,6 @@ PATTERNS = (
                 "            self.forget([])\n",
             ),
         ),
-        hunt=Hunt(("slow Postgres",), faults=4, shares={"reminds": 0.3}),
+        hunt=Hunt(("slow Postgres",), faults=3, shares={"reminds": 0.3}),
     ),
 )

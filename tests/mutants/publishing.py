@@ -73,7 +73,7 @@ PUBLISHING = (
                 "                continue\n",
             ),
         ),
-        hunt=Hunt(events=1_500, shares={"reminds": 0.05}),
+        hunt=Hunt(events=1_200, workers=1, partitions=1, shares={"reminds": 0.05}),
     ),
     Mutant(
         "a timer is taken in a transaction of its own",
