@@ -39,7 +39,7 @@ STATES = {
 }
 """The subscription and the state in which the events of a type end."""
 SIDE_STATE = ("side", "numbers")
-LOST = re.compile(r"([\w.]+): ([\w.-]+)/(\d+) was claimed by another owner \(epoch (\d+) at")
+LOST = re.compile(r"([\w.-]+): ([\w.-]+)/(\d+) was claimed by another owner \(epoch (\d+) at")
 RECENT_STATE = ("echoes", "recent")
 """A state that expires."""
 Place = tuple[str, str, int]
