@@ -4,7 +4,7 @@
 seed ─ plan.py ─▶ faults, in order ──── faults/ ───┐ kill, freeze, cut, restart, put back
                                                    ▼
 load.py ─ events ─▶ Kafka ─ Link ─▶ workers (tests/apps/lists.py) ─ Link ─▶ Postgres ─ watch.sql
-                      │                points.py: where they die             │
+posting.py ─ HTTP ────│───────────────▶ points.py: where they die            │
                       └────────▶ evidence.py ◀── tables ─────────────────────┤
 history.py ◀── watching.py ◀── each change of a claim, the server's log ─────┘
      └──────▶ checkers/ ─▶ violations ─▶ report/

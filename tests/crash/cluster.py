@@ -38,6 +38,7 @@ ENGINE = {
     "HEADRACE_ENGINE_RETRY_MAX_SECONDS": "0.5",
     "HEADRACE_ENGINE_RETRY_ATTEMPTS": "50",
     "HEADRACE_ENGINE_STUCK_SECONDS": "20",
+    "HEADRACE_INGEST_TIMEOUT_SECONDS": "2",
 }
 START_SECONDS = 180.0
 """Within which every worker is ready, however busy the machine is."""

@@ -74,6 +74,14 @@ class Fault:
 
 
 @dataclass
+class Posted:
+    """How many of a key's events were posted, and for how many of these a worker has answered 202: those from 0 on."""
+
+    tried: int = 0
+    accepted: int = 0
+
+
+@dataclass
 class Sent:
     """What the load has published, and what the log has acknowledged."""
 
@@ -82,10 +90,12 @@ class Sent:
     failed: list[str] = field(default_factory=list)
     by_key: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Acknowledged events of each key; copies of them do not count."""
+    posted: defaultdict[str, Posted] = field(default_factory=lambda: defaultdict(Posted))
+    """What clients have posted to the workers, by key."""
     booked: int = 0
     """Bookings that a worker has answered."""
     extras: Counter[str] = field(default_factory=Counter)
-    """Copies, malformed records, and events with trouble in them."""
+    """Copies, malformed records, events with trouble in them, and what came of posting."""
 
 
 @dataclass

@@ -86,7 +86,7 @@ class Machine:
     @property
     def is_idle(self) -> bool:
         """True if all that is out is applied, as far as can be told from the numbers."""
-        return self.watch.applied >= self.history.sent.produced
+        return self.watch.applied >= self.history.sent.produced + self.history.sent.extras["posted"]
 
     async def restart_the_dead(self) -> None:
         """Start every worker whose process has ended, as Kubernetes does."""

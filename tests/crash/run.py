@@ -23,6 +23,7 @@ from tests.crash.history import Fault, History
 from tests.crash.load import Load
 from tests.crash.machine import Machine
 from tests.crash.plan import PUT_BACK, Plan, Step
+from tests.crash.posting import Posting
 from tests.crash.settling import settle
 from tests.crash.watching import Watch
 from tests.support.waiting import until
@@ -68,7 +69,7 @@ async def run(plan: Plan, tell: Tell, *, minutes: float, kept: Path) -> Result:
             machine = Machine(plan, made, history, watch, random.Random(plan.seed), load)
             try:
                 async with _company(machine):
-                    async with _booking(machine):
+                    async with _clients(machine):
                         await _disturb(machine, tell, began + minutes * 60)
                     tell("everything comes to its end", len(history.faults), watch.applied)
                     await settle(machine)
@@ -120,20 +121,21 @@ async def _company(machine: Machine) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _booking(machine: Machine) -> AsyncIterator[None]:
-    """Book through the outbox meanwhile, unless the database is put back: that would lose what was answered."""
-    if any(step.kind == PUT_BACK for step in machine.plan.steps):
-        yield
-        return
-    bookings = Bookings(machine.cluster, machine.history.sent)
-    task = asyncio.create_task(bookings.run())
+async def _clients(machine: Machine) -> AsyncIterator[None]:
+    """Post meanwhile, and book, unless the database is put back: that would lose what a booking was answered."""
+    clients: list[Posting | Bookings] = [Posting(machine.cluster, machine.history.sent)]
+    if all(step.kind != PUT_BACK for step in machine.plan.steps):
+        clients.append(Bookings(machine.cluster, machine.history.sent))
+    tasks = [asyncio.create_task(client.run()) for client in clients]
     try:
         yield
-        bookings.stop()
-        await task
+        for client in clients:
+            client.stop()
+        await asyncio.gather(*tasks)
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _disturb(machine: Machine, tell: Tell, deadline: float) -> None:

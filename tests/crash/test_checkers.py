@@ -11,7 +11,7 @@ import pytest
 from tests.crash.checkers import AT_ANY_TIME, CHECKERS
 from tests.crash.cluster import NAME
 from tests.crash.evidence import STATES, Call, Evidence, Fenced, LedgerRow
-from tests.crash.history import ClaimChange, History, Sample
+from tests.crash.history import ClaimChange, History, Posted, Sample
 from tests.crash.streams import Closed, Streams
 
 LISTS, ECHO = (f"{NAME}.lists", NAME, 0), (f"{NAME}.echoes", f"{NAME}-echoes", 0)
@@ -35,6 +35,8 @@ def clean() -> Evidence:
     streams.records.update({(NAME, 0): 5, (f"{NAME}-echoes", 0): 1})
     history.sided["s"] = [0, 1]
     history.sent.by_key["a"], history.sent.acknowledged, history.sent.booked = 4, 4, 2
+    _add(streams, "noted", "p", [0, 1])
+    history.sent.posted["p"] = Posted(tried=3, accepted=2)
     history.changes = [
         ClaimChange(1, 1.0, *LISTS, OWNER, 1, "t", 0, 0, PID, 0),
         ClaimChange(2, 2.0, *LISTS, OWNER, 1, "t", 5, 1, PID, 0),
@@ -95,6 +97,23 @@ def lose_on_the_side(evidence: Evidence) -> None:
 
 def lose_in_the_log(evidence: Evidence) -> None:
     evidence.history.sent.by_key["b"] = 2
+
+
+def lose_what_was_answered(evidence: Evidence) -> None:
+    _post(evidence, [1])
+
+
+def find_what_nobody_posted(evidence: Evidence) -> None:
+    _post(evidence, [0, 1, 3])
+
+
+def find_in_another_order(evidence: Evidence) -> None:
+    _post(evidence, [1, 0])
+
+
+def _post(evidence: Evidence, numbers: list[int]) -> None:
+    """Let the log and the list have these events of a client's key."""
+    evidence.streams.by_type["noted"].numbers["p"] = evidence.lists["noted"]["p"] = array("I", numbers)
 
 
 def drop_silently(evidence: Evidence) -> None:
@@ -290,6 +309,9 @@ PLANTED: dict[Callable[[Evidence], None], str] = {
     apply_what_was_aborted: "I1",
     lose_on_the_side: "I1",
     lose_in_the_log: "I1",
+    lose_what_was_answered: "I1",
+    find_what_nobody_posted: "I1",
+    find_in_another_order: "I3",
     drop_silently: "I1",
     bury_the_living: "I1",
     double: "I2",

@@ -38,6 +38,8 @@ async def test_short_run_on_real_servers_violates_nothing(tmp_path: Path, seed: 
         assert sum(found.zombie_rejections.values()) >= 1, "no zombie was refused: the machine did not test it"
     assert found.calls >= 100
     assert found.sagas >= 15
+    assert found.posted >= 300
+    assert found.extras["posted in vain"] > found.extras["posted and left"] > 0, "no outcome was unknown"
     assert found.bookings >= (0 if PUT_BACK in kinds else 30)
     assert "everything is compared" in told
     page, as_json = write_report([result], tmp_path)

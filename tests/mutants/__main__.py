@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tests.mutants.catalogue import MUTANTS
+from tests.mutants.catalogue import MUTANTS, ON_SERVERS
 from tests.mutants.copies import brokers, hunt, hunt_on_servers
 from tests.mutants.mutant import Mutant
 
@@ -30,7 +30,8 @@ def main() -> int:
     options = parser.parse_args()
     seconds, jobs = (600.0, 1) if options.servers else (120.0, os.cpu_count() or 1)
     seconds, jobs = options.seconds or seconds, options.jobs or jobs
-    chosen = [mutant for mutant in MUTANTS if not options.names or mutant.name in options.names]
+    mutants = ON_SERVERS if options.servers else MUTANTS
+    chosen = [mutant for mutant in mutants if not options.names or mutant.name in options.names]
     console = Console(width=150)
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(console=console))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.mutants.accepting import ACCEPTING
 from tests.mutants.claims import CLAIMS
 from tests.mutants.events import EVENTS
 from tests.mutants.lanes import LANES
@@ -11,3 +12,5 @@ from tests.mutants.publishing import PUBLISHING
 from tests.mutants.sequences import SEQUENCES
 
 MUTANTS = (*CLAIMS, *MEMORY, *EVENTS, *LANES, *SEQUENCES, *PUBLISHING, *PATTERNS)
+ON_SERVERS = (*MUTANTS, *ACCEPTING)
+"""Those that the crash machine hunts."""

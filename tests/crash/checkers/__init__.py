@@ -2,7 +2,7 @@
 
 | invariant | checked in |
 | --- | --- |
-| I1 nothing accepted is lost, I2 applied once, I3 in order per key | `applied.py` |
+| I1 nothing accepted is lost, I2 applied once, I3 in order per key | `applied.py`; what was posted: `posted.py` |
 | I4 an event of a handler, timer, window, outbox is in the log if and only if its cause committed | `emitted.py` |
 | I5 the ledger's ranges are contiguous and end at the claim, I12 its counts are those of the log | `ledger.py` |
 | I6 a claim never goes back, I7 nobody but its owner moves it | `claims.py` |
@@ -34,6 +34,7 @@ from tests.crash.checkers.emitted import check_bookings, check_commits, check_em
 from tests.crash.checkers.ledger import check_counts, check_ledger
 from tests.crash.checkers.memory import check_memory
 from tests.crash.checkers.outside import check_calls
+from tests.crash.checkers.posted import check_posted
 from tests.crash.checkers.sagas import check_sagas
 from tests.crash.checkers.steady import check_attempts, check_deaths, check_fenced, check_refused
 from tests.crash.checkers.violation import Violation
@@ -41,6 +42,7 @@ from tests.crash.evidence import Evidence
 
 CHECKERS: tuple[Callable[[Evidence], Iterable[Violation]], ...] = (
     check_accepted,
+    check_posted,
     check_applied,
     check_recent,
     check_sided,

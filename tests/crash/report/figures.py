@@ -37,6 +37,8 @@ class Figures(msgspec.Struct, frozen=True):
     """To the outside, repeated ones among them."""
     sagas: int
     bookings: int
+    posted: int
+    """Events that a worker has answered with 202."""
     transactions: int
     largest_megabytes: float
     most_connections: int
@@ -79,6 +81,7 @@ def figures(result: Result) -> Figures:
         calls=len(evidence.calls) if evidence is not None else 0,
         sagas=len(evidence.sagas) if evidence is not None else 0,
         bookings=history.sent.booked,
+        posted=history.sent.extras["posted"],
         transactions=len(ledger),
         largest_megabytes=round(max((sample.largest_bytes for sample in samples), default=0) / 1e6, 1),
         most_connections=max((sample.connections for sample in samples), default=0),
