@@ -49,7 +49,7 @@ POINTS = {
     "events are parked": Point("after", "headrace.engine.commit", "park", "fail"),
     "a lane is closed": Point("after", "headrace.engine.commit", "close_lanes", "fail"),
     "dead letters are written": Point("after", "headrace.engine.commit", "store_dead_letters", "reject"),
-    "the ledger is written": Point("after", "headrace.engine.commit", "insert_row"),
+    "the claim is to be moved": Point("before", "headrace.engine.claim", "Claim.advance"),
     "before COMMIT": Point("after", "headrace.engine.claim", "Claim.advance"),
     "after COMMIT": Point("before", "headrace.engine.batch", "BatchProcessor.remember"),
     "a batch is remembered": Point("after", "headrace.engine.batch", "BatchProcessor.remember"),

@@ -40,7 +40,7 @@ def plain(statement: str) -> str:
     return re.sub(r"\s+", " ", statement).strip()
 
 
-MOVES = {plain(sql.claim.ADVANCE), plain(sql.claim.BEGIN_APPLYING)}
+MOVES = {plain(sql.claim.ADVANCE), plain(sql.claim.ADVANCE_WITH_ROW), plain(sql.claim.BEGIN_APPLYING)}
 """Statements that only the owner of a claim makes."""
 
 

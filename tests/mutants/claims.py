@@ -17,7 +17,7 @@ TRANSACT = "app/headrace/engine/transact.py"
 LOG_BATCHES = "app/headrace/engine/log_batches.py"
 
 _ADVANCE = """
-        if status != "UPDATE 1":
+        if status.rpartition(" ")[2] != "1":
             raise self.fenced()
 
     def advanced"""

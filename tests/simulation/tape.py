@@ -99,6 +99,9 @@ class Tape:
                 Step(sql.claim.LOCK_IF_HELD, (*place, *held, offset, sequence), returns=True),
                 Step(sql.claim.IS_HELD, (*place, *held), returns=True),
                 Step(sql.claim.ADVANCE, (*place, *held, offset, *after, sequence)),
+                Step(
+                    sql.claim.ADVANCE_WITH_ROW, (*place, *held, offset, *after, sequence, 0, 3, 2, 1, 0, b"", b"", None)
+                ),
                 Step(sql.claim.BEGIN_APPLYING, (*place, *held, offset, sequence)),
                 Step(sql.claim.LAST_BATCH_FOR_UPDATE, place, returns=True),
             )

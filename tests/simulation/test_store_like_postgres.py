@@ -53,8 +53,8 @@ def _claiming(group: str) -> list[Step]:
 
 
 def _advancing(group: str) -> list[Step]:
-    moved = Step(sql.claim.ADVANCE, (group, "notes", 0, *HELD, 5, 1, 1, None, None, None, 0))
-    return [BEGIN, moved, COMMIT]
+    moved = (group, "notes", 0, *HELD, 5, 1, 1, None, None, None, 0)
+    return [BEGIN, Step(sql.claim.ADVANCE_WITH_ROW, (*moved, 0, 5, 0, 0, 0, b"", b"", None)), COMMIT]
 
 
 def _writing(group: str, value: int, end: Step = COMMIT) -> list[Step]:

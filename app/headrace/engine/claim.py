@@ -29,6 +29,7 @@ from headrace import sql
 from headrace.database.failures import sqlstate_of
 from headrace.database.pool import Connection
 from headrace.errors import FencedError, StateUnavailableError
+from headrace.ledger.rows import Row
 from headrace.log.ports import Record, TopicPartition
 
 SUSPECT_CRASHES = 2
@@ -134,14 +135,22 @@ class Claim:
         sequence: int,
         emitted_through: int,
         last: Fingerprint | None,
+        row: Row | None = None,
     ) -> None:
-        """Move the row along; the last statement of a transaction. Raises: FencedError (roll back and stop)."""
+        """Move the claim along, and write the ledger's `row` of the batch; the last statement of a transaction.
+
+        Raises: FencedError (roll back and stop).
+        """
         mark = (last.offset, last.timestamp, last.crc) if last is not None else (None, None, None)
-        held = (*self.identity, self.next_offset)
-        status = await connection.execute(
-            sql.claim.ADVANCE, *held, next_offset, sequence, emitted_through, *mark, self.sequence
-        )
-        if status != "UPDATE 1":
+        moved = (*self.identity, self.next_offset, next_offset, sequence, emitted_through, *mark, self.sequence)
+        if row is None:
+            status = await connection.execute(sql.claim.ADVANCE, *moved)
+        else:
+            counts = (row.applied, row.skipped, row.parked, row.dead)
+            status = await connection.execute(
+                sql.claim.ADVANCE_WITH_ROW, *moved, row.kind, *counts, row.ids, row.marks, row.emits
+            )
+        if status.rpartition(" ")[2] != "1":
             raise self.fenced()
 
     def advanced(self, next_offset: int, sequence: int, emitted_through: int, last: Fingerprint | None) -> None:

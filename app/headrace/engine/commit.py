@@ -9,7 +9,7 @@ from headrace.engine.effects import Effects
 from headrace.engine.lanes import close_lanes, open_lanes, park, unpark
 from headrace.item import APPLIED, DEAD, PARKED, SKIPPED
 from headrace.ledger.dead_letters import store_dead_letters
-from headrace.ledger.rows import Kind, Row, insert_row, pack_emits, pack_marks
+from headrace.ledger.rows import Kind, Row, pack_emits, pack_marks
 from headrace.sagas.kept import SAGA_STATE
 from headrace.sagas.store import follow
 from headrace.state.store import write
@@ -44,8 +44,8 @@ async def write_effects(connection: Connection, claim: Claim, effects: Effects, 
         effects.next_timer_seconds = await write_timers(connection, group, partition, changes)
     if effects.started:
         await start(connection, group, partition, effects.started)
-    await insert_row(connection, group, claim.partition, ledger_row(sequence, claim.epoch, claim.next_offset, effects))
-    await claim.advance(connection, effects.next_offset, sequence, effects.emitted_through, effects.last)
+    row = ledger_row(sequence, claim.epoch, claim.next_offset, effects)
+    await claim.advance(connection, effects.next_offset, sequence, effects.emitted_through, effects.last, row)
 
 
 def ledger_row(sequence: int, epoch: int, first_offset: int, effects: Effects) -> Row:

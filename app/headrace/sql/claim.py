@@ -105,10 +105,19 @@ set next_offset = $7, sequence = $8, emitted_through = $9, last_offset = $10, la
 where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5 and next_offset = $6
   and sequence = $13
 """
-"""Moves the row along if it is still the owner's: the last statement of a batch.
+"""Moves the row along if it is still the owner's.
 
 `committed_at` is that of the last ledger row: to note that emits are in the log is no batch.
 """
+
+_ROW = """
+insert into headrace.ledger (subscription, topic, partition, sequence, kind, epoch, first_offset, next_offset,
+                             applied, skipped, parked, dead, ids, marks, emits)
+select $1, $2, $3, $8, $14::int, $4, $6, $7, $15::int, $16::int, $17::int, $18::int, $19::bytea, $20::bytea, $21::bytea
+from moved
+"""
+ADVANCE_WITH_ROW = "with moved as (" + ADVANCE + "returning 1)" + _ROW
+"""Moves the row along and writes what the batch did into the ledger, both or neither: the last statement of a batch."""
 
 BEGIN_APPLYING = """
 update headrace.claim set is_applying = true

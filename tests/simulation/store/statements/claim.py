@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace import sql
+from tests.simulation.store.statements.ledger import insert
 from tests.simulation.store.statements.model import Work, reads, writes
 from tests.simulation.store.tables import Row, Values
 from tests.simulation.store.transaction import Transaction
@@ -196,6 +197,16 @@ def advance(
         "claim", (group, topic, number), lambda row: _is_held(row, epoch, token, held_offset, held_sequence), change
     )
     return int(row is not None)
+
+
+@writes(sql.claim.ADVANCE_WITH_ROW, "INSERT 0")
+def advance_with_row(t: Transaction, *values: Any) -> Work:
+    moved, (kind, *did) = values[:13], values[13:]
+    changed = yield from advance(t, *moved)
+    if not changed:
+        return 0
+    group, topic, number, epoch, _, held_offset, next_offset, sequence = moved[:8]
+    return (yield from insert(t, group, topic, number, sequence, kind, epoch, held_offset, next_offset, *did))
 
 
 @writes(sql.claim.BEGIN_APPLYING, "UPDATE")
