@@ -27,7 +27,7 @@ class Backoff:
         longest_seconds: float,
         jitter: float = 0.0,
         *,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = lambda: random.random(),  # noqa: PLW0108, S311 - a simulation replaces it
     ) -> None:
         """`chance` returns a number from 0 up to 1; a test gives its own."""
         self._first_seconds = first_seconds

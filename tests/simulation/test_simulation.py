@@ -49,8 +49,10 @@ def test_every_kind_of_fault_comes_about() -> None:
 
 
 def test_same_seed_gives_the_same_trace() -> None:
-    traces = [simulate(draw(seed)).trace for seed in (3, 3, 7)]
-    assert traces[0] == traces[1] != traces[2]
+    """In the second of them, a handler meets an outage, and single events are tried now and then."""
+    first, again = ([simulate(draw(seed)).trace for seed in (3, 71)] for _ in range(2))
+    assert first == again
+    assert first[0] != first[1]
 
 
 def test_trace_is_the_same_in_another_process() -> None:
