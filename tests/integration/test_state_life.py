@@ -73,7 +73,7 @@ async def test_event_after_the_end_of_a_state_begins_anew(database_url: str, top
         assert await value(runtime, "select version from headrace.state") == 2
 
 
-async def test_expired_state_in_an_owners_memory_is_no_finding_of_the_audit(database_url: str, topic_name: str) -> None:
+async def test_expired_state_in_memory_is_no_finding_of_the_audit(database_url: str, topic_name: str) -> None:
     """Postgres tells nothing of it, or has removed its row; of what lives, another value is a finding."""
     settings, log = settings_for(database_url, partitions=1), MemoryLog()
     async with running(notebook(settings, topic_name, mortal(timedelta(seconds=1))), log) as runtime:

@@ -116,6 +116,8 @@ insert into headrace.ledger (subscription, topic, partition, sequence, kind, epo
 select $1, $2, $3, $8, $14::int, $4, $6, $7, $15::int, $16::int, $17::int, $18::int, $19::bytea, $20::bytea, $21::bytea
 from moved
 """
+"""Writes the ledger's row of a batch if its claim has moved."""
+
 ADVANCE_WITH_ROW = "with moved as (" + ADVANCE + "returning 1)" + _ROW
 """Moves the row along and writes what the batch did into the ledger, both or neither: the last statement of a batch."""
 

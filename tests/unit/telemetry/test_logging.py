@@ -97,7 +97,7 @@ def test_structlog_s_loggers_come_out_alike(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == ""
 
 
-def test_structlog_is_left_alone_where_the_team_has_configured_it() -> None:
+def test_structlog_is_left_alone_if_a_team_has_configured_it() -> None:
     own: list[Any] = [structlog.processors.JSONRenderer()]
     structlog.configure(own)
     configured()
