@@ -169,9 +169,7 @@ async def _waits_or_is_done(connection: Any, pid: int, task: asyncio.Task[Any]) 
     return task.done() or bool(await connection.fetchval(sql, pid))
 
 
-async def test_owner_that_is_frozen_amid_a_statement_keeps_no_claim(
-    pool: asyncpg.Pool, database_url: str
-) -> None:
+async def test_owner_that_is_frozen_amid_a_statement_keeps_no_claim(pool: asyncpg.Pool, database_url: str) -> None:
     """It has asked for a statement's description and sends no arguments: to Postgres that is no idle transaction."""
     async with pool.acquire() as connection:
         await enroll(connection, GROUP, "pages", "log", {0: 0})
