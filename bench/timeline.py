@@ -6,15 +6,14 @@ which is the same clock in every process of a machine.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import inspect
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tests.support.surrounding import surround
 
 LOADED = "Python starts; the command line is imported"
 
@@ -55,31 +54,18 @@ def main() -> None:
 
 
 def _time(place: str, part: str, tell: Callable[[str, float, float], None]) -> None:
-    """Put a function that tells its time in the place of another."""
+    """Let each call of a function tell its time."""
+
+    @contextmanager
+    def timed() -> Iterator[None]:
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            tell(part, begin, time.monotonic())
+
     module, _, path = place.partition(":")
-    owner: Any = importlib.import_module(module)
-    *outer, name = path.split(".")
-    for each in outer:
-        owner = getattr(owner, each)
-    function = getattr(owner, name)
-
-    @functools.wraps(function)
-    async def awaited(*args: Any, **kwargs: Any) -> Any:
-        begin = time.monotonic()
-        try:
-            return await function(*args, **kwargs)
-        finally:
-            tell(part, begin, time.monotonic())
-
-    @functools.wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        begin = time.monotonic()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            tell(part, begin, time.monotonic())
-
-    setattr(owner, name, awaited if inspect.iscoroutinefunction(function) else called)
+    surround(module, path, timed)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from bench.contenders import MSGSPEC
 from bench.growth.curves import Curve, curves
 from bench.growth.plots import plot_curve, plot_load
 from bench.latency import measure_latency, track_commits
-from bench.measure import Run, measure
+from bench.measure import Cpu, Run, measure
 from bench.results import FOLDER, rounded
 from bench.servers import Servers, Topic, servers
 from bench.tables import Rows, terminal
@@ -90,12 +90,8 @@ def _point(x: int, run: Run) -> dict[str, Any]:
     return {
         "x": x,
         "events_per_second": run.events_per_second,
-        "worker_microseconds": run.cpu.worker / run.events * 1e6,
-        "postgres_microseconds": run.cpu.postgres / run.events * 1e6,
-        "broker_microseconds": run.cpu.broker / run.events * 1e6,
-        "worker_cores": run.cpu.worker / run.seconds,
-        "postgres_cores": run.cpu.postgres / run.seconds,
-        "broker_cores": run.cpu.broker / run.seconds,
+        **{f"{part}_microseconds": seconds / run.events * 1e6 for part, seconds in run.cpu._asdict().items()},
+        **{f"{part}_cores": seconds / run.seconds for part, seconds in run.cpu._asdict().items()},
         "others_cores": run.others_seconds / run.seconds,
         "peak_mb": run.peak_bytes / 1e6,
         "wal_bytes": run.cost.wal_bytes / run.events,
@@ -126,13 +122,12 @@ def _keep(folder: Path, name: str, points: Points) -> None:
 
 
 def _rows(axis: str, points: Points) -> Rows:
-    parts = ("worker", "postgres", "broker")
     head = [axis, "events/s", "µs worker", "µs Postgres", "µs broker", "cores worker", "Postgres", "broker", "others"]
     head += ["peak MB", "WAL B", "ledger B"]
     rows = []
     for point in points:
-        costs = [f"{point[f'{part}_microseconds']:.1f}" for part in parts]
-        costs += [f"{point[f'{part}_cores']:.2f}" for part in (*parts, "others")]
+        costs = [f"{point[f'{part}_microseconds']:.1f}" for part in Cpu._fields]
+        costs += [f"{point[f'{part}_cores']:.2f}" for part in (*Cpu._fields, "others")]
         sizes = [f"{point[name]:,.0f}" for name in ("peak_mb", "wal_bytes", "ledger_bytes")]
         rows.append([f"{point['x']:,}", f"{point['events_per_second']:,.0f}", *costs, *sizes])
     return [head, *rows]

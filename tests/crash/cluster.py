@@ -113,6 +113,15 @@ class Cluster:
         """What the tables call the subscription of the lists."""
         return f"{NAME}.lists"
 
+    @property
+    def deaths_folder(self) -> Path:
+        """The folder that has a file for each event that has ended a process."""
+        return self.folder / "deaths"
+
+    def deaths(self) -> dict[str, int]:
+        """Return how many processes each event has ended."""
+        return {file.name: file.stat().st_size for file in self.deaths_folder.iterdir()}
+
 
 @asynccontextmanager
 async def cluster(plan: Plan, folder: Path) -> AsyncIterator[Cluster]:
@@ -128,7 +137,7 @@ async def cluster(plan: Plan, folder: Path) -> AsyncIterator[Cluster]:
         await _watch(postgres, url)
         log = "kafka://" + ",".join(f"127.0.0.1:{link.port}" for link in broker_links)
         made = Cluster(plan, folder, postgres, brokers, broker_links, [], url)
-        (folder / "deaths").mkdir()
+        made.deaths_folder.mkdir()
         for number in range(plan.workers):
             made.workers.append(await _worker(made, number, log, stack))
         await asyncio.gather(*(worker.service.start(ready=False) for worker in made.workers))
@@ -192,7 +201,7 @@ async def _worker(made: Cluster, number: int, log: str, stack: AsyncExitStack) -
         "HEADRACE_DATABASE": urlunsplit(address._replace(netloc=f"{user}@127.0.0.1:{link.port}")),
         "APP_NAME": NAME,
         "APP_HANDLERS": made.plan.handlers,
-        "APP_DEATHS": str(made.folder / "deaths"),
+        "APP_DEATHS": str(made.deaths_folder),
         "APP_CALLS": str(made.calls),
         VARIABLE: str(own / "point"),
     }

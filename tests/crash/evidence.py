@@ -163,7 +163,7 @@ async def collect(cluster: Cluster, history: History) -> Evidence:
             [each for worker in cluster.workers if worker.is_alive for each in await _memory(worker)],
             *_told(cluster),
             [str(tuple(row)) for row in await connection.fetch("select * from crash.lane_jump")],
-            {file.name: file.stat().st_size for file in (cluster.folder / "deaths").iterdir()},
+            cluster.deaths(),
         )
     finally:
         await connection.close()

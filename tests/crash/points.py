@@ -8,13 +8,14 @@ point; what is in it (`NAME ACTION`) is done once, by the process that renames t
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+from tests.support.surrounding import surround
 
 VARIABLE = "CRASH_POINT"
 Action = Literal["kill", "stop"]
@@ -111,33 +112,13 @@ def reach(file: Path, name: str) -> None:
 
 def place(point: Point, pass_: Callable[[], None]) -> None:
     """Call `pass_` before or after each call of the point's function."""
-    owner: Any = importlib.import_module(point.module)
-    *path, name = point.function.split(".")
-    for part in path:
-        owner = getattr(owner, part)
-    function = getattr(owner, name)
-    is_before = point.when == "before"
-    if inspect.iscoroutinefunction(function):
 
-        @functools.wraps(function)
-        async def passing(*arguments: Any, **options: Any) -> Any:
-            if is_before:
-                pass_()
-            result = await function(*arguments, **options)
-            if not is_before:
-                pass_()
-            return result
-
-        setattr(owner, name, passing)
-        return
-
-    @functools.wraps(function)
-    def passing_plain(*arguments: Any, **options: Any) -> Any:
-        if is_before:
+    @contextmanager
+    def passing() -> Iterator[None]:
+        if point.when == "before":
             pass_()
-        result = function(*arguments, **options)
-        if not is_before:
+        yield
+        if point.when == "after":
             pass_()
-        return result
 
-    setattr(owner, name, passing_plain)
+    surround(point.module, point.function, passing)

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from tests.crash.cluster import Cluster
-from tests.crash.history import Sent
+from tests.crash.clients import Clients
 from tests.support.web import http_client
 
 CLIENTS, KEYS, EACH = 8, 6, 60
@@ -47,33 +46,23 @@ class Request:
     keys: Counter[str]
 
 
-class Posting:
+class Posting(Clients):
     """Posts to the workers, as long as `run` runs."""
 
-    def __init__(self, cluster: Cluster, sent: Sent) -> None:
-        self._cluster = cluster
-        self._sent = sent
-        self._is_over = False
+    count = CLIENTS
 
-    async def run(self) -> None:
-        """Post until `stop`; ends when the last requests are answered."""
-        await asyncio.gather(*(self._be_client(number) for number in range(CLIENTS)))
-
-    def stop(self) -> None:
-        """Begin no further request."""
-        self._is_over = True
-
-    async def _be_client(self, number: int) -> None:
-        chance = random.Random(self._cluster.plan.seed * 1_000 + number)
+    async def be_client(self, number: int) -> None:
+        """Post until it is over."""
+        chance = random.Random(self.cluster.plan.seed * 1_000 + number)
         keys = Keys(f"post-{number}", chance)
         async with http_client() as client:
-            while not self._is_over:
+            while not self.is_over:
                 request = keys.request()
                 for key, count in request.keys.items():
-                    self._sent.posted[key].tried += count
+                    self.sent.posted[key].tried += count
                 if await self._post(client, request, chance):
                     for key, count in request.keys.items():
-                        self._sent.posted[key].accepted += count
+                        self.sent.posted[key].accepted += count
                 else:
                     keys.leave(request.keys)
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -81,7 +70,7 @@ class Posting:
     async def _post(self, client: httpx.AsyncClient, request: Request, chance: random.Random) -> bool:
         """Return True once it is answered with 202, and False if its outcome is left unknown. Raises: TimeoutError."""
         for _ in range(TRIES):
-            worker = chance.choice(self._cluster.workers)
+            worker = chance.choice(self.cluster.workers)
             seconds = FEW_SECONDS if chance.random() < IMPATIENT else SECONDS
             url = worker.service.url + request.path
             try:
@@ -93,9 +82,9 @@ class Posting:
                 return True
             if answer is not None and answer.status_code not in AGAIN:
                 raise RuntimeError(f"POST {request.path} was answered with {answer.status_code}: {answer.text}")
-            self._sent.extras["posted in vain"] += 1
+            self.sent.extras["posted in vain"] += 1
             if chance.random() < LEFT:
-                self._sent.extras["posted and left"] += 1
+                self.sent.extras["posted and left"] += 1
                 return False
             await asyncio.sleep(PAUSE_SECONDS)
         raise TimeoutError(f"POST {request.path} was not answered in {TRIES} tries")
@@ -104,7 +93,7 @@ class Posting:
         accepted = answer.json()["accepted"]
         if accepted != request.keys.total():
             raise RuntimeError(f"{accepted} of {request.keys.total()} events of a request were accepted")
-        self._sent.extras["posted"] += accepted
+        self.sent.extras["posted"] += accepted
 
 
 class Keys:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from headrace.database.server_process import choose_identity, clear, flush, give, pid_file, spawn, until
+from headrace.database.server_process import choose_identity, clear, flush, flush_all, give, pid_file, spawn, until
 from headrace.errors import ConfigurationError
 
 USER = "headrace"
@@ -207,11 +207,9 @@ class EmbeddedPostgres:
         single = [str(binaries / "postgres"), "--single", "-F", "-D", str(new), "postgres"]
         await self._run(identity, new, single, f"create database {DATABASE};\n")
         if self._is_durable:
-            await asyncio.to_thread(flush, new)
+            await asyncio.to_thread(flush_all, new)
         new.rename(self._cluster)
-        folder = os.open(self._data_dir, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        flush(self._data_dir)
 
     async def _run(self, identity: str, folder: Path, program: list[str], text: str = "") -> None:
         """Run the program to its end; SIGKILL ends it, since initdb would tidy up while the next one begins."""

@@ -21,6 +21,9 @@ CALL_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalCl
 CLIENT_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """The same without what code of another kind raises as well: for places that also run a team's own."""
 
+LOCK_NOT_AVAILABLE = "55P03"
+"""The SQLSTATE of a lock that was not to be had in time."""
+
 # Classes (two characters) and single states (five). A single state wins over its class.
 _UNAVAILABLE = {
     "08",  # connection lost, refused, or its outcome unknown
@@ -33,7 +36,7 @@ _UNAVAILABLE = {
     "25006",  # read-only: this server is no longer (or not yet) the primary
     "25P03",  # silent for too long within a transaction
     "25P04",  # the transaction took too long
-    "55P03",  # a lock was not to be had in time
+    LOCK_NOT_AVAILABLE,
 }
 _REFUSED = {
     "22",  # a value that the type cannot hold: NUL in text, overflow, malformed JSON
@@ -48,7 +51,7 @@ _LIMITS: dict[str, Literal["timeout", "memory"]] = {
     "53200": "memory",
 }
 """A smaller batch may stay below these."""
-_TIMEOUTS = {"57014", "55P03", "25P03", "25P04"}
+_TIMEOUTS = {"57014", LOCK_NOT_AVAILABLE, "25P03", "25P04"}
 _GONE = (
     "connection is closed",
     "connection was closed",

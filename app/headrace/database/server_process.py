@@ -54,14 +54,15 @@ def give(folder: Path, identity: str) -> None:
             os.chown(path, owner, owner, follow_symlinks=False)
 
 
-def flush(folder: Path) -> None:
+def flush_all(folder: Path) -> None:
     """Return when the folder, and all that is in it, is on disk. Raises: OSError."""
     with ThreadPoolExecutor(_FLUSHES) as threads:
-        for _ in threads.map(_flush, (folder, *folder.rglob("*"))):
+        for _ in threads.map(flush, (folder, *folder.rglob("*"))):
             pass
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Return when a file, or the list of a folder's files, is on disk. Raises: OSError."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)

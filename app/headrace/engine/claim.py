@@ -26,7 +26,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from headrace import sql
-from headrace.database.failures import sqlstate_of
+from headrace.database.failures import LOCK_NOT_AVAILABLE, sqlstate_of
 from headrace.database.pool import Connection
 from headrace.errors import FencedError, StateUnavailableError
 from headrace.ledger.rows import Row
@@ -34,7 +34,6 @@ from headrace.log.ports import Record, TopicPartition
 
 SUSPECT_CRASHES = 2
 BLAMED_CRASHES = 3
-LOCKED = "55P03"
 
 
 class Fingerprint:
@@ -219,7 +218,7 @@ async def claim(
                 await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition)
             row = await connection.fetchrow(sql.claim.CLAIM, group, *partition, token, owner, log_end, log_id)
     except Exception as error:
-        if sqlstate_of(error) == LOCKED:
+        if sqlstate_of(error) == LOCK_NOT_AVAILABLE:
             await connection.fetchval(sql.claim.END_SILENT)  # the owner may be frozen in the middle of a statement
         raise
     if row is None or previous is None:

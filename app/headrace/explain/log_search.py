@@ -10,7 +10,7 @@ from headrace.errors import DecodeError, HeadraceError
 from headrace.explain.fate import Fate
 from headrace.explain.search import Asked
 from headrace.handlers.subscription import Subscription
-from headrace.log.ports import Log, Record, TopicPartition
+from headrace.log.ports import Log, Record, TopicPartition, position_of
 
 FETCH_RECORDS, FETCH_BYTES, FETCH_SECONDS = 500, 4 * 2**20, 0.5
 MOST_RECORDS = 5_000
@@ -60,7 +60,7 @@ async def find_pending(
         before = record.offset - positions[TopicPartition(record.topic, record.partition)]
         at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
         detail = f"it waits in the log, with {before} records of its partition before it."
-        place = record.topic, record.partition, record.offset
+        place = position_of(record)
         return Fate(subscription.name, "pending", detail, envelope.source, envelope.type, *place, None, at)
     return None
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from headrace.database.failures import CALL_ERRORS, classify, sqlstate_of
+from headrace.database.failures import CALL_ERRORS, LOCK_NOT_AVAILABLE, classify, sqlstate_of
 from headrace.database.pool import Pool
 from headrace.errors import ConfigurationError, StateUnavailableError, TransportError
 
@@ -14,8 +14,6 @@ from headrace.errors import ConfigurationError, StateUnavailableError, Transport
 LOCK = int.from_bytes(b"headrace", "big")
 # A process that was killed a moment ago still has its session until Postgres notices.
 LOCK_TIMEOUT = "3s"
-LOCK_NOT_AVAILABLE = "55P03"
-"""The SQLSTATE of a lock that was not to be had in time."""
 
 
 class EmbeddedSession:

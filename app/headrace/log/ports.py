@@ -32,6 +32,11 @@ class Position(NamedTuple):
     offset: int
 
 
+def position_of(record: Record) -> Position:
+    """Return where a record that was read stands."""
+    return Position(record.topic, record.partition, record.offset)
+
+
 def position_text(position: Position) -> str:
     """Return the position as HTTP names it: `topic/partition/offset`, the topic percent-encoded."""
     topic = position.topic if position.topic.isalnum() and position.topic.isascii() else quote(position.topic, safe="")

@@ -16,7 +16,7 @@ from headrace.errors import HandlerError
 from headrace.handlers.verdicts import Skip
 from headrace.item import Item, Outcome
 from headrace.ledger.window import DedupeWindow
-from headrace.log.ports import Log, Record, StoredRecord, TopicPartition
+from headrace.log.ports import Log, Record, StoredRecord, TopicPartition, position_of
 from headrace.projections.projection import Projection
 from headrace.rebuild.reading import LogReading, Positions
 from headrace.registry import Registry
@@ -39,7 +39,7 @@ class Letters:
 
     def applied(self, record: Record) -> Record | None:
         """Return the record as it was applied; None if it was not."""
-        place = record.topic, record.partition, record.offset
+        place = position_of(record)
         if place in self._skipped:
             return None
         value = self._edited.get(place)

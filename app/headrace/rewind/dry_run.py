@@ -11,7 +11,7 @@ from headrace.database.pool import Connection
 from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
-from headrace.log.ports import Log, Record, TopicPartition
+from headrace.log.ports import Log, Record, TopicPartition, position_of
 from headrace.projections.projection import Projection
 from headrace.rebuild.reading import LogReading
 from headrace.rebuild.replay import Letters
@@ -191,7 +191,7 @@ class _DryRun:
         heard: Heard = await self._rehearsal.run(place, records, None if is_whole else keys)
         self._difference.events += len(heard.items)
         for item in heard.items:
-            at = item.record.topic, item.record.partition, item.record.offset
+            at = position_of(item.record)
             if item.outcome is Outcome.HANDLER_ERROR:
                 self._failed[at] = item
             elif at in self._failed_then:

@@ -21,7 +21,7 @@ from headrace.errors import HandlerError
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.item import Item, Outcome
 from headrace.ledger.window import DedupeWindow
-from headrace.log.ports import NewRecord, Record, TopicPartition
+from headrace.log.ports import NewRecord, Record, TopicPartition, position_of
 from headrace.rebuild.replay import Letters
 from headrace.registry import Registry
 from headrace.settings import Settings
@@ -115,7 +115,7 @@ class Rehearsal:
         return items
 
     def _is_left_out(self, item: Item) -> bool:
-        return item.key in self._held or _place(item) in self.parked
+        return item.key in self._held or position_of(item.record) in self.parked
 
     async def _run(self, items: Sequence[Item]) -> Heard:
         for name, keys in keys_by_state(items, Outcome.READY, self._caches).items():
@@ -145,15 +145,11 @@ class Rehearsal:
     def _hold(self, items: Sequence[Item]) -> None:
         for item in items:
             is_last = item.outcome is Outcome.HANDLER_ERROR and self._policies.of(item.handler).at_end == "hold"
-            is_unknown = item.outcome is Outcome.HELD and _place(item) not in self.waiting
+            is_unknown = item.outcome is Outcome.HELD and position_of(item.record) not in self.waiting
             if (is_last or is_unknown) and item.key is not None:
                 self._held.add(item.key)
                 if is_unknown:
                     self.gaps[item.key] = item
-
-
-def _place(item: Item) -> Place:
-    return item.record.topic, item.record.partition, item.record.offset
 
 
 def where(item: Item) -> str:

@@ -5,13 +5,11 @@ That a posted event takes effect once, whether it was answered or not, is for `a
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 
+from tests.crash.checkers.applied import NOTHING
 from tests.crash.checkers.violation import Violation
 from tests.crash.evidence import Evidence
-
-NOTHING: array[int] = array("I")
 
 
 def check_posted(evidence: Evidence) -> Iterator[Violation]:

@@ -29,15 +29,14 @@ async def die(machine: Machine, step: Step, fault: Fault) -> None:
 
 async def doom(machine: Machine, step: Step, fault: Fault) -> None:
     """A handler ends each process that runs its event again, until the event is given up on."""
-    folder, before = machine.cluster.folder / "deaths", machine.history.sent.extras["doom"]
-    known = {file.name: file.stat().st_size for file in folder.iterdir()}
+    known, before = sum(machine.cluster.deaths().values()), machine.history.sent.extras["doom"]
     await _publish(machine, fault, "doom")
     if machine.history.sent.extras["doom"] == before:
         return
 
     async def is_over() -> bool:
         await machine.restart_the_dead()
-        died = sum(file.stat().st_size - known.get(file.name, 0) for file in folder.iterdir())
+        died = sum(machine.cluster.deaths().values()) - known
         (row,) = await machine.watch.fetch(GIVEN_UP)
         return died > MOST_DEATHS or row["count"] > given_up
 
