@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aiokafka.client import CoordinationType
@@ -27,12 +27,12 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeGroupsRequest
 from aiokafka.protocol.api import Response
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from headrace.errors import ConfigurationError, TransportError
 from headrace.log.kafka_client import KafkaClient
 from headrace.log.kafka_connection import Options, log_in, translate
+from headrace.log.kafka_topic_ids import MetadataRequest, by_id
 from headrace.log.ports import Bounds, TopicInfo, TopicPartition
 from headrace.log.refusals import check_topic_name, no_such_partition, no_such_topic
 
@@ -74,10 +74,17 @@ class KafkaControl:
 
     async def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """Return what exists of the named topics; never creates one, whatever the brokers allow."""
+        return {topic: info for topic, (info, _) in (await self._found(names)).items()}
+
+    async def topic_ids(self, names: Sequence[str]) -> dict[str, bytes | None]:
+        """Return the ids of those of the named topics that exist; None of brokers that know no ids."""
+        return {topic: topic_id for topic, (_, topic_id) in (await self._found(names)).items()}
+
+    async def _found(self, names: Sequence[str]) -> dict[str, tuple[TopicInfo, bytes | None]]:
         if not names:
             return {}
 
-        async def ask(client: KafkaClient) -> dict[str, TopicInfo]:
+        async def ask(client: KafkaClient) -> dict[str, tuple[TopicInfo, bytes | None]]:
             response = await self._metadata(client, names)
             found = {}
             for code, topic, _, partitions in response.topics:
@@ -86,7 +93,8 @@ class KafkaControl:
                     continue
                 if code:
                     raise error(topic)
-                found[topic] = TopicInfo(topic, len(partitions), f"kafka:{response.cluster_id}")
+                info = TopicInfo(topic, len(partitions), f"kafka:{response.cluster_id}")
+                found[topic] = info, getattr(response, "topic_ids", {}).get(topic)
             return found
 
         return await self._answered(ask)
@@ -143,7 +151,9 @@ class KafkaControl:
             asking.cancel()
         return found
 
-    async def fetch(self, partition: TopicPartition, offset: int, max_bytes: int) -> Any:
+    async def fetch(
+        self, partition: TopicPartition, offset: int, max_bytes: int, topic_ids: Mapping[str, bytes]
+    ) -> Any:
         """Return the partition's part of one raw fetch response, from the offset on, without waiting for more."""
 
         async def ask(client: KafkaClient) -> Any:
@@ -153,7 +163,7 @@ class KafkaControl:
             request = FetchRequest(
                 0, 1, max_bytes, READ_COMMITTED, [(partition.topic, [(partition.partition, offset, max_bytes)])]
             )
-            response = await _from_leader(client.send(node, request), [partition])
+            response = await _from_leader(client.send(node, by_id(request, topic_ids)), [partition])
             ((_, ((_, code, *part),)),) = response.topics
             if code:
                 raise for_code(code)(partition.topic)
@@ -193,7 +203,7 @@ class KafkaControl:
 
     async def _metadata(self, client: KafkaClient, topics: Sequence[str]) -> Response:
         """Return what the first broker that answers says of the topics. Raises what the last of them raised."""
-        request = MetadataRequest(list(topics), allow_auto_topic_creation=False)
+        request = MetadataRequest(list(topics))
         nodes = [broker.nodeId for broker in client.cluster.brokers()]
         random.shuffle(nodes)
         for node in nodes:

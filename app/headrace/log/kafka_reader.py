@@ -18,8 +18,9 @@ from headrace.log.kafka_connection import Options, translate
 from headrace.log.kafka_control import KafkaControl
 from headrace.log.kafka_linger import LingeringFetcher, let_linger
 from headrace.log.kafka_records import read_batches
+from headrace.log.kafka_topic_ids import fetch_by_id
 from headrace.log.ports import Record, TopicPartition
-from headrace.log.refusals import no_such_topic, out_of_range
+from headrace.log.refusals import created_again, no_such_topic, out_of_range
 from headrace.log.sizes import leading
 from headrace.settings import KafkaSettings
 
@@ -31,18 +32,22 @@ class KafkaReader:
 
     After any error the caller closes it and opens another at its own positions, which disturbs no group. It is also an
     error if no broker answers within the request timeout: aiokafka itself would wait in silence.
+    It reads the topics that had these names when it was opened: one that was created again since then is an error,
+    whatever it holds (see kafka_topic_ids.py; brokers before Kafka 3.1 cannot tell).
     """
 
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
         positions: Mapping[TopicPartition, int],
+        topic_ids: Mapping[str, bytes],
         control: KafkaControl,
         options: Options,
         settings: KafkaSettings,
     ) -> None:
         self._consumer = consumer
         self._positions = dict(positions)
+        self._topic_ids = topic_ids
         self._surplus: dict[TopicPartition, list[Record]] = {}
         """What was read and did not fit into the last fetch; never an empty list."""
         self._ahead: dict[TopicPartition, int] = {}
@@ -62,7 +67,7 @@ class KafkaReader:
     ) -> KafkaReader:
         """Connect and seek. Raises: TransportError, ConfigurationError, LogMismatchError (no such topic)."""
         topics = sorted({topic for topic, _ in positions})
-        found = await control.topics(topics)
+        found = await control.topic_ids(topics)
         for topic in topics:
             if topic not in found:
                 raise no_such_topic(topic)
@@ -76,7 +81,8 @@ class KafkaReader:
             fetch_max_wait_ms=round(LONG_POLL_SECONDS * 1000),
             client_rack=settings.client_rack,
         )
-        reader = cls(consumer, positions, control, options, settings)
+        topic_ids = {topic: topic_id for topic, topic_id in found.items() if topic_id is not None}
+        reader = cls(consumer, positions, topic_ids, control, options, settings)
         try:
             async with asyncio.timeout(settings.request_timeout_seconds):
                 await consumer.start()
@@ -88,6 +94,7 @@ class KafkaReader:
             raise
         read_batches(consumer)
         reader._fetcher = let_linger(consumer)
+        fetch_by_id(reader._fetcher, topic_ids)
         consumer.assign(list(reader._partitions.values()))
         for partition, offset in positions.items():
             consumer.seek(reader._partitions[partition], offset)
@@ -162,7 +169,7 @@ class KafkaReader:
             if max_records <= 0:
                 break
             try:
-                part = await self._control.fetch(partition, offset, self._fetch_bytes)
+                part = await self._control.fetch(partition, offset, self._fetch_bytes, self._topic_ids)
             except TransportError as error:
                 if isinstance(error.__cause__, OffsetOutOfRangeError):
                     raise await self._out_of_range() from error
@@ -193,11 +200,16 @@ class KafkaReader:
                 )
 
     async def _out_of_range(self) -> HeadraceError:
+        """Return why a broker has no such position, or no topic with such an id."""
         try:
+            topic_ids = await self._control.topic_ids(list(self._topic_ids))
             bounds = await self._control.bounds(list(self._positions))
         except HeadraceError as error:
             return error
+        for topic, topic_id in self._topic_ids.items():
+            if topic_ids.get(topic) != topic_id:
+                return created_again(topic)
         for partition, held in bounds.items():
             if mismatch := out_of_range(partition, self._positions[partition], held):
                 return mismatch
-        return TransportError("a position was out of range and is no longer: read again.")
+        return TransportError("a broker did not know a topic or a position, and does now: read again.")

@@ -25,6 +25,14 @@ def no_such_topic(topic: str) -> LogMismatchError:
     return LogMismatchError(f"the topic {topic!r} does not exist in the log: create it with `headrace topics`.")
 
 
+def created_again(topic: str) -> LogMismatchError:
+    """Return the error for a topic that is not the one that was being read, though it has its name."""
+    return LogMismatchError(
+        f"the topic {topic!r} was created again while it was read, so its records are others than those before; "
+        f"run `headrace topics --accept {topic}` to continue at the log's beginning."
+    )
+
+
 def no_such_partition(partition: TopicPartition) -> LogMismatchError:
     """Return the error for a partition number that the topic does not have."""
     return LogMismatchError(
