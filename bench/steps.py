@@ -58,6 +58,7 @@ BATCH_BYTES = 262_144
 ZSTD = 4
 ROW = {
     "log_id": "bench",
+    "topic_id": None,
     "epoch": 1,
     "next_offset": 0,
     "sequence": 0,

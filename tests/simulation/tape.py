@@ -50,7 +50,7 @@ class Tape:
 
     def draw(self, steps: int) -> list[Step]:
         """Return the steps, some of them in transactions that end in one way or the other."""
-        drawn: list[Step] = [Step(sql.claim.ENROLL, (self.group, "notes", TOKENS[0], "log", [0, 1], [0, 3]))]
+        drawn: list[Step] = [Step(sql.claim.ENROLL, (self.group, "notes", TOKENS[0], "log", "one", [0, 1], [0, 3]))]
         while len(drawn) < steps:
             if self.chance.random() < 0.2:
                 drawn += [BEGIN, *(self._step() for _ in range(self.chance.randint(1, 5)))]
@@ -83,12 +83,14 @@ class Tape:
         held = (chance.randint(0, 2), chance.choice(TOKENS[:2]))
         offset, sequence = chance.randint(0, 4), chance.randint(0, 2)
         after = (offset + chance.randint(0, 2), sequence + chance.randint(0, 1), chance.randint(0, 2), 7, 8, 9)
-        place = self._place()
+        place, topic_id = self._place(), chance.choice((None, "one", "two"))
         return chance.choice(
             (
-                Step(sql.claim.ENROLL, (group, place[1], chance.choice(TOKENS), "log", [0, 1, 2], [1, 2, 3])),
+                Step(sql.claim.ENROLL, (group, place[1], chance.choice(TOKENS), "log", topic_id, [0, 1, 2], [1, 2, 3])),
                 Step(sql.claim.KNOWN_PARTITIONS, place[:2], returns=True),
-                Step(sql.claim.CLAIM, (*place, chance.choice(TOKENS), owner, chance.randint(0, 5), "log"), True),
+                Step(
+                    sql.claim.CLAIM, (*place, chance.choice(TOKENS), owner, chance.randint(0, 5), "log", topic_id), True
+                ),
                 Step(sql.claim.OWNER_FOR_UPDATE, place, returns=True),
                 Step(sql.claim.END_SILENT, (), returns=True),
                 Step(sql.claim.HELD, (group, [number]), returns=True),
@@ -265,5 +267,5 @@ class Tape:
             for topic in TOPICS:
                 steps.append(Step(sql.claim_move.WINDOW_FROM, (group, topic, number), returns=True))
                 steps.append(Step(sql.ledger.NEWEST_IDS, (group, topic, number, 1_000, 1_000), returns=True))
-                steps.append(Step(sql.claim.CLAIM, (group, topic, number, TOKENS[2], "reader", 0, "log"), True))
+                steps.append(Step(sql.claim.CLAIM, (group, topic, number, TOKENS[2], "reader", 0, "log", None), True))
         return steps

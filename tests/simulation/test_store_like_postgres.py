@@ -49,7 +49,7 @@ HELD = (0, TOKENS[0], 0)
 
 
 def _claiming(group: str) -> list[Step]:
-    return [BEGIN, Step(sql.claim.CLAIM, (group, "notes", 0, TOKENS[1], "pod-2", 9, "log"), returns=True), COMMIT]
+    return [BEGIN, Step(sql.claim.CLAIM, (group, "notes", 0, TOKENS[1], "pod-2", 9, "log", None), returns=True), COMMIT]
 
 
 def _advancing(group: str) -> list[Step]:
@@ -74,7 +74,7 @@ async def test_second_session_waits_and_sees_the_same(pool: asyncpg.Pool, case: 
         "write twice": (_writing(group, 1), _writing(group, 2)),
     }[case]
     first = [*first[:-1], first_ends]
-    enrolled = Step(sql.claim.ENROLL, (group, "notes", TOKENS[0], "log", [0], [0]))
+    enrolled = Step(sql.claim.ENROLL, (group, "notes", TOKENS[0], "log", None, [0], [0]))
     left = [
         Step(sql.claim.HELD, (group, [0]), returns=True),
         Step(sql.state.READ, (group, "notes", ["a"]), returns=True),

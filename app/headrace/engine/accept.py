@@ -19,6 +19,7 @@ from typing import Any
 from headrace import sql
 from headrace.database.pool import Connection
 from headrace.engine.claim import Fingerprint
+from headrace.engine.continuity import is_another
 from headrace.errors import ConfigurationError
 from headrace.ledger.inheritance import inherit_ids
 from headrace.ledger.moves import note_move
@@ -134,10 +135,10 @@ async def _follow(
     """Stamp the claim with the log, or move it to the partition's beginning and return a line that says so."""
     place = TopicPartition(info.topic, claim["partition"])
     if await _continues(log, info, bounds, claim):
-        await connection.execute(sql.claim.SET_LOG, *place, claim["subscription"], info.log_id)
+        await connection.execute(sql.claim.SET_LOG, *place, claim["subscription"], info.log_id, info.topic_id)
         return None
     group, begin = claim["subscription"], bounds[place].begin
-    moved = await connection.fetchrow(sql.claim.RESET, *place, group, begin, info.log_id)
+    moved = await connection.fetchrow(sql.claim.RESET, *place, group, begin, info.log_id, info.topic_id)
     assert moved is not None
     row = move(moved["sequence"], moved["epoch"], claim["next_offset"], begin)
     await insert_row(connection, group, place, row)
@@ -162,7 +163,9 @@ async def _add_missing(
             begin = bounds[TopicPartition(info.topic, number)].begin
             source = TopicPartition(info.topic, number % known)
             sequence, ids = await inherit_ids(connection, group, source, number, begin, window_ids)
-            await connection.execute(sql.claim.ADD_PARTITION, info.topic, number, group, begin, info.log_id, sequence)
+            await connection.execute(
+                sql.claim.ADD_PARTITION, info.topic, number, group, begin, info.log_id, info.topic_id, sequence
+            )
             added = move(sequence, 0, begin, begin)
             await note_move(connection, group, TopicPartition(info.topic, number), added, "add")
             lines.append(
@@ -189,6 +192,8 @@ async def _continues(log: Log, info: TopicInfo, bounds: Mapping[TopicPartition, 
     place = TopicPartition(info.topic, claim["partition"])
     held = bounds[place]
     if claim["log_id"] != info.log_id or not held.begin <= claim["next_offset"] <= held.end:
+        return False
+    if claim["next_offset"] and is_another(claim["topic_id"], info):
         return False
     last_offset = claim["last_offset"]
     if last_offset is None or last_offset < held.begin:

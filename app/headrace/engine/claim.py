@@ -30,7 +30,7 @@ from headrace.database.failures import LOCK_NOT_AVAILABLE, sqlstate_of
 from headrace.database.pool import Connection
 from headrace.errors import FencedError, StateUnavailableError
 from headrace.ledger.rows import Row
-from headrace.log.ports import Record, TopicPartition
+from headrace.log.ports import Record, TopicInfo, TopicPartition
 
 SUSPECT_CRASHES = 2
 BLAMED_CRASHES = 3
@@ -75,6 +75,7 @@ class Claim:
         self.partition = partition
         self.token = token
         self.log_id: str = row["log_id"]
+        self.topic_id: str | None = row["topic_id"]
         self.epoch: int = row["epoch"]
         self.next_offset: int = row["next_offset"]
         self.sequence: int = row["sequence"]
@@ -186,12 +187,12 @@ async def known_partitions(connection: Connection, group: str, topic: str) -> tu
     return row["partitions"], row["log_id"]
 
 
-async def enroll(connection: Connection, group: str, topic: str, log_id: str, first_offsets: Mapping[int, int]) -> None:
+async def enroll(connection: Connection, group: str, info: TopicInfo, first_offsets: Mapping[int, int]) -> None:
     """Make the topic's rows for a subscription that never read it; `first_offsets` by partition number."""
     numbers = sorted(first_offsets)
-    await connection.execute(
-        sql.claim.ENROLL, group, topic, uuid4(), log_id, numbers, [first_offsets[n] for n in numbers]
-    )
+    offsets = [first_offsets[number] for number in numbers]
+    identity = (info.topic, uuid4(), info.log_id, info.topic_id)
+    await connection.execute(sql.claim.ENROLL, group, *identity, numbers, offsets)
 
 
 async def claim(
@@ -200,11 +201,13 @@ async def claim(
     partition: TopicPartition,
     owner: str,
     *,
-    log_id: str,
+    info: TopicInfo,
     log_end: int,
     suspect_records: int,
 ) -> Claim:
     """Take the partition: epoch + 1, a new token. Raises: StateUnavailableError (somebody removed the row just now).
+
+    The row keeps the log and the topic id that it knows; one that knows none learns those of `info`.
 
     If nothing is left up to `log_end`, no event can have ended the previous owner; after too many deaths
     `suspect_records` offsets are applied one event at a time.
@@ -216,7 +219,9 @@ async def claim(
             is_orphaned = previous is not None and previous["owner"] not in (None, owner)
             if is_orphaned:  # here, since a claimer that gets no further is no orphan's heir when it claims again
                 await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition)
-            row = await connection.fetchrow(sql.claim.CLAIM, group, *partition, token, owner, log_end, log_id)
+            row = await connection.fetchrow(
+                sql.claim.CLAIM, group, *partition, token, owner, log_end, info.log_id, info.topic_id
+            )
     except Exception as error:
         if sqlstate_of(error) == LOCK_NOT_AVAILABLE:
             await connection.fetchval(sql.claim.END_SILENT)  # the owner may be frozen in the middle of a statement

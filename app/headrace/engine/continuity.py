@@ -28,13 +28,24 @@ def _advice(info: TopicInfo, known: int) -> str:
 
 
 def check_log(claim: Claim, info: TopicInfo) -> None:
-    """Refuse another cluster, or another embedded log, than the claim's. Raises: LogMismatchError."""
+    """Refuse another cluster, another embedded log, or another topic of that name. Raises: LogMismatchError."""
     if claim.log_id != info.log_id:
         raise LogMismatchError(
             f"{claim.group}: topic {info.topic!r} was applied from {claim.log_id}, but HEADRACE_LOG names "
             f"{info.log_id}; set HEADRACE_LOG back, or run `headrace topics --accept {info.topic}` to start at the "
             "beginning of this log."
         )
+    if is_another(claim.topic_id, info):
+        raise LogMismatchError(
+            f"{claim.group}: topic {info.topic!r} was created again (its id in Kafka is {info.topic_id}, and that of "
+            f"the one that was applied is {claim.topic_id}); run `headrace topics --accept {info.topic}` to start at "
+            "its beginning."
+        )
+
+
+def is_another(topic_id: str | None, info: TopicInfo) -> bool:
+    """True if a topic is known not to be the one with that id. Not every log gives topics ids."""
+    return None not in (topic_id, info.topic_id) and topic_id != info.topic_id
 
 
 def check_bounds(claim: Claim, bounds: Bounds) -> None:

@@ -206,7 +206,7 @@ class Tenure:
             return
         first_offsets = await self._first_offsets(info)
         async with self._context.connection() as connection:
-            await enroll(connection, self._subscription.group, info.topic, info.log_id, first_offsets)
+            await enroll(connection, self._subscription.group, info, first_offsets)
 
     async def _claim(
         self, connection: Connection, partition: TopicPartition, info: TopicInfo, bounds: Bounds
@@ -219,7 +219,7 @@ class Tenure:
             group,
             partition,
             context.owner,
-            log_id=info.log_id,
+            info=info,
             log_end=bounds.end,
             suspect_records=context.settings.engine.batch_records,
         )

@@ -74,17 +74,10 @@ class KafkaControl:
 
     async def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """Return what exists of the named topics; never creates one, whatever the brokers allow."""
-        return {topic: info for topic, (info, _) in (await self._found(names)).items()}
-
-    async def topic_ids(self, names: Sequence[str]) -> dict[str, bytes | None]:
-        """Return the ids of those of the named topics that exist; None of brokers that know no ids."""
-        return {topic: topic_id for topic, (_, topic_id) in (await self._found(names)).items()}
-
-    async def _found(self, names: Sequence[str]) -> dict[str, tuple[TopicInfo, bytes | None]]:
         if not names:
             return {}
 
-        async def ask(client: KafkaClient) -> dict[str, tuple[TopicInfo, bytes | None]]:
+        async def ask(client: KafkaClient) -> dict[str, TopicInfo]:
             response = await self._metadata(client, names)
             found = {}
             for code, topic, _, partitions in response.topics:
@@ -93,8 +86,8 @@ class KafkaControl:
                     continue
                 if code:
                     raise error(topic)
-                info = TopicInfo(topic, len(partitions), f"kafka:{response.cluster_id}")
-                found[topic] = info, getattr(response, "topic_ids", {}).get(topic)
+                topic_id = getattr(response, "topic_ids", {}).get(topic)
+                found[topic] = TopicInfo(topic, len(partitions), f"kafka:{response.cluster_id}", topic_id)
             return found
 
         return await self._answered(ask)
@@ -151,9 +144,7 @@ class KafkaControl:
             asking.cancel()
         return found
 
-    async def fetch(
-        self, partition: TopicPartition, offset: int, max_bytes: int, topic_ids: Mapping[str, bytes]
-    ) -> Any:
+    async def fetch(self, partition: TopicPartition, offset: int, max_bytes: int, topic_ids: Mapping[str, str]) -> Any:
         """Return the partition's part of one raw fetch response, from the offset on, without waiting for more."""
 
         async def ask(client: KafkaClient) -> Any:

@@ -40,7 +40,7 @@ class KafkaReader:
         self,
         consumer: AIOKafkaConsumer,
         positions: Mapping[TopicPartition, int],
-        topic_ids: Mapping[str, bytes],
+        topic_ids: Mapping[str, str],
         control: KafkaControl,
         options: Options,
         settings: KafkaSettings,
@@ -67,7 +67,7 @@ class KafkaReader:
     ) -> KafkaReader:
         """Connect and seek. Raises: TransportError, ConfigurationError, LogMismatchError (no such topic)."""
         topics = sorted({topic for topic, _ in positions})
-        found = await control.topic_ids(topics)
+        found = await control.topics(topics)
         for topic in topics:
             if topic not in found:
                 raise no_such_topic(topic)
@@ -81,7 +81,7 @@ class KafkaReader:
             fetch_max_wait_ms=round(LONG_POLL_SECONDS * 1000),
             client_rack=settings.client_rack,
         )
-        topic_ids = {topic: topic_id for topic, topic_id in found.items() if topic_id is not None}
+        topic_ids = {topic: info.topic_id for topic, info in found.items() if info.topic_id is not None}
         reader = cls(consumer, positions, topic_ids, control, options, settings)
         try:
             async with asyncio.timeout(settings.request_timeout_seconds):
@@ -202,12 +202,12 @@ class KafkaReader:
     async def _out_of_range(self) -> HeadraceError:
         """Return why a broker has no such position, or no topic with such an id."""
         try:
-            topic_ids = await self._control.topic_ids(list(self._topic_ids))
+            found = await self._control.topics(list(self._topic_ids))
             bounds = await self._control.bounds(list(self._positions))
         except HeadraceError as error:
             return error
         for topic, topic_id in self._topic_ids.items():
-            if topic_ids.get(topic) != topic_id:
+            if topic not in found or found[topic].topic_id != topic_id:
                 return created_again(topic)
         for partition, held in bounds.items():
             if mismatch := out_of_range(partition, self._positions[partition], held):

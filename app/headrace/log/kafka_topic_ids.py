@@ -13,6 +13,7 @@ aiokafka's side of this changes.
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
@@ -37,7 +38,7 @@ from aiokafka.protocol.types import (
 
 from headrace.log.kafka_linger import LingeringFetcher
 
-NO_ID = bytes(16)
+NO_ID = "A" * 22
 UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID = 100, 103
 NO_LEADER_EPOCH = NO_FETCHED_EPOCH = NO_LOG_START = NO_REPLICA = -1
 NO_SESSION = (0, -1)
@@ -45,15 +46,15 @@ NO_SESSION = (0, -1)
 
 
 class TopicId(AbstractType):  # type: ignore[misc]
-    """A UUID, as its sixteen bytes."""
+    """A UUID, as Kafka's own tools write it: in base64 for addresses, without the padding."""
 
     @classmethod
-    def encode(cls, value: bytes) -> bytes:
-        return value
+    def encode(cls, value: str) -> bytes:
+        return urlsafe_b64decode(f"{value}==")
 
     @classmethod
-    def decode(cls, data: BytesIO) -> bytes:
-        return data.read(16)
+    def decode(cls, data: BytesIO) -> str:
+        return urlsafe_b64encode(data.read(16)).decode().rstrip("=")
 
 
 TEXT, TAGS = CompactString("utf-8"), ("tags", TaggedFields)
@@ -101,7 +102,7 @@ class MetadataResponseWithIds(Response):  # type: ignore[misc]
 
     def __init__(self, *fields: Any) -> None:
         super().__init__(*fields)
-        self.topic_ids: dict[str, bytes] = {
+        self.topic_ids: dict[str, str] = {
             topic: topic_id for code, topic, topic_id, *_ in self.topics if not code and topic_id != NO_ID
         }
         self.brokers = [broker[:4] for broker in self.brokers]
@@ -219,7 +220,7 @@ class FetchRequestById(RequestStruct):  # type: ignore[misc]
 class _Named:
     """Reads the answer to one request, and gives the topics their names back."""
 
-    def __init__(self, names: Mapping[bytes, str]) -> None:
+    def __init__(self, names: Mapping[str, str]) -> None:
         self._names = names
 
     def decode(self, data: BytesIO) -> FetchResponseById:
@@ -250,7 +251,7 @@ def _as_version_11(
 class FetchById(FetchRequest):  # type: ignore[misc]
     """A fetch by id where the broker knows ids; a topic that is not there any more is an offset out of range."""
 
-    topic_ids: Mapping[str, bytes]
+    topic_ids: Mapping[str, str]
 
     def prepare(self, versions: Mapping[int, tuple[int, int]]) -> RequestStruct:
         """Return the request in the newest version that the broker knows."""
@@ -275,7 +276,7 @@ class FetchById(FetchRequest):  # type: ignore[misc]
         return request
 
 
-def by_id(request: FetchRequest, topic_ids: Mapping[str, bytes]) -> FetchRequest:
+def by_id(request: FetchRequest, topic_ids: Mapping[str, str]) -> FetchRequest:
     """Return the request as one for the topics with these ids, by name; those without one are asked for by name."""
     request.__class__ = FetchById
     request.topic_ids = topic_ids
@@ -285,7 +286,7 @@ def by_id(request: FetchRequest, topic_ids: Mapping[str, bytes]) -> FetchRequest
 class FetcherById(LingeringFetcher):
     """A fetcher whose requests are by id."""
 
-    _topic_ids: Mapping[str, bytes]
+    _topic_ids: Mapping[str, str]
 
     def _get_actions_per_node(self, assignment: Any) -> Any:
         actions = super()._get_actions_per_node(assignment)
@@ -294,7 +295,7 @@ class FetcherById(LingeringFetcher):
         return actions
 
 
-def fetch_by_id(fetcher: LingeringFetcher, topic_ids: Mapping[str, bytes]) -> None:
+def fetch_by_id(fetcher: LingeringFetcher, topic_ids: Mapping[str, str]) -> None:
     """Let a fetcher, which has fetched nothing yet, read the topics with these ids and no others of their names."""
     fetcher.__class__ = FetcherById
     fetcher._topic_ids = topic_ids

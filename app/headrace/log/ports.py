@@ -99,11 +99,15 @@ class StoredRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class TopicInfo(NamedTuple):
-    """What the log says of a topic. `log_id` names the cluster (or the embedded database) that holds it."""
+    """What the log says of a topic. `log_id` names the cluster (or the embedded database) that holds it.
+
+    A topic that is created again has another `topic_id`; None if the log gives topics no ids of their own.
+    """
 
     topic: str
     partitions: int
     log_id: str
+    topic_id: str | None = None
 
 
 class Reader(Protocol):

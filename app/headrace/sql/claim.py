@@ -30,9 +30,9 @@ order by subscription, topic, partition
 """Reads every claim of the database, for `headrace doctor`."""
 
 ENROLL = """
-insert into headrace.claim (subscription, topic, partition, epoch, token, log_id, claimed_offset, next_offset)
-select $1, $2, new.partition, 0, $3, $4, new.next_offset, new.next_offset
-from unnest($5::int[], $6::bigint[]) as new (partition, next_offset)
+insert into headrace.claim (subscription, topic, partition, epoch, token, log_id, topic_id, claimed_offset, next_offset)
+select $1, $2, new.partition, 0, $3, $4, $5, new.next_offset, new.next_offset
+from unnest($6::int[], $7::bigint[]) as new (partition, next_offset)
 on conflict (subscription, topic, partition) do nothing
 """
 """Makes the rows of a topic that a subscription reads for the first time."""
@@ -72,6 +72,7 @@ the arguments: a process that is frozen in between would keep its locks for as l
 CLAIM = """
 update headrace.claim as held
 set epoch = held.epoch + 1, token = $4, owner = $5, claimed_at = now(), log_id = coalesce(held.log_id, $7),
+    topic_id = case when held.next_offset = 0 then $8 else coalesce(held.topic_id, $8) end,
     crashes = case when held.owner is null then 0
                    when held.owner = $5 then held.crashes
                    when held.next_offset >= $6 then 0
@@ -80,9 +81,13 @@ set epoch = held.epoch + 1, token = $4, owner = $5, claimed_at = now(), log_id =
                    else 1 end,
     claimed_offset = held.next_offset, is_applying = false, leaving = false, released_at = null
 where subscription = $1 and topic = $2 and partition = $3
-returning epoch, next_offset, sequence, emitted_through, last_offset, last_timestamp, last_crc, crashes, log_id
+returning epoch, next_offset, sequence, emitted_through, last_offset, last_timestamp, last_crc, crashes, log_id,
+    topic_id
 """
-"""Takes the partition: the epoch rises, and the crashes of the owners so far are counted."""
+"""Takes the partition: the epoch rises, and the crashes of the owners so far are counted.
+
+A claim at offset 0 belongs to any topic of that name: nothing of it can have been passed over.
+"""
 
 LOCK_IF_HELD = """
 select 1 from headrace.claim
@@ -149,7 +154,7 @@ LAST_BATCHES = (
 """Tells the last batch of each claim of some subscriptions."""
 
 OF_TOPIC = """
-select subscription, partition, next_offset, last_offset, last_timestamp, last_crc,
+select subscription, partition, next_offset, last_offset, last_timestamp, last_crc, topic_id,
        coalesce(c.log_id, t.log_id) as log_id
   from headrace.claim c left join headrace.topic t using (topic)
  where topic = $1 and partition < $2
@@ -166,19 +171,21 @@ OF_TOPIC_FOR_UPDATE = f"{OF_TOPIC} for update of c"
 RESET = """
 update headrace.claim
    set epoch = epoch + 1, token = gen_random_uuid(), owner = null, next_offset = $4, claimed_offset = $4,
-       last_offset = null, last_timestamp = null, last_crc = null, crashes = 0, log_id = $5,
+       last_offset = null, last_timestamp = null, last_crc = null, crashes = 0, log_id = $5, topic_id = $6,
        sequence = sequence + 1, committed_at = now()
  where topic = $1 and partition = $2 and subscription = $3 returning sequence, epoch
 """
 """Moves a claim to an offset of another log; whoever owns it is fenced. A ledger row of that sequence must follow."""
 
-SET_LOG = "update headrace.claim set log_id = $4 where topic = $1 and partition = $2 and subscription = $3"
-"""Notes which log a claim belongs to that stays where it is."""
+SET_LOG = """
+update headrace.claim set log_id = $4, topic_id = $5 where topic = $1 and partition = $2 and subscription = $3
+"""
+"""Notes which log, and which topic of that name, a claim belongs to that stays where it is."""
 
 ADD_PARTITION = """
 insert into headrace.claim (subscription, topic, partition, epoch, token, claimed_offset, next_offset, log_id,
-                            sequence, emitted_through)
-values ($3, $1, $2, 0, gen_random_uuid(), $4, $4, $5, $6, $6)
+                            topic_id, sequence, emitted_through)
+values ($3, $1, $2, 0, gen_random_uuid(), $4, $4, $5, $6, $7, $7)
 """
 """Makes the claim on a partition that was added: at its beginning, whatever the subscription's `start` is."""
 

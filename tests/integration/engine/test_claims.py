@@ -14,7 +14,7 @@ from headrace.engine.claim import Claim, claim, enroll
 from headrace.engine.worker import Phase
 from headrace.errors import FencedError
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import Bounds, TopicPartition
+from headrace.log.ports import Bounds, TopicInfo, TopicPartition
 from headrace.runtime import Runtime
 from tests.support.obstacles import locked
 from tests.support.platform import (
@@ -33,6 +33,7 @@ from tests.support.platform import (
 )
 from tests.support.waiting import until
 
+INFO = TopicInfo("pages", 1, "log")
 BACKED_UP = ("claim", "ledger", "state", "lane", "parked", "dead_letter")
 
 
@@ -251,8 +252,8 @@ async def test_owner_that_returns_knows_what_was_seen_meanwhile(database_url: st
 
 async def take(connection: Any, source: TopicPartition, owner: str, first_offset: int) -> Claim:
     """Claim the partition of the subscription `notes`."""
-    await enroll(connection, "notes", source.topic, "log", {source.partition: first_offset})
-    return await claim(connection, "notes", source, owner, log_id="log", log_end=first_offset + 1, suspect_records=1)
+    await enroll(connection, "notes", INFO, {source.partition: first_offset})
+    return await claim(connection, "notes", source, owner, info=INFO, log_end=first_offset + 1, suspect_records=1)
 
 
 async def _next_offset(runtime: Runtime, offset: int) -> bool:

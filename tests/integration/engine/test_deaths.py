@@ -13,7 +13,7 @@ from headrace.errors import FencedError
 from headrace.handlers.policy import Policy
 from headrace.item import Item
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import StoredRecord, TopicPartition
+from headrace.log.ports import StoredRecord, TopicInfo, TopicPartition
 from headrace.runtime import Runtime
 from tests.support.obstacles import Gate, die
 from tests.support.platform import (
@@ -32,6 +32,8 @@ from tests.support.platform import (
     value,
 )
 from tests.support.waiting import until
+
+INFO = TopicInfo("pages", 1, "log")
 
 
 async def test_owners_that_die_while_nothing_is_to_do_are_not_counted(database_url: str, topic_name: str) -> None:
@@ -146,7 +148,7 @@ async def test_owners_that_die_before_they_begin_are_not_counted(pool: asyncpg.P
         await _take(connection, "first")
         assert (await _take(connection, "second")).crashes == 1
         for owner in ("third", "fourth", "fifth"):
-            held = await claim(connection, "notes", partition, owner, log_id="log", log_end=10, suspect_records=3)
+            held = await claim(connection, "notes", partition, owner, info=INFO, log_end=10, suspect_records=3)
         assert held.crashes == 2, "the second had begun"
         with pytest.raises(FencedError):
             await (await _stale(connection)).begin_applying(connection)
@@ -191,8 +193,8 @@ async def test_owners_that_die_are_counted_and_progress_clears_them(pool: asyncp
 
     async def crashes_seen_by(owner: str, log_end: int = 10) -> int:
         async with pool.acquire() as connection:
-            await enroll(connection, "notes", "pages", "log", {0: 0})
-            held = await claim(connection, "notes", source, owner, log_id="log", log_end=log_end, suspect_records=100)
+            await enroll(connection, "notes", INFO, {0: 0})
+            held = await claim(connection, "notes", source, owner, info=INFO, log_end=log_end, suspect_records=100)
             await held.begin_applying(connection)
             assert held.is_suspect == (held.crashes >= 2)
             assert held.blames_next_event == (held.crashes >= 3)
@@ -215,8 +217,8 @@ async def test_owners_that_die_are_counted_and_progress_clears_them(pool: asyncp
 async def _take(connection: Any, owner: str) -> Any:
     """Claim offset 5 of a partition that has ten records."""
     source = TopicPartition("pages", 0)
-    await enroll(connection, "notes", "pages", "log", {0: 5})
-    held = await claim(connection, "notes", source, owner, log_id="log", log_end=10, suspect_records=3)
+    await enroll(connection, "notes", INFO, {0: 5})
+    held = await claim(connection, "notes", source, owner, info=INFO, log_end=10, suspect_records=3)
     await held.begin_applying(connection)
     return held
 

@@ -17,12 +17,13 @@ from headrace.handlers.subscription import Subscription
 from headrace.ledger.rows import Kind, Row, insert_row, pack_emits, pack_marks, read_unmarked
 from headrace.ledger.window import FEW_ROWS, read_window, window_of
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import NewRecord, TopicPartition
+from headrace.log.ports import NewRecord, TopicInfo, TopicPartition
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.tracing import Tracing
 from tests.support.waiting import until
 
 PAGES = TopicPartition("pages", 0)
+INFO = TopicInfo("pages", 1, "log")
 GROUP = "notebook.notes"
 
 
@@ -134,29 +135,33 @@ async def test_claim_keeps_the_log_that_its_offsets_belong_to(pool: asyncpg.Pool
     """One that was made before claims knew their log takes the log that it is claimed with."""
     async with pool.acquire() as connection:
         await _take(connection, "me")
-        held = await claim(connection, GROUP, PAGES, "you", log_id="other", log_end=10, suspect_records=1)
+        held = await claim(
+            connection, GROUP, PAGES, "you", info=INFO._replace(log_id="other"), log_end=10, suspect_records=1
+        )
         assert held.log_id == await connection.fetchval("select log_id from headrace.claim") == "log"
         await connection.execute("update headrace.claim set log_id = null")
-        held = await claim(connection, GROUP, PAGES, "you", log_id="other", log_end=10, suspect_records=1)
+        held = await claim(
+            connection, GROUP, PAGES, "you", info=INFO._replace(log_id="other"), log_end=10, suspect_records=1
+        )
         assert held.log_id == await connection.fetchval("select log_id from headrace.claim") == "other"
 
 
 async def test_known_partitions_are_those_of_the_topic(pool: asyncpg.Pool) -> None:
     """Those of other topics and groups do not count, and a second enrolment moves nothing."""
     async with pool.acquire() as connection:
-        await enroll(connection, GROUP, "pages", "log", {0: 5, 1: 6, 2: 7})
-        await enroll(connection, GROUP, "others", "log", {0: 0})
-        await enroll(connection, "shop.wallets", "pages", "log", dict.fromkeys(range(9), 0))
+        await enroll(connection, GROUP, INFO, {0: 5, 1: 6, 2: 7})
+        await enroll(connection, GROUP, TopicInfo("others", 1, "log"), {0: 0})
+        await enroll(connection, "shop.wallets", INFO, dict.fromkeys(range(9), 0))
         assert await known_partitions(connection, GROUP, "pages") == (3, "log")
         assert await known_partitions(connection, GROUP, "unknown") == (0, None)
-        await enroll(connection, GROUP, "pages", "log", {0: 0, 1: 0, 2: 0})
+        await enroll(connection, GROUP, INFO, {0: 0, 1: 0, 2: 0})
         sql = "select next_offset from headrace.claim where subscription = $1 and topic = 'pages' order by partition"
         assert [row["next_offset"] for row in await connection.fetch(sql, GROUP)] == [5, 6, 7]
 
 
 async def _take(connection: Any, owner: str) -> Any:
-    await enroll(connection, GROUP, "pages", "log", {0: 0})
-    return await claim(connection, GROUP, PAGES, owner, log_id="log", log_end=10, suspect_records=1)
+    await enroll(connection, GROUP, INFO, {0: 0})
+    return await claim(connection, GROUP, PAGES, owner, info=INFO, log_end=10, suspect_records=1)
 
 
 async def _was_committed(held: Any, connection: Any) -> bool:
@@ -172,7 +177,7 @@ async def _waits_or_is_done(connection: Any, pid: int, task: asyncio.Task[Any]) 
 async def test_owner_that_is_frozen_amid_a_statement_keeps_no_claim(pool: asyncpg.Pool, database_url: str) -> None:
     """It has asked for a statement's description and sends no arguments: to Postgres that is no idle transaction."""
     async with pool.acquire() as connection:
-        await enroll(connection, GROUP, "pages", "log", {0: 0})
+        await enroll(connection, GROUP, INFO, {0: 0})
         await connection.execute("set application_name = 'headrace'")
         await connection.execute("set lock_timeout = '100ms'")
         await connection.execute("set idle_in_transaction_session_timeout = '10min'")
@@ -198,4 +203,4 @@ async def test_owner_that_is_frozen_amid_a_statement_keeps_no_claim(pool: asyncp
 
 
 async def _claim(connection: Any) -> None:
-    await claim(connection, GROUP, PAGES, "heir", log_id="log", log_end=0, suspect_records=1)
+    await claim(connection, GROUP, PAGES, "heir", info=INFO, log_end=0, suspect_records=1)

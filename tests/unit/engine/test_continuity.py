@@ -21,7 +21,7 @@ def record(offset: int = 9, value: bytes = b"one") -> StoredRecord:
 def claimed(last: Fingerprint | None = None) -> Claim:
     """Return a claim of the log `here` whose next offset is 10."""
     row: dict[str, Any] = dict.fromkeys(("sequence", "emitted_through", "crashes"), 0)
-    row |= {"log_id": "here", "epoch": 1, "next_offset": 10, "last_offset": None}
+    row |= {"log_id": "here", "topic_id": "one", "epoch": 1, "next_offset": 10, "last_offset": None}
     held = Claim(
         "shop.notes",
         TopicPartition("pages", 0),
@@ -50,7 +50,20 @@ def test_partition_is_refused_whose_keys_have_moved(partition: int, partitions: 
 def test_other_log_is_refused() -> None:
     check_log(claimed(), TopicInfo("pages", 3, "here"))
     with pytest.raises(LogMismatchError, match="was applied from here, but HEADRACE_LOG names there"):
-        check_log(claimed(), TopicInfo("pages", 3, "there"))
+        check_log(claimed(), TopicInfo("pages", 3, "there", "one"))
+
+
+def test_other_topic_of_that_name_is_refused() -> None:
+    check_log(claimed(), TopicInfo("pages", 3, "here", "one"))
+    with pytest.raises(LogMismatchError, match=r"created again \(its id in Kafka is two, .* is one\); run `headr"):
+        check_log(claimed(), TopicInfo("pages", 3, "here", "two"))
+
+
+def test_claim_that_knows_no_topic_id_is_taken() -> None:
+    """It was made before Kafka, or Headrace, knew ids."""
+    held = claimed()
+    held.topic_id = None
+    check_log(held, TopicInfo("pages", 3, "here", "one"))
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 10), (10, 10), (10, 20), (0, 20)])

@@ -31,10 +31,10 @@ KAFKA_4, KAFKA_3_0, KAFKA_2_1 = (
     {FETCH: (0, 12), METADATA: (0, 11)},
     {FETCH: (0, 10), METADATA: (0, 7)},
 )
-ID = bytes(range(16))
+ID = "AAECAwQFBgcICQoLDA0ODw"  # the bytes from 0 to 15
 
 
-def fetch(topic_ids: dict[str, bytes]) -> FetchRequest:
+def fetch(topic_ids: dict[str, str]) -> FetchRequest:
     """Return a request for two partitions of the topic `notes`."""
     return by_id(FetchRequest(500, 1, 9000, 1, [("notes", [(0, 7, 100), (1, 8, 100)])], rack_id="a"), topic_ids)
 
@@ -44,7 +44,7 @@ def fetch(topic_ids: dict[str, bytes]) -> FetchRequest:
     [(KAFKA_4, {"notes": ID}, 13), (KAFKA_4, {}, 11), (KAFKA_3_0, {"notes": ID}, 11), (KAFKA_2_1, {}, 10)],
     ids=["by id", "topic without an id", "broker that does not fetch by ids", "broker that knows no ids"],
 )
-def test_fetch_is_by_id_where_that_is_possible(versions: Any, topic_ids: dict[str, bytes], version: int) -> None:
+def test_fetch_is_by_id_where_that_is_possible(versions: Any, topic_ids: dict[str, str], version: int) -> None:
     request = fetch(topic_ids).prepare(versions)
 
     assert version == request.API_VERSION

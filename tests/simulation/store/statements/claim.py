@@ -38,7 +38,14 @@ def positions(t: Transaction, group: str) -> list[Row]:
 
 @writes(sql.claim.ENROLL, "INSERT 0")
 def enroll(
-    t: Transaction, group: str, topic: str, token: Any, log_id: str, numbers: list[int], offsets: list[int]
+    t: Transaction,
+    group: str,
+    topic: str,
+    token: Any,
+    log_id: str,
+    topic_id: str | None,
+    numbers: list[int],
+    offsets: list[int],
 ) -> Work:
     made = 0
     for number, offset in zip(numbers, offsets, strict=True):
@@ -64,6 +71,7 @@ def enroll(
             "last_crc": None,
             "committed_at": t.now(),
             "log_id": log_id,
+            "topic_id": topic_id,
             "is_applying": False,
             "leaving": False,
             "released_at": None,
@@ -114,7 +122,15 @@ def end_silent(t: Transaction) -> list[Row]:
 
 @writes(sql.claim.CLAIM, "UPDATE")
 def claim(
-    t: Transaction, group: str, topic: str, number: int, token: Any, owner: str, log_end: int, log_id: str
+    t: Transaction,
+    group: str,
+    topic: str,
+    number: int,
+    token: Any,
+    owner: str,
+    log_end: int,
+    log_id: str,
+    topic_id: str | None,
 ) -> Work:
     def change(held: Values) -> Values:
         if held["owner"] is None:
@@ -132,6 +148,7 @@ def claim(
             "token": token,
             "owner": owner,
             "log_id": held["log_id"] or log_id,
+            "topic_id": topic_id if held["next_offset"] == 0 else held["topic_id"] or topic_id,
             "crashes": crashes,
             "claimed_offset": held["next_offset"],
             "is_applying": False,
@@ -140,7 +157,7 @@ def claim(
         }
 
     row = yield from t.change("claim", (group, topic, number), lambda row: True, change)
-    names = "epoch next_offset sequence emitted_through last_offset last_timestamp last_crc crashes log_id"
+    names = "epoch next_offset sequence emitted_through last_offset last_timestamp last_crc crashes log_id topic_id"
     return [] if row is None else [Row(**{name: row[name] for name in names.split()})]
 
 
