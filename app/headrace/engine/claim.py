@@ -10,7 +10,8 @@ test_retry_that_a_restore_took_back_fences_its_owner).
 A subscription that reads a topic for the first time gets a row for every partition that the topic has at that moment
 (`enroll`). So the rows say how many partitions the subscription knows: one that was added later has no row, and is
 refused until an operator accepts it, since keys have moved to it. `start="latest"` decides about the first rows only.
-Each row names the log that its offsets belong to.
+Each row names the log that its offsets belong to and, where the log gives topics ids, the topic: one that was created
+again has the same name and other records.
 
 An owner that dies leaves its name in the row; a living one removes it, however it ends (`release`). Owners in a row
 that died at the same offset, after they had begun to run handlers and with records left to apply, are counted: after

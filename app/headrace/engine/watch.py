@@ -17,6 +17,9 @@ from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
 
+Places = Mapping[tuple[str, int], tuple[tuple[str | None, str | None], int]]
+"""Where claims stand, by topic and partition: in which log, in which topic of that name, and at which next offset."""
+
 
 class Watch:
     """Looks at the database for one subscription, and tells its workers."""
@@ -28,8 +31,8 @@ class Watch:
         self.is_paused = True
         """Until Postgres was asked."""
         self._retry_requested_at: datetime | None = None
-        self._places: dict[tuple[str, int], tuple[str | None, int]] = {}
-        """The claims of the group as they were at the last look: (log, next offset) by (topic, partition)."""
+        self._places: Places = {}
+        """The claims of the group as they were at the last look."""
 
     async def look(self) -> None:
         """Ask Postgres, and pass on what it says. Raises: StateError."""
@@ -56,7 +59,8 @@ class Watch:
 
     def _note_places(self, rows: Iterable[Any]) -> None:
         """Let refused partitions be claimed at once if the claims have changed: an operator has accepted a topic."""
-        before, self._places = self._places, {(topic, number): (log_id, at) for topic, number, log_id, at in rows}
+        before = self._places
+        self._places = {(row["topic"], row["partition"]): (_log_of(row), row["next_offset"]) for row in rows}
         for number, worker in self._workers.items():
             if worker.phase is Phase.REFUSED and _seen_by(number, before) != _seen_by(number, self._places):
                 worker.try_again()
@@ -102,9 +106,13 @@ def _is_idle(worker: Worker) -> bool:
     return worker.phase is Phase.RUNNING and tenure is not None and tenure.pending_since_ms is None
 
 
-def _seen_by(number: int, places: Mapping[tuple[str, int], tuple[str | None, int]]) -> set[object]:
+def _log_of(row: Any) -> tuple[str | None, str | None]:
+    return row["log_id"], row["topic_id"]
+
+
+def _seen_by(number: int, places: Places) -> set[object]:
     """Return what a worker may be refused for: the known partitions, their logs, and its own next offsets."""
-    return {(place, log_id, offset if place[1] == number else 0) for place, (log_id, offset) in places.items()}
+    return {(place, log, offset if place[1] == number else 0) for place, (log, offset) in places.items()}
 
 
 def _takes_replays(worker: Worker) -> bool:

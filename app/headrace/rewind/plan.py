@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from headrace import sql
 from headrace.database.pool import Connection
+from headrace.engine.continuity import is_another
 from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Bounds, Log, TopicPartition
@@ -183,7 +184,12 @@ async def _claims(
     infos = await log.topics(subscription.topics)
     for row in rows:
         info = infos.get(row["topic"])
-        if info is None or row["log_id"] != info.log_id or row["partition"] >= info.partitions:
+        if (
+            info is None
+            or row["log_id"] != info.log_id
+            or row["partition"] >= info.partitions
+            or is_another(row["topic_id"], info)
+        ):
             raise ConfigurationError(
                 f"{subscription.name!r}: HEADRACE_LOG does not hold the topic {row['topic']!r} that was applied; set "
                 f"it back, or run `headrace topics --accept {row['topic']}` first."

@@ -11,7 +11,7 @@ where subscription = $1 and partition = any($2::int[])
 """
 """Reads what owners of some partition numbers compare with what they know: the token, and where the claim stands."""
 
-POSITIONS = "select topic, partition, log_id, next_offset from headrace.claim where subscription = $1"
+POSITIONS = "select topic, partition, log_id, topic_id, next_offset from headrace.claim where subscription = $1"
 """Reads which partitions a subscription knows, of which logs, and where its claims stand."""
 
 GROUPS = "select distinct subscription from headrace.claim order by subscription"

@@ -30,10 +30,8 @@ def held(t: Transaction, group: str, numbers: list[int]) -> list[Row]:
 
 @reads(sql.claim.POSITIONS)
 def positions(t: Transaction, group: str) -> list[Row]:
-    return [
-        Row(topic=row["topic"], partition=row["partition"], log_id=row["log_id"], next_offset=row["next_offset"])
-        for row in _of(t, group)
-    ]
+    names = ("topic", "partition", "log_id", "topic_id", "next_offset")
+    return [Row(**{name: row[name] for name in names}) for row in _of(t, group)]
 
 
 @writes(sql.claim.ENROLL, "INSERT 0")
