@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from headrace.engine.claim import Claim, Fingerprint
-from headrace.errors import LogMismatchError
-from headrace.log.ports import Bounds, Record, TopicInfo
+from headrace.errors import ConfigurationError, LogMismatchError
+from headrace.log.ports import Bounds, Log, Record, TopicInfo
 from headrace.topics import growth_advice
 
 
@@ -41,6 +44,27 @@ def check_log(claim: Claim, info: TopicInfo) -> None:
             f"the one that was applied is {claim.topic_id}); run `headrace topics --accept {info.topic}` to start at "
             "its beginning."
         )
+
+
+async def refuse_other_log(log: Log, name: str, claims: Iterable[Any]) -> None:
+    """Refuse to read again what a subscription has applied, if that is not what the log holds.
+
+    `claims` are rows with the topic, its partition and the ids of its log and topic. Raises: ConfigurationError.
+    """
+    rows = list(claims)
+    infos = await log.topics(sorted({row["topic"] for row in rows}))
+    for row in rows:
+        info = infos.get(row["topic"])
+        if (
+            info is None
+            or row["log_id"] != info.log_id
+            or row["partition"] >= info.partitions
+            or is_another(row["topic_id"], info)
+        ):
+            raise ConfigurationError(
+                f"{name!r}: HEADRACE_LOG does not hold the topic {row['topic']!r} that was applied; set it back, or "
+                f"run `headrace topics --accept {row['topic']}` first."
+            )
 
 
 def is_another(topic_id: str | None, info: TopicInfo) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from headrace import sql
 from headrace.database.failures import sqlstate_of
 from headrace.database.pool import Connection
+from headrace.engine.continuity import refuse_other_log
 from headrace.errors import ConfigurationError
 from headrace.log.ports import Log, TopicPartition
 from headrace.projections.projection import Projection
@@ -71,6 +72,7 @@ async def rebuild(
         await connection.execute(sql.projection.TELL_REBUILD, *named, None, None)
         letters = await _letters(connection, projection)
         targets = await _claimed(connection, projection)
+        await refuse_other_log(log, projection.name, await connection.fetch(sql.claim.POSITIONS, projection.group))
         begins = targets if snapshot is not None else await _begins(log, projection, targets)
         await connection.execute(f"drop table if exists projections.{new}")
         await create_table(connection, projection.table, new)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from headrace import sql
 from headrace.database.pool import Connection
-from headrace.engine.continuity import is_another
+from headrace.engine.continuity import refuse_other_log
 from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Bounds, Log, TopicPartition
@@ -181,19 +181,7 @@ async def _claims(
 ) -> dict[TopicPartition, int]:
     """Return the next offsets of the claims that are meant."""
     rows = await connection.fetch(sql.claim.POSITIONS, subscription.group)
-    infos = await log.topics(subscription.topics)
-    for row in rows:
-        info = infos.get(row["topic"])
-        if (
-            info is None
-            or row["log_id"] != info.log_id
-            or row["partition"] >= info.partitions
-            or is_another(row["topic_id"], info)
-        ):
-            raise ConfigurationError(
-                f"{subscription.name!r}: HEADRACE_LOG does not hold the topic {row['topic']!r} that was applied; set "
-                f"it back, or run `headrace topics --accept {row['topic']}` first."
-            )
+    await refuse_other_log(log, subscription.name, rows)
     number = target.partition
     claims = {
         TopicPartition(row["topic"], row["partition"]): row["next_offset"]

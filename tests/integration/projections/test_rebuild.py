@@ -20,6 +20,7 @@ from headrace.log.ports import NewRecord
 from headrace.rebuild.rebuild import Rebuilt, rebuild
 from headrace.runtime import Runtime
 from headrace.settings import Settings
+from tests.support.created_again import CreatedAgain
 from tests.support.kafka import KafkaServer
 from tests.support.platform import execute, fetch, publish, record, running, sample, settings_for, until_settled, value
 from tests.support.waiting import until
@@ -145,6 +146,21 @@ async def test_rebuild_beside_a_running_service_is_exact(database_url: str) -> N
         assert reports[0][0] < reports[-1][0] <= reports[-1][1]
         indexes = "select indexname from pg_indexes where schemaname = 'projections' order by 1"
         assert [row[0] for row in await fetch(runtime, indexes)] == ["totals_pkey", "totals_revenue_idx"]
+
+
+async def test_topic_that_was_created_again_is_not_built_from(database_url: str) -> None:
+    """The old rows stay: they are of events that the new topic does not have."""
+    log, platform = CreatedAgain(), shop(settings_for(database_url))
+    async with running(platform, log) as runtime:
+        await publish(runtime, sold(0), sold(1))
+        await until_settled(runtime, "totals")
+        before = await totals(runtime)
+        log.topic_id = "second"
+        with pytest.raises(ConfigurationError, match="HEADRACE_LOG does not hold the topic 'sales' that was applied"):
+            await build(runtime, platform, database_url)
+        assert await totals(runtime) == before
+        log.topic_id = "first"
+        assert (await build(runtime, platform, database_url)).events == 2
 
 
 async def test_a_process_shows_how_far_anothers_rebuild_is(database_url: str) -> None:

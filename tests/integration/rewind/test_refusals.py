@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -12,10 +11,10 @@ from headrace import State, Table, Transaction, keep
 from headrace.errors import ConfigurationError, HandlerError
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
-from headrace.log.ports import TopicInfo
 from headrace.rewind.plan import Target
 from tests.integration.rewind.support import BEGINNING, Counted, Sales, Sold, go_back, numbers, shop, sold
 from tests.support.auditing import assert_promises_hold
+from tests.support.created_again import CreatedAgain
 from tests.support.platform import (
     execute,
     publish,
@@ -97,17 +96,6 @@ async def test_a_log_that_has_lost_the_beginning_is_refused(database_url: str) -
         assert (plan.states, plan.events) == ("none", 3)
         await until_settled(runtime, "heard")
     await assert_promises_hold(database_url)
-
-
-class CreatedAgain(MemoryLog):
-    """A log that gives topics ids, as Kafka does."""
-
-    topic_id = "first"
-
-    async def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
-        """Return what exists of the named topics, with the id of now."""
-        found = await super().topics(names)
-        return {name: info._replace(topic_id=self.topic_id) for name, info in found.items()}
 
 
 async def test_a_topic_that_was_created_again_is_refused(database_url: str) -> None:
