@@ -99,7 +99,7 @@ MEMORY = (
     ),
     Mutant(
         "what was committed does not enter the window",
-        (Patch(MEMORY_FILE, "        seen = effects.seen\n", "        seen = effects.seen[:0]\n"),),
+        (Patch(MEMORY_FILE, ".add(effects.identities, effects.marks, ", ".add((), (), "),),
         hunt=replace(QUIET, events=4_000),
     ),
     Mutant(

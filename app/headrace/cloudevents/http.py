@@ -94,7 +94,7 @@ def _parse_batch(body: bytes) -> list[ParsedEvent | DecodeError]:
         events = _batch.decode(body)
     except (msgspec.DecodeError, RecursionError):
         events = None
-    if events is not None and all(event.data_base64 is None for event in events):
+    if events is not None:
         return [_outcome(event, bytes(event.data)) for event in events]
     try:
         entries = _entries.decode(body)

@@ -35,8 +35,8 @@ _ATTRIBUTE_OF = {f"{_PREFIX}{name}": name for name in ATTRIBUTES} | {
     CONTENT_TYPE: CONTENT_TYPE,
     "Content-Type": CONTENT_TYPE,
 }
-_TRACE = frozenset({"traceparent", "tracestate"})
-_FOREIGN = _TRACE | {"datacontenttype"}
+TRACE = frozenset({"traceparent", "tracestate"})
+_FOREIGN = TRACE | {"datacontenttype"}
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -72,7 +72,7 @@ def decode_record(record: Record | NewRecord, *, extensions: bool = False) -> tu
     content_type = attributes.pop(CONTENT_TYPE, None)
     unknown = _read_others(attributes, others) if others else None
     if content_type is None:
-        if not unknown and attributes.keys() <= _TRACE:
+        if not unknown and attributes.keys() <= TRACE:
             return _headerless(value, attributes, extensions)
     elif content_type == JSON:  # most of all, so tried first
         attributes["datacontenttype"] = content_type
@@ -125,7 +125,7 @@ def names_cloudevents(media_type: str) -> bool:
 
 def _is_trace(headers: Headers) -> bool:
     """Tell whether nothing but trace headers follows the first."""
-    return headers[1][0] in _TRACE and headers[-1][0] in _TRACE and len(headers) <= 3
+    return headers[1][0] in TRACE and headers[-1][0] in TRACE and len(headers) <= 3
 
 
 def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes | None]]) -> dict[str, str]:
@@ -140,7 +140,7 @@ def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes | No
                 unknown[attribute] = raw.decode()  # type: ignore[union-attr]
             except (UnicodeDecodeError, AttributeError):
                 _refuse_header(name, raw)
-        elif name in _TRACE and name not in attributes:
+        elif name in TRACE and name not in attributes:
             try:
                 attributes[name] = raw.decode("ascii")  # type: ignore[union-attr]
             except (UnicodeDecodeError, AttributeError):

@@ -24,7 +24,6 @@ class Structured(Envelope, frozen=True, kw_only=True, gc=False, eq=False, forbid
     specversion: Literal["1.0"]  # required here
     extensions: None = None  # an extension of that name is one of the unknown
     data: msgspec.Raw = _ABSENT
-    data_base64: str | None = None
 
 
 _one = msgspec.json.Decoder(Structured)
@@ -40,8 +39,6 @@ def decode_structured(value: bytes, *, extensions: bool) -> tuple[Envelope, byte
     try:
         event = _one.decode(value)
     except (msgspec.DecodeError, RecursionError):
-        return _decode_members(value, extensions)
-    if event.data_base64 is not None:
         return _decode_members(value, extensions)
     return event, bytes(event.data)
 

@@ -60,7 +60,7 @@ def ledger_row(sequence: int, epoch: int, first_offset: int, effects: Effects) -
         skipped=effects.total(SKIPPED),
         parked=effects.total(PARKED) if effects.kind not in (Kind.RETRY, Kind.EFFECT) else 0,
         dead=effects.total(DEAD),
-        ids=b"".join([item.identity for item in effects.seen]),
-        marks=pack_marks([item.mark for item in effects.seen]),
+        ids=b"".join(effects.identities),
+        marks=pack_marks(effects.marks),
         emits=pack_emits([record for _, record in effects.emits]),
     )

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from zlib import crc32
 
-from headrace.cloudevents import decode_record, event_key
+from headrace.cloudevents import decode_at_once, decode_record, event_key
 from headrace.envelope import Envelope, identity
 from headrace.errors import DecodeError, EventError, SchemaNotFetchedError, UnknownTypeError
 from headrace.event import EventType, event_type_of
@@ -51,7 +51,7 @@ class BatchDecoder:
         decoders, handlers, types, extensions = self._decoders, self._handlers, self._types, self._extensions
         order = self._order
         keep, ready = items.append, Outcome.READY  # to ask an Enum for its member costs as much as a dictionary
-        for record in records:
+        for record, structured in zip(records, decode_at_once(records), strict=True):
             envelope, event_type, event, handler = NO_ENVELOPE, None, None, None
             known, mark, key, outcome, place = b"", 0, None, ready, None
             error: EventError | None = None
@@ -62,6 +62,8 @@ class BatchDecoder:
                         keep(Item(record, Outcome.UNHANDLED))
                         continue
                     envelope, data = _foreign_envelope(record, event), record.value or b""
+                elif structured is not None:
+                    envelope, data = structured, bytes(structured.data)
                 else:
                     envelope, data = decode_record(record, extensions=extensions)
                 kind = envelope.type

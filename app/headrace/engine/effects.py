@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import attrgetter
 from typing import TypeAlias
 
@@ -70,6 +71,16 @@ class Effects:
     """What was written into the claim: the relay may have come further since, and the claim must know that it lags."""
     tally: Counter[tuple[Outcome, EventType | None]] = field(default_factory=Counter)
     """Items by (outcome, declared type)."""
+
+    @cached_property
+    def identities(self) -> list[bytes]:
+        """Those that enter the dedupe window, once every outcome is known."""
+        return [item.identity for item in self.seen]
+
+    @cached_property
+    def marks(self) -> list[int]:
+        """The marks of the `identities`."""
+        return [item.mark for item in self.seen]
 
     def count(self) -> None:
         """Fill `tally`, once every outcome is known."""

@@ -48,8 +48,7 @@ class PartitionMemory:
 
     def follow(self, topic: str, effects: Effects, caches: Mapping[str, StateCache] | None = None) -> None:
         """Follow what was committed; `caches` are those of its run if it had some of its own."""
-        seen = effects.seen
-        self.windows[topic].add([item.identity for item in seen], [item.mark for item in seen], time.time())
+        self.windows[topic].add(effects.identities, effects.marks, time.time())
         for state, rows in effects.states.items():
             cache = self.caches[state]
             if caches is not None and caches is not self.caches:

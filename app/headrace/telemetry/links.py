@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from heapq import nlargest
 from typing import TypeVar
 
 from opentelemetry.trace import Link
 
 from headrace.telemetry import attributes as key
-from headrace.telemetry import trace_context
 from headrace.telemetry.facts import EventLink, HandlerCall
+from headrace.telemetry.trace_context import FLAGS, SAMPLED, parse
 
 EventT = TypeVar("EventT")
 
@@ -24,7 +24,7 @@ events: with 128 of them, a batch of 3,600 events spent a fifth of its processor
 
 def link_to(event: EventLink) -> Link | None:
     """Return a link to the event's trace; None if the event has no trace."""
-    context = trace_context.parse(event.traceparent, event.tracestate)
+    context = parse(event.traceparent, event.tracestate)
     if context is None:
         return None
     values: dict[str, str | int] = {key.MESSAGE_ID: event.event_id, key.OUTCOME: event.outcome}
@@ -33,12 +33,19 @@ def link_to(event: EventLink) -> Link | None:
     return Link(context, values)
 
 
-def thinned(events: Sequence[EventT], traceparent: Callable[[EventT], str | None]) -> Sequence[EventT]:
-    """Return at most 128 events to link to: every n-th one, of the sampled ones if there are any, otherwise of all."""
-    if len(events) <= MAX_LINKS:
-        return events
-    candidates = [event for event in events if trace_context.is_sampled(traceparent(event))] or events
-    return candidates[:: -(-len(candidates) // MAX_LINKS)]
+def thinned(events: Sequence[EventT], traceparents: Sequence[str | None]) -> tuple[list[EventT], int]:
+    """Return at most 128 of the events that have a trace to link to, and how many of those are left out.
+
+    It is every n-th one: of the sampled events if there are any, otherwise of all.
+    """
+    traced = len(events) - traceparents.count(None)
+    if traced <= MAX_LINKS:
+        return [event for event, text in zip(events, traceparents, strict=True) if text is not None], 0
+    candidates = [
+        event for event, text in zip(events, traceparents, strict=True) if text and text[FLAGS] in SAMPLED
+    ] or [event for event, text in zip(events, traceparents, strict=True) if text is not None]
+    linked = candidates[:: -(-len(candidates) // MAX_LINKS)]
+    return linked, traced - len(linked)
 
 
 def notable(calls: Sequence[HandlerCall]) -> list[HandlerCall]:

@@ -9,8 +9,8 @@ from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
 from opentelemetry.trace.span import TraceState
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
-_FLAGS_END = 54
-"""Where the last digit of the flags stands, in every version."""
+FLAGS, SAMPLED = slice(54, 55), frozenset("13579bdf")
+"""Where the last digit of the flags stands, in every version, and what it is in a trace that is kept."""
 
 
 class TraceContext(NamedTuple):
@@ -22,7 +22,7 @@ class TraceContext(NamedTuple):
 
 def is_sampled(traceparent: str | None) -> bool:
     """Return True if the trace is kept by its beginner: bit 0 of the flags, whatever the others are (2 is `random`)."""
-    return traceparent is not None and len(traceparent) > _FLAGS_END and traceparent[_FLAGS_END] in "13579bdf"
+    return traceparent is not None and traceparent[FLAGS] in SAMPLED
 
 
 def exemplar(traceparent: str | None) -> dict[str, str] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -145,9 +144,9 @@ class Tracing:
         """
         if self._tracer is None:
             return None
-        links = thinned(facts.links, attrgetter("traceparent"))
+        links, left_out = thinned(facts.links, [link.traceparent for link in facts.links])
         values = self._messaging("process", facts.topic) | _of_batch(facts)
-        if dropped := facts.links_dropped + len(facts.links) - len(links):
+        if dropped := facts.links_dropped + left_out:
             values[key.LINKS_DROPPED] = dropped
         calls = notable(facts.calls)
         if dropped := len(facts.calls) - len(calls):
