@@ -26,7 +26,7 @@ class Bookings(Clients):
         """Book until it is over."""
         chance, sent = random.Random(number), 0
         async with http_client(timeout=5) as client:
-            while not self.is_over:
+            while await self.is_wanted():
                 sent += 1
                 path = f"/bookings/account-{chance.randrange(ACCOUNTS)}/{number}-{sent}"
                 await self._book(client, path, chance)

@@ -10,14 +10,16 @@ from tests.crash.history import Sent
 
 
 class Clients(ABC):
-    """A group of them; each begins requests until `is_over`."""
+    """A group of them; each begins requests until `stop`."""
 
     count: int
 
     def __init__(self, cluster: Cluster, sent: Sent) -> None:
         self.cluster = cluster
         self.sent = sent
-        self.is_over = False
+        self._is_over = False
+        self._may_send = asyncio.Event()
+        self._may_send.set()
 
     async def run(self) -> None:
         """Send until `stop`; ends when the last requests are answered."""
@@ -25,7 +27,21 @@ class Clients(ABC):
 
     def stop(self) -> None:
         """Begin no further request."""
-        self.is_over = True
+        self._is_over = True
+        self._may_send.set()
+
+    def pause(self) -> None:
+        """Begin no request until `go_on`."""
+        self._may_send.clear()
+
+    def go_on(self) -> None:
+        """Send again."""
+        self._may_send.set()
+
+    async def is_wanted(self) -> bool:
+        """Wait while they pause; return False when it is over."""
+        await self._may_send.wait()
+        return not self._is_over
 
     @abstractmethod
     async def be_client(self, number: int) -> None:

@@ -7,6 +7,7 @@ import random
 import time
 from dataclasses import dataclass, field
 
+from tests.crash.clients import Clients
 from tests.crash.cluster import Cluster, Worker
 from tests.crash.history import History
 from tests.crash.load import Load
@@ -25,6 +26,8 @@ class Machine:
     watch: Watch
     chance: random.Random
     load: Load
+    clients: list[Clients] = field(default_factory=list)
+    """Those over HTTP."""
     postgres_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by what stops the server."""
     kafka_lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -56,7 +56,7 @@ class Posting(Clients):
         chance = random.Random(self.cluster.plan.seed * 1_000 + number)
         keys = Keys(f"post-{number}", chance)
         async with http_client() as client:
-            while not self.is_over:
+            while await self.is_wanted():
                 request = keys.request()
                 for key, count in request.keys.items():
                     self.sent.posted[key].tried += count

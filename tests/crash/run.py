@@ -16,7 +16,6 @@ from headrace.database.failures import CALL_ERRORS
 from tests.crash.bookings import Bookings
 from tests.crash.checkers import AT_ANY_TIME, CHECKERS
 from tests.crash.checkers.violation import Violation
-from tests.crash.clients import Clients
 from tests.crash.cluster import NAME, Cluster, cluster
 from tests.crash.evidence import Evidence, collect
 from tests.crash.faults import FAULTS
@@ -124,7 +123,8 @@ async def _company(machine: Machine) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _clients(machine: Machine) -> AsyncIterator[None]:
     """Post meanwhile, and book, unless the database is put back: that would lose what a booking was answered."""
-    clients: list[Clients] = [Posting(machine.cluster, machine.history.sent)]
+    clients = machine.clients
+    clients.append(Posting(machine.cluster, machine.history.sent))
     if all(step.kind != PUT_BACK for step in machine.plan.steps):
         clients.append(Bookings(machine.cluster, machine.history.sent))
     tasks = [asyncio.create_task(client.run()) for client in clients]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.mutants.hunts import WENT_BACK, dead_at
+from dataclasses import replace
+
+from tests.mutants.hunts import LOST_COMMIT, WENT_BACK, dead_at
 from tests.mutants.mutant import Hunt, Mutant, Patch
 
 BATCH = "app/headrace/engine/batch.py"
@@ -26,7 +28,7 @@ PUBLISHING = (
                 "            relay.push(batch.sequence, [record for _, record in effects.emits], None)\n",
             ),
         ),
-        hunt=dead_at("before COMMIT", echoes=0.5),
+        hunt=replace(LOST_COMMIT, shares={"echoes": 0.5}),  # then its event is applied later
     ),
     Mutant(
         "unmarked emits are not published again",

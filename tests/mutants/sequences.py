@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.mutants.hunts import QUIET, TAKEN_OVER
 from tests.mutants.mutant import Mutant, Patch
 
@@ -12,7 +14,7 @@ SEQUENCES = (
     Mutant(
         "stale is compared as text",
         (Patch(KEPT, "    if place < expected:\n", "    if str(place) < str(expected):\n"),),
-        hunt=QUIET,
+        hunt=replace(QUIET, events=6_000),  # the tenth event of a key comes before the ninth in few keys
     ),
     Mutant(
         "held events are lost at a take-over",

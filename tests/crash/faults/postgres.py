@@ -102,6 +102,8 @@ async def put_back(machine: Machine, step: Step, fault: Fault) -> None:
     is_lull = random.Random(step.chance).random() < LULLS
     if is_lull:
         machine.load.asked.extend(["reminds", "fail"] * ASKED_IN_A_LULL)
+        for client in machine.clients:
+            client.pause()
         await _until_lull(machine)
     async with machine.side_lock, machine.postgres_lock:
         await postgres.kill()
@@ -127,6 +129,8 @@ async def put_back(machine: Machine, step: Step, fault: Fault) -> None:
     applied = machine.watch.applied
     with suppress(TimeoutError):
         await until(lambda: machine.watch.applied > applied, "the workers have noticed", 30.0)
+    for client in machine.clients:
+        client.go_on()
     machine.watch.read_log()
     fault.zombies = sum(refusal.writer > 0 for refusal in machine.history.refusals[before:])
     fault.detail = f"{lost} offsets were taken back" + ", in a lull" * is_lull
