@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -9,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from headrace import Event, Headrace, State
+from headrace.keeping import Keeping
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
 from headrace.settings import Settings
+from headrace.state.store import write
 from tests.support.platform import fetch, publish, record, running, settings_for, states, until_settled, value
 
 
@@ -54,6 +57,22 @@ async def test_state_with_aliases_survives_a_restart(database_url: str, topic_na
             await until_settled(runtime, "meters")
             found = await states(runtime, "meters", "meter")
     assert found == {"a": {"total_litres": 301, "lowest_flow": None}}
+
+
+KEYS = ["", "\x1f", "a\x1fb", "\n", '{"a,b"}', "\\", "null", "\u00e4\u2028"]
+
+
+@pytest.mark.parametrize("keys", [KEYS, *([key] for key in KEYS)])
+async def test_any_text_is_a_key(database_url: str, topic_name: str, keys: list[str]) -> None:
+    async with running(metered(settings_for(database_url, partitions=1), topic_name), MemoryLog()) as runtime:
+        for version in (1, 2):
+            rows = [(key, version, json.dumps({"key": key, "version": version})) for key in sorted(keys)]
+            assert runtime.pool is not None
+            async with runtime.pool.acquire() as connection:
+                await write(connection, "metering.meters", 0, "meter", rows, Keeping("meter"))
+        stored = await fetch(runtime, "select key, version, data from headrace.state")
+    found = {row["key"]: (row["version"], json.loads(row["data"])) for row in stored}
+    assert found == {key: (2, {"key": key, "version": 2}) for key in keys}
 
 
 async def test_loaded_state_is_written_only_if_it_changes(database_url: str, topic_name: str) -> None:

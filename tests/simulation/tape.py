@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from headrace import sql
+from headrace.state.store import columns_of
 
 TOKENS = [UUID(int=number) for number in (1, 2, 3)]
 OWNERS = ["pod-1", "pod-2"]
@@ -126,14 +127,13 @@ class Tape:
     def _state(self) -> Step:
         chance = self.chance
         keys = sorted(key.decode() for key in chance.sample(KEYS, chance.randint(1, 3)))
-        versions = [chance.randint(1, 3) for _ in keys]
-        data = [json.dumps({"n": chance.randint(0, 9)}) for _ in keys]
+        rows = columns_of([(key, chance.randint(1, 3), json.dumps({"n": chance.randint(0, 9)})) for key in keys])
         ttl = chance.choice((None, timedelta(days=1)))
         return chance.choice(
             (
                 Step(sql.state.READ, (self.group, "notes", keys), returns=True),
-                Step(sql.state.WRITE, (self.group, "notes", 0, keys, versions, data, ttl, chance.randint(1, 2))),
-                Step(sql.state.WRITE, (self.group, "notes", 1, keys, versions, data, ttl, chance.randint(1, 2))),
+                Step(sql.state.WRITE, (self.group, "notes", 0, *rows, ttl, chance.randint(1, 2))),
+                Step(sql.state.WRITE, (self.group, "notes", 1, *rows, ttl, chance.randint(1, 2))),
             )
         )
 

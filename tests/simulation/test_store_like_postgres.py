@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from headrace import sql
+from headrace.state.store import columns_of
 from tests.simulation.clock import virtual_time
 from tests.simulation.loop import Loop
 from tests.simulation.store.client import Connection
@@ -58,7 +59,8 @@ def _advancing(group: str) -> list[Step]:
 
 
 def _writing(group: str, value: int, end: Step = COMMIT) -> list[Step]:
-    written = Step(sql.state.WRITE, (group, "notes", 0, ["a"], [1], [f'{{"n": {value}}}'], None, 1))
+    columns = columns_of([("a", 1, f'{{"n": {value}}}')])
+    written = Step(sql.state.WRITE, (group, "notes", 0, *columns, None, 1))
     return [BEGIN, written, end]
 
 

@@ -8,14 +8,19 @@ from headrace.state where subscription = $1 and state = $2 and key = any($3::tex
 
 WRITE = """
 insert into headrace.state as kept (subscription, state, key, partition, version, data, expires_at, class_version)
-select $1, $2, new.key, $3, new.version, new.data, clock_timestamp() + $7::interval, $8
-from unnest($4::text[], $5::bigint[], $6::jsonb[]) as new (key, version, data)
+select $1, $2, new.key, $3, new.version, new.data::jsonb, clock_timestamp() + $8::interval, $9
+from unnest(
+    (string_to_array($4, $7))[2:], string_to_array($5, ',')::bigint[], (string_to_array($6, $7))[2:]
+) as new (key, version, data)
 on conflict (subscription, state, key) do update
 set version = excluded.version, data = excluded.data, partition = excluded.partition,
     expires_at = excluded.expires_at, class_version = excluded.class_version
 where kept.version = excluded.version - 1
 """
-"""Writes states whose stored version is the one before, for so long; tells how many those were."""
+"""Writes states whose stored version is the one before, for so long; tells how many those were.
+
+Keys and data are texts with a separator before each: one of length 0 stands for an empty key, and not for none.
+"""
 
 READ_AS_TEXT = """
 select version, data::text, class_version from headrace.state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from secrets import token_hex
 
 from headrace import sql
 from headrace.database.pool import Connection
@@ -43,12 +44,31 @@ async def write(
     They are sorted by key, so that two writers never wait for each other in a circle.
     Raises: ConflictError if a row's version is not the one before: another writer changed it since it was read.
     """
-    keys, versions, data = zip(*rows, strict=True)
+    columns = columns_of(rows)
     status = await connection.execute(
-        sql.state.WRITE, subscription, state, partition, keys, versions, data, keeping.ttl, keeping.version
+        sql.state.WRITE, subscription, state, partition, *columns, keeping.ttl, keeping.version
     )
     written = int(status.rpartition(" ")[2])
     if written != len(rows):
         raise ConflictError(
             f"{len(rows) - written} of {len(rows)} states of {subscription}.{state} were changed elsewhere."
         )
+
+
+def columns_of(rows: Sequence[tuple[str, int, str]]) -> tuple[str, str, str, str]:
+    """Return keys, versions and JSON as `sql.state.WRITE` takes them, and what separates keys and JSON.
+
+    asyncpg asks of each element of a list whether it is a list itself, which costs more than all else that is done to
+    write a small state: 1.3 µs for a row of three lists, and 0.25 µs for a row of three texts.
+    """
+    keys, versions, data = zip(*rows, strict=True)
+    separator = "\x1f"
+    while (names := _joined(keys, separator)) is None or (values := _joined(data, separator)) is None:
+        separator = token_hex()
+    return names, ",".join(map(str, versions)), values, separator
+
+
+def _joined(texts: Sequence[str], separator: str) -> str | None:
+    """Return the texts with the separator before each; None if one of them has it in it."""
+    joined = separator + separator.join(texts)
+    return joined if joined.count(separator) == len(texts) else None

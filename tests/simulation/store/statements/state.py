@@ -27,14 +27,16 @@ def write(
     group: str,
     state: str,
     partition: int,
-    keys: list[str],
-    versions: list[int],
-    data: list[str],
+    keys: str,
+    versions: str,
+    data: str,
+    separator: str,
     ttl: timedelta | None,
     class_version: int,
 ) -> Work:
     written = 0
-    for key, version, text in zip(keys, versions, data, strict=True):
+    columns = keys.split(separator)[1:], map(int, versions.split(",")), data.split(separator)[1:]
+    for key, version, text in zip(*columns, strict=True):
         place = (group, state, key)
         yield ("state", place)
         kept = t.get("state", place)
