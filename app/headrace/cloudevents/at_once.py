@@ -57,15 +57,14 @@ def _decode_chunk(records: Sequence[Record]) -> Sequence[Structured | None]:
 
 def _decoded(values: Sequence[bytes]) -> Sequence[Structured]:
     """Return the event of each value; none at all if one of them is not read in this way."""
-    lines = b"\n".join(values)
-    # Each line is one value if each begins and ends as an object does, since no string holds the end of a line.
-    breaks = len(values) - 1
-    if lines[:1] != b"{" or lines[-1:] != b"}" or not breaks == lines.count(b"}\n{") == lines.count(b"\n"):
+    text = b"".join(values)
+    if len(text) > CHUNK_BYTES or b"\n" in text or not _is_utf8(text):
         return ()
-    if len(lines) > CHUNK_BYTES or not _is_utf8(lines):
+    # No value goes on in the next line if each begins and ends as an object does: no string holds the end of a line.
+    if not all([value[:1] == b"{" and value[-1:] == b"}" for value in values]):
         return ()
     try:
-        events = _lines(lines)
+        events = _lines(b"\n".join(values))
     except (msgspec.DecodeError, RecursionError):
         return ()
     return events if len(events) == len(values) else ()  # or one of them holds two objects
