@@ -44,9 +44,7 @@ PATTERNS = (
     Mutant(
         "a window that has closed opens again",
         (Patch(COURSE, "            if over is not None and end <= over:\n", "            if False:\n"),),
-        hunt=Hunt(
-            ("kill", "lose Kafka", "die at a point"), ("emits are to be published",), faults=3, shares={"echoes": 1.0}
-        ),
+        hunt=dead_at("emits are to be published", echoes=1.0),  # an event is in the log when its window's timer is over
     ),
     Mutant(
         "a window of a silent key stays open",

@@ -303,7 +303,7 @@ class BatchProcessor:
         if batch.is_probe:
             self.breaker.probed(effects.items)
         if not self.is_beside:
-            self.is_careful = any(item.outcome is Outcome.HANDLER_ERROR for item in effects.items)
+            self.is_careful = any(outcome is Outcome.HANDLER_ERROR for outcome, _ in effects.tally)
 
     async def off_loop(self, function: Callable[[], T], *, large: bool) -> T:
         """Return what the function returns; a large piece of work runs in a thread."""

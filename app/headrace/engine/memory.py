@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from headrace.effects.calls import Calls
@@ -81,12 +80,13 @@ class PartitionMemory:
 
 def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]) -> dict[str, set[str]]:
     """Return the keys whose state the items' handlers take, by state, of the items with that outcome."""
-    by_handler: defaultdict[Handler | None, set[str | None]] = defaultdict(set)
-    for item in items:
-        if item.outcome is outcome:
-            by_handler[item.handler].add(item.key)
     keys: dict[str, set[str]] = {name: set() for name in states}
-    for handler, taken in by_handler.items():
-        for name in handler.state_names if handler is not None else ():
-            keys[name].update(key for key in taken if key is not None)
+    taking: dict[tuple[str, ...], set[Handler]] = {}
+    for handler in {item.handler for item in items} - {None}:
+        assert handler is not None
+        taking.setdefault(handler.state_names, set()).add(handler)
+    for names, handlers in taking.items():
+        taken = {item.key for item in items if item.outcome is outcome and item.handler in handlers}
+        for name in names:
+            keys[name] |= taken - {None}  # type: ignore[arg-type]
     return keys

@@ -135,12 +135,15 @@ class Run:
         """
         self._connection = connection
         ready = self._refuse_unreadable([item for item in self.items if item.outcome is Outcome.READY])
+        ways = set[Way]()
         for handler in {item.handler for item in ready}:
             assert handler is not None
             handler.follow()
             self._entries_of[handler] = [self._caches[name].entries for name in handler.state_names]
-        for way, group in groupby(ready, key=_way):
-            work = self._work(way, list(group), threads, connection)
+            ways.add(handler.way)
+        parts = groupby(ready, key=_way) if len(ways) > 1 else zip(ways, [ready], strict=False)
+        for way, part in parts:
+            work = self._work(way, list(part), threads, connection)
             await attend(self, asyncio.create_task(work, name="handlers"))
             self.current, self._listed = None, 1  # what waits for a thread is not the last handler's fault
         if self._patience is not None:
@@ -212,9 +215,9 @@ class Run:
         emitter, failed, entries_of = self.emitter, self.failed_keys, self._entries_of
         clock, calls, is_traced = time.perf_counter, 0, self.tracing.enabled
         applied = Outcome.APPLIED  # to ask an Enum for its member costs as much as a dictionary
-        ends_at, limit = self.end(clock())
+        now = clock()
+        ends_at, limit = self.end(now)
         for item in items:
-            now = clock()
             if now > ends_at or self.is_ending:
                 return
             ends_at = limit
@@ -235,6 +238,7 @@ class Run:
                     saved = self.save(handler, key)
                 if handler.is_wrapped:
                     if handler.order is not None and not admit(handler.order, states[-1], item, failed):
+                        now = clock()
                         continue
                     call_handler(item, handler, states, emitter)
                 else:
@@ -245,12 +249,14 @@ class Run:
                     self.write(handler, key, states)
             except BaseException as error:  # nobody cancels a thread: whatever comes out is the handler's
                 self.fail(item, handler, error, saved, now)
+                now = clock()
                 continue
             item.outcome = applied
+            now, began = clock(), now
             if calls % SAMPLE == 1:
-                self._observe(handler, clock() - now)
-            if is_traced and ((seconds := clock() - now) > SLOW_CALL_SECONDS or is_sampled(item.envelope.traceparent)):
-                self._trace_call(item, handler, seconds)
+                self._observe(handler, now - began)
+            if is_traced and (now - began > SLOW_CALL_SECONDS or is_sampled(item.envelope.traceparent)):
+                self._trace_call(item, handler, now - began)
 
     def end(self, now: float) -> tuple[float, float]:
         """Return after which time the next item, and those behind it, are not run.
