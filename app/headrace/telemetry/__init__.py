@@ -23,11 +23,11 @@ loop. If the loop served the probes, liveness would fail, the pod would be kille
 owner killed as well. Liveness never looks at Kafka, Postgres or lag: an outage there would restart every pod at once.
 
 **What a batch's span is.** One transaction applies events of many traces, so a batch is a trace of its own (`process
-<topic>`) that links to each event's trace; emitted events carry the context of their source event. That is how one
-request is followed: HTTP span -> link -> batch -> link -> the next batch. The span is made when the batch has ended,
-with the true start time, and is kept if one of its events is sampled or something failed, and otherwise one time in a
-thousand. Rejected: a span per event (at 100,000 events/s it costs more than the work), and a span that is opened at the
-start (the sampler would decide too early).
+<topic>`) that links to the traces of its sampled events; emitted events carry the context of their source event. That
+is how one request is followed: HTTP span -> link -> batch -> link -> the next batch. The span is made when the batch
+has ended, with the true start time, and is kept if one of its events is sampled or something failed, and otherwise one
+time in a thousand. Rejected: a span per event (at 100,000 events/s it costs more than the work), and a span that is
+opened at the start (the sampler would decide too early).
 
 **What is left out.** Event data and secrets are in neither spans, logs nor metrics, except for what a team's own
 exceptions say (HEADRACE_LOG_HANDLER_ERRORS). Ids are in spans and logs, never in a metric's label. A collector that is

@@ -53,7 +53,7 @@ class BatchFacts(NamedTuple):
     calls: Sequence[HandlerCall] = ()
     error_type: str | None = None
     links_dropped: int = 0
-    """Traced events that `links` leaves out."""
+    """Sampled events that `links` leaves out."""
 
 
 class EventFacts(NamedTuple):

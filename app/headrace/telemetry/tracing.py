@@ -138,9 +138,8 @@ class Tracing:
     def batch(self, facts: BatchFacts) -> Span | None:
         """Record a finished batch with its handler calls and its commit; return its span for `emitted`.
 
-        A batch with more than 128 links keeps every n-th one, of the sampled events if there are any: links to other
-        events lead to traces that nobody kept. Of the handlers' calls, those that failed and the longest ones get a
-        span. Returns None if the sampler does not keep the batch.
+        It links to its sampled events, and to every n-th one of more than 128. Of the handlers' calls, those that
+        failed and the longest ones get a span. Returns None if the sampler does not keep the batch.
         """
         if self._tracer is None:
             return None
@@ -153,7 +152,13 @@ class Tracing:
             values[key.CALLS_DROPPED] = dropped
         times = facts.started_ns, facts.ended_ns
         span = self._record(
-            f"process {facts.topic}", SpanKind.CONSUMER, values, links, *times, error_type=facts.error_type
+            f"process {facts.topic}",
+            SpanKind.CONSUMER,
+            values,
+            links,
+            *times,
+            error_type=facts.error_type,
+            is_about_many=True,
         )
         if not span.get_span_context().trace_flags.sampled:
             return None
@@ -285,6 +290,8 @@ class Tracing:
         ended_ns: int,
         parent: Span | None = None,
         error_type: str | None = None,
+        *,
+        is_about_many: bool = False,
     ) -> Span:
         """Make a span of finished work: the sampler sees how it ended."""
         assert self._tracer is not None
@@ -293,7 +300,7 @@ class Tracing:
             set_span_in_context(parent, Context()) if parent else Context(),
             kind,
             values if error_type is None else {**values, key.ERROR_TYPE: error_type},
-            [link for event in events if (link := link_to(event))],
+            [link for event in events if (link := link_to(event, is_one_of_many=is_about_many))],
             started_ns,
         )
         if error_type is not None:
