@@ -192,9 +192,13 @@ class Lanes:
         return keys
 
     def put_back(self, keys: Iterable[str]) -> None:
-        """Let the keys' lanes be taken when they are due."""
+        """Let the keys' lanes be taken when they are due; a gap that was taken, and no run has seen, is due now."""
         for key in keys:
-            if (lane := self.by_key.get(key)) is not None and lane.due < math.inf:
+            if (lane := self.by_key.get(key)) is None:
+                continue
+            if lane.is_gap and lane.expected is None:
+                self.filled[key] = None
+            if lane.due < math.inf:
                 heapq.heappush(self._due, (lane.due, key))
         if len(self._due) > 2 * len(self.by_key) + 1_000:
             self._sort()

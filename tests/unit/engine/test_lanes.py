@@ -22,6 +22,16 @@ def policy_of(handler: Handler | None) -> Policy:
     return Policy(attempts=8, first_seconds=0.5, max_seconds=60.0)
 
 
+def gap(expected: int) -> Lane:
+    """Return a lane that waits for the event of a place, for long."""
+    return Lane(due=1e12, since=0.0, events=2, error_type=SequenceGapError.__name__, expected=expected)
+
+
+def joining(key: str, place: int) -> Item:
+    """Return an event that joins the key's lane."""
+    return Item(StoredRecord("t", 0, 0, 0, key.encode(), b"", []), key=key, place=place)
+
+
 def test_retries_of_keys_that_failed_together_are_spread() -> None:
     """Chance takes off a part of a delay, as large as the policy says."""
     lanes = Lanes(policy_of)
@@ -96,16 +106,30 @@ def test_any_text_is_made_one_that_postgres_can_hold(text: str) -> None:
     made.encode("utf-8")
 
 
+def test_gap_that_is_filled_is_taken_again_if_its_run_comes_to_nothing() -> None:
+    """Postgres was away, or the run had no room for it: the lane itself is due when the gap has lasted too long."""
+    lanes = Lanes(policy_of, is_in_sequence=True)
+    lanes.follow({"a": gap(expected=12)}, (), ())
+    assert lanes.take_due(0.0, 10) == []
+    lanes.follow({}, (), [joining("a", 12)])
+    for _ in range(3):
+        assert lanes.take_due(0.0, 10) == ["a"]
+        lanes.put_back(["a"])
+    assert lanes.take_due(0.0, 10) == ["a"]
+    lanes.follow({"a": gap(expected=13)}, (), ())  # a run has seen it
+    lanes.put_back(["a"])
+    assert lanes.take_due(0.0, 10) == []
+
+
 def test_event_that_fills_a_gap_while_the_gap_is_being_found() -> None:
     """It joins a lane whose head runs and waits for nothing yet; the run has not read it, and ends with a gap."""
     lanes = Lanes(policy_of, is_in_sequence=True)
     lanes.follow({"a": Lane(due=100.0, since=0.0, events=1)}, (), ())
     assert lanes.take_due(100.0, 10) == ["a"]
-    lanes.follow({}, (), [Item(StoredRecord("t", 0, 0, 0, b"a", b"", []), key="a", place=12)])
-    gap = Lane(due=1e12, since=0.0, events=2, error_type=SequenceGapError.__name__, expected=12)
-    lanes.follow({"a": gap}, (), ())
+    lanes.follow({}, (), [joining("a", 12)])
+    lanes.follow({"a": gap(expected=12)}, (), ())
     lanes.put_back(["a"])
     assert lanes.seconds_to_next(100.0) == 0.0
     assert lanes.take_due(100.0, 10) == ["a"]
-    lanes.follow({"a": gap}, (), ())
+    lanes.follow({"a": gap(expected=12)}, (), ())
     assert lanes.take_due(100.0, 10) == [], "the run has read what had joined"
