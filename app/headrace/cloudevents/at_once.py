@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from headrace.cloudevents.attributes import check_utf8
 from headrace.cloudevents.record import OWN_HEADER, TRACE
 from headrace.cloudevents.structured import Structured
+from headrace.errors import DecodeError
 from headrace.log.ports import Record
 
 CHUNK_RECORDS, CHUNK_BYTES = 64, 65_536
@@ -58,24 +60,14 @@ def _decode_chunk(records: Sequence[Record]) -> Sequence[Structured | None]:
 def _decoded(values: Sequence[bytes]) -> Sequence[Structured]:
     """Return the event of each value; none at all if one of them is not read in this way."""
     text = b"".join(values)
-    if len(text) > CHUNK_BYTES or b"\n" in text or not _is_utf8(text):
+    if len(text) > CHUNK_BYTES or b"\n" in text:
         return ()
     # No value goes on in the next line if each begins and ends as an object does: no string holds the end of a line.
     if {value[:1] + value[-1:] for value in values} != {b"{}"}:
         return ()
     try:
+        check_utf8(text)
         events = _lines(b"\n".join(values))
-    except (msgspec.DecodeError, RecursionError):
+    except (DecodeError, msgspec.DecodeError, RecursionError):
         return ()
     return events if len(events) == len(values) else ()  # or one of them holds two objects
-
-
-def _is_utf8(text: bytes) -> bool:
-    """Tell whether it is; msgspec does not look into strings that it skips."""
-    if text.isascii():
-        return True
-    try:
-        str(text, "utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
