@@ -106,7 +106,7 @@ def test_any_text_is_made_one_that_postgres_can_hold(text: str) -> None:
     made.encode("utf-8")
 
 
-def test_gap_that_is_filled_is_taken_again_if_its_run_comes_to_nothing() -> None:
+def test_filled_gap_is_taken_again_if_its_run_comes_to_nothing() -> None:
     """Postgres was away, or the run had no room for it: the lane itself is due when the gap has lasted too long."""
     lanes = Lanes(policy_of, is_in_sequence=True)
     lanes.follow({"a": gap(expected=12)}, (), ())

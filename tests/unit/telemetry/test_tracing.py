@@ -96,7 +96,7 @@ def test_exception_marks_its_span_without_its_message(spans: Spans) -> None:
     assert "secret" not in span.to_json()
 
 
-def test_batch_is_a_trace_of_its_own_with_a_link_to_each_sampled_event(spans: Spans) -> None:
+def test_batch_is_a_trace_with_a_link_to_each_sampled_event(spans: Spans) -> None:
     with trace.use_span(trace.NonRecordingSpan(parse(UNSAMPLED))):  # type: ignore[arg-type]
         spans.batch([link(offset=10), link(UNSAMPLED, 11), link(None, 12), link(offset=13)], commit_ns=NOW + 1)
     span, commit = spans.one("process wallets"), spans.one("commit wallets")
