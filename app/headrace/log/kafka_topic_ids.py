@@ -142,6 +142,12 @@ class MetadataRequest(metadata.MetadataRequest):  # type: ignore[misc]
         return MetadataRequestForIds(topics, False, False, False, {})
 
 
+def _topics_with(*fields: tuple[str, Any]) -> tuple[str, Any]:
+    """Return the part of a fetch, or of its answer, that has these fields for each partition of each topic."""
+    partitions = CompactArray(("partition", Int32), *fields, TAGS)
+    return ("topics", CompactArray(("topic_id", TopicId), ("partitions", partitions), TAGS))
+
+
 class FetchResponseById(Response):  # type: ignore[misc]
     """What a broker has of topics, by id."""
 
@@ -151,26 +157,14 @@ class FetchResponseById(Response):  # type: ignore[misc]
         ("throttle_time_ms", Int32),
         ("error_code", Int16),
         ("session_id", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic_id", TopicId),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("error_code", Int16),
-                        ("highwater_offset", Int64),
-                        ("last_stable_offset", Int64),
-                        ("log_start_offset", Int64),
-                        ("aborted_transactions", CompactArray(("producer_id", Int64), ("first_offset", Int64), TAGS)),
-                        ("preferred_read_replica", Int32),
-                        ("message_set", CompactBytes),
-                        TAGS,
-                    ),
-                ),
-                TAGS,
-            ),
+        _topics_with(
+            ("error_code", Int16),
+            ("highwater_offset", Int64),
+            ("last_stable_offset", Int64),
+            ("log_start_offset", Int64),
+            ("aborted_transactions", CompactArray(("producer_id", Int64), ("first_offset", Int64), TAGS)),
+            ("preferred_read_replica", Int32),
+            ("message_set", CompactBytes),
         ),
         TAGS,
     )
@@ -192,24 +186,12 @@ class FetchRequestById(RequestStruct):  # type: ignore[misc]
         ("isolation_level", Int8),
         ("session_id", Int32),
         ("session_epoch", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic_id", TopicId),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("current_leader_epoch", Int32),
-                        ("offset", Int64),
-                        ("last_fetched_epoch", Int32),
-                        ("log_start_offset", Int64),
-                        ("max_bytes", Int32),
-                        TAGS,
-                    ),
-                ),
-                TAGS,
-            ),
+        _topics_with(
+            ("current_leader_epoch", Int32),
+            ("offset", Int64),
+            ("last_fetched_epoch", Int32),
+            ("log_start_offset", Int64),
+            ("max_bytes", Int32),
         ),
         ("forgotten_topics", CompactArray(("topic_id", TopicId), ("partitions", CompactArray(Int32)), TAGS)),
         ("rack_id", TEXT),
