@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from headrace.cloudevents.attributes import check_utf8
-from headrace.cloudevents.record import OWN_HEADER, TRACE
+from headrace.cloudevents.record import is_own
 from headrace.cloudevents.structured import Structured
 from headrace.errors import DecodeError
 from headrace.log.ports import Record
@@ -29,13 +29,7 @@ def decode_at_once(records: Sequence[Record]) -> list[Structured | None]:
     An event is what `decode_record` would return of the record. It is None for a record in another mode, with unknown
     extensions or with a fault, and for those decoded together with it. Raises: MemoryError.
     """
-    own = [  # without a call for each record, which would cost as much as to parse it
-        record
-        for record in records
-        if (headers := record.headers)
-        and headers[0] == OWN_HEADER
-        and (len(headers) == 1 or (len(headers) <= 3 and headers[1][0] in TRACE and headers[-1][0] in TRACE))
-    ]
+    own = [record for record in records if is_own(record.headers)]
     events: list[Structured | None] = []
     for begin in range(0, len(own), CHUNK_RECORDS):
         events += _decode_chunk(own[begin : begin + CHUNK_RECORDS])

@@ -19,10 +19,7 @@ def event_key(envelope: Envelope, event_type: EventType, event: object) -> str:
     """
     key = envelope.partitionkey
     if key is None:
-        declared = getattr(event, event_type.key_field, None) if event_type.key_field is not None else None
-        if type(declared) is not str:  # a string is the rule
-            declared = declared_key(event_type, event)
-        key = declared or envelope.subject or envelope.id
+        key = declared_key(event_type, event) or envelope.subject or envelope.id
     return key if key.isascii() and len(key) <= MAX_KEY_CHARACTERS else check_key(key)
 
 

@@ -35,8 +35,8 @@ _ATTRIBUTE_OF = {f"{_PREFIX}{name}": name for name in ATTRIBUTES} | {
     CONTENT_TYPE: CONTENT_TYPE,
     "Content-Type": CONTENT_TYPE,
 }
-TRACE = frozenset({"traceparent", "tracestate"})
-_FOREIGN = TRACE | {"datacontenttype"}
+_TRACE = frozenset({"traceparent", "tracestate"})
+_FOREIGN = _TRACE | {"datacontenttype"}
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -50,7 +50,7 @@ def decode_record(record: Record | NewRecord, *, extensions: bool = False) -> tu
     value, headers = record.value, record.headers
     if value is None:
         raise DecodeError("the record is a tombstone (its value is null); an event has data.")
-    if headers and headers[0] == OWN_HEADER and (len(headers) == 1 or _is_trace(headers)):
+    if is_own(headers):
         envelope, data = decode_structured(value, extensions=extensions)
         if len(headers) == 1 or envelope.traceparent is not None:
             return envelope, data
@@ -72,7 +72,7 @@ def decode_record(record: Record | NewRecord, *, extensions: bool = False) -> tu
     content_type = attributes.pop(CONTENT_TYPE, None)
     unknown = _read_others(attributes, others) if others else None
     if content_type is None:
-        if not unknown and attributes.keys() <= TRACE:
+        if not unknown and attributes.keys() <= _TRACE:
             return _headerless(value, attributes, extensions)
     elif content_type == JSON:  # most of all, so tried first
         attributes["datacontenttype"] = content_type
@@ -123,9 +123,11 @@ def names_cloudevents(media_type: str) -> bool:
     return media_type.lstrip()[:23].lower().startswith("application/cloudevents")
 
 
-def _is_trace(headers: Headers) -> bool:
-    """Tell whether nothing but trace headers follows the first."""
-    return headers[1][0] in TRACE and headers[-1][0] in TRACE and len(headers) <= 3
+def is_own(headers: Headers) -> bool:
+    """Tell whether the platform writes such headers: its content type, and nothing but the trace behind it."""
+    if not headers or headers[0] != OWN_HEADER:
+        return False
+    return len(headers) == 1 or (len(headers) <= 3 and headers[1][0] in _TRACE and headers[-1][0] in _TRACE)
 
 
 def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes | None]]) -> dict[str, str]:
@@ -140,7 +142,7 @@ def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes | No
                 unknown[attribute] = raw.decode()  # type: ignore[union-attr]
             except (UnicodeDecodeError, AttributeError):
                 _refuse_header(name, raw)
-        elif name in TRACE and name not in attributes:
+        elif name in _TRACE and name not in attributes:
             try:
                 attributes[name] = raw.decode("ascii")  # type: ignore[union-attr]
             except (UnicodeDecodeError, AttributeError):
