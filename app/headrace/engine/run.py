@@ -141,7 +141,7 @@ class Run:
             handler.follow()
             self._entries_of[handler] = [self._caches[name].entries for name in handler.state_names]
             ways.add(handler.way)
-        parts = groupby(ready, key=_way) if len(ways) > 1 else zip(ways, [ready], strict=False)
+        parts = groupby(ready, key=_way) if len(ways) > 1 else [(way, ready) for way in ways]
         for way, part in parts:
             work = self._work(way, list(part), threads, connection)
             await attend(self, asyncio.create_task(work, name="handlers"))
