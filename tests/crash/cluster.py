@@ -95,8 +95,6 @@ class Cluster:
     workers: list[Worker]
     url: str
     """The database, directly."""
-    writers: dict[int, int] = field(default_factory=dict)
-    """The process behind each session that Postgres knows by its port."""
 
     @property
     def bootstrap(self) -> str:
@@ -174,8 +172,9 @@ async def _create(brokers: list[KafkaServer], topic: str, partitions: int) -> No
 
 
 async def _watch(postgres: PostgresServer, url: str) -> None:
-    """Let the server note who changes claims."""
+    """Let the server note who changes claims: the links of the workers come from addresses of their own."""
     superuser = await asyncpg.connect(postgres.of_superuser(url))
+    _admit_every_loopback_address(Path(await superuser.fetchval("show hba_file")))
     await superuser.execute("alter system set log_line_prefix = '%m %r '")
     await superuser.execute("select pg_reload_conf()")
     await superuser.close()
@@ -185,12 +184,15 @@ async def _watch(postgres: PostgresServer, url: str) -> None:
     await connection.close()
 
 
+def _admit_every_loopback_address(rules: Path) -> None:
+    with rules.open("a") as file:
+        file.write("host all all 127.0.0.0/8 scram-sha-256\n")
+
+
 async def _worker(made: Cluster, number: int, log: str, stack: AsyncExitStack) -> Worker:
     address = urlsplit(made.url)
     assert address.port is not None
-    link = await stack.enter_async_context(
-        Link(address.port, who=lambda: made.workers[number].pid, owners=made.writers)
-    )
+    link = await stack.enter_async_context(Link(address.port, who=lambda: made.workers[number].pid))
     user = address.netloc.rpartition("@")[0]
     own = made.folder / f"worker-{number}"
     own.mkdir()

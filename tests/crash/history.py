@@ -109,6 +109,19 @@ class History:
     changes: list[ClaimChange] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    began_at: float = 0.0
+    """In Unix seconds."""
     seconds: float = 0.0
     settled_seconds: float = 0.0
     """From the last fault until nothing waited any more."""
+
+    def longest_fault(self, since: float, until: float) -> float:
+        """Return how many seconds the longest fault took that was under way between two times, in Unix seconds."""
+        return max(
+            (
+                fault.ended - fault.began
+                for fault in self.faults
+                if self.began_at + fault.began < until and self.began_at + fault.ended > since
+            ),
+            default=0.0,
+        )

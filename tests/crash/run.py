@@ -63,7 +63,7 @@ async def run(plan: Plan, tell: Tell, *, minutes: float, kept: Path) -> Result:
     with tempfile.TemporaryDirectory(prefix="headrace-crash-") as folder:
         tell("the servers start", 0, 0)
         async with cluster(plan, Path(folder)) as made:
-            began = time.monotonic()
+            began, history.began_at = time.monotonic(), time.time()
             watch = Watch(made, history, began)
             load = Load(made.bootstrap, NAME, plan, history.sent)
             machine = Machine(plan, made, history, watch, random.Random(plan.seed), load)

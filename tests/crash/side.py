@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[att
 
 from tests.crash.cluster import NAME, SIDE, Cluster
 from tests.crash.watching import Watch
-from tests.support.command import headrace
+from tests.support.command import Said, headrace
 from tests.support.platform import record
 from tests.support.producing import produce
 from tests.support.waiting import until
@@ -78,10 +78,18 @@ class Side:
         await until(is_refused, f"{SIDE} is refused", SECONDS)
 
     async def accept(self) -> None:
-        """Accept the topic as it is now, as an operator does."""
+        """Accept the topic as it is now, as an operator does: again if another fault has refused it."""
         folder, settings = self._cluster.folder, self._cluster.workers[0].service.settings
-        said = await headrace(folder, "topics", "--accept", SIDE, "--yes", settings=settings)
-        assert said.code == 0, said
+        said: list[Said] = []
+
+        async def is_accepted() -> bool:
+            said.append(await headrace(folder, "topics", "--accept", SIDE, "--yes", settings=settings))
+            return said[-1].code == 0
+
+        try:
+            await until(is_accepted, f"{SIDE} is accepted", SECONDS)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {said[-1].err}") from None
 
     async def make_again(self) -> None:
         """Delete the topic and create it."""

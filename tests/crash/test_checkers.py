@@ -11,8 +11,9 @@ import pytest
 from tests.crash.checkers import AT_ANY_TIME, CHECKERS
 from tests.crash.cluster import NAME
 from tests.crash.evidence import STATES, Call, Evidence, Fenced, LedgerRow
-from tests.crash.history import ClaimChange, History, Posted, Sample
+from tests.crash.history import ClaimChange, Fault, History, Posted, Sample
 from tests.crash.streams import Closed, Streams
+from tests.support.link import address_of, process_at
 
 LISTS, ECHO = (f"{NAME}.lists", NAME, 0), (f"{NAME}.echoes", f"{NAME}-echoes", 0)
 OWNER, PID = "host/7/1", 7
@@ -391,6 +392,21 @@ def test_changes_that_are_seen_late_went_nowhere() -> None:
     evidence = clean()
     evidence.history.changes.reverse()
     assert found(evidence) == set()
+
+
+@pytest.mark.parametrize(("seconds", "invariants"), [(95.0, set()), (80.0, {"I2"})])
+def test_state_outlives_its_end_in_a_batch_that_a_fault_holds_up(seconds: float, invariants: set[str]) -> None:
+    evidence = clean()
+    go_on_behind_the_end_of_a_state(evidence)
+    evidence.history.began_at = 50.0
+    evidence.history.faults.append(Fault("freeze in COMMIT", "", 60.0, 60.0 + seconds))
+    assert found(evidence) & {"I2"} == invariants
+
+
+@pytest.mark.parametrize("process", [1, 65_535, 65_536, 4_194_304])
+def test_address_of_a_link_names_its_process(process: int) -> None:
+    assert process_at(address_of(process)) == process
+    assert process_at("127.0.0.1") == 0
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)

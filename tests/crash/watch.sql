@@ -5,7 +5,7 @@ create table crash.claim_change (
     id bigint generated always as identity,
     xact xid8 not null default pg_current_xact_id(),
     at timestamptz not null default clock_timestamp(),
-    port integer default inet_client_port(),
+    address text default host(inet_client_addr()),
     subscription text, topic text, partition integer, owner text, epoch bigint, token uuid, next_offset bigint,
     sequence bigint
 );

@@ -16,6 +16,7 @@ from headrace.database.failures import CALL_ERRORS, classify
 from headrace.errors import StateUnavailableError
 from tests.crash.cluster import Cluster, resident_bytes
 from tests.crash.history import ClaimChange, History, Refusal, Sample
+from tests.support.link import process_at
 
 SECONDS = 0.25
 """Between two looks."""
@@ -30,9 +31,8 @@ select (select coalesce(sum(next_offset), 0) from headrace.claim where subscript
        (select count(*) from pg_stat_activity where datname = current_database() and application_name = 'headrace')
            as connections
 """
-REFUSED = re.compile(r"127\.0\.0\.1\((\d+)\) LOG:  crash: no claim changed by (.*)")
-
-SILENT = re.compile(r"127\.0\.0\.1\((\d+)\) FATAL:  terminating connection due to idle-in-transaction timeout")
+REFUSED = re.compile(r"(127\.[\d.]+)\(\d+\) LOG:  crash: no claim changed by (.*)")
+SILENT = re.compile(r"(127\.[\d.]+)\(\d+\) FATAL:  terminating connection due to idle-in-transaction timeout")
 
 
 def plain(statement: str) -> str:
@@ -137,11 +137,11 @@ class Watch:
             data = log.read()
         whole = data.rpartition(b"\n")[0]
         self._read_bytes += len(whole)
-        for port, statement in REFUSED.findall(whole.decode(errors="replace")):
+        text = whole.decode(errors="replace")
+        for address, statement in REFUSED.findall(text):
             if statement.strip() in MOVES:
-                self._history.refusals.append(
-                    Refusal(self.now, self._cluster.writers.get(int(port), 0), statement.strip())
-                )
+                self._history.refusals.append(Refusal(self.now, process_at(address), statement.strip()))
+        self.ended += map(process_at, SILENT.findall(text))
 
     async def _connect(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
@@ -160,7 +160,7 @@ class Watch:
             str(row["token"]),
             row["next_offset"],
             row["sequence"],
-            self._cluster.writers.get(row["port"] or 0, 0),
+            process_at(row["address"]),
             self._lives,
         )
 

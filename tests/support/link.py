@@ -7,7 +7,7 @@
     link.server_port = 5433          # new connections go to another server, as after a failover
         link.at_commit = drop_answer     # the next COMMIT to Postgres is the function's business
 
-`owners` is told which process made the connection that the server knows by a port.
+A link of one process tells the server which one that is: its connections come from `address_of(process)`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,17 @@ AtCommit = Callable[[Connection], Awaitable[bool]]
 """Handles a COMMIT that was not passed on yet. Returns True if it is to be passed on."""
 
 
+def address_of(process: int) -> str:
+    """Return the loopback address from which a link connects for a process."""
+    return f"127.{64 + (process >> 16)}.{process >> 8 & 255}.{process & 255}"
+
+
+def process_at(address: str | None) -> int:
+    """Return the process that has an address; 0 if none has."""
+    _, high, middle, low = map(int, (address or "127.0.0.1").split("."))
+    return (high - 64 << 16 | middle << 8 | low) if high >= 64 else 0
+
+
 def through(link: Link, url: str) -> str:
     """Return the address of a server as its clients name it who come through the link."""
     parts = urlsplit(url)
@@ -60,10 +71,9 @@ class Link:
         server_port: int,
         port: int = 0,
         *,
-        who: Callable[[], int] = lambda: 0,
-        owners: dict[int, int] | None = None,
+        who: Callable[[], int] | None = None,
     ) -> None:
-        """`who` tells the process that the next connection belongs to; links to one server share `owners`."""
+        """`who` tells the process that the next connection belongs to."""
         self.server_port = server_port
         self.port = port
         self._who = who
@@ -72,7 +82,6 @@ class Link:
         self._connections: set[Connection] = set()
         self._opened = asyncio.Event()
         self._opened.set()
-        self._owners = {} if owners is None else owners
         self.delay_seconds = 0.0
         self.at_commit: AtCommit | None = None
 
@@ -105,15 +114,17 @@ class Link:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._pass_on(client, to_client))
+        source = None if self._who is None else (address_of(self._who()), 0)
+        task = asyncio.create_task(self._pass_on(client, to_client, source))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _pass_on(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter, source: tuple[str, int] | None
+    ) -> None:
         try:
             await self._opened.wait()
-            server, to_server = await asyncio.open_connection("127.0.0.1", self.server_port)
-            self._owners[to_server.get_extra_info("sockname")[1]] = self._who()
+            server, to_server = await asyncio.open_connection("127.0.0.1", self.server_port, local_addr=source)
             connection = Connection(client, to_client, server, to_server)
             self._connections.add(connection)
             try:

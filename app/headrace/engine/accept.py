@@ -6,7 +6,9 @@ the topic's ends ─▶ is every old partition applied up to them? ─▶ lock t
 ```
 A key that moves to an added partition is applied there in order only after everything of it that stands in its old
 partition: therefore the old partitions are waited for, with their lanes. What its old partition has seen, the added
-one has to recognise as well: therefore it inherits the old one's ids.
+one has to recognise as well: therefore it inherits the old one's ids. What its old owner remembers of it must not be
+used when the key comes back with the next partition: therefore every claim gets a new token, and every owner claims
+again.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ async def accept_topic(
 ) -> list[str]:
     """Take the topic as it is now, for every group that reads it, in one transaction.
 
-    A claim that the log continues is kept; one that it does not continue moves to the partition's beginning.
+    A claim that the log continues stays where it is; one that it does not continue moves to the partition's beginning.
     A partition that was added gets a claim at its beginning, also if the subscription starts at `latest`: its events
     came after the subscription did. Its dedupe window holds the newest `window_ids` ids of the partition that its keys
     were on. Returns a line for each claim that was moved or added.

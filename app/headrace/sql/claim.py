@@ -178,9 +178,13 @@ update headrace.claim
 """Moves a claim to an offset of another log; whoever owns it is fenced. A ledger row of that sequence must follow."""
 
 SET_LOG = """
-update headrace.claim set log_id = $4, topic_id = $5 where topic = $1 and partition = $2 and subscription = $3
+update headrace.claim set epoch = epoch + 1, token = gen_random_uuid(), owner = null, log_id = $4, topic_id = $5
+ where topic = $1 and partition = $2 and subscription = $3
 """
-"""Notes which log, and which topic of that name, a claim belongs to that stays where it is."""
+"""Notes which log, and which topic of that name, a claim belongs to that stays where it is; whoever owns it is fenced.
+
+What an owner remembers of a key that has moved to another partition is out of date as soon as that one applies it.
+"""
 
 ADD_PARTITION = """
 insert into headrace.claim (subscription, topic, partition, epoch, token, claimed_offset, next_offset, log_id,

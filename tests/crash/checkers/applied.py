@@ -13,7 +13,8 @@ NOTHING: array[int] = array("I")
 NOWHERE = ("", 0, 0)
 IN_SEQUENCE = "stepped"
 EXPIRED_SECONDS = 10.0
-"""Behind a state's last change: a batch that read it in its last moment may take so long, and not be frozen."""
+"""Behind a state's last change: a batch that read it in its last moment may take so long, beside the longest fault that
+holds it up."""
 
 
 def check_accepted(evidence: Evidence) -> Iterator[Violation]:
@@ -71,12 +72,14 @@ def check_recent(evidence: Evidence) -> Iterator[Violation]:
 
 def _check_expired(evidence: Evidence, key: str, found: Sequence[int]) -> Iterator[Violation]:
     """I2: an event that comes when the state is over begins another one."""
-    places = evidence.streams.places
+    places, history = evidence.streams.places, evidence.history
     taken = [evidence.began("echoes", places.get(("reminded", key, number), NOWHERE)) for number in found]
     for number, before, after in zip(found, taken, taken[1:], strict=False):
-        if after - before > EXPIRED_SECONDS and before > 0:
+        if before > 0 and after - before > EXPIRED_SECONDS + history.longest_fault(before, after):
             yield Violation(
-                "I2", f"recently reminded {key}: {number} is there {after - before:.1f} s later, and lives for a second"
+                "I2",
+                f"recently reminded {key}: {number}, applied at {before - history.began_at:.1f} s, is there "
+                f"{after - before:.1f} s later, and lives for a second",
             )
 
 

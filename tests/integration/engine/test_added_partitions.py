@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
-from headrace import Event, Headrace
+from headrace import Event, Headrace, State
 from headrace.engine.accept import accept_topic
 from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Start
@@ -24,11 +24,13 @@ from tests.support.auditing import assert_promises_hold
 from tests.support.kafka import KafkaServer
 from tests.support.obstacles import Gate
 from tests.support.platform import (
+    Notes,
     has_pages,
     notebook,
     noted,
     pages,
     publish,
+    record,
     running,
     sample,
     settings_for,
@@ -96,6 +98,29 @@ async def test_added_partitions_lose_and_double_nothing(
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
         known = {page for page in PAGES if page not in STAYING}
         assert await value(runtime, "select sum(applied) from headrace.ledger where partition > 1") == 2 * len(known)
+    await assert_promises_hold(database_url)
+
+
+async def test_key_that_comes_back_is_not_remembered_as_it_left(
+    database_url: str, topic_name: str, kafka: KafkaServer, service_name: str
+) -> None:
+    """A page moves from partition 0 to 2 and back: a handler there sees what was applied to it meanwhile."""
+    page = next(page for page in PAGES if [partition_for(page.encode(), count) for count in (2, 3, 4)] == [0, 2, 0])
+    await kafka.create_topic(topic_name, 2)
+    platform = notebook(settings_for(database_url, kafka.url, partitions=2), topic_name, service=service_name)
+    looked = {"page": page}
+    seen: list[list[int]] = []
+    _look_at(platform, topic_name, seen)
+    async with watched(platform) as runtime:
+        await produce(kafka.bootstrap, [noted(topic_name, page, 1)])
+        await until_settled(runtime, "notes")
+        for partitions, event in (3, noted(topic_name, page, 2)), (4, record(topic_name, "looked", looked, key=page)):
+            await _grow(runtime, kafka, topic_name, partitions)
+            await _accept(runtime, topic_name)
+            await until(lambda: runtime.health.readiness() == (True, []), "the new partition is read", 15)
+            await produce(kafka.bootstrap, [event])
+            await until_settled(runtime, "notes")
+        assert seen[-1] == [1, 2]
     await assert_promises_hold(database_url)
 
 
@@ -221,6 +246,15 @@ def _read_too(platform: Headrace, topic: str) -> None:
 
     @platform.registry.subscriptions["notes"].on(Marked)
     def mark(event: Marked) -> None: ...
+
+
+def _look_at(platform: Headrace, topic: str, seen: list[list[int]]) -> None:
+    class Looked(Event, type="looked", topic=topic, key="page"):
+        page: str
+
+    @platform.registry.subscriptions["notes"].on(Looked)
+    def look(event: Looked, kept: State[Notes]) -> None:
+        seen.append(list(kept.numbers))
 
 
 async def _grow(runtime: Runtime, kafka: KafkaServer, topic: str, partitions: int) -> None:
