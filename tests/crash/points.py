@@ -50,6 +50,8 @@ POINTS = {
     "events are parked": Point("after", "headrace.engine.commit", "park", "fail"),
     "a lane is closed": Point("after", "headrace.engine.commit", "close_lanes", "fail"),
     "dead letters are written": Point("after", "headrace.engine.commit", "store_dead_letters", "reject"),
+    "a group is to be committed": Point("before", "headrace.engine.group_commit", "GroupCommit._write"),
+    "a group is committed": Point("after", "headrace.engine.group_commit", "GroupCommit._write"),
     "the claim is to be moved": Point("before", "headrace.engine.claim", "Claim.advance"),
     "before COMMIT": Point("after", "headrace.engine.claim", "Claim.advance"),
     "after COMMIT": Point("before", "headrace.engine.batch", "BatchProcessor.remember"),

@@ -9,6 +9,8 @@ from tests.mutants.mutant import Hunt, Mutant, Patch
 
 CLAIM = "app/headrace/engine/claim.py"
 CLAIM_SQL = "app/headrace/sql/claim.py"
+GROUP_SQL = "app/headrace/sql/batch.py"
+GROUP_MODEL = "tests/simulation/store/statements/batch.py"
 CLAIM_MODEL = "tests/simulation/store/statements/claim.py"
 BATCH = "app/headrace/engine/batch.py"
 CONTINUITY = "app/headrace/engine/continuity.py"
@@ -66,6 +68,25 @@ CLAIMS = (
         ),
         simulated=(Patch(CLAIM_MODEL, "_is_held(row, epoch, token, held_offset, held_sequence)", "bool(row)"),),
         hunt=frozen_at("before BEGIN"),
+    ),
+    Mutant(
+        "a group's claims are not counted",
+        (Patch(GROUP_SQL, "(select count(*) from moved) = $6::int", "$6::int > 0"),),
+        simulated=(Patch(GROUP_MODEL, "(written, moved) != (state_count, batch_count)", "written != state_count"),),
+        hunt=frozen_at("a group is to be committed"),
+    ),
+    Mutant(
+        "a group's claims are not compared",
+        (
+            Patch(
+                GROUP_SQL,
+                "      and held.epoch = batch.epoch and held.token = batch.token and held.next_offset = "
+                "batch.held_offset\n      and held.sequence = batch.held_sequence\n",
+                "",
+            ),
+        ),
+        simulated=(Patch(CLAIM_MODEL, "_is_held(row, epoch, token, held_offset, held_sequence)", "bool(row)"),),
+        hunt=frozen_at("a group is to be committed"),
     ),
     Mutant(
         "statements outside of the transaction",

@@ -22,10 +22,10 @@ PUBLISHING = (
         (
             Patch(
                 BATCH,
-                "        batch.effects, batch.committing_ns = effects, time.time_ns()\n",
-                "        batch.effects, batch.committing_ns = effects, time.time_ns()\n"
+                "        self.effects, self.committing_ns = effects, time.time_ns()\n",
+                "        self.effects, self.committing_ns = effects, time.time_ns()\n"
                 "        if effects.emits:\n"
-                "            relay.push(batch.sequence, [record for _, record in effects.emits], None)\n",
+                "            self.holding.relay.push(self.sequence, [record for _, record in effects.emits], None)\n",
             ),
         ),
         hunt=replace(LOST_COMMIT, shares={"echoes": 0.5}),  # then its event is applied later

@@ -10,7 +10,10 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from headrace import sql
+from headrace.engine.group_commit import SmallBatch
 from headrace.state.store import columns_of
 
 TOKENS = [UUID(int=number) for number in (1, 2, 3)]
@@ -107,8 +110,35 @@ class Tape:
                 ),
                 Step(sql.claim.BEGIN_APPLYING, (*place, *held, offset, sequence)),
                 Step(sql.claim.LAST_BATCH_FOR_UPDATE, place, returns=True),
+                Step(sql.claim.RENEW, (*place, *held, chance.choice(TOKENS))),
+                self._batches(held, offset, after, sequence),
+                self._batches(held, offset, after, sequence),
             )
         )
+
+    def _batches(self, held: tuple[int, UUID], offset: int, after: tuple[int, ...], sequence: int) -> Step:
+        """Return the commit of one or two small batches, with states of some of them."""
+        chance, names = self.chance, [field.name for field in msgspec.structs.fields(SmallBatch)]
+        places, did = [self._place() for _ in range(chance.randint(1, 2))], (*after, 0, 3, 2, 1, 0)
+        batches = [
+            dict(zip(names, (number, *place, held[0], str(held[1]), offset, sequence, *did), strict=True))
+            for number, place in enumerate(places)
+        ]
+        states = [
+            {
+                "batch": chance.randrange(len(places)),
+                "state": "notes",
+                "key": key.decode(),
+                "version": chance.randint(1, 3),
+                "data": {"n": chance.randint(0, 9)},
+                "ttl": chance.choice((None, "P1D")),
+                "class_version": chance.randint(1, 2),
+            }
+            for key in chance.sample(KEYS, chance.randint(0, 2))
+        ]
+        count = len(places)
+        rows = ([b""] * count, [b""] * count, [chance.choice((None, b"emits")) for _ in places])
+        return Step(sql.batch.COMMIT, (json.dumps(batches), *rows, json.dumps(states), count, len(states)))
 
     def _ledger(self) -> Step:
         chance, place = self.chance, self._place()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from itertools import count
@@ -11,9 +12,11 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import pytest
 
 from headrace import sql
+from headrace.engine.group_commit import SmallBatch
 from headrace.state.store import columns_of
 from tests.simulation.clock import virtual_time
 from tests.simulation.loop import Loop
@@ -58,6 +61,14 @@ def _advancing(group: str) -> list[Step]:
     return [BEGIN, Step(sql.claim.ADVANCE_WITH_ROW, (*moved, 0, 5, 0, 0, 0, b"", b"", None)), COMMIT]
 
 
+def _grouping(group: str) -> list[Step]:
+    """Return the commit of a small batch with one state."""
+    batch = SmallBatch(0, group, "notes", 0, 0, TOKENS[0], 0, 0, 5, 1, 1, 4, 7, 8, 0, 5, 0, 0, 0)
+    state = {"batch": 0, "state": "notes", "key": "a", "version": 1, "data": {"n": 7}, "ttl": "P1D", "class_version": 1}
+    told = msgspec.json.encode([batch]).decode(), json.dumps([state])
+    return [BEGIN, Step(sql.batch.COMMIT, (told[0], [bytes(16)], [b"m"], [b"e"], told[1], 1, 1)), COMMIT]
+
+
 def _writing(group: str, value: int, end: Step = COMMIT) -> list[Step]:
     columns = columns_of([("a", 1, f'{{"n": {value}}}')])
     written = Step(sql.state.WRITE, (group, "notes", 0, *columns, None, 1))
@@ -65,7 +76,20 @@ def _writing(group: str, value: int, end: Step = COMMIT) -> list[Step]:
 
 
 @pytest.mark.parametrize("first_ends", [COMMIT, ROLLBACK], ids=["committed", "rolled back"])
-@pytest.mark.parametrize("case", ["advance, claim", "claim, advance", "advance twice", "write twice"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "advance, claim",
+        "claim, advance",
+        "advance twice",
+        "write twice",
+        "group, claim",
+        "claim, group",
+        "group twice",
+        "group, advance",
+        "write, group",
+    ],
+)
 async def test_second_session_waits_and_sees_the_same(pool: asyncpg.Pool, case: str, first_ends: Step) -> None:
     """The second one begins while the first holds its lock, and goes on when that has ended."""
     group = f"service.pair-{next(_groups)}"
@@ -74,12 +98,19 @@ async def test_second_session_waits_and_sees_the_same(pool: asyncpg.Pool, case: 
         "claim, advance": (_claiming(group), _advancing(group)),
         "advance twice": (_advancing(group), _advancing(group)),
         "write twice": (_writing(group, 1), _writing(group, 2)),
+        "group, claim": (_grouping(group), _claiming(group)),
+        "claim, group": (_claiming(group), _grouping(group)),
+        "group twice": (_grouping(group), _grouping(group)),
+        "group, advance": (_grouping(group), _advancing(group)),
+        "write, group": (_writing(group, 1), _grouping(group)),
     }[case]
     first = [*first[:-1], first_ends]
     enrolled = Step(sql.claim.ENROLL, (group, "notes", TOKENS[0], "log", None, [0], [0]))
     left = [
         Step(sql.claim.HELD, (group, [0]), returns=True),
         Step(sql.state.READ, (group, "notes", ["a"]), returns=True),
+        Step(sql.ledger.NEWEST_IDS, (group, "notes", 0, 9, 9), returns=True),
+        Step(sql.ledger.UNPUBLISHED_EMITS, (group, "notes", 0, 0), returns=True),
     ]
     expected = await _pair_on_postgres(pool, enrolled, first, second, left)
     assert run(lambda connect: _pair(connect(), connect(), [enrolled], first, second, left)) == expected

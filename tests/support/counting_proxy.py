@@ -14,11 +14,14 @@ Source: PostgreSQL documentation, "Message Formats".
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
+_WRITING = re.compile(r"\bas \(\s*(insert|update|delete)\b")
+"""A query that writes before it selects."""
 _UNTYPED = {80877103, 80877104}
 """Requests for encryption, which the server declines in one byte; the client then sends its startup message."""
 
@@ -146,7 +149,7 @@ class _Session:
                 if tag[0] == b"COMMIT":
                     self._committed()
                     self._has_changed = False
-                elif tag[0] in (b"INSERT", b"UPDATE", b"DELETE") and tag[-1] != b"0":
+                elif (tag[0] in (b"INSERT", b"UPDATE", b"DELETE") and tag[-1] != b"0") or _WRITING.search(self._bound):
                     self._has_changed = True
             elif kind == b"Z":
                 if body == b"I" and self._has_changed:
@@ -163,6 +166,7 @@ class _Session:
         elif kind == b"E":
             self._executed(self._bound)
         elif kind == b"Q":
+            self._bound = ""
             self._executed(body.rstrip(b"\x00").decode())
         if kind in (b"S", b"H", b"Q"):
             self._waited()

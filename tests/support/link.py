@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
-COMMIT = b"COMMIT;\x00"  # asyncpg's own words, as a simple query
-DONE = b"COMMIT\x00"  # the server's, when it is done
+from tests.support.commits import Commits, is_done
+
 BYTES = 262_144
 
 
@@ -41,8 +41,8 @@ class Connection:
         self.to_server.transport.abort()
 
 
-AtCommit = Callable[[Connection], Awaitable[bool]]
-"""Handles a COMMIT that was not passed on yet. Returns True if it is to be passed on."""
+AtCommit = Callable[[Connection, bytes], Awaitable[bool]]
+"""Handles the message of a COMMIT that was not passed on yet. Returns True if it is to be passed on."""
 
 
 def address_of(process: int) -> str:
@@ -138,13 +138,13 @@ class Link:
             to_client.close()
 
     async def _serve(self, connection: Connection) -> None:
-        answers = asyncio.create_task(self._answer(connection))
+        answers, commits = asyncio.create_task(self._answer(connection)), Commits()
         try:
             while data := await connection.client.read(BYTES):
                 await self._hold()
-                if data.endswith(COMMIT) and self.at_commit is not None:
+                if commits.is_commit(data) and self.at_commit is not None:
                     at_commit, self.at_commit = self.at_commit, None
-                    if not await at_commit(connection):
+                    if not await at_commit(connection, data):
                         return
                 connection.to_server.write(data)
                 await connection.to_server.drain()
@@ -159,7 +159,7 @@ class Link:
                 if connection.unheard is None:
                     connection.to_client.write(data)
                     await connection.to_client.drain()
-                elif DONE in data:
+                elif is_done(data):
                     connection.unheard.set()
         except OSError:
             pass  # the other end is gone

@@ -14,8 +14,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
-_COMMIT = b"COMMIT;\x00"  # asyncpg's own words, as a simple query
-_DONE = b"COMMIT\x00"  # the server's, when it is done
+from tests.support.commits import Commits, is_done
 
 
 class _Cut(Enum):
@@ -91,22 +90,25 @@ class PostgresProxy:
         server: asyncio.StreamReader,
         to_server: asyncio.StreamWriter,
     ) -> None:
-        answers, is_doomed = asyncio.create_task(_copy(server, to_client)), False
+        answers, is_doomed, commits = asyncio.create_task(_copy(server, to_client)), False, Commits()
         try:
             while data := await client.read(65_536):
                 if is_doomed:
                     return
-                if data.endswith(_COMMIT) and self._cut is _Cut.BEHIND:
+                is_commit = commits.is_commit(data)
+                if is_commit and self._cut is _Cut.BEHIND:
                     is_doomed, self._cut = True, _Cut.NONE
                     self.cuts += 1
-                elif data.endswith(_COMMIT) and self._cut is not _Cut.NONE:
+                elif is_commit and self._cut is not _Cut.NONE:
                     cut, self._cut = self._cut, _Cut.NONE
                     self.cuts += 1
-                    answers.cancel()  # all that came before is answered: COMMIT is sent alone
+                    answers.cancel()  # all that came before is answered: what commits is sent alone
                     await asyncio.wait({answers})
                     if cut is _Cut.ANSWER:
                         to_server.write(data)
-                        await server.readuntil(_DONE)
+                        answer = b""
+                        while not is_done(answer):
+                            answer += await server.read(65_536)
                     return
                 to_server.write(data)
                 await to_server.drain()

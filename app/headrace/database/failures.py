@@ -86,6 +86,17 @@ def classify(error: BaseException) -> StateError | None:
     return None
 
 
+def was_refused(error: BaseException) -> bool:
+    """True if Postgres has answered a statement with an error: nothing of it took effect, and the session lives.
+
+    A translated error was refused if what caused it was.
+    """
+    if isinstance(error, StateError) and error.__cause__ is not None:
+        return was_refused(error.__cause__)
+    state = sqlstate_of(error)
+    return bool(state) and not state.startswith(("08", "40003", "57P"))
+
+
 def kind_of(error: BaseException) -> FailureKind:
     """Return the label for `db_errors_total`; a translated error counts as what caused it."""
     if isinstance(error, StateError) and error.__cause__ is not None:

@@ -14,7 +14,8 @@ batch.py, one attempt:  decode ─▶ load ─▶ run ─▶ (the turn) settle �
 ```
 **One transaction per batch** writes states, lanes, dead letters and the ledger row, and ends with `UPDATE claim … WHERE
 epoch, token, next_offset, sequence` (claim.py). All of a batch happens, or nothing. The number of statements does not
-grow with the batch, which makes it fast: the commit costs a disk flush, all else is by set.
+grow with the batch, which makes it fast: the commit costs a disk flush, all else is by set. Small batches of a process
+share a transaction, of one statement (group_commit.py).
 
 **What becomes of an event that fails** is one pure function, `verdict.py`, of its handler's policy
 (`handlers/policy.py`, made complete with the settings in `policies.py`). **What is done about a batch that fails** is
@@ -65,7 +66,7 @@ offset (continuity.py). A log that does not continue there is refused until an o
 be told whether a batch or a lane ended the process.
 
 **Assumed**: one worker per partition number applies batches, replays and timers, one at a time. Nothing is shared
-between partitions but the pool, so that partitions can live on several servers.
+between partitions but the pool and the commits of small batches, so that partitions can live on several servers.
 
 Rejected: a queue between fetch and batch (two bounds to tune instead of one: a worker fetches when it has nothing to
 do, and the log client reads ahead); a savepoint per event (a round trip each); lanes in transactions beside the claim's

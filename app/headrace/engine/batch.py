@@ -22,10 +22,11 @@ from headrace.emits.emitter import Emitter
 from headrace.emits.relay import Relay
 from headrace.engine.breaker import Breaker
 from headrace.engine.claim import Claim, Fingerprint
-from headrace.engine.commit import write_effects
+from headrace.engine.commit import ledger_row, write_effects
 from headrace.engine.context import EngineContext
 from headrace.engine.decode import BatchDecoder, decoded
 from headrace.engine.effects import Effects, StateRow
+from headrace.engine.group_commit import is_small
 from headrace.engine.list_sizes import ListSizes
 from headrace.engine.memory import PartitionMemory, keys_by_state
 from headrace.engine.patience import OverdueError, Patience
@@ -88,6 +89,10 @@ class Batch:
     """What the latest attempt ran."""
     effects: Effects | None = None
     """What the latest attempt wrote."""
+
+    def is_committing(self, effects: Effects) -> None:
+        """Note that what follows commits the effects."""
+        self.effects, self.committing_ns = effects, time.time_ns()
 
 
 class BatchProcessor:
@@ -168,7 +173,7 @@ class BatchProcessor:
             states = await self._changed_states(batch, run)
             await self.take_turn(batch)
             effects = self._settle(batch, run, states)
-            await self.write(await transaction.begin(), batch, effects)
+            await self._commit(batch, effects, transaction)
         self.remember(batch, effects)
         return effects
 
@@ -281,12 +286,33 @@ class BatchProcessor:
             effects.started = self.memory.calls.of(self.memory.calling(effects.items), self.subscription.effects)
         return effects
 
+    async def _commit(self, batch: Batch, effects: Effects, transaction: BatchTransaction) -> None:
+        """Write the effects: a small batch with others, any other in the transaction, whose end is the COMMIT."""
+        if transaction.connection is not None or not await self._commit_with_others(batch, effects):
+            await self.write(await transaction.begin(), batch, effects)
+
+    async def _commit_with_others(self, batch: Batch, effects: Effects) -> bool:
+        """Commit a small batch without a transaction of its own. Returns False if it needs one.
+
+        Raises: StateUnavailableError (it is not known whether the batch is committed).
+        """
+        if is_large(batch.records, batch.bytes) or not is_small(effects):
+            return False
+        claim, relay = batch.holding.claim, batch.holding.relay
+        effects.emitted_through = relay.can_mark_through(batch.sequence, emits=bool(effects.emits))
+        row = ledger_row(batch.sequence, claim.epoch, claim.next_offset, effects)
+        batch.is_committing(effects)
+        is_committed = await self.context.group_commit.commit(claim, effects, row)
+        if not is_committed:
+            batch.effects, batch.committing_ns = None, 0
+        return is_committed
+
     async def write(self, connection: Connection, batch: Batch, effects: Effects) -> None:
         """Write the effects; what follows is the COMMIT."""
         relay = batch.holding.relay
         effects.emitted_through = relay.can_mark_through(batch.sequence, emits=bool(effects.emits))
         await write_effects(connection, batch.holding.claim, effects, batch.sequence)
-        batch.effects, batch.committing_ns = effects, time.time_ns()
+        batch.is_committing(effects)
 
     def remember(self, batch: Batch, effects: Effects) -> None:
         """Follow what was committed."""

@@ -58,6 +58,11 @@ class Fingerprint:
         return (other.offset, other.timestamp, other.crc) == (self.offset, self.timestamp, self.crc)
 
 
+def columns_of(last: Fingerprint | None) -> tuple[int | None, int | None, int | None]:
+    """Return what a claim's row keeps of the record that was read last."""
+    return (None, None, None) if last is None else (last.offset, last.timestamp, last.crc)
+
+
 class Claim:
     """A claim that this process holds: the row as it will be compared, and its next offset."""
 
@@ -90,6 +95,7 @@ class Claim:
         """For how long nobody held the claim when it was taken; None if its owner had not let go."""
         self._suspect_until: int = self.next_offset + (suspect_records if self.crashes >= SUSPECT_CRASHES else 0)
         self.last: Fingerprint | None = None
+        self._next_token = uuid4()
         if row["last_offset"] is not None:
             self.last = Fingerprint(row["last_offset"], row["last_timestamp"], row["last_crc"])
 
@@ -102,6 +108,11 @@ class Claim:
     def is_suspect(self) -> bool:
         """True if owners died here, so that events are applied one at a time."""
         return self.next_offset < self._suspect_until
+
+    @property
+    def tokens(self) -> tuple[UUID, UUID]:
+        """The token, and the one that the claim gets if a commit is lost: in the row, either is this owner's."""
+        return self.token, self._next_token
 
     @property
     def identity(self) -> tuple[str, str, int, int, UUID]:
@@ -142,8 +153,15 @@ class Claim:
 
         Raises: FencedError (roll back and stop).
         """
-        mark = (last.offset, last.timestamp, last.crc) if last is not None else (None, None, None)
-        moved = (*self.identity, self.next_offset, next_offset, sequence, emitted_through, *mark, self.sequence)
+        moved = (
+            *self.identity,
+            self.next_offset,
+            next_offset,
+            sequence,
+            emitted_through,
+            *columns_of(last),
+            self.sequence,
+        )
         if row is None:
             status = await connection.execute(sql.claim.ADVANCE, *moved)
         else:
@@ -164,14 +182,27 @@ class Claim:
         self.last = last
 
     async def was_committed(self, connection: Connection, sequence: int) -> bool:
-        """Tell what a lost connection left behind: True if the batch `sequence` is committed.
+        """Tell what a lost connection left behind, inside a transaction: True if the batch `sequence` is committed.
 
-        Waits for the lost session's row lock, so that it cannot commit afterwards. Raises: FencedError.
+        Waits for the lost session's row lock. If the batch is not committed, the claim gets another token, since the
+        statement may still be on its way: `renewed` follows behind the commit. Raises: FencedError.
         """
         row = await connection.fetchrow(sql.claim.LAST_BATCH_FOR_UPDATE, *self.identity[:3])
-        if row is None or row["token"] != self.token or row["epoch"] != self.epoch:
+        if row is None:
             raise self.fenced()
-        return int(row["sequence"]) == sequence
+        held = (row["epoch"], row["token"])
+        if held == (self.epoch + 1, self._next_token):
+            return False  # the answer to this question was lost as well
+        if held != (self.epoch, self.token):
+            raise self.fenced()
+        if int(row["sequence"]) == sequence:
+            return True
+        await connection.execute(sql.claim.RENEW, *self.identity, self._next_token)
+        return False
+
+    def renewed(self) -> None:
+        """Follow the token that `was_committed` has given to the claim."""
+        self.epoch, self.token, self._next_token = self.epoch + 1, self._next_token, uuid4()
 
     def fenced(self) -> FencedError:
         """Return the error for a claim that is no longer ours."""

@@ -15,6 +15,7 @@ from headrace.database.failures import classify, kind_of
 from headrace.database.pool import Connection, Pool
 from headrace.database.session import Session
 from headrace.engine.call_limits import Limiters
+from headrace.engine.group_commit import GroupCommit
 from headrace.engine.pace import Pace
 from headrace.item import Item
 from headrace.log.ports import Log
@@ -57,6 +58,11 @@ class EngineContext:
 
     limiters: Limiters = field(default_factory=Limiters)
     """Of the effects of this process."""
+
+    @cached_property
+    def group_commit(self) -> GroupCommit:
+        """What commits the small batches of this process."""
+        return GroupCommit(self.connection)
 
     @cached_property
     def lane_transactions(self) -> asyncio.Semaphore:

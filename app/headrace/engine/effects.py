@@ -19,6 +19,7 @@ from headrace.item import Item, Outcome
 from headrace.keeping import Keeping
 from headrace.ledger.rows import Kind
 from headrace.log.ports import NewRecord
+from headrace.sagas.kept import SAGA_STATE
 from headrace.sagas.store import EndedSaga
 from headrace.tables.writes import TableWriter
 from headrace.timers.changes import Change
@@ -81,6 +82,20 @@ class Effects:
     def marks(self) -> list[int]:
         """The marks of the `identities`."""
         return [item.mark for item in self.seen]
+
+    @property
+    def is_plain(self) -> bool:
+        """True if it changes nothing but states, the ledger and its claim."""
+        return self.rows is None and not (
+            self.parked
+            or self.released
+            or self.lanes
+            or self.closed
+            or self.dead
+            or self.timers
+            or self.started
+            or self.states.get(SAGA_STATE)
+        )
 
     def count(self) -> None:
         """Fill `tally`, once every outcome is known."""

@@ -118,15 +118,17 @@ class Portions:
 
 async def _was_committed(processor: BatchProcessor, batch: Batch) -> bool:
     """Ask the claim what became of a batch whose connection was lost while committing; wait until Postgres answers."""
-    backoff = Backoff(0.1, 5.0)
+    claim, backoff = batch.holding.claim, Backoff(0.1, 5.0)
     while True:
         try:
             async with processor.context.transaction() as connection:
-                committed = await batch.holding.claim.was_committed(connection, batch.sequence)
+                committed = await claim.was_committed(connection, batch.sequence)
         except StateUnavailableError as error:
             processor.reporter.waiting(error)
             await asyncio.sleep(backoff.next_seconds())
             continue
+        if not committed:
+            claim.renewed()
         processor.reporter.resolved(committed)
         return committed
 

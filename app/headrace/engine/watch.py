@@ -73,9 +73,9 @@ class Watch:
         """
         number, place = row["partition"], TopicPartition(row["topic"], row["partition"])
         worker, held = self._workers.get(number), known.get(place)
-        if worker is None or held is None or not _is_idle(worker) or _held(worker)[place].token != held.token:
+        if worker is None or held is None or not _is_idle(worker) or _held(worker)[place].tokens != held.tokens:
             return
-        if row["token"] != held.token:
+        if row["token"] not in held.tokens:
             worker.orders.is_fenced = True
         elif any(row[name] < getattr(held, name) for name in ("next_offset", "sequence", "emitted_through")):
             logger.warning("the claim went back, claimed again", subscription=self._subscription.name, partition=number)
@@ -85,7 +85,8 @@ class Watch:
 class Held(NamedTuple):
     """A claim as its owner knows it."""
 
-    token: UUID
+    tokens: tuple[UUID, UUID]
+    """That of the claim, and the one that it may be given while its owner looks."""
     next_offset: int
     sequence: int
     emitted_through: int
@@ -96,7 +97,8 @@ def _held(worker: Worker) -> dict[TopicPartition, Held]:
     assert worker.tenure is not None
     claims = [holding.claim for holding in worker.tenure.holdings.values()]
     return {
-        claim.partition: Held(claim.token, claim.next_offset, claim.sequence, claim.emitted_through) for claim in claims
+        claim.partition: Held(claim.tokens, claim.next_offset, claim.sequence, claim.emitted_through)
+        for claim in claims
     }
 
 

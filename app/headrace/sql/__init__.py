@@ -3,8 +3,8 @@
 A change of a column opens one module here. The tables themselves are made in `database/migrations`.
 
 * A module has the name of its table, without the schema. `lane` has the table `parked` as well, `log` all tables of the
-  embedded log, `schema` the table of applied migrations, `audit` what compares tables with each other, and
-  `explain` what looks for one event.
+  embedded log, `batch` those that several batches write at once, `schema` the table of applied migrations, `audit` what
+  compares tables with each other, and `explain` what looks for one event.
 * A module holds constants and nothing else, each with a docstring that says what the query is for.
 * A query that names two tables is in the module of the table whose rows it returns or changes.
 * Whoever runs a query writes `from headrace import sql`, and passes arguments for `$1`, `$2`. Only what Postgres takes
@@ -13,6 +13,7 @@ A change of a column opens one module here. The tables themselves are made in `d
 
 from headrace.sql import (
     audit,
+    batch,
     claim,
     claim_move,
     dead_letter,
@@ -41,6 +42,7 @@ from headrace.sql import (
 
 __all__ = [
     "audit",
+    "batch",
     "claim",
     "claim_move",
     "dead_letter",

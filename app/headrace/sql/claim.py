@@ -145,6 +145,12 @@ where subscription = $1 and topic = $2 and partition = $3 for update
 """
 """Tells which batch was the last, once no other session holds the row."""
 
+RENEW = """
+update headrace.claim set epoch = epoch + 1, token = $6
+where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5
+"""
+"""Gives a claim that is still its owner's another token: what the owner has sent before is refused."""
+
 SEQUENCES = "select topic, sequence from headrace.claim where subscription = $1 and partition = $2"
 """Tells the last batch of each topic's claim on a partition number."""
 

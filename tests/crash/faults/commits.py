@@ -12,13 +12,13 @@ from tests.crash.faults.processes import ZOMBIE_SECONDS, wake_as_zombie
 from tests.crash.history import Fault
 from tests.crash.machine import Machine
 from tests.crash.plan import Step
-from tests.support.link import COMMIT, Connection
+from tests.support.link import Connection
 from tests.support.waiting import until
 
 COMMIT_SECONDS = 15.0
 """Within which a worker has to commit something; else the fault found nothing to hit."""
 
-Meddle = Callable[[Worker, Connection], Awaitable[bool]]
+Meddle = Callable[[Worker, Connection, bytes], Awaitable[bool]]
 
 
 async def lose_answer(machine: Machine, step: Step, fault: Fault) -> None:
@@ -65,9 +65,9 @@ async def _meddle(machine: Machine, fault: Fault, meddle: Meddle, *, is_over: bo
     worker = await machine.pick(owning=True)
     was_hit = asyncio.Event()
 
-    async def at_commit(connection: Connection) -> bool:
+    async def at_commit(connection: Connection, message: bytes) -> bool:
         was_hit.set()
-        return await meddle(worker, connection)
+        return await meddle(worker, connection, message)
 
     async with worker.busy:
         worker.link.at_commit = at_commit
@@ -82,33 +82,29 @@ async def _meddle(machine: Machine, fault: Fault, meddle: Meddle, *, is_over: bo
     return worker if was_hit.is_set() else None
 
 
-async def _drop_answer(worker: Worker, connection: Connection) -> bool:
+async def _drop_answer(worker: Worker, connection: Connection, message: bytes) -> bool:
     connection.unheard = asyncio.Event()
-    connection.to_server.write(COMMIT_MESSAGE)
+    connection.to_server.write(message)
     with suppress(TimeoutError):
         await asyncio.wait_for(connection.unheard.wait(), ZOMBIE_SECONDS)
     return False
 
 
-async def _drop_commit(worker: Worker, connection: Connection) -> bool:
+async def _drop_commit(worker: Worker, connection: Connection, message: bytes) -> bool:
     return False
 
 
-async def _kill(worker: Worker, connection: Connection) -> bool:
+async def _kill(worker: Worker, connection: Connection, message: bytes) -> bool:
     await worker.service.kill()
     return True
 
 
-async def _freeze(worker: Worker, connection: Connection) -> bool:
+async def _freeze(worker: Worker, connection: Connection, message: bytes) -> bool:
     worker.freeze()
     return True
 
 
-async def _freeze_and_hold(arrives: asyncio.Event, worker: Worker, connection: Connection) -> bool:
+async def _freeze_and_hold(arrives: asyncio.Event, worker: Worker, connection: Connection, message: bytes) -> bool:
     worker.freeze()
     await arrives.wait()
     return True
-
-
-COMMIT_MESSAGE = b"Q" + (len(COMMIT) + 4).to_bytes(4, "big") + COMMIT
-"""A simple query, as asyncpg sends it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -156,12 +157,17 @@ async def test_commit_is_refused_where_one_part_of_the_claim_differs(pool: async
 
 
 async def test_unknown_outcome_is_not_guessed_after_a_takeover(pool: asyncpg.Pool) -> None:
-    """Another owner took over while the answer to a commit was missing."""
+    """The answer to a commit is missing: what did not arrive never does, and another owner may have taken over."""
     async with pool.acquire() as connection:
         held = await take(connection, TopicPartition("pages", 0), "me", 0)
         await held.advance(connection, 6, 1, 1, None)
         assert await held.was_committed(connection, 1)
+        sent = copy.copy(held)
         assert not await held.was_committed(connection, 2)
+        held.renewed()
+        with pytest.raises(FencedError):
+            await sent.advance(connection, 7, 2, 2, None)  # it arrives after all
+        await held.check(connection)
         await take(connection, TopicPartition("pages", 0), "you", 0)
         with pytest.raises(FencedError):
             await held.was_committed(connection, 1)

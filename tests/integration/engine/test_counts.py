@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from pydantic import BaseModel, field_serializer, model_validator
 
-from headrace import Event, Headrace, State, Transaction
+from headrace import Event, Headrace, State, Transaction, sql
 from headrace.database import heartbeat
 from headrace.engine.pace import Pace
 from headrace.log.memory import MemoryLog
@@ -27,6 +27,7 @@ from tests.support.waiting import until
 SIZES = (1, 100, 10_000)
 LEDGER_BYTES = 28
 """Of an event in its batch's row: identity (16), offset (8) and CRC-32 of its data (4)."""
+COMMITS = ("COMMIT", sql.batch.COMMIT)
 POOL_RESET = "SELECT pg_advisory_unlock_all()"
 """What a pool sends when it takes a connection back that a handler has had."""
 NOTHING_ELSE = Pace(target=60.0, watch=3_600.0, gauge=3_600.0)
@@ -66,17 +67,26 @@ def _noting_in_a_transaction(settings: Settings, topic: str) -> Headrace:
     return platform
 
 
+async def test_small_batch_is_committed_by_one_statement(database_url: str, topic_name: str) -> None:
+    """States read; then states, claim and ledger written by a statement that is its own transaction."""
+    cost = (await _costs(database_url, topic_name, notebook))[1]
+    assert cost.counts == Counts(statements=2, round_trips=2, commits=1), cost
+    assert cost.statements[-1] == sql.batch.COMMIT
+
+
 @pytest.mark.parametrize(("service", "most", "resets"), [(notebook, 5, 0), (_noting_in_a_transaction, 7, 1)])
 async def test_statements_do_not_grow_with_the_batch(
     database_url: str, topic_name: str, service: Service, most: int, resets: int
 ) -> None:
     """States read; BEGIN, states written, claim and ledger, COMMIT; with Transaction, its time limit and claim's lock.
 
-    The client waits once for each.
+    The client waits once for each. Small batches have a transaction of their own as well if a handler takes one.
     """
-    costs = await _costs(database_url, topic_name, service, POOL_RESET if resets else "COMMIT")
+    costs = await _costs(database_url, topic_name, service, POOL_RESET if resets else COMMITS)
+    if not resets:
+        del costs[1]
     for size, (counts, sent, _) in costs.items():
-        own = [sql for sql in sent if not sql.startswith(POOL_RESET)]
+        own = [each for each in sent if not each.startswith(POOL_RESET)]
         assert len(own) <= most, (size, sent)
         assert counts.round_trips <= most + resets, (size, sent)
         assert counts.commits == 1, (size, sent)
@@ -107,22 +117,27 @@ async def test_each_event_is_decoded_once_and_each_state_written_once(database_u
     assert calls["state"] == 100
 
 
-async def _costs(database_url: str, topic: str, service: Service, last: str = "COMMIT") -> dict[int, Cost]:
+async def _costs(
+    database_url: str, topic: str, service: Service, last: str | tuple[str, ...] = COMMITS
+) -> dict[int, Cost]:
     """Return the cost of a batch of each size, all of new keys, once the connections know their statements.
 
-    `last`: how the last statement of a batch begins.
+    `last`: how the last statement of a batch may begin.
     """
     costs, applied, log = {}, 0, MemoryLog()
     connection = await asyncpg.connect(database_url)
     async with CountingProxy(database_url) as proxy:
         settings = settings_for(proxy.url, partitions=1, pool_size=2, batch_records=max(SIZES))
         async with running(service(settings, topic), log, pace=NOTHING_ELSE):
-            for size in (*(1,) * 6, *SIZES):
+            for size in (*(1, 100) * 6, *SIZES):
                 before, sent = proxy.counts(), len(proxy.statements)
                 await log.publish(_events(topic, applied, size))
                 applied += size
                 await until(lambda: _is_applied(connection, applied), f"a batch of {size} is applied")  # noqa: B023
-                await until(lambda: proxy.statements[-1].startswith(last), "the batch is over")
+                await until(
+                    lambda: proxy.statements[-1].startswith(last) and proxy.counts().commits > before.commits,  # noqa: B023
+                    "the batch is over",
+                )
                 costs[size] = Cost(proxy.counts().since(before), proxy.statements[sent:], await _ledger(connection))
     await connection.close()
     return costs

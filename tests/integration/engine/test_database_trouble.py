@@ -37,36 +37,25 @@ BEHIND = 200
 """How many events the engine has before it while its sessions are killed."""
 
 
-async def test_batch_whose_commit_was_not_answered_is_applied_once(database_url: str, topic_name: str) -> None:
-    """The commit arrived and its answer was lost."""
+@pytest.mark.parametrize("events", [2, 100], ids=["committed with others", "in its own transaction"])
+@pytest.mark.parametrize("resolved", ["committed", "rolled_back"])
+async def test_batch_whose_commit_is_in_doubt_is_applied_once(
+    database_url: str, topic_name: str, events: int, resolved: str
+) -> None:
+    """The commit arrived and its answer was lost, or it never arrived."""
+    names = [f"page-{number}" for number in range(events)]
     async with PostgresProxy(database_url) as proxy:
         platform = notebook(settings_for(proxy.url, partitions=1), topic_name)
         async with running(platform, MemoryLog()) as runtime:
-            await publish(runtime, noted(topic_name, "a", 1), noted(topic_name, "b", 1))
+            await publish(runtime, *(noted(topic_name, name, 1) for name in names))
             await until_settled(runtime, "notes")
-            proxy.drop_answer_to_commit()
-            await publish(runtime, noted(topic_name, "a", 2), noted(topic_name, "b", 2))
+            proxy.drop_answer_to_commit() if resolved == "committed" else proxy.drop_commit()
+            await publish(runtime, *(noted(topic_name, name, 2) for name in names))
             await until(lambda: sample(runtime, "db_commit_unknown_total"), "the claim told")
-            assert sample(runtime, "db_commit_unknown_total", resolved="committed") == 1
-            await publish(runtime, noted(topic_name, "a", 3), noted(topic_name, "b", 3))
+            assert sample(runtime, "db_commit_unknown_total", resolved=resolved) == 1
+            await publish(runtime, *(noted(topic_name, name, 3) for name in names))
             await until_settled(runtime, "notes")
-            assert await pages(runtime) == {"a": [1, 2, 3], "b": [1, 2, 3]}
-            assert proxy.cuts == 1
-
-
-async def test_batch_whose_commit_never_arrived_is_applied_again(database_url: str, topic_name: str) -> None:
-    async with PostgresProxy(database_url) as proxy:
-        platform = notebook(settings_for(proxy.url, partitions=1), topic_name)
-        async with running(platform, MemoryLog()) as runtime:
-            await publish(runtime, noted(topic_name, "a", 1), noted(topic_name, "b", 1))
-            await until_settled(runtime, "notes")
-            proxy.drop_commit()
-            await publish(runtime, noted(topic_name, "a", 2), noted(topic_name, "b", 2))
-            await until(lambda: sample(runtime, "db_commit_unknown_total"), "the claim told")
-            assert sample(runtime, "db_commit_unknown_total", resolved="rolled_back") == 1
-            await publish(runtime, noted(topic_name, "a", 3), noted(topic_name, "b", 3))
-            await until_settled(runtime, "notes")
-            assert await pages(runtime) == {"a": [1, 2, 3], "b": [1, 2, 3]}
+            assert await pages(runtime) == {name: [1, 2, 3] for name in names}
             assert proxy.cuts == 1
 
 

@@ -6,11 +6,13 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
+from headrace import sql
 from tests.simulation.clock import BEGIN_UNIX_SECONDS
 from tests.simulation.loop import Loop, Process
 from tests.simulation.store.statements import STATEMENTS
@@ -138,10 +140,11 @@ class Server:
             return
         command = session.current = session.queue.popleft()
         try:
-            if command.kind == "run":
-                self._begin_statement(session, command)
-            elif command.kind == "commit" and (delay := self.on_commit_command(session)) is not None:
+            is_commit = command.kind == "commit" or command.query == sql.batch.COMMIT
+            if is_commit and (delay := self.on_commit_command(session)) is not None:
                 self._loop.outside(max(0.0, delay), self._commit_unheard, session, command, delay >= 0)
+            elif command.kind == "run":
+                self._begin_statement(session, command)
             else:
                 self._answer(session, command, getattr(self, f"_{command.kind}")(session))
         except asyncpg.PostgresError as error:
@@ -250,10 +253,14 @@ class Server:
 
     def _commit_unheard(self, session: Session, command: Command, takes_effect: bool) -> None:
         """Commit, or not, for a client that has gone meanwhile."""
-        if not session.is_gone:
-            if takes_effect:
-                self._commit(session)
-            self.end(session)
+        if session.is_gone:
+            return
+        if takes_effect and command.kind == "run":
+            with suppress(asyncpg.PostgresError):
+                self._begin_statement(session, command)  # if it has to wait for a lock, it comes too late
+        elif takes_effect:
+            self._commit(session)
+        self.end(session)
 
     def _rollback(self, session: Session) -> str:
         transaction, session.transaction = session.transaction, None

@@ -1,6 +1,7 @@
 """What each query of `headrace.sql` does, one module for each table as there."""
 
 from tests.simulation.store.statements import (
+    batch,
     claim,
     claim_move,
     dead_letter,
@@ -17,6 +18,7 @@ from tests.simulation.store.statements.model import STATEMENTS
 
 __all__ = [
     "STATEMENTS",
+    "batch",
     "claim",
     "claim_move",
     "dead_letter",

@@ -237,6 +237,17 @@ def begin_applying(
     return int(row is not None)
 
 
+@writes(sql.claim.RENEW, "UPDATE")
+def renew(t: Transaction, group: str, topic: str, number: int, epoch: int, token: Any, next_token: Any) -> Work:
+    row = yield from t.change(
+        "claim",
+        (group, topic, number),
+        lambda row: (row["epoch"], row["token"]) == (epoch, token),
+        lambda row: {"epoch": epoch + 1, "token": next_token},
+    )
+    return int(row is not None)
+
+
 @writes(sql.claim.RELEASE, "UPDATE")
 def release(t: Transaction, group: str, number: int, topics: list[str], owner: str) -> Work:
     def ours(row: Values) -> bool:
