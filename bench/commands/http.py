@@ -33,7 +33,8 @@ async def _run(seconds: float, rounds: int) -> None:
     async with servers("own", is_traced=True) as running:
         console.print(terminal(await _compare(running, seconds, rounds), "single events in a closed loop; medians"))
         async with door(running, HEADRACE) as headrace:
-            rows: Rows = [["requests", "offered/s", "accepted events/s", "of the peak", "p50 ms", "p99 ms", "answers"]]
+            names = ["requests", "offered/s", "accepted events/s", "of the peak", "µs of processor per event"]
+            rows: Rows = [[*names, "p50 ms", "p99 ms", "answers"]]
             for name, request, events in (("single", single(), 1), ("of 100", batches(), BATCH_EVENTS)):
                 rows += await _flood(headrace, name, request, events, seconds)
             console.print(terminal(rows, "Headrace, one ingest process: at its peak, and flooded in an open loop"))
@@ -59,16 +60,18 @@ async def _compare(running: Servers, seconds: float, rounds: int) -> Rows:
 
 
 async def _flood(headrace: Door, name: str, request: Callable[[], bytes], events: int, seconds: float) -> Rows:
-    peak, _ = await headrace.peak(request, seconds)
+    peak, used = await headrace.peak(request, seconds)
     rate = peak.accepted_per_second
+    cost = used / max(1, peak.statuses["202"] * events) * 1e6
     flood, grown = await headrace.flood(request, TIMES * rate, seconds)
     return [
-        [name, "-", f"{rate * events:,.0f}", "1.00", *_latency(peak), _statuses(peak)],
+        [name, "-", f"{rate * events:,.0f}", "1.00", f"{cost:.1f}", *_latency(peak), _statuses(peak)],
         [
             name,
             f"{TIMES * rate:,.0f}",
             f"{flood.accepted_per_second * events:,.0f}",
             f"{flood.accepted_per_second / rate:.2f}",
+            "-",
             *_latency(flood),
             f"{_statuses(flood)}; {flood.without_hint} without Retry-After; {grown / 1e6:+,.0f} MB",
         ],
