@@ -103,7 +103,7 @@ class Tape:
                 Step(sql.claim.LEAVE, (group, [number], topics, owner)),
                 Step(sql.claim.RELEASE, (group, number, topics, owner)),
                 Step(sql.claim.LOCK_IF_HELD, (*place, *held, offset, sequence), returns=True),
-                Step(sql.claim.IS_HELD, (*place, *held), returns=True),
+                Step(sql.claim.IS_HELD, (*place, *held, chance.choice(TOKENS)), returns=True),
                 Step(sql.claim.ADVANCE, (*place, *held, offset, *after, sequence)),
                 Step(
                     sql.claim.ADVANCE_WITH_ROW, (*place, *held, offset, *after, sequence, 0, 3, 2, 1, 0, b"", b"", None)

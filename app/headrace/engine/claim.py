@@ -130,8 +130,8 @@ class Claim:
             raise self.fenced()
 
     async def check(self, connection: Connection) -> None:
-        """Return if the claim is still this process's. Raises: FencedError."""
-        if await connection.fetchval(sql.claim.IS_HELD, *self.identity) is None:
+        """Return if the claim is still this process's, also while it is being renewed. Raises: FencedError."""
+        if await connection.fetchval(sql.claim.IS_HELD, *self.identity, self._next_token) is None:
             raise self.fenced()
 
     async def begin_applying(self, connection: Connection) -> None:

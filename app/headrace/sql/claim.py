@@ -98,9 +98,11 @@ for update
 """Locks the row if it is still the owner's."""
 
 IS_HELD = """
-select 1 from headrace.claim where subscription = $1 and topic = $2 and partition = $3 and epoch = $4 and token = $5
+select 1 from headrace.claim
+where subscription = $1 and topic = $2 and partition = $3
+  and (epoch, token) in (($4::bigint, $5::uuid), ($4::bigint + 1, $6::uuid))
 """
-"""Tells whether the row is still the owner's, wherever it stands."""
+"""Tells whether the row is still the owner's, wherever it stands: with its token, or the next one."""
 
 ADVANCE = """
 update headrace.claim

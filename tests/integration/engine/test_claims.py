@@ -164,6 +164,7 @@ async def test_unknown_outcome_is_not_guessed_after_a_takeover(pool: asyncpg.Poo
         assert await held.was_committed(connection, 1)
         sent = copy.copy(held)
         assert not await held.was_committed(connection, 2)
+        await held.check(connection)  # a lane that begins meanwhile
         held.renewed()
         with pytest.raises(FencedError):
             await sent.advance(connection, 7, 2, 2, None)  # it arrives after all

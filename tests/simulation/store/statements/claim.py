@@ -174,9 +174,9 @@ def lock_if_held(
 
 
 @reads(sql.claim.IS_HELD)
-def is_held(t: Transaction, group: str, topic: str, number: int, epoch: int, token: Any) -> list[Row]:
-    row = t.get("claim", (group, topic, number))
-    return [Row(one=1)] if row is not None and (row["epoch"], row["token"]) == (epoch, token) else []
+def is_held(t: Transaction, group: str, topic: str, number: int, epoch: int, token: Any, next_token: Any) -> list[Row]:
+    row, held = t.get("claim", (group, topic, number)), ((epoch, token), (epoch + 1, next_token))
+    return [Row(one=1)] if row is not None and (row["epoch"], row["token"]) in held else []
 
 
 @writes(sql.claim.ADVANCE, "UPDATE")
