@@ -138,7 +138,7 @@ class Tape:
         ]
         count = len(places)
         rows = ([b""] * count, [b""] * count, [chance.choice((None, b"emits")) for _ in places])
-        return Step(sql.batch.COMMIT, (json.dumps(batches), *rows, json.dumps(states), count, len(states)))
+        return Step(sql.batch.COMMIT, (json.dumps(batches), *rows, json.dumps(states), count, len(states), "10000"))
 
     def _ledger(self) -> Step:
         chance, place = self.chance, self._place()

@@ -66,7 +66,7 @@ def _grouping(group: str) -> list[Step]:
     batch = SmallBatch(0, group, "notes", 0, 0, TOKENS[0], 0, 0, 5, 1, 1, 4, 7, 8, 0, 5, 0, 0, 0)
     state = {"batch": 0, "state": "notes", "key": "a", "version": 1, "data": {"n": 7}, "ttl": "P1D", "class_version": 1}
     told = msgspec.json.encode([batch]).decode(), json.dumps([state])
-    return [BEGIN, Step(sql.batch.COMMIT, (told[0], [bytes(16)], [b"m"], [b"e"], told[1], 1, 1)), COMMIT]
+    return [BEGIN, Step(sql.batch.COMMIT, (told[0], [bytes(16)], [b"m"], [b"e"], told[1], 1, 1, "10000")), COMMIT]
 
 
 def _writing(group: str, value: int, end: Step = COMMIT) -> list[Step]:

@@ -11,6 +11,7 @@ batch of partition 4 ─┘                              └──▶ nothing is
 ```
 The statement compares each claim as a batch's own transaction does. If a claim did not move, or a state was changed
 elsewhere, it divides by zero, and Postgres takes all of it back. The transactions that follow tell whose fault it was.
+It hardly waits for locks: a claim that an operator's command keeps locked holds up its own partition alone.
 If the connection is lost, nobody knows what became of the group: each batch asks its claim.
 """
 
@@ -37,6 +38,8 @@ MOST_BATCHES = 64
 """In one statement."""
 MOST_BYTES = 65_536
 """Of a batch's states and emits: a larger batch would hold up the others."""
+LOCK_MILLISECONDS = 100
+"""How long a group waits for a lock: less than until Postgres looks for a deadlock, and enough for another batch."""
 
 
 class Member(NamedTuple):
@@ -92,7 +95,9 @@ class GroupCommit:
             packed = [[row.ids for row in rows], [row.marks for row in rows], [row.emits for row in rows]]
             async with self._connect() as connection:
                 is_asked = True
-                await connection.execute(sql.batch.COMMIT, batches, *packed, _json(states), len(group), len(states))
+                await connection.execute(
+                    sql.batch.COMMIT, batches, *packed, _json(states), len(group), len(states), str(LOCK_MILLISECONDS)
+                )
         except Exception as error:
             if is_asked and isinstance(error, StateUnavailableError) and not was_refused(error):
                 raise

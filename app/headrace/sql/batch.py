@@ -37,10 +37,14 @@ with batch as (
     where kept.version = excluded.version - 1
     returning 1
 )
-select 1 / ((select count(*) from written) = $7::int and (select count(*) from moved) = $6::int)::int
+select 1 / (
+    set_config('lock_timeout', $8, true) is not null and (select count(*) from written) = $7::int
+    and (select count(*) from moved) = $6::int
+)::int
 """
 """Moves claims along, writes their ledger rows and states, in a transaction of its own: all of it, or nothing.
 
 States are locked before claims, as in a batch's own transaction, and both are compared as there. The claims are $6 and
-the states $7: if fewer could be written, the query ends with a division by zero.
+the states $7: if fewer could be written, the query ends with a division by zero. It waits for a row for $8
+milliseconds at most, so that a row that is locked holds up nothing else.
 """

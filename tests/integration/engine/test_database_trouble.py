@@ -35,6 +35,8 @@ from tests.support.waiting import until
 
 BEHIND = 200
 """How many events the engine has before it while its sessions are killed."""
+MANY = range(2, 6)
+"""So many events for each page that their batch is not committed with others, which would not wait for a lock."""
 
 
 @pytest.mark.parametrize("events", [2, 100], ids=["committed with others", "in its own transaction"])
@@ -93,12 +95,12 @@ async def test_deadlock_with_foreign_sql_is_blamed_on_nobody(
             await transaction.start()
             await connection.execute("set local deadlock_timeout = '10min'")  # so that the engine is the victim
             await connection.execute("select from headrace.claim for update")
-            await publish(runtime, *(noted(topic_name, page, 2) for page in GOOD_PAGES))
+            await publish(runtime, *(noted(topic_name, page, number) for number in MANY for page in GOOD_PAGES))
             await until(lambda: is_waiting_for_a_lock(runtime), "the batch waits for the claim")
             await connection.execute("update headrace.state set version = version")
             await transaction.rollback()
             await until_settled(runtime, "notes")
-            assert await pages(runtime) == {page: [1, 2] for page in GOOD_PAGES}
+            assert await pages(runtime) == {page: [1, *MANY] for page in GOOD_PAGES}
             assert sample(runtime, "db_errors_total", kind="deadlock") > 0
             assert sample(runtime, "events_parked_total") == 0
     finally:

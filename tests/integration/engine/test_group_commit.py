@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 import pytest
 
+from headrace.database import pool
+from headrace.engine import group_commit
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
 from headrace.runtime import Runtime
@@ -35,6 +37,14 @@ NUMBERS = [1, 2]
 
 
 @asynccontextmanager
+async def patient_groups() -> AsyncIterator[None]:
+    """Let a group wait for a lock as long as any other statement."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(group_commit, "LOCK_MILLISECONDS", 10_000)
+        yield
+
+
+@asynccontextmanager
 async def gathering(database_url: str, topic: str) -> AsyncIterator[Runtime]:
     """Yield while the batch of partition 0 waits for its claim, and one of each other partition for that batch.
 
@@ -42,7 +52,7 @@ async def gathering(database_url: str, topic: str) -> AsyncIterator[Runtime]:
     """
     platform = notebook(settings_for(database_url, partitions=PARTITIONS), topic)
     other = await asyncpg.connect(database_url)
-    async with running(platform, MemoryLog()) as runtime:
+    async with patient_groups(), running(platform, MemoryLog()) as runtime:
         await publish(runtime, *(noted(topic, page, 1) for page in PAGES))
         await until_settled(runtime, "notes")
         transaction = other.transaction()
@@ -119,3 +129,29 @@ async def test_stop_does_not_wait_for_a_postgres_that_was_not_asked(database_url
             await until(lambda: sample(runtime, "batch_reruns_total", cause="infrastructure"), "the batch waits")
             assert sample(runtime, "db_commit_unknown_total") == 0
     assert runtime.is_clean
+
+
+async def test_claim_that_stays_locked_holds_up_no_other(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while an operator accepts a topic of another subscription, and its log does not answer."""
+    monkeypatch.setattr(pool, "_LOCK_TIMEOUT_SECONDS", 60.0)
+    platform = notebook(settings_for(database_url, partitions=PARTITIONS), topic_name)
+    other = await asyncpg.connect(database_url)
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, *(noted(topic_name, page, 1) for page in PAGES))
+        await until_settled(runtime, "notes")
+        async with other.transaction():
+            await other.execute("select from headrace.claim where partition = 0 for update")
+            await publish(runtime, noted(topic_name, PAGES[0], 2))
+            await until(lambda: is_waiting_for_a_lock(runtime), "the first batch waits for its claim")
+            await publish(runtime, *(noted(topic_name, page, 2) for page in PAGES[1:]))
+            expected = {page: NUMBERS if page != PAGES[0] else [1] for page in PAGES}
+
+            async def are_applied() -> bool:
+                return await pages(runtime) == expected
+
+            await until(are_applied, "the other batches are committed", 15)
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == dict.fromkeys(PAGES, NUMBERS)
+    await other.close()

@@ -198,7 +198,9 @@ class Server:
             waiting = holder.session.current
             holder = self._holders.get(waiting.waits_for) if waiting is not None and waiting.waits_for else None
         self._waiting.setdefault(place, deque()).append((session, command))
-        self._loop.outside(LOCK_SECONDS, self._lock_timeout, session, command, place)
+        is_group = command.query == sql.batch.COMMIT
+        seconds = int(command.args[-1]) / 1_000 if is_group else LOCK_SECONDS
+        self._loop.outside(seconds, self._lock_timeout, session, command, place)
 
     def _lock_timeout(self, session: Session, command: Command, place: Place) -> None:
         if command.waits_for == place and not command.has_ended:

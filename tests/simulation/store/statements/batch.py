@@ -42,6 +42,7 @@ def commit(
     states: str,
     batch_count: int,
     state_count: int,
+    lock_milliseconds: str,
 ) -> Work:
     told, moved, written = json.loads(batches), 0, 0
     rows = msgspec.json.decode(states, type=list[Written])
