@@ -81,7 +81,12 @@ class Metrics:
         Histogram, Row("subscription outcome", "A batch, from decode to commit", WORK_SECONDS)
     ]
     batch_commit_duration_seconds: Annotated[
-        Histogram, Row("subscription", "The claim check and COMMIT alone", WORK_SECONDS)
+        Histogram,
+        Row(
+            "subscription",
+            "COMMIT alone; of small batches, the statement that commits them together, and the wait for it",
+            WORK_SECONDS,
+        ),
     ]
     batch_reruns_total: Annotated[Counter, Row("subscription cause", "Batches run again")]
     batch_shrunk_total: Annotated[
