@@ -27,7 +27,7 @@ from uuid import UUID
 import msgspec
 
 from headrace import sql
-from headrace.database.failures import was_refused
+from headrace.database.failures import LOCK_NOT_AVAILABLE, sqlstate_of, was_refused
 from headrace.database.pool import Connection
 from headrace.engine.claim import Claim, columns_of
 from headrace.engine.effects import Effects
@@ -40,6 +40,8 @@ MOST_BYTES = 65_536
 """Of a batch's states and emits: a larger batch would hold up the others."""
 LOCK_MILLISECONDS = 100
 """How long a group waits for a lock: less than until Postgres looks for a deadlock, and enough for another batch."""
+NO_FAULT = ("22012", LOCK_NOT_AVAILABLE)
+"""SQLSTATEs that refuse a group and are no failures of Postgres: the division by zero, and a lock that is held."""
 
 
 class Member(NamedTuple):
@@ -95,14 +97,20 @@ class GroupCommit:
             packed = [[row.ids for row in rows], [row.marks for row in rows], [row.emits for row in rows]]
             async with self._connect() as connection:
                 is_asked = True
-                await connection.execute(
-                    sql.batch.COMMIT, batches, *packed, _json(states), len(group), len(states), str(LOCK_MILLISECONDS)
-                )
+                counts = len(group), len(states)
+                try:
+                    await connection.execute(
+                        sql.batch.COMMIT, batches, *packed, _json(states), *counts, str(LOCK_MILLISECONDS)
+                    )
+                except Exception as error:
+                    if sqlstate_of(error) not in NO_FAULT:
+                        raise
+                    return False
+                return True
         except Exception as error:
             if is_asked and isinstance(error, StateUnavailableError) and not was_refused(error):
                 raise
             return False  # what is wrong shows when each batch is committed by itself
-        return True
 
 
 def is_small(effects: Effects) -> bool:

@@ -107,6 +107,7 @@ async def test_batch_at_fault_harms_none_of_its_group(
         await execute(database_url, fault)
     assert sample(runtime, metric, **labels) == 1
     assert sample(runtime, "batch_reruns_total") + sample(runtime, "claim_fenced_total") == 1
+    assert sample(runtime, "db_errors_total") == 0
 
 
 async def test_group_survives_a_member_that_is_not_waited_for(database_url: str, topic_name: str) -> None:
@@ -152,6 +153,7 @@ async def test_claim_that_stays_locked_holds_up_no_other(
                 return await pages(runtime) == expected
 
             await until(are_applied, "the other batches are committed", 15)
+            assert sample(runtime, "db_errors_total") == 0
         await until_settled(runtime, "notes")
         assert await pages(runtime) == dict.fromkeys(PAGES, NUMBERS)
     await other.close()
