@@ -16,6 +16,8 @@ The size of a body is the route's to bound (`http/body.py`), since an applicatio
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any, cast
 
 from uvicorn._types import ASGI3Application
@@ -38,6 +40,9 @@ ROUTE_FIRST_SECONDS = 1.0
 """A route that bounds the time of its body itself (`http/body.py`) answers before the connection is closed."""
 STALL_SECONDS = 60.0
 """How long a client may take nothing of an answer, such as a stream of events, while more waits to be sent."""
+TCP_INFO = getattr(socket, "TCP_INFO", None)
+LAST_DATA_RECEIVED = struct.Struct("=52xI")
+"""`tcpi_last_data_recv` in Linux' `struct tcp_info`, in milliseconds."""
 LEAVING_SECONDS = 3.0
 """The same if the connection is about to end, so that a client which went to sleep does not hold up a stop."""
 
@@ -158,7 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Hand the request to the application, or answer it at once if it would wait too long."""
         scope = cycle.scope
-        if self.pressure.admits(scope["path"]):
+        if self.pressure.admits(scope["path"], lambda: waited_seconds(self.transport)):
             cast("dict[str, Any]", scope)[SCOPE_KEY] = self.pressure
             super()._start_asgi_task(cycle, app)
             return
@@ -249,6 +254,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def waited_seconds(transport: asyncio.Transport) -> float:
+    """Return how long ago the last bytes of a connection arrived, read or not; 0 where the kernel does not tell."""
+    connection = transport.get_extra_info("socket")
+    if TCP_INFO is None or connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return 0.0
+    (milliseconds,) = LAST_DATA_RECEIVED.unpack(connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 56))
+    return float(milliseconds) / 1_000
 
 
 def bounded(limits: IngestSettings) -> type[asyncio.Protocol]:

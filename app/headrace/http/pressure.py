@@ -4,7 +4,10 @@ A flood of requests queues in the event loop, before any limit that is counted i
 routed first, which takes half of the time of accepting it, so that at three times the peak hardly any is accepted. So
 `connection.py` asks here before it hands a request to the application. What is known are the requests that wait to be
 begun, and how long the loop takes from one beginning to the next while some wait; together they say how long a new one
-would wait. Only paths are refused on which events were accepted before, so a team's own routes are never concerned.
+would wait. Before that it may have waited in the kernel, where the loop takes one new connection at a time; the kernel
+tells for how long. A process that stands still for a moment finds late requests as well, and accepts them: it is
+flooded if requests come late for longer than one may wait. Only paths are refused on which events were accepted before,
+so a team's own routes are never concerned.
 
 Rejected: a limit of requests in flight that follows the rate of answers. A log that answers slowly needs more of them
 at once, and such a limit would take them away.
@@ -13,6 +16,7 @@ at once, and such a limit would take them away.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from time import perf_counter
 
 from headrace.http.problems import MEDIA_TYPE, Problem
@@ -28,7 +32,8 @@ LONGEST_COST_SECONDS = 0.1
 SMOOTHING = 0.02
 """The share of the newest request in what one is expected to take."""
 FORGET_SECONDS = 1.0
-"""A request that has not begun by then was answered by somebody else: a middleware of the team's."""
+"""A request that has not begun by then was answered by somebody else: a middleware of the team's. A flood is over if no
+request came late for so long."""
 MOST_PATHS = 10_000
 
 
@@ -42,23 +47,37 @@ class Pressure:
         self._paths: set[str] = set()
         self._cost_seconds = FIRST_COST_SECONDS
         self._last_begun = 0.0
+        self._late_since = self._late_at = -FORGET_SECONDS
+        """When requests began to come late out of the kernel, and when the last one did."""
         self._refused = 0
         self._warnings = OncePerMinute()
         self.refusal = _refusal(most_seconds)
         """The answer, from its status line on."""
 
-    def admits(self, path: str) -> bool:
-        """Return False if a request for the path would wait too long; else it counts as waiting until it begins."""
+    def admits(self, path: str, waited_seconds: Callable[[], float] = lambda: 0.0) -> bool:
+        """Return False if a request for the path would wait too long; else it counts as waiting until it begins.
+
+        `waited_seconds` tells how long it has waited to be read.
+        """
         if path not in self._paths:
             return True
         waiting, now = self._waiting, perf_counter()
         while waiting and now - waiting[0] > FORGET_SECONDS:
             waiting.popleft()
-        if len(waiting) * self._cost_seconds > self._most_seconds:
+        if len(waiting) * self._cost_seconds > self._most_seconds or self._is_flooded(now, waited_seconds()):
             self._refused += 1
             return False
         waiting.append(now)
         return True
+
+    def _is_flooded(self, now: float, waited_seconds: float) -> bool:
+        """True if a request comes late, as others have for a while."""
+        if waited_seconds <= self._most_seconds:
+            return False
+        if now - self._late_at > FORGET_SECONDS:
+            self._late_since = now
+        self._late_at = now
+        return now - self._late_since > self._most_seconds
 
     def begins(self, path: str) -> None:
         """Note that a request for the path begins."""

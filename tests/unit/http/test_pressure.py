@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.http.pressure import FIRST_COST_SECONDS, Pressure
+from headrace.http.pressure import FIRST_COST_SECONDS, FORGET_SECONDS, Pressure
 
 PATH = "/events/thing.made"
 FITTING = 20
@@ -67,3 +67,25 @@ def test_slow_requests_leave_room_for_fewer(monkeypatch: pytest.MonkeyPatch) -> 
             now += FITTING * FIRST_COST_SECONDS
             pressure.begins(PATH)
     assert [pressure.admits(PATH) for _ in range(4)] == [True, True, False, False]
+
+
+def test_requests_that_come_late_are_refused_once_others_have_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has stood still accepts what came meanwhile; one that is flooded does not."""
+    now = 100.0
+    monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
+    pressure = _pressure()
+    patience = FIRST_COST_SECONDS * FITTING
+
+    def admits(waited: float) -> bool:
+        admitted = pressure.admits(PATH, lambda: waited)
+        pressure.begins(PATH)
+        return admitted
+
+    assert admits(2 * patience)
+    now += patience / 2
+    assert admits(2 * patience)
+    now += patience
+    assert not admits(2 * patience)
+    assert admits(patience / 2), "this one came in time"
+    now += FORGET_SECONDS + 1
+    assert admits(2 * patience), "the flood is over"
