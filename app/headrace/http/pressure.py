@@ -34,6 +34,8 @@ SMOOTHING = 0.02
 FORGET_SECONDS = 1.0
 """A request that has not begun by then was answered by somebody else: a middleware of the team's. A flood is over if no
 request came late for so long."""
+KERNEL_SECONDS = 0.01
+"""To which the kernel's clock tells for how long a request has waited."""
 MOST_PATHS = 10_000
 
 
@@ -72,7 +74,7 @@ class Pressure:
 
     def _is_flooded(self, now: float, waited_seconds: float) -> bool:
         """True if a request comes late, as others have for a while."""
-        if waited_seconds <= self._most_seconds:
+        if waited_seconds <= self._most_seconds + KERNEL_SECONDS:
             return False
         if now - self._late_at > FORGET_SECONDS:
             self._late_since = now
