@@ -69,7 +69,7 @@ def test_slow_requests_leave_room_for_fewer(monkeypatch: pytest.MonkeyPatch) -> 
     assert [pressure.admits(PATH) for _ in range(4)] == [True, True, False, False]
 
 
-def test_requests_that_come_late_are_refused_once_others_have_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_requests_are_refused_once_others_were_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has stood still accepts what came meanwhile; one that is flooded does not."""
     now = 100.0
     monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
