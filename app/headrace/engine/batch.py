@@ -298,8 +298,8 @@ class BatchProcessor:
         """
         if is_large(batch.records, batch.bytes) or not is_small(effects):
             return False
-        claim, relay = batch.holding.claim, batch.holding.relay
-        effects.emitted_through = relay.can_mark_through(batch.sequence, emits=bool(effects.emits))
+        claim = batch.holding.claim
+        _mark(batch, effects)
         row = ledger_row(batch.sequence, claim.epoch, claim.next_offset, effects)
         batch.is_committing(effects)
         is_committed = await self.context.group_commit.commit(claim, effects, row)
@@ -309,8 +309,7 @@ class BatchProcessor:
 
     async def write(self, connection: Connection, batch: Batch, effects: Effects) -> None:
         """Write the effects; what follows is the COMMIT."""
-        relay = batch.holding.relay
-        effects.emitted_through = relay.can_mark_through(batch.sequence, emits=bool(effects.emits))
+        _mark(batch, effects)
         await write_effects(connection, batch.holding.claim, effects, batch.sequence)
         batch.is_committing(effects)
 
@@ -336,6 +335,11 @@ class BatchProcessor:
         if not large:
             return function()
         return await asyncio.get_running_loop().run_in_executor(self.context.executor, function)
+
+
+def _mark(batch: Batch, effects: Effects) -> None:
+    """Note up to which batch the claim may say that emits are in the log."""
+    effects.emitted_through = batch.holding.relay.can_mark_through(batch.sequence, emits=bool(effects.emits))
 
 
 def emitter_of(registry: Registry, subscription: Subscription, max_bytes: int) -> Emitter:

@@ -155,7 +155,9 @@ class SmallBatch(msgspec.Struct):
     dead: int
 
 
-class _State(msgspec.Struct):
+class SmallState(msgspec.Struct):
+    """A state of one of the batches, likewise."""
+
     batch: int
     state: str
     key: str
@@ -191,9 +193,9 @@ def _batch(number: int, member: Member) -> SmallBatch:
     )
 
 
-def _states(number: int, effects: Effects) -> list[_State]:
+def _states(number: int, effects: Effects) -> list[SmallState]:
     return [
-        _State(number, state, key, version, msgspec.Raw(data.encode()), kept.ttl, kept.version)
+        SmallState(number, state, key, version, msgspec.Raw(data.encode()), kept.ttl, kept.version)
         for state, rows in effects.states.items()
         for kept in [effects.keeping[state]]
         for key, version, data in rows

@@ -45,31 +45,36 @@ async def patient_groups() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def gathering(database_url: str, topic: str) -> AsyncIterator[Runtime]:
-    """Yield while the batch of partition 0 waits for its claim, and one of each other partition for that batch.
+async def first_waiting(database_url: str, topic: str) -> AsyncIterator[Runtime]:
+    """Yield while the batch of partition 0 waits for its claim.
 
-    At the end of the block the first one goes on, and everything is settled.
+    At the end of the block it goes on, and everything is settled.
     """
     platform = notebook(settings_for(database_url, partitions=PARTITIONS), topic)
     other = await asyncpg.connect(database_url)
-    async with patient_groups(), running(platform, MemoryLog()) as runtime:
+    async with running(platform, MemoryLog()) as runtime:
         await publish(runtime, *(noted(topic, page, 1) for page in PAGES))
         await until_settled(runtime, "notes")
-        transaction = other.transaction()
-        await transaction.start()
-        await other.execute("select from headrace.claim where partition = 0 for update")
-        await publish(runtime, noted(topic, PAGES[0], 2))
-        await until(lambda: is_waiting_for_a_lock(runtime), "the first batch waits for its claim")
+        async with other.transaction():
+            await other.execute("select from headrace.claim where partition = 0 for update")
+            await publish(runtime, noted(topic, PAGES[0], 2))
+            await until(lambda: is_waiting_for_a_lock(runtime), "the first batch waits for its claim")
+            yield runtime
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == dict.fromkeys(PAGES, NUMBERS)
+    await other.close()
+
+
+@asynccontextmanager
+async def gathering(database_url: str, topic: str) -> AsyncIterator[Runtime]:
+    """Yield while the batches of the other partitions wait for that of partition 0 as well."""
+    async with patient_groups(), first_waiting(database_url, topic) as runtime:
         await publish(runtime, *(noted(topic, page, 2) for page in PAGES[1:]))
         waiting = runtime.consumers["notes"].workers[1].tenure
         assert waiting is not None
         group = waiting.processor.context.group_commit
         await until(lambda: len(group._waiting) == PARTITIONS - 1, "the other batches wait")
         yield runtime
-        await transaction.rollback()
-        await until_settled(runtime, "notes")
-        assert await pages(runtime) == dict.fromkeys(PAGES, NUMBERS)
-    await other.close()
 
 
 async def test_batches_that_wait_share_a_transaction(database_url: str, topic_name: str) -> None:
@@ -137,23 +142,12 @@ async def test_claim_that_stays_locked_holds_up_no_other(
 ) -> None:
     """As while an operator accepts a topic of another subscription, and its log does not answer."""
     monkeypatch.setattr(pool, "_LOCK_TIMEOUT_SECONDS", 60.0)
-    platform = notebook(settings_for(database_url, partitions=PARTITIONS), topic_name)
-    other = await asyncpg.connect(database_url)
-    async with running(platform, MemoryLog()) as runtime:
-        await publish(runtime, *(noted(topic_name, page, 1) for page in PAGES))
-        await until_settled(runtime, "notes")
-        async with other.transaction():
-            await other.execute("select from headrace.claim where partition = 0 for update")
-            await publish(runtime, noted(topic_name, PAGES[0], 2))
-            await until(lambda: is_waiting_for_a_lock(runtime), "the first batch waits for its claim")
-            await publish(runtime, *(noted(topic_name, page, 2) for page in PAGES[1:]))
-            expected = {page: NUMBERS if page != PAGES[0] else [1] for page in PAGES}
+    async with first_waiting(database_url, topic_name) as runtime:
+        await publish(runtime, *(noted(topic_name, page, 2) for page in PAGES[1:]))
+        expected = {page: NUMBERS if page != PAGES[0] else [1] for page in PAGES}
 
-            async def are_applied() -> bool:
-                return await pages(runtime) == expected
+        async def are_applied() -> bool:
+            return await pages(runtime) == expected
 
-            await until(are_applied, "the other batches are committed", 15)
-            assert sample(runtime, "db_errors_total") == 0
-        await until_settled(runtime, "notes")
-        assert await pages(runtime) == dict.fromkeys(PAGES, NUMBERS)
-    await other.close()
+        await until(are_applied, "the other batches are committed", 15)
+        assert sample(runtime, "db_errors_total") == 0
