@@ -23,7 +23,7 @@ from hdrh.histogram import HdrHistogram
 
 from bench.contenders import Contender, Store
 from bench.flush import Flush, measure_flush
-from bench.measure import RUN_SECONDS, START_SECONDS, process
+from bench.measure import RUN_SECONDS, START_SECONDS, Cpu, process
 from bench.observer import Observer
 from bench.servers import Servers
 from bench.wallets import wallet_event
@@ -61,6 +61,8 @@ class Latency:
     """Events that left the sender later than 5 ms after their time; above 0.01 the sender is the bottleneck."""
     seen_later_ms: float
     """Median of how much later another session saw the effect."""
+    cpu: Cpu
+    """What was used from the first event that counts to the last effect."""
     flush: Flush
     fault: str
 
@@ -89,17 +91,19 @@ async def measure_latency(
         async def applied(events: int) -> bool:
             return await observer.applied() >= events
 
-        async with process(servers, contender, topic, url):
+        async with process(servers, contender, topic, url) as worker:
             sender.warm_up()
             await until(lambda: applied(WARM_UP_EVENTS), f"{contender.label} is warm", START_SECONDS)
+            cpu = Cpu.so_far(worker.pid, servers)
             sent = asyncio.create_task(asyncio.to_thread(sender.run))
             seen = await _probe(connection, contender, sender, sent)
             await sent
             await until(lambda: applied(WARM_UP_EVENTS + count), "all events have effect", RUN_SECONDS)
+            cpu = Cpu.so_far(worker.pid, servers).since(cpu)
             rows = await connection.fetch(_COMMITTED[contender.store])
         await connection.close()
     committed = {row[0]: row[1] for row in rows}
-    return _figures(contender, rate, sender, committed, seen, flush)
+    return _figures(contender, rate, sender, committed, seen, cpu, flush)
 
 
 async def _probe(
@@ -129,6 +133,7 @@ def _figures(
     sender: Sender,
     committed: dict[str, float],
     seen: dict[str, float],
+    cpu: Cpu,
     flush: Flush,
 ) -> Latency:
     histogram = HdrHistogram(1, MAX_MICROSECONDS, 3)
@@ -150,6 +155,7 @@ def _figures(
         histogram.get_max_value() / 1e3,
         sender.late / len(sender.intended),
         median(later) * 1e3 if later else 0.0,
+        cpu,
         flush,
         f"{missing} events had no effect" if missing else "",
     )

@@ -58,7 +58,9 @@ def write_results(
         dataclasses.asdict(run) | {"cpu": run.cpu._asdict(), "cost": run.cost._asdict(), "flush": run.flush._asdict()}
         for run in comparison.runs
     ]
-    found = [dataclasses.asdict(each) | {"flush": each.flush._asdict()} for each in latencies]
+    found = [
+        dataclasses.asdict(each) | {"cpu": each.cpu._asdict(), "flush": each.flush._asdict()} for each in latencies
+    ]
     whole = {
         "environment": environment,
         "ratios": comparison.ratios,

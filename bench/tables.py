@@ -29,13 +29,15 @@ def throughput_rows(comparison: Comparison) -> Rows:
 
 
 def latency_rows(latencies: Sequence[Latency]) -> Rows:
-    """Return a row per contender and rate."""
-    rows = [["contender", "events/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "sent late", "seen later ms"]]
+    """Return a row per contender and rate; microseconds of processor time are per event."""
+    head = ["contender", "events/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "sent late", "seen later ms"]
+    rows = [[*head, "µs worker", "µs Postgres", "µs broker"]]
     for each in latencies:
         shown = [f"{each.percentiles[p]:.1f}" if p in each.percentiles else "-" for p in ("p50", "p90", "p99", "p99.9")]
         void = ", so void" if each.late_ratio > MOST_LATE else ""
         late, later = f"{each.late_ratio:.2%}{void}", f"{each.seen_later_ms:.1f}"
-        rows.append([LABELS[each.contender], f"{each.rate:,}", *shown, f"{each.max:.1f}", late, later])
+        used = [f"{seconds / each.events * 1e6:,.0f}" for seconds in each.cpu]
+        rows.append([LABELS[each.contender], f"{each.rate:,}", *shown, f"{each.max:.1f}", late, later, *used])
     return rows
 
 
