@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from tests.crash.load import MARK
 Position = tuple[str, int, int]
 """Topic, partition, offset."""
 Headers = Mapping[str, str | bytes | None]
+SILENT_SECONDS = 60.0
+"""Brokers from which nothing comes for so long are gone."""
 
 
 class Data(msgspec.Struct):
@@ -167,7 +170,7 @@ def _event(value: bytes, headers: Headers) -> tuple[str, str, Data]:
 
 
 def _messages(bootstrap: str, topic: str, partitions: int) -> Iterator[Message]:
-    """Yield every committed record, in order per partition."""
+    """Yield every committed record, in order per partition. Raises: TimeoutError (the brokers are silent)."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -180,9 +183,14 @@ def _messages(bootstrap: str, topic: str, partitions: int) -> Iterator[Message]:
     )
     try:
         consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
-        unread = partitions
+        unread, heard_at = partitions, time.monotonic()
         while unread:
-            for message in consumer.consume(10_000, 0.5):
+            messages = consumer.consume(10_000, 0.5)
+            if messages:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > SILENT_SECONDS:
+                raise TimeoutError(f"{topic} cannot be read: its brokers were silent for {SILENT_SECONDS:g} s")
+            for message in messages:
                 error = message.error()
                 if error is None:
                     yield message

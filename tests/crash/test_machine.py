@@ -12,6 +12,8 @@ from tests.crash.points import POINTS
 from tests.crash.report import write_report
 from tests.crash.report.figures import figures
 from tests.crash.run import run
+from tests.crash.streams import read
+from tests.support.ports import free_ports
 
 SHORT = [
     "die at a point",
@@ -55,3 +57,9 @@ def test_plan_is_that_of_its_seed() -> None:
     plans = [draw(seed, events=1_000, faults=600) for seed in (1, 1, 2)]
     assert plans[0] == plans[1] != plans[2]
     assert {step.point for step in plans[0].steps if step.kind == "die at a point"} >= set(POINTS)
+
+
+def test_log_whose_brokers_are_gone_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.crash.streams.SILENT_SECONDS", 0.2)
+    with pytest.raises(TimeoutError, match="lists cannot be read"):
+        read(f"127.0.0.1:{free_ports(1)[0]}", {"lists": 1})
