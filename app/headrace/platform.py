@@ -21,6 +21,7 @@ from headrace.handlers.policy import PolicyOptions
 from headrace.handlers.signature import names_in
 from headrace.handlers.subscription import Start, Subscription
 from headrace.http.authenticator import Authenticator
+from headrace.http.direct import serve_directly
 from headrace.http.guard import install_guard, require
 from headrace.http.openapi import extend_openapi
 from headrace.http.problems import ProblemRoute
@@ -341,6 +342,7 @@ class Headrace:
             leave_when_failed(self.runtime.failed)
         try:
             await self.runtime.start()
+            serve_directly(app, self.registry.types)
             yield
         except ConfigurationError as error:
             self.fatal = error

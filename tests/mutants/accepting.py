@@ -13,9 +13,9 @@ ACCEPTING = (
         (
             Patch(
                 SENDING,
-                "        done, _ = await asyncio.wait((publishing,), timeout=timeout)\n        if not done:\n",
-                "        done, _ = await asyncio.wait((publishing,), timeout=0)\n"
-                "        if not done:\n            return []\n        if not done:\n",
+                "        if not await _ends(publishing, timeout):\n",
+                "        if not await _ends(publishing, 0):\n            return []\n"
+                "        if not publishing.done():\n",
             ),
         ),
         hunt=Hunt(("lose Kafka", "kill"), events=1_500, faults=3),

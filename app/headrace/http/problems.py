@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -85,14 +85,18 @@ class ProblemRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except ClientDisconnect:
-                return Response(status_code=CLIENT_CLOSED_REQUEST)
-            except Exception as error:
-                return _problem_of(error, request).response(request.url.path)
+            return await self.answered(request, handle(request))
 
         return answer
+
+    async def answered(self, request: Request, answering: Awaitable[Response]) -> Response:
+        """Return the answer, or the problem that came instead."""
+        try:
+            return await answering
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        except Exception as error:
+            return _problem_of(error, request).response(request.url.path)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a wrong method with a problem as well."""

@@ -17,7 +17,7 @@ from headrace.http.pressure import SCOPE_KEY, Pressure
 from headrace.http.problems import Problem
 from headrace.ingest.checking import check_all
 from headrace.ingest.limiter import Limiter
-from headrace.ingest.measuring import count_refused, measure
+from headrace.ingest.measuring import Measurement, count_refused
 from headrace.ingest.parsing import PlainEvent, check_encoding, parse_request
 from headrace.ingest.publishing import connected_log, publish
 from headrace.ingest.rates import Rates
@@ -52,7 +52,7 @@ async def accept(
             count_refused(runtime.metrics, 429, refused)
     with (
         runtime.tracing.ingest(route, request.headers) as span,
-        measure(runtime.metrics, mode, span) as measurement,
+        Measurement(runtime.metrics, mode, span) as measurement,
         limiter.place(limits.max_in_flight) as place,
     ):
         log = connected_log(runtime)

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from headrace.http.problems import Problem
+
+
+class Limiter:
+    """Counts the requests whose body is read or whose events wait for the log; one per platform."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def place(self, most: int) -> Place:
+        """Return a place to hold from reading the body to the end of the publish: `with limiter.place(most) as place`.
+
+        Raises: Problem 429 (all are taken), at the beginning of the block.
+        """
+        return Place(self, most)
 
 
 class Place:
     """One request's place. It outlives the request if `publishing` does."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_limiter", "_most", "publishing")
+
+    def __init__(self, limiter: Limiter, most: int) -> None:
+        self._limiter = limiter
+        self._most = most
         self.publishing: asyncio.Future[Any] | None = None
         """The publish that the request waits for."""
 
@@ -21,33 +38,26 @@ class Place:
         """Keep the place until the publish ends."""
         self.publishing = publishing
 
-
-class Limiter:
-    """Counts the requests whose body is read or whose events wait for the log; one per platform."""
-
-    def __init__(self) -> None:
-        self._taken = 0
-
-    @contextmanager
-    def place(self, most: int) -> Iterator[Place]:
-        """Hold a place from reading the body to the end of the publish. Raises: Problem 429 (all are taken)."""
-        if self._taken >= most:
+    def __enter__(self) -> Self:
+        taken = self._limiter.taken
+        if taken >= self._most:
             raise Problem(
                 429,
                 "rate-limited",
                 "Too many requests",
-                f"{self._taken} requests are in flight (HEADRACE_INGEST_MAX_IN_FLIGHT); nothing was accepted.",
+                f"{taken} requests are in flight (HEADRACE_INGEST_MAX_IN_FLIGHT); nothing was accepted.",
                 headers={"Retry-After": "1"},
             )
-        self._taken += 1
-        place = Place()
-        try:
-            yield place
-        finally:
-            if place.publishing is None or place.publishing.done():
-                self._taken -= 1
-            else:
-                place.publishing.add_done_callback(self._free)
+        self._limiter.taken = taken + 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.publishing is None or self.publishing.done():
+            self._limiter.taken -= 1
+        else:
+            self.publishing.add_done_callback(self._free)
 
     def _free(self, _: asyncio.Future[Any]) -> None:
-        self._taken -= 1
+        self._limiter.taken -= 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
+from prometheus_client import Histogram
 from starlette.requests import ClientDisconnect
 
 from headrace.cloudevents import Mode
@@ -32,38 +33,53 @@ REASONS = {
 
 
 class Measurement:
-    """Holds the number of events in the request once it is known; a request that cannot be read counts as one."""
+    """Measures the work inside `with`: duration by outcome, events per request, and refusals by reason."""
 
-    events = 1
+    __slots__ = ("_metrics", "_mode", "_span", "_started", "events")
+
+    def __init__(self, metrics: Metrics, mode: Mode, span: IngestSpan) -> None:
+        self._metrics = metrics
+        self._mode: Mode = mode
+        self._span = span
+        self.events = 1
+        """The number of events in the request once it is known; a request that cannot be read counts as one."""
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        outcome = "accepted" if error is None else self._failed(error)
+        if error is None:
+            _events(self._metrics, self._mode).observe(self.events)
+            self._span.accepted(self.events)
+        duration = _duration(self._metrics, self._mode, outcome)
+        duration.observe(time.perf_counter() - self._started, exemplar(self._span.traceparent))
+
+    def _failed(self, error: BaseException) -> str:
+        """Count what is refused, tell the span of a failure, and return the outcome."""
+        if isinstance(error, ClientDisconnect):
+            return "refused"
+        if isinstance(error, Problem):
+            count_refused(self._metrics, error.status_code, self.events)
+            if error.status_code < 500:
+                return "refused"
+            self._span.failed(error.slug)
+        elif isinstance(error, Exception):
+            self._span.failed(type(error).__name__)
+        return "failed"
 
 
-@contextmanager
-def measure(metrics: Metrics, mode: Mode, span: IngestSpan) -> Iterator[Measurement]:
-    """Measure the work inside: duration by outcome, events per request, and refusals by reason."""
-    measurement = Measurement()
-    started = time.perf_counter()
-    outcome = "failed"
-    try:
-        yield measurement
-        outcome = "accepted"
-        metrics.ingest_batch_events.labels(mode=mode).observe(measurement.events)
-        span.accepted(measurement.events)
-    except ClientDisconnect:
-        outcome = "refused"
-        raise
-    except Problem as problem:
-        count_refused(metrics, problem.status_code, measurement.events)
-        if problem.status_code < 500:
-            outcome = "refused"
-        else:
-            span.failed(problem.slug)
-        raise
-    except Exception as error:
-        span.failed(type(error).__name__)
-        raise
-    finally:
-        duration = metrics.ingest_duration_seconds.labels(mode=mode, outcome=outcome)
-        duration.observe(time.perf_counter() - started, exemplar(span.traceparent))
+@lru_cache(256)  # `labels` costs as much as to observe
+def _events(metrics: Metrics, mode: Mode) -> Histogram:
+    return metrics.ingest_batch_events.labels(mode=mode)
+
+
+@lru_cache(256)
+def _duration(metrics: Metrics, mode: Mode, outcome: str) -> Histogram:
+    return metrics.ingest_duration_seconds.labels(mode=mode, outcome=outcome)
 
 
 def count_refused(metrics: Metrics, status: int, events: int) -> None:

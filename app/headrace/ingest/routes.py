@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from headrace.cloudevents import MediaTypeError, check_json_media_type, request_mode
 from headrace.http.caller import Caller
+from headrace.http.direct import DirectRoute
 from headrace.http.guard import guard_of
 from headrace.http.openapi import POST_DATA, POST_DATA_ID, POST_EVENTS, POST_EVENTS_ID, RESPONSES
-from headrace.http.problems import Problem, ProblemRoute
+from headrace.http.problems import Problem
 from headrace.http.runtime_of import runtime_of
 from headrace.ingest.accept import accept
 from headrace.ingest.limiter import Limiter
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def build_router() -> APIRouter:
     """Return the router of the routes that take events in; one per platform."""
-    router = APIRouter(tags=["events"], route_class=ProblemRoute)
+    router = APIRouter(tags=["events"], route_class=DirectRoute)
     limiter, rates = Limiter(), Rates()
 
     @router.post(

@@ -76,8 +76,8 @@ class KafkaPublisher:
         partitions = {topic: await self._partitions(client, topic) for topic in {record.topic for record in records}}
         self._check_sizes(records)
         placed = [self._queue_of(record, partitions[record.topic]).append(record) for record in records]
-        if placed:
-            await asyncio.wait({batch.kept for batch, _ in placed})
+        for batch in {batch for batch, _ in placed}:
+            await batch.ended()
         return [batch.position(number) for batch, number in placed]
 
     async def connected(self) -> KafkaClient:

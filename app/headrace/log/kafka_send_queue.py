@@ -74,6 +74,8 @@ class Batch:
         self.kept: asyncio.Future[Sequence[int | RecordTooLargeError]] = asyncio.get_running_loop().create_future()
         """For each record its offset, or why it was refused."""
         self.kept.add_done_callback(lambda kept: kept.cancelled() or kept.exception())  # its callers may be gone
+        self.kept.add_done_callback(self._wake)
+        self._waiters: list[asyncio.Future[None]] = []
 
     def append(self, record: NewRecord) -> int | None:
         """Return the record's number in the batch, or None if the batch is full. An empty one takes any record."""
@@ -82,6 +84,18 @@ class Batch:
             return None
         self.records.append(record)
         return number
+
+    async def ended(self) -> None:
+        """Return once the batch is kept or given up. Cancel: safe for the others who wait."""
+        if not self.kept.done():
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def _wake(self, _: object) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def position(self, number: int) -> Position:
         """Return where the record is. Raises: what publish() does."""

@@ -7,7 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 from typing import Any, Protocol
+
+from prometheus_client import Counter as PrometheusCounter
+from prometheus_client import Gauge, Histogram
 
 from headrace.errors import TransportError
 from headrace.log.ports import Log, Position
@@ -51,25 +55,44 @@ async def send(
         by_topic.setdefault(event.event_type.topic, []).append(event)
     with ExitStack() as spans:
         for topic, members in by_topic.items():
-            ids = [event.envelope.id for event in members]
-            links = [event.envelope.traceparent for event in members]
-            span = spans.enter_context(tools.tracing.send(topic, len(members), event_ids=ids, links=links))
+            first, links = members[0].envelope.id, [event.envelope.traceparent for event in members]
+            span = spans.enter_context(tools.tracing.send(topic, len(members), event_ids=(first,), links=links))
         publishing = asyncio.ensure_future(log.publish([event.record for event in events]))
         begun(publishing)
         _measure(tools.metrics, publishing, {topic: len(members) for topic, members in by_topic.items()}, traceparent)
         timeout = tools.settings.ingest.timeout_seconds
-        done, _ = await asyncio.wait((publishing,), timeout=timeout)
-        if not done:
+        if not await _ends(publishing, timeout):
             raise NotAcknowledgedError(
                 f"the log did not acknowledge within {timeout:g} s, so whether it has the events is unknown; {AGAIN}."
             )
         positions = publishing.result()
         if len(positions) == 1:
             span.published(positions[0].partition, positions[0].offset)
-    accepted = Counter((event.event_type.topic, event.event_type.type) for event in events)
-    for (topic, type_), count in accepted.items():
-        tools.metrics.ingest_accepted_total.labels(topic=topic, type=type_).inc(count)
+    for event_type, count in Counter([event.event_type for event in events]).items():
+        _accepted(tools.metrics, event_type.topic, event_type.type).inc(count)
     return positions
+
+
+async def _ends(publishing: asyncio.Future[Any], seconds: float) -> bool:
+    """Return True once the publish has ended, False if it lasts longer; it goes on, also if the caller is cancelled.
+
+    This is `asyncio.wait` for one future, which takes a third of the time.
+    """
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    publishing.add_done_callback(wake)
+    timer = loop.call_later(seconds, wake)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        publishing.remove_done_callback(wake)
+    return publishing.done()
 
 
 def _measure(
@@ -78,14 +101,28 @@ def _measure(
     """Count the records as in flight, and measure the publish once it ends."""
     started = time.perf_counter()
     for topic, count in topics.items():
-        metrics.log_produce_in_flight.labels(topic=topic).inc(count)
+        _in_flight(metrics, topic).inc(count)
 
     def finished(task: asyncio.Future[list[Position]]) -> None:
         failed = task.cancelled() or task.exception() is not None
         outcome, seconds = "failed" if failed else "acknowledged", time.perf_counter() - started
         for topic, count in topics.items():
-            metrics.log_produce_in_flight.labels(topic=topic).dec(count)
-            duration = metrics.log_produce_duration_seconds.labels(topic=topic, outcome=outcome)
-            duration.observe(seconds, exemplar(traceparent))
+            _in_flight(metrics, topic).dec(count)
+            _duration(metrics, topic, outcome).observe(seconds, exemplar(traceparent))
 
     publishing.add_done_callback(finished)
+
+
+@lru_cache(1_024)  # `labels` costs as much as to count
+def _accepted(metrics: Metrics, topic: str, type: str) -> PrometheusCounter:
+    return metrics.ingest_accepted_total.labels(topic=topic, type=type)
+
+
+@lru_cache(1_024)
+def _in_flight(metrics: Metrics, topic: str) -> Gauge:
+    return metrics.log_produce_in_flight.labels(topic=topic)
+
+
+@lru_cache(1_024)
+def _duration(metrics: Metrics, topic: str, outcome: str) -> Histogram:
+    return metrics.log_produce_duration_seconds.labels(topic=topic, outcome=outcome)

@@ -20,6 +20,7 @@ from headrace.cloudevents import decode_record
 from headrace.envelope import Envelope
 from headrace.event import Event
 from headrace.handlers.inject import State
+from headrace.http.direct import serve_directly
 from headrace.http.guard import install_guard
 from headrace.http.openapi import extend_openapi
 from headrace.log.memory import MemoryLog
@@ -91,6 +92,7 @@ class Platform:
         build_openapi = self.app.openapi
         self.app.openapi = lambda: extend_openapi(build_openapi(), registry)  # type: ignore[method-assign]
         install_guard(self.app, settings)
+        serve_directly(self.app, registry.types)
 
     @property
     def running(self) -> Runtime:
