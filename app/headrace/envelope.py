@@ -62,20 +62,22 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False, om
 def identity(source: str, type: str, event_id: str) -> bytes:
     """Return 16 bytes for the triple (source, type, id): equal triples, and only those, have equal bytes.
 
-    The lengths of source and type go before them, so that no two triples join to the same text.
+    The lengths of source and type go before them, so that no two triples join to the same text. What comes before the
+    id is hashed once: to copy such a hash costs a fifth of beginning one.
     """
-    prefix = _prefixes.get((source, type)) or _prefix(source, type)
-    return blake2b(prefix + event_id.encode(), digest_size=16).digest()
+    begun = (_begun.get((source, type)) or _begin(source, type)).copy()
+    begun.update(event_id.encode())
+    return begun.digest()
 
 
-def _prefix(source: str, type: str) -> bytes:
+def _begin(source: str, type: str) -> blake2b:
     first, second = source.encode(), type.encode()
-    prefix = b"%d:%b%d:%b" % (len(first), first, len(second), second)
+    begun = blake2b(b"%d:%b%d:%b" % (len(first), first, len(second), second), digest_size=16)
     if len(source) + len(type) <= CACHED_CHARACTERS:
-        if len(_prefixes) >= CACHED_PREFIXES:
-            _prefixes.clear()
-        _prefixes[source, type] = prefix
-    return prefix
+        if len(_begun) >= CACHED_PREFIXES:
+            _begun.clear()
+        _begun[source, type] = begun
+    return begun
 
 
-_prefixes: dict[tuple[str, str], bytes] = {}
+_begun: dict[tuple[str, str], blake2b] = {}

@@ -9,6 +9,7 @@ topic, which needs a decoder: its error says so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -128,6 +129,13 @@ def is_own(headers: Headers) -> bool:
     if not headers or headers[0] != OWN_HEADER:
         return False
     return len(headers) == 1 or (len(headers) <= 3 and headers[1][0] in _TRACE and headers[-1][0] in _TRACE)
+
+
+def are_own(many: Sequence[Headers]) -> bool:
+    """Tell whether `is_own` is true of each, for half the time if all have a traceparent and nothing else."""
+    if set(map(len, many)) == {2} and [headers[1][0] for headers in many].count("traceparent") == len(many):
+        return [headers[0] for headers in many].count(OWN_HEADER) == len(many)
+    return all(map(is_own, many))
 
 
 def _read_others(attributes: dict[str, Any], headers: list[tuple[str, bytes | None]]) -> dict[str, str]:

@@ -26,7 +26,9 @@ class Structured(Envelope, frozen=True, kw_only=True, gc=False, eq=False, forbid
     data: msgspec.Raw = _ABSENT
 
 
-_one = msgspec.json.Decoder(Structured)
+read_structured = msgspec.json.Decoder(Structured).decode
+"""Return the event of UTF-8 bytes, which it does not check to be that. Raises: msgspec.DecodeError, RecursionError."""
+
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _value = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
@@ -37,7 +39,7 @@ def decode_structured(value: bytes, *, extensions: bool) -> tuple[Envelope, byte
     if not value.isascii():
         check_utf8(value)
     try:
-        event = _one.decode(value)
+        event = read_structured(value)
     except (msgspec.DecodeError, RecursionError):
         return _decode_members(value, extensions)
     return event, bytes(event.data)

@@ -86,7 +86,9 @@ def keys_by_state(items: Sequence[Item], outcome: Outcome, states: Iterable[str]
         assert handler is not None
         taking.setdefault(handler.state_names, set()).add(handler)
     for names, handlers in taking.items():
-        taken = {item.key for item in items if item.outcome is outcome and item.handler in handlers}
+        of_these = items if len(taking) == 1 else [item for item in items if item.handler in handlers]
+        taken = {item.key for item in of_these if item.outcome is outcome}
+        taken.discard(None)  # that of items without a handler
         for name in names:
-            keys[name] |= taken - {None}  # type: ignore[arg-type]
+            keys[name] |= taken  # type: ignore[arg-type]
     return keys

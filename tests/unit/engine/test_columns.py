@@ -1,0 +1,179 @@
+"""Items that are made a column at a time are those that are made one by one, whatever the records are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.cloudevents import decode_at_once
+from headrace.cloudevents.record import OWN_HEADER
+from headrace.engine.decode import BatchDecoder
+from headrace.envelope import Envelope, identity
+from headrace.event import Event, event, upcast
+from headrace.item import Item, Outcome
+from headrace.log.ports import Record, StoredRecord
+from headrace.registry import Registry
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Drawn(Event, type="drawn", topic="pages", key="page"):
+    page: str
+    number: int = 0
+
+
+@event(type="torn", topic="pages")
+class Torn(msgspec.Struct):
+    page: str
+
+
+@event(type="bound", topic="pages", key="page", version=2)
+class Bound(msgspec.Struct):
+    page: str
+
+
+@event(type="glued", topic="pages", version=2)
+class Glued(msgspec.Struct):
+    page: str
+
+
+class Burnt(Event, type="burnt", topic="pages"):
+    page: str
+
+
+@upcast(Glued, version=1)
+def glue(data: dict[str, Any]) -> dict[str, Any]:
+    return {"page": "old"}
+
+
+def _decoder(*, takes_envelopes: bool = False) -> BatchDecoder:
+    registry = Registry("notebook")
+    registry.add_type(Burnt)
+    subscription = registry.add_subscription("notes", "earliest")
+
+    @subscription.on(Drawn, Torn, Bound)
+    def note(event: Drawn | Torn | Bound) -> None: ...
+
+    if takes_envelopes:
+
+        @subscription.on(Glued)
+        def keep(event: Glued, envelope: Envelope) -> None: ...
+    else:
+
+        @subscription.on(Glued)
+        def forget(event: Glued) -> None: ...
+
+    registry.complete()
+    registry.decoders["lines"] = lambda line: Drawn(page="line") if line.value else None
+    return BatchDecoder(registry.subscriptions["notes"], registry.types, registry.decoders)
+
+
+DECODERS = [_decoder(), _decoder(takes_envelopes=True)]
+
+good = st.fixed_dictionaries({"page": st.sampled_from(["a", "b", "ä", ""])})
+data = good | st.sampled_from([{"page": 1}, {"page": "a", "number": "x"}, {}, None])
+attributes = st.fixed_dictionaries(
+    {
+        "id": st.sampled_from(["1", "2", "3", "4", "5", "6"]),
+        "type": st.sampled_from(["drawn", "torn", "bound", "glued"]),
+    },
+    optional={"traceparent": st.just(TRACE)},
+)
+odd = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["burnt", "strange"]),
+        "dataschema": st.sampled_from(["bound/v2", "bound/v3", "glued/v2", "drawn/v1", "https://example.org/drawn"]),
+        "partitionkey": st.sampled_from(["p", "x" * 600]),
+        "subject": st.just("s"),
+        "own": st.just("extension"),
+        "id": st.just(""),
+        "data": st.just({"page": "a" * 600}),
+    },
+)
+
+
+@st.composite
+def records(draw: st.DrawFn, *, is_odd: bool) -> StoredRecord:
+    """Return a record as the platform writes it, or an odd one."""
+    event: dict[str, Any] = {
+        "specversion": "1.0",
+        "source": "/s",
+        **draw(attributes),
+        "data": draw(data if is_odd else good),
+    }
+    event |= draw(odd) if is_odd else {}
+    headers = [OWN_HEADER]
+    if "traceparent" in event or (is_odd and draw(st.booleans())):
+        headers.append(("traceparent", TRACE.encode()))
+    value: bytes | None = json.dumps(event, ensure_ascii=draw(st.booleans())).encode()
+    topic = "pages"
+    if is_odd:
+        value = draw(st.sampled_from([value, value, value, None, b"", b"[]"]))
+        headers = draw(st.sampled_from([headers, headers, [], [("content-type", b"text/plain")]]))
+        topic = draw(st.sampled_from(["pages", "pages", "lines"]))
+    return StoredRecord(topic, 3, 0, 1_000, b"k", value, headers)
+
+
+plain, strange = records(is_odd=False), records(is_odd=True)
+
+
+def shown(items: Sequence[Item]) -> list[tuple[object, ...]]:
+    """Return what there is to an item, with its error as text."""
+    fields = [name for name in Item.__struct_fields__ if name not in ("record", "error")]
+    return [(id(item.record), repr(item.error), *(getattr(item, name) for name in fields)) for item in items]
+
+
+def one_by_one(decoder: BatchDecoder, many: Sequence[Record], seen: Mapping[bytes, int]) -> list[Item]:
+    with patch("headrace.engine.decode.decode_at_once", lambda records: None):
+        return decoder.decode(many, seen)
+
+
+@given(
+    st.lists(st.one_of(plain, plain, plain, strange), max_size=12),
+    st.integers(1, 5),
+    st.sampled_from(DECODERS),
+    st.dictionaries(st.sampled_from([identity("/s", "drawn", "1"), identity("/s", "torn", "2")]), st.just(7 << 32)),
+)
+def test_items_do_not_depend_on_the_way_they_are_made(
+    drawn: list[StoredRecord], chunk: int, decoder: BatchDecoder, seen: dict[bytes, int]
+) -> None:
+    many = [msgspec.structs.replace(record, offset=number) for number, record in enumerate(drawn)]
+    with patch("headrace.engine.decode.CHUNK_RECORDS", chunk):
+        items = decoder.decode(many, seen)
+    assert shown(items) == shown(one_by_one(decoder, many, seen))
+
+
+def test_plain_records_have_no_loop() -> None:
+    """Of several types and versions; so that the comparison above compares two ways."""
+    kinds: list[dict[str, object]] = [
+        {"type": "drawn"},
+        {"type": "torn"},
+        {"type": "bound"},
+        {"type": "bound", "dataschema": "bound/v2"},
+        {"type": "glued", "dataschema": "glued/v2"},
+    ]
+    many: list[Record] = []
+    for number, kind in enumerate(kinds * 100):
+        event = {"specversion": "1.0", "source": "/s", "id": str(number), "data": {"page": "a"}, **kind}
+        many.append(StoredRecord("pages", 3, number, 1_000, b"k", json.dumps(event).encode(), (OWN_HEADER,)))
+    with patch.object(BatchDecoder, "_one_by_one", side_effect=AssertionError):
+        items = DECODERS[0].decode(many, {})
+    assert len(items) == 500
+    assert {item.outcome for item in items} == {Outcome.READY}
+    assert decode_at_once(many[:5]) is not None
+
+
+def test_identity_is_known_beyond_its_chunk() -> None:
+    """A repeated event in another chunk of a batch is a duplicate, be its chunk plain or not."""
+    value = b'{"specversion":"1.0","source":"/s","id":"1","type":"torn","data":{"page":"a"}}'
+    twice = [StoredRecord("pages", 3, offset, 1_000, b"k", value, (OWN_HEADER,)) for offset in range(2)]
+    with patch("headrace.engine.decode.CHUNK_RECORDS", 1):
+        items = DECODERS[0].decode(twice, {})
+    assert [item.outcome for item in items] == [Outcome.READY, Outcome.DUPLICATE_ID]
