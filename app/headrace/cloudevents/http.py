@@ -11,7 +11,7 @@ import msgspec
 
 from headrace.cloudevents.attributes import ATTRIBUTES, TOO_DEEP, check_json, check_name, check_utf8, to_envelope
 from headrace.cloudevents.limits import check_extensions
-from headrace.cloudevents.record import STRUCTURED, names_cloudevents
+from headrace.cloudevents.record import PLAIN, STRUCTURED, names_cloudevents
 from headrace.cloudevents.structured import Structured, decode_structured
 from headrace.envelope import Envelope
 from headrace.errors import DecodeError, EventError
@@ -95,7 +95,12 @@ def _parse_batch(body: bytes) -> list[ParsedEvent | DecodeError]:
     except (msgspec.DecodeError, RecursionError):
         events = None
     if events is not None:
-        return [_outcome(event, bytes(event.data)) for event in events]
+        return [
+            ParsedEvent(event, bytes(event.data))
+            if event.datacontenttype in PLAIN
+            else _outcome(event, bytes(event.data))
+            for event in events
+        ]
     try:
         entries = _entries.decode(body)
     except RecursionError:

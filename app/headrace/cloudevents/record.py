@@ -25,6 +25,8 @@ CONTENT_TYPE = "content-type"
 STRUCTURED = "application/cloudevents+json"
 JSON = "application/json"
 OWN_HEADER = (CONTENT_TYPE, STRUCTURED.encode())
+PLAIN = (None, JSON)
+"""What `datacontenttype` nearly always is, so that it need not be looked at more closely."""
 
 FOREIGN = (
     "the record has no CloudEvents headers and no specversion; for a foreign topic declare a function with "
@@ -103,7 +105,7 @@ def encode_record(envelope: Envelope, data: bytes, *, topic: str, key: str) -> N
     Raises: DecodeError if a record cannot carry the event.
     """
     headers = [OWN_HEADER]
-    if envelope.datacontenttype is not None and names_cloudevents(envelope.datacontenttype):
+    if envelope.datacontenttype not in PLAIN and names_cloudevents(envelope.datacontenttype):
         raise DecodeError(
             f"datacontenttype {envelope.datacontenttype!r} names CloudEvents itself; name the type of the data."
         )
@@ -111,9 +113,10 @@ def encode_record(envelope: Envelope, data: bytes, *, topic: str, key: str) -> N
         for name in envelope.extensions:
             check_name(name)
     try:
-        for name, context in (("traceparent", envelope.traceparent), ("tracestate", envelope.tracestate)):
-            if context is not None:
-                headers.append((name, context.encode()))
+        if envelope.traceparent is not None:
+            headers.append(("traceparent", envelope.traceparent.encode()))
+        if envelope.tracestate is not None:
+            headers.append(("tracestate", envelope.tracestate.encode()))
         return NewRecord(topic, key.encode(), encode_structured(envelope, data), headers)
     except UnicodeEncodeError as error:
         raise DecodeError(f"the event {envelope.id!r} holds text that is not Unicode: {error.reason}.") from None

@@ -59,6 +59,11 @@ def forbidden(detail: str) -> Problem:
 
 def host_name(url: str) -> str:
     """Return the host of an address, without its port; "" if it cannot be read."""
+    return _host_name(url) if len(url) <= LONGEST_NAME else _host_name.__wrapped__(url)
+
+
+@lru_cache(maxsize=1_024)
+def _host_name(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

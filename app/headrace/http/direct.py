@@ -70,22 +70,23 @@ class DirectPaths(BaseRoute):
 class DirectRequest(Request):
     """A request whose headers are looked up, instead of searched each time."""
 
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        self._headers = _IndexedHeaders(scope=scope)
+
     @property
     def headers(self) -> Headers:
         """The header fields; of one that is there several times, a look-up gives the first."""
-        if not hasattr(self, "_headers"):
-            self._headers = _IndexedHeaders(scope=self.scope)
         return self._headers
 
 
 class _IndexedHeaders(Headers):
     def __init__(self, scope: Scope) -> None:
         super().__init__(scope=scope)
-        self._first = dict(reversed(self._list))
+        self._first = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self._list)}
 
     def get(self, key: str, default: Any = None) -> Any:
-        value = self._first.get(key.encode("latin-1").lower())
-        return default if value is None else value.decode("latin-1")
+        return self._first.get(key.lower(), default)
 
 
 def _direct(routes: Sequence[BaseRoute], types: Sequence[str]) -> Iterator[DirectPaths]:

@@ -77,7 +77,8 @@ async def accept(
 
 def _check_scopes(caller: Caller, events: Sequence[CheckedEvent]) -> None:
     """Raise Problem 403 if the caller may not publish one of the types."""
-    refused = sorted({each.event_type.type for each in events if not caller.may_publish(each.event_type.type)})
+    types = {each.event_type.type for each in events}
+    refused = sorted(type for type in types if not caller.may_publish(type))
     if refused:
         raise forbidden(f"{caller.name!r} lacks the scope publish:{refused[0]}.")
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from headrace.cloudevents import Mode, ParsedEvent
-from headrace.envelope import Envelope
 from headrace.errors import DecodeError, EventError, SchemaError, UnknownTypeError
 from headrace.event import EventType
 from headrace.http.problems import Problem
 from headrace.publishing.checking import CheckedEvent, check_event
-from headrace.telemetry.trace_context import TraceContext
 
 if TYPE_CHECKING:
     from headrace.telemetry.spans import IngestSpan
@@ -32,7 +29,8 @@ async def check_all(
     """Return every event, checked. Raises: Problem 400 or 422 that lists every event at fault by its index."""
     checked: list[CheckedEvent] = []
     faults: list[tuple[int, EventError]] = []
-    now, trace = datetime.now(UTC), partial(_trace_context, span, mode)
+    public: set[str] = set()
+    now, trace = datetime.now(UTC), span.create if mode == "batched" else span.carry
     for index, outcome in enumerate(parsed):
         if index % YIELD_EVENTS == YIELD_EVENTS - 1:
             await asyncio.sleep(0)
@@ -40,7 +38,9 @@ async def check_all(
             faults.append((index, outcome))
             continue
         try:
-            _refuse_internal(outcome, types)
+            if outcome.envelope.type not in public:
+                _refuse_internal(outcome, types)
+                public.add(outcome.envelope.type)
             checked.append(check_event(outcome, types, now, trace))
         except EventError as error:
             faults.append((index, error))
@@ -53,13 +53,6 @@ def _refuse_internal(parsed: ParsedEvent, types: Mapping[str, EventType]) -> Non
     event_type = types.get(parsed.envelope.type)
     if event_type is not None and event_type.is_internal:
         raise UnknownTypeError(f"the type {event_type.type!r} is internal: the service alone publishes it.")
-
-
-def _trace_context(span: IngestSpan, mode: Mode, topic: str, envelope: Envelope) -> TraceContext:
-    """Return the trace context of an event that brings none: the request's, or in a batch one of its own."""
-    if mode != "batched" or span.traceparent is None:
-        return TraceContext(span.traceparent, span.tracestate)
-    return span.create(topic, envelope)
 
 
 def _refusal(faults: Sequence[tuple[int, EventError]], events: int) -> Problem:

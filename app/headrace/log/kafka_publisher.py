@@ -44,7 +44,7 @@ class KafkaPublisher:
         self._options = options
         self._settings = settings
         self._brokers = ",".join(options["bootstrap_servers"])
-        self._queues: dict[TopicPartition, SendQueue] = {}
+        self._queues: dict[tuple[str, int], SendQueue] = {}
         self._spread = count()
         self._client: KafkaClient | None = None
         self._leaders: dict[int, Leader] = {}
@@ -164,8 +164,10 @@ class KafkaPublisher:
         """Refuse what is larger than the setting before anything of the call is sent."""
         most = self._settings.max_record_bytes
         for record in records:
-            rough = len(record.key or b"") + len(record.value or b"") + HEADER_OVERHEAD_BYTES * len(record.headers)
-            if rough < most // 2 and not any(len(value) > most // 4 for _, value in record.headers):
+            rough = len(record.key or b"") + len(record.value or b"")
+            for _, value in record.headers:
+                rough += len(value) + HEADER_OVERHEAD_BYTES
+            if rough < most // 2:
                 continue
             size = DefaultRecordBatchBuilder.estimate_size_in_bytes(record.key, record.value, record.headers)
             if size > most:
@@ -175,8 +177,8 @@ class KafkaPublisher:
 
     def _queue_of(self, record: NewRecord, partitions: int) -> SendQueue:
         number = next(self._spread) % partitions if record.key is None else partition_for(record.key, partitions)
-        partition = TopicPartition(record.topic, number)
-        queue = self._queues.get(partition)
+        queue = self._queues.get((record.topic, number))
         if queue is None:
+            partition = TopicPartition(record.topic, number)
             queue = self._queues[partition] = SendQueue(self, partition, self._settings)
         return queue

@@ -57,7 +57,7 @@ async def send(
         for topic, members in by_topic.items():
             first, links = members[0].envelope.id, [event.envelope.traceparent for event in members]
             span = spans.enter_context(tools.tracing.send(topic, len(members), event_ids=(first,), links=links))
-        publishing = asyncio.ensure_future(log.publish([event.record for event in events]))
+        publishing = asyncio.get_running_loop().create_task(log.publish([event.record for event in events]))
         begun(publishing)
         _measure(tools.metrics, publishing, {topic: len(members) for topic, members in by_topic.items()}, traceparent)
         timeout = tools.settings.ingest.timeout_seconds

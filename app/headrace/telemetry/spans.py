@@ -17,8 +17,9 @@ from headrace.telemetry.trace_context import TraceContext
 Create = Callable[[str, Envelope], TraceContext]
 """(topic, envelope) -> the context of a span for that event: `Tracing.create`."""
 
-MAX_CREATED = 128
-"""Spans `create` of one request at most; its further events carry the request's own context."""
+MAX_CREATED = 16
+"""Spans `create` of one request at most; its further events carry the request's own context. To make, encode and send a
+span costs as much as a dozen events."""
 
 
 class WorkSpan:
@@ -91,13 +92,13 @@ class SendSpan(WorkSpan):
 class IngestSpan(WorkSpan):
     """The span around one HTTP request that brings events."""
 
-    __slots__ = ("_create", "_created", "traceparent", "tracestate")
+    __slots__ = ("_carried", "_create", "_left", "traceparent", "tracestate")
 
     def __init__(self, span: Span | None, carried: TraceContext, create: Create) -> None:
         super().__init__(span)
-        self.traceparent, self.tracestate = carried
+        self.traceparent, self.tracestate = self._carried = carried
         self._create = create
-        self._created = 0
+        self._left = MAX_CREATED if span is not None and span.is_recording() else 0
 
     def accepted(self, events: int) -> None:
         """Note how many events were accepted."""
@@ -106,9 +107,13 @@ class IngestSpan(WorkSpan):
     def create(self, topic: str, envelope: Envelope) -> TraceContext:
         """Return the context that one event of a batched request carries, if it brings none of its own.
 
-        The context of a span `create <topic>` in a sampled request, for its first 128 events; otherwise the request's.
+        The context of a span `create <topic>` in a sampled request, for its first 16 events; otherwise the request's.
         """
-        if self._span is None or not self._span.is_recording() or self._created >= MAX_CREATED:
-            return TraceContext(self.traceparent, self.tracestate)
-        self._created += 1
+        if not self._left:
+            return self._carried
+        self._left -= 1
         return self._create(topic, envelope)
+
+    def carry(self, _topic: str, _envelope: Envelope) -> TraceContext:
+        """Return the context that the event of another request carries, if it brings none: the request's own."""
+        return self._carried

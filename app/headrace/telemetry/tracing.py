@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -78,9 +78,10 @@ class Tracing:
         if self._tracer is None:
             return IngestSpan(None, incoming if remote else TraceContext(None, None), self.create)
         has_local = trace.get_current_span().get_span_context().is_valid
+        around = get_current()  # said explicitly, since the SDK asks five times which one it is
         span = self._tracer.start_span(
             f"POST {route}",
-            context=None if has_local or remote is None else set_span_in_context(NonRecordingSpan(remote)),
+            context=around if has_local or remote is None else set_span_in_context(NonRecordingSpan(remote), around),
             kind=SpanKind.INTERNAL if has_local else SpanKind.SERVER,
             attributes={key.HTTP_METHOD: "POST", key.HTTP_ROUTE: route},
         )

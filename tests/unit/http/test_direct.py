@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
-from starlette.requests import Request
+from starlette.requests import Request, empty_receive, empty_send
 from starlette.responses import PlainTextResponse, Response
 
 from headrace.http.direct import DirectRequest, DirectRoute, serve_directly
@@ -111,7 +111,7 @@ def test_headers_are_found_as_starlette_finds_them() -> None:
     """Any case, the first of several, and a default."""
     raw = [(b"prefer", b"first"), (b"x-name", "é".encode("latin-1")), (b"prefer", b"second")]
     scope = {"type": "http", "headers": raw}
-    ours, theirs = DirectRequest(scope).headers, Request(scope).headers
+    ours, theirs = DirectRequest(scope, empty_receive, empty_send).headers, Request(scope).headers
     for name in ("prefer", "Prefer", "x-name", "missing"):
         assert ours.get(name) == theirs.get(name)
         assert ours.get(name, "default") == theirs.get(name, "default")
