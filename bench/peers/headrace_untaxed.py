@@ -10,7 +10,7 @@ import importlib
 import os
 from typing import Any
 
-from headrace.engine import batch, commit, decode
+from headrace.engine import batch, columns, commit, decode
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lanes
 from headrace.engine.settle import settle
@@ -30,8 +30,9 @@ def _replace(owner: Any, name: str, function: object) -> None:
     setattr(owner, name, function)
 
 
-_replace(decode, "identity", lambda source, kind, event_id: event_id.encode())
-_replace(decode, "crc32", bool)
+for module in (columns, decode):
+    _replace(module, "identity", lambda source, kind, event_id: event_id.encode())
+    _replace(module, "crc32", bool)
 _replace(batch, "settle", _settle_without_identities)
 _replace(commit, "ledger_row", lambda *_: None)  # so the claim moves alone
 _replace(DedupeWindow, "add", lambda *_: None)

@@ -41,8 +41,8 @@ MEMORY = (
         (
             Patch(
                 ENVELOPE,
-                "    return blake2b(prefix + event_id.encode(), digest_size=16).digest()\n",
-                "    return blake2b(type.encode() + event_id.encode(), digest_size=16).digest()\n",
+                "    begun = (_begun.get((source, type)) or _begin(source, type)).copy()\n",
+                '    begun = _begin("", type).copy()\n',
             ),
         ),
         hunt=QUIET,
@@ -52,8 +52,8 @@ MEMORY = (
         (
             Patch(
                 ENVELOPE,
-                "    return blake2b(prefix + event_id.encode(), digest_size=16).digest()\n",
-                "    return blake2b(prefix + event_id.encode(), digest_size=16).digest()[:1] * 16\n",
+                "    return begun.digest()\n",
+                "    return begun.digest()[:1] * 16\n",
             ),
         ),
         hunt=QUIET,
