@@ -67,6 +67,15 @@ async def test_a_file_that_fails_leaves_nothing_of_itself(connection: asyncpg.Co
     assert (await read_schema(connection)).versions["pre"] == expected_version("pre")
 
 
+async def test_the_last_of_several_files_waits_for_the_disk(connection: asyncpg.Connection) -> None:
+    """The commits before it need not: the disk has them by then."""
+    note = "create table {} as select current_setting('synchronous_commit') as waits;"
+    files = [Migration("pre", number, "note", note.format(f"note_{number}")) for number in (1, 2, 3)]
+    await migrate(connection, known=files)
+    waits = [await connection.fetchval(f"select waits from note_{file.number}") for file in files]
+    assert waits == ["off", "off", "on"]
+
+
 async def test_newer_pre_migrations_leave_older_code_working(connection: asyncpg.Connection) -> None:
     newer = _next("create table headrace.novelty (id int)", "novelty")
     await migrate(connection, known=[*load_migrations(), newer])

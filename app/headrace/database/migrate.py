@@ -4,7 +4,8 @@
 database with newer `pre` files is fit for old code, and a rollback needs no change of the schema; one with newer `post`
 files is not. What was applied is in `headrace.migration`. Every file is one transaction that first takes an advisory
 lock, so migrators that start together take turns, and a killed one leaves nothing half done. If nothing is missing, no
-lock is asked for.
+lock is asked for. Only the last file's commit waits for the disk, by when those before it are there as well: one that
+a crash of the machine took back is applied again.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ async def _take_turn(
     """Apply the next file and return it; None if nothing is left to do."""
     for attempt in range(1, _LOCK_ATTEMPTS + 1):
         try:
-            if await _next_step(connection, phase, known) is None:
+            if not await _missing(connection, phase, known):
                 return None
             async with connection.transaction():
                 await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
@@ -202,19 +203,20 @@ async def _take_turn(
 
 
 async def _apply_next(connection: Connection, phase: Phase, known: Sequence[Migration]) -> Migration | None:
-    step = await _next_step(connection, phase, known)
-    if step is not None:
-        await _create_table(connection)
-        await connection.execute(step.sql)
-        await connection.execute(
-            sql.schema.NOTE_APPLIED,
-            *(step.phase, step.number, step.name, step.checksum),
-        )
+    missing = await _missing(connection, phase, known)
+    if not missing:
+        return None
+    step = missing[0]
+    if len(missing) > 1:
+        await connection.execute("set local synchronous_commit = off")
+    await _create_table(connection)
+    await connection.execute(step.sql)
+    await connection.execute(sql.schema.NOTE_APPLIED, step.phase, step.number, step.name, step.checksum)
     return step
 
 
-async def _next_step(connection: Connection, phase: Phase, known: Sequence[Migration]) -> Migration | None:
-    """Return the first file of the phase that the database lacks. Raises: ConfigurationError."""
+async def _missing(connection: Connection, phase: Phase, known: Sequence[Migration]) -> list[Migration]:
+    """Return the files of the phase that the database lacks. Raises: ConfigurationError."""
     schema = await read_schema(connection, known)
     if schema.newer is not None:
         raise ConfigurationError(schema.newer.sentence)
@@ -225,10 +227,10 @@ async def _next_step(connection: Connection, phase: Phase, known: Sequence[Migra
         )
     if phase == "post" and schema.lacks("pre"):
         raise ConfigurationError("the `pre` migrations come first: run headrace migrate --phase pre.")
-    step = next((migration for migration in schema.missing if migration.phase == phase), None)
-    if step is not None and phase == "post":
-        await _refuse_older_processes(connection, step)
-    return step
+    missing = [migration for migration in schema.missing if migration.phase == phase]
+    if missing and phase == "post":
+        await _refuse_older_processes(connection, missing[0])
+    return missing
 
 
 async def _refuse_older_processes(connection: Connection, step: Migration) -> None:
