@@ -26,7 +26,8 @@ from headrace.load.schedule import step_rates
 from headrace.load.sender import HttpSender, KafkaSender
 from headrace.load.tables import ending, step_table
 from headrace.load.target import Target
-from headrace.log.kafka import KafkaLog
+from headrace.log.opening import new_log
+from headrace.log.ports import Log
 from headrace.settings import load_settings
 
 OBSERVERS = 24
@@ -187,11 +188,11 @@ def _plan(asked: Asked, target: Target) -> Plan:
     )
 
 
-async def _kafka(asked: Asked) -> KafkaLog | None:
+async def _kafka(asked: Asked) -> Log | None:
     """Return the log that `--kafka` names, connected with HEADRACE_KAFKA_... Raises: HeadraceError."""
     if asked.kafka is None:
         return None
-    log = KafkaLog(load_settings({"log": f"kafka://{asked.kafka}"}))
+    log = new_log(load_settings({"log": f"kafka://{asked.kafka}"}), None)
     await log.start()
     return log
 

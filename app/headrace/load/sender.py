@@ -11,7 +11,7 @@ from headrace.envelope import Envelope
 from headrace.errors import HeadraceError
 from headrace.load.http_client import HttpClient, NoAnswerError
 from headrace.load.workload import Made
-from headrace.log.kafka import KafkaLog
+from headrace.log.ports import Log
 
 BATCHED = "application/cloudevents-batch+json"
 STRUCTURED = "application/cloudevents+json"
@@ -69,7 +69,7 @@ class HttpSender:
 class KafkaSender:
     """Records in the types' topics, on `acks=all`, as a producer of another team would write them."""
 
-    def __init__(self, log: KafkaLog, source: str, *, sets_key: bool) -> None:
+    def __init__(self, log: Log, source: str, *, sets_key: bool) -> None:
         self._log = log
         self._source = source
         self._sets_key = sets_key
