@@ -15,7 +15,8 @@ from contextlib import contextmanager
 
 from tests.support.surrounding import surround
 
-LOADED = "Python starts; the command line is imported"
+BEGUN = "Python starts; PostgreSQL: initdb begins"
+LOADED = "the command line is imported"
 
 PARTS = {
     "headrace.cli.run:load_app": "the application is imported",
@@ -24,7 +25,8 @@ PARTS = {
     "headrace.runtime:tune_garbage_collection": "garbage collector",
     "headrace.runtime:Runtime._start_instruments": "management port, watches",
     "headrace.database.embedded:choose_identity": "PostgreSQL: as whom it runs",
-    "headrace.database.embedded:EmbeddedPostgres._create_cluster": "PostgreSQL: initdb and the database",
+    "headrace.database.new_cluster:NewCluster.finish": "PostgreSQL: initdb is waited for, the database is made",
+    "headrace.database.new_cluster:flush_all": "PostgreSQL: its files are flushed",
     "headrace.database.embedded:EmbeddedPostgres._run_server": "PostgreSQL: the server comes up",
     "headrace.database.opening:migrate": "the schema",
     "headrace.database.opening:open_pool": "connections",
@@ -40,16 +42,21 @@ PARTS = {
 
 def main() -> None:
     """Run the command line with the parts timed."""
-    from headrace.cli import cli
+    from headrace.database.early import begin_early
 
     with open(os.environ["TIMELINE"], "a", buffering=1) as file:
 
         def tell(part: str, begin: float, end: float) -> None:
             file.write(json.dumps([part, begin, end]) + "\n")
 
+        begin_early(sys.argv[1:])
+        begun = time.monotonic()
+        tell(BEGUN, float(os.environ["STARTED"]), begun)
+        from headrace.cli import cli
+
         for place, part in PARTS.items():
             _time(place, part, tell)
-        tell(LOADED, float(os.environ["STARTED"]), time.monotonic())
+        tell(LOADED, begun, time.monotonic())
         cli(sys.argv[1:], prog_name="headrace")
 
 

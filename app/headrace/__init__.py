@@ -12,28 +12,26 @@ The way of an event, with the folders it passes:
 `aggregates/` what is made of them. `platform.py` is what a team declares,
 `runtime.py` what runs, `settings/` what can be set, `errors.py` what can go wrong. `telemetry/` and `http/` stand
 beside the flow; under it are `database/` and `sql/`, all queries on Headrace's own tables.
+
+The names below are imported when one of them is first asked for (`names.py`), so that the command line can let a first
+start's database be made meanwhile. Those of `headrace.event` are there at once: that module would hide the decorator.
 """
 
-from headrace.aggregates.aggregate import Aggregate, applies
-from headrace.envelope import Envelope
-from headrace.errors import HeadraceError, HeadraceWarning
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from headrace.event import Event, event, upcast
-from headrace.handlers.inject import Emit, State, States, Step, Table, Transaction
-from headrace.handlers.middleware import CallNext, Handling
-from headrace.handlers.subscription import Subscription
-from headrace.handlers.verdicts import DeadLetter, Retry, Skip
-from headrace.http.caller import Caller
-from headrace.http.guard import require
-from headrace.keeping import keep
-from headrace.log.ports import Record
-from headrace.order.declared import InSequence, Latest
-from headrace.outbox.dependency import Outbox
-from headrace.platform import Headrace
-from headrace.publishing.dependency import Publisher
-from headrace.publishing.publisher import Published
-from headrace.publishing.tasks import Tasks
 from headrace.version import VERSION
-from headrace.windows.kept import Window
+
+if TYPE_CHECKING:
+    from headrace.names import *
+else:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module("headrace.names"), name)
+
 
 __version__ = VERSION
 

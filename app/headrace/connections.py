@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from headrace.database.embedded import DataDirInUseError, EmbeddedPostgres
-from headrace.database.opening import embedded_folder, open_database
+from headrace.database.embedded import DataDirInUseError, EmbeddedPostgres, embedded_folder
+from headrace.database.opening import open_database
 from headrace.database.pool import Pool
 from headrace.errors import ConfigurationError
 from headrace.log.opening import new_log

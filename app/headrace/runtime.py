@@ -31,12 +31,12 @@ from typing import Any
 
 from headrace.audit.watch import keep_auditing
 from headrace.backoff import Backoff
-from headrace.database import scratch
-from headrace.database.embedded import EmbeddedPostgres
+from headrace.database import early, scratch
+from headrace.database.embedded import embedded_folder
 from headrace.database.heartbeat import Heartbeat, process_name
 from headrace.database.installation import read_installation
 from headrace.database.migrate import PHASES, Schema, expected_version
-from headrace.database.opening import SchemaTooOldError, embedded_folder, open_database
+from headrace.database.opening import SchemaTooOldError, open_database
 from headrace.database.pool import Pool
 from headrace.database.survival import keep_running
 from headrace.dead_letters.retention import keep_days
@@ -350,7 +350,7 @@ class Runtime:
                 thrown_away = tempfile.mkdtemp(prefix="headrace-")
                 self._end_with_us("scratch folder", lambda: shutil.rmtree(thrown_away, ignore_errors=True), seconds=10)
                 folder = Path(thrown_away) / "postgres"
-            server = EmbeddedPostgres(folder)
+            server = early.take(folder)
             self._address = await server.start()
             self._end_with_us("embedded PostgreSQL", server.stop, seconds=POSTGRES_SECONDS)
             self._keep("embedded PostgreSQL's watch", keep_running(server, self.health))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -22,9 +24,10 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench start", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="first and second starts (default: 5)")
     rounds = parser.parse_args(words).rounds
-    pairs = [asyncio.run(starts(is_timed=False)) for _ in range(rounds)]
-    console.print(terminal(_rows(pairs), "seconds from the start of the process; medians, and range"))
-    timed = asyncio.run(starts(is_timed=True))
+    with TemporaryDirectory(prefix="headrace-bench-") as folder:
+        pairs = [asyncio.run(starts(Path(folder, f"round {n}"), is_timed=False)) for n in range(1, rounds + 1)]
+        console.print(terminal(_rows(pairs), "seconds from the start of the process; medians, and range"))
+        timed = asyncio.run(starts(Path(folder, "timed"), is_timed=True))
     for name, start in zip((FIRST, SECOND), timed, strict=True):
         console.print(terminal(_parts(start), f"{name}: what it did until {start.applied:.2f} s, in a run of its own"))
 

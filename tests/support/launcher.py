@@ -21,10 +21,12 @@ import sys
 import warnings
 from contextlib import suppress
 
-import uvloop  # noqa: F401 - this and the next two: what `headrace run` imports when it is called
+import uvloop  # noqa: F401 - this and those below: what `headrace run` imports when it is called
 from uvicorn.lifespan import on  # noqa: F401
 from uvicorn.protocols.http import httptools_impl  # noqa: F401
 
+import headrace.cli
+import headrace.log.kafka  # noqa: F401
 from headrace.__main__ import main
 
 with warnings.catch_warnings():

@@ -30,8 +30,9 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import psycopg
 
-from headrace.database.embedded import USER, EmbeddedPostgres, _find_binaries
+from headrace.database.embedded import EmbeddedPostgres, _find_binaries
 from headrace.database.migrate import migrate
+from headrace.database.new_cluster import USER
 from headrace.database.server_process import pid_file
 from headrace.ledger.partitions import tend
 from headrace.settings import EngineSettings

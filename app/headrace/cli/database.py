@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from headrace.database.embedded import running_address
-from headrace.database.opening import embedded_folder
+from headrace.database.embedded import embedded_folder, running_address
 from headrace.errors import ConfigurationError
 from headrace.settings import load_settings
 

@@ -19,6 +19,7 @@ from headrace.cli.announcement import Announcement, address_of
 from headrace.cli.group import run_group
 from headrace.cli.loading import Target
 from headrace.cli.server import Server, cut_short, listen
+from headrace.database.early import keep_early_for
 from headrace.http.access import refuse_exposure
 from headrace.loading import find_platform, load_app, running
 from headrace.platform import Headrace
@@ -58,6 +59,7 @@ def run(
     app = load_app(target)
     platform = find_platform(app)
     settings = platform.settings
+    keep_early_for(settings)
     announce = Announcement(app, platform, None if parent is None else Parent(parent))
     if settings.role == "worker":
         work = _work(app, platform, announce)

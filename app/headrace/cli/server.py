@@ -27,7 +27,7 @@ BACKLOG = 2_048
 def listen(host: str, port: int) -> list[socket.socket]:
     """Return a listening socket for each address of the host. Raises: ConfigurationError (port, host).
 
-    Bound before anything is started, so that a taken port costs no start of a database. A client that comes during the
+    Bound before the platform starts, so that a taken port costs no start of a database. A client that comes during the
     start waits for its answer: a process that says that it is ready refuses nobody.
     """
     listeners: list[socket.socket] = []

@@ -3,6 +3,8 @@
 ```
 opening.py         migrate, connect, compare the schema: for a start and for every command
 embedded.py        a real PostgreSQL that lives and dies with the platform
+  early.py           its first start, which begins before the application is imported
+  new_cluster.py     its folder, which appears whole or not at all
   server_process.py  its processes: as whom they run, which are left over
   launch.py          becomes a program that dies with its parent
 pool.py            connections that behave the same on every server

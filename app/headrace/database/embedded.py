@@ -2,7 +2,7 @@
 
 ```
 <data_dir>/lock           held (flock) by the one platform that runs here; its content is that platform's pid
-<data_dir>/cluster        PostgreSQL's own folder; appears whole or not at all (initdb beside it, then a rename)
+<data_dir>/cluster        PostgreSQL's own folder; appears whole or not at all (`new_cluster`)
 <data_dir>/socket         the Unix socket; a private temporary folder if the path would be too long
 <data_dir>/postgres.log   what the server says
 ```
@@ -13,7 +13,6 @@ whose platform was killed, and changes the permissions of parent folders.
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import importlib.util
 import os
@@ -28,11 +27,11 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from headrace.database.server_process import choose_identity, clear, flush, flush_all, give, pid_file, spawn, until
+from headrace.database.new_cluster import DATABASE, PREFIX, USER, NewCluster
+from headrace.database.server_process import choose_identity, clear, give, pid_file, spawn, until
 from headrace.errors import ConfigurationError
+from headrace.settings import Settings
 
-USER = "headrace"
-DATABASE = "headrace"
 DEFAULT_PORT = 5432
 
 _READY_SECONDS = 1_800.0  # crash recovery replays up to max_wal_size and more, on whatever disk there is
@@ -41,6 +40,7 @@ _LOG_BYTES = 10_000_000
 # The kernel's limit is 107 bytes for "<folder>/.s.PGSQL.65535"; asyncpg and PostgreSQL split lists of hosts at commas.
 _SOCKET_FOLDER = re.compile(r"/[^,:@'\"\\\n]{1,89}")
 
+_LOCK = "lock"
 _TEMPORARY_SOCKET = "headrace-socket-"
 
 _WITHOUT_FLUSHES = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -91,11 +91,12 @@ class EmbeddedPostgres:
         """
         self._settings = settings or {}
         self._is_durable = is_durable
-        self._data_dir = data_dir.absolute()
+        self.data_dir = data_dir.absolute()
         self._tcp_port = tcp_port
-        self._cluster = self._data_dir / "cluster"
-        self._log = self._data_dir / "postgres.log"
+        self._cluster = self.data_dir / "cluster"
+        self._log = self.data_dir / "postgres.log"
         self._lock: IO[str] | None = None
+        self._new: NewCluster | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: Path | None = None
         self._temporary_socket: Path | None = None
@@ -109,6 +110,23 @@ class EmbeddedPostgres:
         """The server's process id; None if it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
+    def begin(self) -> None:
+        """Let `initdb` begin if the folder is empty, for start() to go on from; stop() and take_back() undo it.
+
+        Call it in a thread that outlives the server, as start(). Raises: ConfigurationError, OSError (as start() would
+        tell; nothing has begun then).
+        """
+        if not self._is_empty():
+            return
+        binaries = _find_binaries()
+        try:
+            identity = self._enter(binaries)
+            if self._is_empty():  # nobody was quicker
+                self._new = NewCluster(self.data_dir, binaries, identity, is_durable=self._is_durable)
+        finally:
+            if self._new is None:
+                self.take_back()
+
     async def start(self) -> str:
         """Return the server's address once it accepts connections; make the database if there is none yet.
 
@@ -117,19 +135,23 @@ class EmbeddedPostgres:
         """
         binaries = _find_binaries()
         try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
-            self._lock = _acquire(self._data_dir)
-            identity = choose_identity(self._data_dir, binaries)
-            await self._clear_leftovers()
-            if not self._cluster.exists():
-                await self._create_cluster(binaries, identity)
+            if self._new is not None:
+                identity = self._new.identity
+            else:
+                identity = self._enter(binaries)
+                await self._clear_leftovers()
+                if not self._cluster.exists():
+                    self._new = NewCluster(self.data_dir, binaries, identity, is_durable=self._is_durable)
+            if self._new is not None:
+                await self._new.finish(self._cluster)
+                self._new = None
             give(self._cluster, identity)
             self._socket = self._choose_socket_folder(identity)
             await self._run_server(binaries, identity)
         except OSError as error:
             await self.stop()
             raise ConfigurationError(
-                f"HEADRACE_DATA_DIR: {error.filename or self._data_dir}: {error.strerror}; "
+                f"HEADRACE_DATA_DIR: {error.filename or self.data_dir}: {error.strerror}; "
                 "set HEADRACE_DATA_DIR to a folder that this user may write."
             ) from error
         except BaseException:
@@ -148,7 +170,7 @@ class EmbeddedPostgres:
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
         for left in self._socket.glob(".s.PGSQL.*"):
             left.unlink()
-        await self._run_server(binaries, choose_identity(self._data_dir, binaries))
+        await self._run_server(binaries, choose_identity(self.data_dir, binaries))
 
     def last_words(self) -> str:
         """Return the last lines of the server's log."""
@@ -165,9 +187,26 @@ class EmbeddedPostgres:
         if self._temporary_socket is not None:
             shutil.rmtree(self._temporary_socket, ignore_errors=True)
             self._temporary_socket = None
+        self.take_back()
+
+    def take_back(self) -> None:
+        """Undo begin(): end `initdb`, remove what it has made, release the folder. Never raises."""
+        if self._new is not None:
+            self._new.discard()
+            self._new = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def _is_empty(self) -> bool:
+        """True if nothing but a lock was ever in the folder."""
+        return not self.data_dir.exists() or {path.name for path in self.data_dir.iterdir()} <= {_LOCK}
+
+    def _enter(self, binaries: Path) -> str:
+        """Take the folder for this platform; return as whom the server runs. Raises: ConfigurationError, OSError."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = _acquire(self.data_dir)
+        return choose_identity(self.data_dir, binaries)
 
     async def _run_server(self, binaries: Path, identity: str) -> None:
         settings = _SERVER_SETTINGS | ({} if self._is_durable else _WITHOUT_FLUSHES)
@@ -188,7 +227,7 @@ class EmbeddedPostgres:
         if self.pid is None or not came_up:
             said = "exited" if self.pid is None else f"is not ready after {_READY_SECONDS:.0f} s"
             raise ConfigurationError(
-                f"the embedded PostgreSQL on HEADRACE_DATA_DIR={self._data_dir} {said}: {_tail(self._log, log_start)}"
+                f"the embedded PostgreSQL on HEADRACE_DATA_DIR={self.data_dir} {said}: {_tail(self._log, log_start)}"
             )
 
     def _is_ready(self) -> bool:
@@ -196,52 +235,21 @@ class EmbeddedPostgres:
         lines = pid_file(self._cluster)
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
-    async def _create_cluster(self, binaries: Path, identity: str) -> None:
-        """Make the cluster and its database beside its final place, so that a kill leaves nothing half made."""
-        new = Path(tempfile.mkdtemp(prefix="cluster.new-", dir=self._data_dir))
-        give(new, identity)
-        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        access = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--username={USER}"]
-        # Neither of them flushes what it writes: all of it is flushed once, behind both.
-        await self._run(identity, new, [str(binaries / "initdb"), "--no-sync", "-D", str(new), *locale, *access])
-        single = [str(binaries / "postgres"), "--single", "-F", "-D", str(new), "postgres"]
-        await self._run(identity, new, single, f"create database {DATABASE};\n")
-        if self._is_durable:
-            await asyncio.to_thread(flush_all, new)
-        new.rename(self._cluster)
-        flush(self._data_dir)
-
-    async def _run(self, identity: str, folder: Path, program: list[str], text: str = "") -> None:
-        """Run the program to its end; SIGKILL ends it, since initdb would tidy up while the next one begins."""
-        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as asked:
-            asked.write(text.encode())
-            asked.seek(0)
-            self._process = process = spawn(identity, program, folder, said, asked, signal.SIGKILL)
-            await until(lambda: process.poll() is not None, _READY_SECONDS)
-            if process.poll() != 0:
-                said.seek(0)
-                lines = " / ".join(said.read().decode(errors="replace").strip().splitlines()[-3:])
-                raise ConfigurationError(
-                    f"no database could be made in HEADRACE_DATA_DIR={self._data_dir}: "
-                    f"{Path(program[0]).name} says: {lines}"
-                )
-        self._process = None
-
     async def _clear_leftovers(self) -> None:
         """Stop what a killed platform left behind. The lock is ours, so nothing that runs here is anybody's."""
         await clear(self._cluster, _STOP_SECONDS)
-        for unfinished in self._data_dir.glob("cluster.new-*"):
+        for unfinished in self.data_dir.glob(f"{PREFIX}*"):
             await clear(unfinished, _STOP_SECONDS)
             shutil.rmtree(unfinished)
         # The pids in these files may be other programs' or zombies' by now, which PostgreSQL takes for running servers.
-        shutil.rmtree(self._data_dir / "socket", ignore_errors=True)
+        shutil.rmtree(self.data_dir / "socket", ignore_errors=True)
         if lines := pid_file(self._cluster):
             (self._cluster / "postmaster.pid").unlink()
             if len(lines) >= 5 and Path(lines[4]).name.startswith(_TEMPORARY_SOCKET):
                 shutil.rmtree(lines[4], ignore_errors=True)
 
     def _choose_socket_folder(self, identity: str) -> Path:
-        folder, note = self._data_dir / "socket", self._data_dir / "socket-folder"
+        folder, note = self.data_dir / "socket", self.data_dir / "socket-folder"
         if note.exists():  # of a platform that was killed
             left = Path(note.read_text())
             if left.name.startswith(_TEMPORARY_SOCKET):
@@ -254,6 +262,11 @@ class EmbeddedPostgres:
             note.write_text(str(folder))
         give(folder, identity)
         return folder
+
+
+def embedded_folder(settings: Settings) -> Path:
+    """Return where the embedded database keeps its files."""
+    return settings.data_dir / "postgres"
 
 
 def running_address(data_dir: Path) -> str | None:
@@ -286,7 +299,7 @@ def _find_binaries() -> Path:
 
 
 def _acquire(data_dir: Path) -> IO[str]:
-    lock = (data_dir / "lock").open("a+")
+    lock = (data_dir / _LOCK).open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

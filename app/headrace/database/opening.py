@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import asyncpg
 
@@ -16,11 +15,6 @@ from headrace.settings import Settings
 
 class SchemaTooOldError(StateUnavailableError):
     """The schema lacks a migration that this code needs; it can be used as soon as `headrace migrate` has run."""
-
-
-def embedded_folder(settings: Settings) -> Path:
-    """Return where the embedded database keeps its files."""
-    return settings.data_dir / "postgres"
 
 
 async def open_database(
