@@ -24,6 +24,10 @@ select (select count(*) from headrace.lane) as lanes, (select count(*) from head
        (select count(*) from headrace.ledger join headrace.claim using (subscription, topic, partition)
         where emits is not null and ledger.sequence > claim.emitted_through) as unmarked
 """
+WAITING_SAGAS = """
+select partition, key, status, step, started_at, changed_at from headrace.saga where ended_at is null
+order by started_at limit 5
+"""
 CLAIMS = "select subscription, topic, partition, next_offset from headrace.claim where topic = any($1::text[])"
 
 
@@ -40,8 +44,11 @@ async def _until_quiet(machine: Machine) -> None:
     began = time.monotonic()
     while any((left := await _left(machine)).values()):
         if time.monotonic() - began > machine.plan.patience:
+            left |= await _lags(machine)
             waits = ", ".join(f"{name} {count}" for name, count in left.items() if count)
-            raise TimeoutError(f"{machine.plan.patience:g} s behind the last fault there still waits: {waits}")
+            sagas = [str(tuple(row)) for row in await machine.watch.fetch(WAITING_SAGAS)]
+            details = f" ({'; '.join(sagas)})" if sagas else ""
+            raise TimeoutError(f"{machine.plan.patience:g} s behind the last fault there still waits: {waits}{details}")
         await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -50,13 +57,19 @@ async def _left(machine: Machine) -> dict[str, int]:
     (counts,) = await machine.watch.fetch(LEFT)
     if any(counts.values()):
         return dict(counts)
+    behind = await _lags(machine)
+    (counts,) = await machine.watch.fetch(LEFT)  # an event of the log may have set a timer meanwhile
+    return {**behind, **dict(counts)}
+
+
+async def _lags(machine: Machine) -> dict[str, int]:
+    """Return how many records each subscription has not read."""
     ends = await asyncio.to_thread(_ends, machine)
     claims = await machine.watch.fetch(CLAIMS, TOPICS)
     behind = {f"lag of {row['subscription']}": 0 for row in claims}
     for row in claims:
         behind[f"lag of {row['subscription']}"] += ends[row["topic"], row["partition"]] - row["next_offset"]
-    (counts,) = await machine.watch.fetch(LEFT)  # an event of the log may have set a timer meanwhile
-    return {**behind, **dict(counts)}
+    return behind
 
 
 def _ends(machine: Machine) -> dict[tuple[str, int], int]:
