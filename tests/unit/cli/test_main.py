@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+import headrace.cli
 from headrace import __main__
 from headrace.errors import ConfigurationError
 
@@ -23,7 +24,7 @@ LOST = asyncpg.InterfaceError("cannot call Transaction.__aexit__(): the underlyi
 def test_fault_is_one_sentence(
     error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(__main__, "cli", _raises(error))
+    monkeypatch.setattr(headrace.cli, "cli", _raises(error))
     with pytest.raises(SystemExit) as ended:
         __main__.main()
     assert ended.value.code == 1
@@ -33,7 +34,7 @@ def test_fault_is_one_sentence(
 
 @pytest.mark.parametrize("error", [asyncpg.UndefinedTableError("no table"), OSError("no file"), KeyError("x")])
 def test_bug_stays_a_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(__main__, "cli", _raises(error))
+    monkeypatch.setattr(headrace.cli, "cli", _raises(error))
     with pytest.raises(type(error)):
         __main__.main()
 

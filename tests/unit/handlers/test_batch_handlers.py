@@ -169,7 +169,7 @@ def test_returned_events_follow_from_the_last_event() -> None:
     assert then.sent[0].envelope.causationid == then.steps[-1].envelope.id
 
 
-def test_emit_refuses_a_cause_that_is_not_of_the_list(bank: Bank, handlers: Handlers) -> None:
+def test_emit_refuses_a_cause_that_is_not_of_the_list(bank: Bank) -> None:
     other = Credited(customer="eve")
 
     def act(events: list[Credited], emit: Emit) -> None:
@@ -177,7 +177,10 @@ def test_emit_refuses_a_cause_that_is_not_of_the_list(bank: Bank, handlers: Hand
 
     bank.wallets.handlers.pop("credited")
     bank.wallets.on(Credited)(act)
-    with pytest.raises(ConfigurationError, match="names an event of the list"):
+    with (
+        Handlers(bank.events) as handlers,
+        pytest.raises(ConfigurationError, match="names an event of the list"),
+    ):
         handlers.when(credited(("ada", 1)))
 
 
