@@ -11,7 +11,7 @@ import msgspec
 
 from headrace.cloudevents.attributes import ATTRIBUTES, TOO_DEEP, check_json, check_name, check_utf8, to_envelope
 from headrace.cloudevents.limits import check_extensions
-from headrace.cloudevents.record import PLAIN, STRUCTURED, names_cloudevents
+from headrace.cloudevents.record import STRUCTURED, names_cloudevents
 from headrace.cloudevents.structured import Structured, decode_structured
 from headrace.envelope import Envelope
 from headrace.errors import DecodeError, EventError
@@ -95,12 +95,7 @@ def _parse_batch(body: bytes) -> list[ParsedEvent | DecodeError]:
     except (msgspec.DecodeError, RecursionError):
         events = None
     if events is not None:
-        return [
-            ParsedEvent(event, bytes(event.data))
-            if event.datacontenttype in PLAIN
-            else _outcome(event, bytes(event.data))
-            for event in events
-        ]
+        return [_outcome(event, bytes(event.data)) for event in events]
     try:
         entries = _entries.decode(body)
     except RecursionError:
@@ -128,7 +123,7 @@ def _outcome(envelope: Envelope, data: bytes) -> ParsedEvent | DecodeError:
 
 def _checked(envelope: Envelope, data: bytes) -> ParsedEvent:
     """Refuse what a record in binary mode could not carry."""
-    if envelope.datacontenttype is not None and names_cloudevents(envelope.datacontenttype):
+    if names_cloudevents(envelope.datacontenttype):
         raise DecodeError(
             f"datacontenttype {envelope.datacontenttype!r} names CloudEvents itself; name the media type of the data."
         )

@@ -19,10 +19,7 @@ def event_key(envelope: Envelope, event_type: EventType, event: object) -> str:
     """
     key = envelope.partitionkey
     if key is None:
-        field = event_type.key_field
-        key = getattr(event, field, None) if field is not None else None
-        if type(key) is not str or not key:  # else that is what `declared_key` would return, for one call more
-            key = declared_key(event_type, event) or envelope.subject or envelope.id
+        key = declared_key(event_type, event) or envelope.subject or envelope.id
     return key if key.isascii() and len(key) <= MAX_KEY_CHARACTERS else check_key(key)
 
 

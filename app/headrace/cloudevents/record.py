@@ -25,8 +25,6 @@ CONTENT_TYPE = "content-type"
 STRUCTURED = "application/cloudevents+json"
 JSON = "application/json"
 OWN_HEADER = (CONTENT_TYPE, STRUCTURED.encode())
-PLAIN = (None, JSON)
-"""What `datacontenttype` nearly always is, so that it need not be looked at more closely."""
 
 FOREIGN = (
     "the record has no CloudEvents headers and no specversion; for a foreign topic declare a function with "
@@ -105,7 +103,7 @@ def encode_record(envelope: Envelope, data: bytes, *, topic: str, key: str) -> N
     Raises: DecodeError if a record cannot carry the event.
     """
     headers = [OWN_HEADER]
-    if envelope.datacontenttype not in PLAIN and names_cloudevents(envelope.datacontenttype):
+    if names_cloudevents(envelope.datacontenttype):
         raise DecodeError(
             f"datacontenttype {envelope.datacontenttype!r} names CloudEvents itself; name the type of the data."
         )
@@ -122,8 +120,10 @@ def encode_record(envelope: Envelope, data: bytes, *, topic: str, key: str) -> N
         raise DecodeError(f"the event {envelope.id!r} holds text that is not Unicode: {error.reason}.") from None
 
 
-def names_cloudevents(media_type: str) -> bool:
+def names_cloudevents(media_type: str | None) -> bool:
     """True for a media type of CloudEvents itself, which no data may have."""
+    if media_type is None or media_type == JSON:  # what it nearly always is
+        return False
     return media_type.lstrip()[:23].lower().startswith("application/cloudevents")
 
 

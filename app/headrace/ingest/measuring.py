@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from prometheus_client import Histogram
 from starlette.requests import ClientDisconnect
 
 from headrace.cloudevents import Mode
 from headrace.http.problems import Problem
+from headrace.telemetry.metrics import Metrics, child
 from headrace.telemetry.trace_context import exemplar
 
 if TYPE_CHECKING:
-    from headrace.telemetry.metrics import Metrics
     from headrace.telemetry.spans import IngestSpan
 
 REASONS = {
@@ -53,9 +51,9 @@ class Measurement:
     ) -> None:
         outcome = "accepted" if error is None else self._failed(error)
         if error is None:
-            _events(self._metrics, self._mode).observe(self.events)
+            child(self._metrics.ingest_batch_events, mode=self._mode).observe(self.events)
             self._span.accepted(self.events)
-        duration = _duration(self._metrics, self._mode, outcome)
+        duration = child(self._metrics.ingest_duration_seconds, mode=self._mode, outcome=outcome)
         duration.observe(time.perf_counter() - self._started, exemplar(self._span.traceparent))
 
     def _failed(self, error: BaseException) -> str:
@@ -70,16 +68,6 @@ class Measurement:
         elif isinstance(error, Exception):
             self._span.failed(type(error).__name__)
         return "failed"
-
-
-@lru_cache(256)  # `labels` costs as much as to observe
-def _events(metrics: Metrics, mode: Mode) -> Histogram:
-    return metrics.ingest_batch_events.labels(mode=mode)
-
-
-@lru_cache(256)
-def _duration(metrics: Metrics, mode: Mode, outcome: str) -> Histogram:
-    return metrics.ingest_duration_seconds.labels(mode=mode, outcome=outcome)
 
 
 def count_refused(metrics: Metrics, status: int, events: int) -> None:

@@ -47,10 +47,8 @@ def check_event(parsed: ParsedEvent, types: Mapping[str, EventType], now: dateti
     if event_type is None:
         declared = ", ".join(sorted(name for name, each in types.items() if not each.is_internal))
         raise UnknownTypeError(f"the type {envelope.type!r} is not declared; declared are: {declared}.")
-    if envelope.dataschema is None:
-        event = event_type.decode(data)
-    else:
-        event = event_type.decode_version(data, event_type.version_of(envelope.dataschema))
+    version = event_type.version if envelope.dataschema is None else event_type.version_of(envelope.dataschema)
+    event = event_type.decode_version(data, version)
     key = event_key(envelope, event_type, event)
     traceparent, tracestate = envelope.traceparent, envelope.tracestate
     if traceparent is None:

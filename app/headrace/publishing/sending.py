@@ -7,17 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import lru_cache
 from typing import Any, Protocol
-
-from prometheus_client import Counter as PrometheusCounter
-from prometheus_client import Gauge, Histogram
 
 from headrace.errors import TransportError
 from headrace.log.ports import Log, Position
 from headrace.publishing.checking import CheckedEvent
 from headrace.settings import Settings
-from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.metrics import Metrics, child
 from headrace.telemetry.trace_context import exemplar
 from headrace.telemetry.tracing import Tracing
 
@@ -69,7 +65,7 @@ async def send(
         if len(positions) == 1:
             span.published(positions[0].partition, positions[0].offset)
     for event_type, count in Counter([event.event_type for event in events]).items():
-        _accepted(tools.metrics, event_type.topic, event_type.type).inc(count)
+        child(tools.metrics.ingest_accepted_total, topic=event_type.topic, type=event_type.type).inc(count)
     return positions
 
 
@@ -101,28 +97,14 @@ def _measure(
     """Count the records as in flight, and measure the publish once it ends."""
     started = time.perf_counter()
     for topic, count in topics.items():
-        _in_flight(metrics, topic).inc(count)
+        child(metrics.log_produce_in_flight, topic=topic).inc(count)
 
     def finished(task: asyncio.Future[list[Position]]) -> None:
         failed = task.cancelled() or task.exception() is not None
         outcome, seconds = "failed" if failed else "acknowledged", time.perf_counter() - started
         for topic, count in topics.items():
-            _in_flight(metrics, topic).dec(count)
-            _duration(metrics, topic, outcome).observe(seconds, exemplar(traceparent))
+            child(metrics.log_produce_in_flight, topic=topic).dec(count)
+            duration = child(metrics.log_produce_duration_seconds, topic=topic, outcome=outcome)
+            duration.observe(seconds, exemplar(traceparent))
 
     publishing.add_done_callback(finished)
-
-
-@lru_cache(1_024)  # `labels` costs as much as to count
-def _accepted(metrics: Metrics, topic: str, type: str) -> PrometheusCounter:
-    return metrics.ingest_accepted_total.labels(topic=topic, type=type)
-
-
-@lru_cache(1_024)
-def _in_flight(metrics: Metrics, topic: str) -> Gauge:
-    return metrics.log_produce_in_flight.labels(topic=topic)
-
-
-@lru_cache(1_024)
-def _duration(metrics: Metrics, topic: str, outcome: str) -> Histogram:
-    return metrics.log_produce_duration_seconds.labels(topic=topic, outcome=outcome)

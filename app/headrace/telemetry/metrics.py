@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -274,6 +275,12 @@ class Metrics:
         """Return the exposition and its content type: OpenMetrics (with exemplars) if it is asked for, else text."""
         encode, content_type = choose_encoder(accept or "")
         return encode(self.registry), content_type
+
+
+@lru_cache(4_096)  # `labels` costs as much as to count
+def child(metric: Counter | Gauge | Histogram, **labels: str) -> Any:
+    """Return what counts for these labels, looked up once: for a metric of which no child is ever removed."""
+    return metric.labels(**labels)
 
 
 def catalogue() -> Iterator[Metric]:
