@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from collections.abc import Collection
 
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.crash.cluster import TOPICS
+from tests.crash.cluster import NAME, TOPICS
 from tests.crash.machine import Machine
 
 LOOK_SECONDS = 0.25
@@ -25,9 +27,10 @@ select (select count(*) from headrace.lane) as lanes, (select count(*) from head
         where emits is not null and ledger.sequence > claim.emitted_through) as unmarked
 """
 WAITING_SAGAS = """
-select partition, key, status, step, started_at, changed_at from headrace.saga where ended_at is null
-order by started_at limit 5
+select saga.partition, saga.key, saga.status, saga.step, started_at::text, changed_at::text, state.data->>'history'
+from headrace.saga left join headrace.state using (subscription, key) where ended_at is null order by started_at limit 5
 """
+SAGA_TOPICS = (f"{NAME}-orders", f"{NAME}-work")
 CLAIMS = "select subscription, topic, partition, next_offset from headrace.claim where topic = any($1::text[])"
 
 
@@ -46,8 +49,9 @@ async def _until_quiet(machine: Machine) -> None:
         if time.monotonic() - began > machine.plan.patience:
             left |= await _lags(machine)
             waits = ", ".join(f"{name} {count}" for name, count in left.items() if count)
-            sagas = [str(tuple(row)) for row in await machine.watch.fetch(WAITING_SAGAS)]
-            details = f" ({'; '.join(sagas)})" if sagas else ""
+            sagas = await machine.watch.fetch(WAITING_SAGAS)
+            events = await asyncio.to_thread(_events_of, machine, {row["key"].encode() for row in sagas})
+            details = f" ({'; '.join([*(str(tuple(row)) for row in sagas), *events])})" if sagas else ""
             raise TimeoutError(f"{machine.plan.patience:g} s behind the last fault there still waits: {waits}{details}")
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -72,8 +76,34 @@ async def _lags(machine: Machine) -> dict[str, int]:
     return behind
 
 
+def _events_of(machine: Machine, keys: Collection[bytes]) -> list[str]:
+    """Return the events of sagas that are in the log, with their places: what is missing was lost on the way there."""
+    found = []
+    ends = _ends(machine)
+    consumer = _consumer(machine)
+    try:
+        for (topic, number), end in ends.items():
+            if topic not in SAGA_TOPICS or not end:
+                continue
+            consumer.assign([TopicPartition(topic, number, 0)])
+            while (record := consumer.poll(10)) is not None:
+                if record.key() in keys:
+                    event = json.loads(record.value() or b"{}")
+                    place = f"{topic}/{number}@{record.offset()}"
+                    found.append(f"{place} {event.get('type')} {event.get('id')} of {record.timestamp()[1]}")
+                if (record.offset() or 0) >= end - 1:
+                    break
+    finally:
+        consumer.close()
+    return found
+
+
+def _consumer(machine: Machine) -> Consumer:
+    return Consumer({"bootstrap.servers": machine.cluster.bootstrap, "group.id": "crash", "log_level": 0})
+
+
 def _ends(machine: Machine) -> dict[tuple[str, int], int]:
-    consumer = Consumer({"bootstrap.servers": machine.cluster.bootstrap, "group.id": "crash", "log_level": 0})
+    consumer = _consumer(machine)
     try:
         return {
             (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
