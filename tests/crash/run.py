@@ -150,6 +150,7 @@ async def _disturb(machine: Machine, tell: Tell, deadline: float) -> None:
                 break
             await machine.until_applied(_due(plan, step.number + 0.5))
             machine.stage = step.number
+            _allow(machine)  # at once: a fault finds nothing to hit if all that may be out has been applied
             tell(f"{step.kind} {step.point}".strip(), step.number + 1, watch.applied)
             under_way.add(asyncio.create_task(_do(machine, step)))
         await _finish(under_way)
@@ -188,11 +189,15 @@ def _due(plan: Plan, stages: float) -> int:
 
 
 async def _pace(machine: Machine) -> None:
+    while True:
+        _allow(machine)
+        await asyncio.sleep(0.05)
+
+
+def _allow(machine: Machine) -> None:
     """Let the load run ahead of what is applied and of the faults, but not far."""
     plan, watch = machine.plan, machine.watch
-    while True:
-        machine.load.allowed = min(plan.events, _due(plan, machine.stage + 2), watch.applied + AHEAD)
-        await asyncio.sleep(0.05)
+    machine.load.allowed = min(plan.events, _due(plan, machine.stage + 2), watch.applied + AHEAD)
 
 
 async def _tend(machine: Machine) -> None:

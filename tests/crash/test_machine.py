@@ -35,7 +35,8 @@ async def test_short_run_on_real_servers_violates_nothing(tmp_path: Path, seed: 
     found = figures(result)
     assert found.violations == []
     assert found.events >= plan.events
-    assert found.faults >= len(kinds) - 1, "faults found nothing to hit"
+    missed = [f"{fault.kind} {fault.point}: {fault.detail}" for fault in result.history.faults if not fault.is_done]
+    assert len(missed) <= 1, "these faults found nothing to hit"
     if "freeze before COMMIT arrives" in kinds:
         assert sum(found.zombie_rejections.values()) >= 1, "no zombie was refused: the machine did not test it"
     assert found.calls >= 100

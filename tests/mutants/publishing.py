@@ -32,7 +32,18 @@ PUBLISHING = (
     ),
     Mutant(
         "unmarked emits are not published again",
-        (Patch(TENURE, "            await holding.relay.publish_unmarked()\n", ""),),
+        (
+            Patch(
+                TENURE,
+                "            await holding.relay.publish_unmarked()\n",
+                "            holding.relay._has_caught_up = True\n",
+            ),
+        ),
+        hunt=dead_at("after COMMIT", "emits are to be published", echoes=0.5),
+    ),
+    Mutant(
+        "an owner that stops while it claims marks what was left",
+        (Patch(RELAY, "        if not self._has_caught_up:\n            return self._through\n", ""),),
         hunt=dead_at("after COMMIT", "emits are to be published", echoes=0.5),
     ),
     Mutant(

@@ -59,6 +59,9 @@ class Relay:
         self._subscription, self._group = subscription.name, subscription.group
         self._partition = partition
         self._through = through
+        """The last row whose emits are in the log, and those of all rows before it."""
+        self._has_caught_up = False
+        """True once everything that an earlier owner committed is in the log."""
         self._lend = lend
         self._pending: deque[Pending] = deque()
         self._wake = asyncio.Event()
@@ -77,7 +80,12 @@ class Relay:
         return time.monotonic() - self._pending[0].since if self._pending else 0.0
 
     def can_mark_through(self, sequence: int, *, emits: bool) -> int:
-        """Return what a batch that becomes ledger row `sequence` may write into the claim's `emitted_through`."""
+        """Return what a batch that becomes ledger row `sequence` may write into the claim's `emitted_through`.
+
+        An owner that is stopped before it has published what an earlier one left marks no more than it has published.
+        """
+        if not self._has_caught_up:
+            return self._through
         if self._pending:
             return self._pending[0].sequence - 1
         return sequence - 1 if emits else sequence
@@ -91,6 +99,7 @@ class Relay:
             async with self._lend() as connection:
                 rows = await read_unmarked(connection, self._group, self._partition, self._through)
             if not rows:
+                self._has_caught_up = True
                 return
             for sequence, records in rows:
                 await self._publish(records)

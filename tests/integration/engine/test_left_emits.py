@@ -109,6 +109,22 @@ async def test_emits_are_published_before_the_first_batch(database_url: str, top
     assert log.echoes(topic_name) == [b"old", b"new"]
 
 
+async def test_owner_that_stops_while_it_claims_marks_no_left_emits(database_url: str, topic_name: str) -> None:
+    """A rebalance ends it before the log has taken what the old one left: the owner after it publishes that."""
+    log, settings = Barrier(), settings_for(database_url, partitions=1)
+    async with running(_echoing(settings, topic_name), log) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1))
+        await until(lambda: log.asked, "the emit waits for the log")
+        await die(runtime)
+    async with running(_echoing(settings, topic_name), log, is_waiting=True) as runtime:
+        await until(lambda: log.asked == 2, "the new owner publishes what the old one left")
+    assert log.echoes(topic_name) == []
+    log.opened.set()
+    async with running(_echoing(settings, topic_name), log) as runtime:
+        assert log.echoes(topic_name) == [b"a"]
+        assert sample(runtime, "emits_republished_total") == 1
+
+
 async def test_emits_of_a_batch_that_is_rolled_back_never_leave(database_url: str, topic_name: str) -> None:
     """The handler is done, and Postgres refuses what it did."""
     log = Barrier()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
+from unittest.mock import AsyncMock
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -49,9 +51,12 @@ def emit(number: int) -> NewRecord:
     return NewRecord("echoes", b"a", b"%d" % number, [])
 
 
-def no_database() -> AbstractAsyncContextManager[Connection]:
-    """Lend nothing: what is pushed is published from memory."""
-    raise AssertionError
+@asynccontextmanager
+async def empty_database() -> AsyncIterator[Connection]:
+    """Lend a connection that finds nothing: no earlier owner has left an emit."""
+    connection = AsyncMock(asyncpg.Connection)
+    connection.fetch.return_value = []
+    yield connection
 
 
 @pytest_asyncio.fixture
@@ -65,7 +70,8 @@ async def log() -> Sluice:
 async def relay(log: Sluice) -> AsyncIterator[Relay]:
     partition, subscription = TopicPartition("pages", 0), Subscription("notes", service="notebook")
     metrics, tracing = Metrics(version="1", role="worker"), Tracing()
-    made = Relay(log, metrics, tracing, subscription, partition, 2, no_database)
+    made = Relay(log, metrics, tracing, subscription, partition, 2, empty_database)
+    await made.publish_unmarked()
     yield made
     await made.stop()
 
