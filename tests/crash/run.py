@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +19,7 @@ from tests.crash.cluster import NAME, Cluster, cluster
 from tests.crash.evidence import Evidence, collect
 from tests.crash.faults import FAULTS
 from tests.crash.history import Fault, History
+from tests.crash.keeping import keep_evidence, keep_logs
 from tests.crash.load import Load
 from tests.crash.machine import Machine
 from tests.crash.plan import PUT_BACK, Plan, Step
@@ -77,9 +77,11 @@ async def run(plan: Plan, tell: Tell, *, minutes: float, kept: Path) -> Result:
                 result.evidence = await collect(made, history)
                 for check in CHECKERS:
                     result.violations += check(result.evidence)
+                if result.violations:
+                    await asyncio.to_thread(keep_evidence, made, result.evidence, kept)
             except TimeoutError as error:
                 result.violations.append(Violation("I10", str(error)))
-                result.violations += await _of_stuck(made, history)
+                result.violations += await _of_stuck(made, history, kept)
             except Exception as error:
                 result.error = f"{type(error).__name__}: {error}"
                 error.add_note(f"seed {plan.seed}")
@@ -87,11 +89,11 @@ async def run(plan: Plan, tell: Tell, *, minutes: float, kept: Path) -> Result:
             finally:
                 history.seconds = time.monotonic() - began
                 if not result.is_clean:
-                    _keep(made, kept)
+                    keep_logs(made, kept)
     return result
 
 
-async def _of_stuck(made: Cluster, history: History) -> list[Violation]:
+async def _of_stuck(made: Cluster, history: History, kept: Path) -> list[Violation]:
     """End the processes of a run that got stuck, and return what is violated already, if the servers still answer."""
     for worker in made.workers:
         await worker.service.stop()
@@ -100,6 +102,7 @@ async def _of_stuck(made: Cluster, history: History) -> list[Violation]:
             evidence = await collect(made, history)
     except (TimeoutError, *CALL_ERRORS):
         return []
+    await asyncio.to_thread(keep_evidence, made, evidence, kept)
     return [violation for check in AT_ANY_TIME for violation in check(evidence)]
 
 
@@ -204,11 +207,3 @@ async def _tend(machine: Machine) -> None:
     while True:
         await machine.restart_the_dead()
         await asyncio.sleep(RESTART_SECONDS)
-
-
-def _keep(made: Cluster, kept: Path) -> None:
-    """Keep what the processes wrote, for a person."""
-    kept.mkdir(parents=True, exist_ok=True)
-    shutil.copy(made.postgres.log, kept / "postgres.log")
-    for worker in made.workers:
-        (kept / f"worker-{worker.number}.log").write_text(worker.service.output)

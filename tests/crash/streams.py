@@ -6,7 +6,9 @@ import time
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -114,6 +116,28 @@ def read(bootstrap: str, topics: Mapping[str, int]) -> Streams:
         for message in _messages(bootstrap, topic, partitions):
             _take(streams, topic, message)
     return streams
+
+
+class Event(NamedTuple):
+    """An event where it is in the log; `at` is when it was published, in Unix milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    at: int
+    type: str
+    id: str
+    key: str
+    number: int
+
+
+def events_of(bootstrap: str, topic: str, partitions: int) -> Iterator[Event]:
+    """Yield each event of a topic that can be read."""
+    for message in _messages(bootstrap, topic, partitions):
+        with suppress(msgspec.MsgspecError, KeyError):
+            event_id, type_, data = _event(message.value() or b"", dict(message.headers() or []))
+            place = topic, message.partition() or 0, message.offset() or 0
+            yield Event(*place, message.timestamp()[1], type_, event_id, data.order or data.key, data.number)
 
 
 def _take(streams: Streams, topic: str, message: Message) -> None:
