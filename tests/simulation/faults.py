@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace import sql
+from headrace.engine.worker import Phase
 from headrace.log.ports import TopicPartition
 from tests.simulation.log.membership import SimulatedMembership
 from tests.simulation.loop import OUTSIDE, Handle, Process
-from tests.simulation.plan import Fault
+from tests.simulation.plan import IN_CLAIMS, Fault
 from tests.simulation.pod import Pod
 from tests.simulation.service import ABORTED, GROUPS, place_of
 from tests.simulation.store.client import Connection
@@ -27,6 +28,8 @@ class Faults:
         self._armed: dict[Process, tuple[int, Fault]] = {}
         """By process: after how many of its steps which fault comes."""
         self._in_commit: dict[Process, Fault] = {}
+        self._in_claim: list[Fault] = []
+        """Those that wait for a process that claims what has emits left."""
         simulation.server.on_commit_command = self._commit_arrives
 
     def begin(self, fault: Fault) -> None:
@@ -38,6 +41,8 @@ class Faults:
         if fault.kind in ("crash", "freeze", "reset", "leave"):
             if pod is not None:
                 self._armed[pod.process] = (fault.steps, fault)
+        elif fault.kind in IN_CLAIMS:
+            self._in_claim.append(fault)
         elif fault.kind in ("reset in commit", "freeze in commit"):
             if pod is not None:
                 self._in_commit[pod.process] = fault
@@ -47,6 +52,10 @@ class Faults:
     def before_step(self, handle: Handle) -> None:
         """Let an armed fault come when its step is reached."""
         process = handle.process
+        if self._in_claim and process is not None and self._claims_emits(process):
+            fault = self._in_claim.pop()
+            self._armed[process] = (fault.steps, fault)
+            self._simulation.slow_until = self._simulation.loop.time() + fault.seconds
         if process is None or process not in self._armed:
             return
         steps, fault = self._armed[process]
@@ -62,8 +71,10 @@ class Faults:
         """End all faults."""
         self._armed.clear()
         self._in_commit.clear()
+        self._in_claim.clear()
         server, broker = self._simulation.server, self._simulation.broker
         server.is_down = broker.is_down = False
+        self._simulation.slow_until = 0.0
         for name in GROUPS.values():
             self._ask(sql.subscription.SET_PAUSED, name, False)
         for pod in self._simulation.pods:
@@ -78,7 +89,9 @@ class Faults:
             simulation.end_pod(number, fault.seconds)
         elif fault.kind == "freeze":
             self._freeze(pod.process, fault.seconds)
-        elif fault.kind == "leave":
+        elif fault.kind == "shuffle in claim":
+            self._shuffle(fault)
+        elif fault.kind in ("leave", "leave in claim"):
             simulation.note(f"{pod.process.name} leaves")
             pod.stop()
         else:
@@ -202,6 +215,26 @@ class Faults:
     def _pod(self, fault: Fault) -> Pod | None:
         pods = self._simulation.pods
         return pods[fault.target % len(pods)] if pods else None
+
+    def _claims_emits(self, process: Process) -> bool:
+        """True if the process has just claimed what has emits left, and no other fault waits for it."""
+        number = self._number(process)
+        pod = self._simulation.slots[number] if number is not None and process not in self._armed else None
+        for consumer in pod.consumers if pod is not None else ():
+            for partition, worker in consumer.workers.items():
+                has_begun = worker.phase is Phase.CLAIMING and worker.tenure is not None and worker.tenure.holdings
+                if has_begun and self._has_unmarked(consumer.group, partition):
+                    return True
+        return False
+
+    def _has_unmarked(self, group: str, partition: int) -> bool:
+        tables = self._simulation.server.tables
+        return any(
+            row["emits"] is not None and row["sequence"] > claim["emitted_through"]
+            for claim in tables.all("claim")
+            if (claim["subscription"], claim["partition"]) == (group, partition)
+            for row in tables.group("ledger", (group, claim["topic"], partition)).values()
+        )
 
     def _number(self, process: Process) -> int | None:
         for number, pod in enumerate(self._simulation.slots):

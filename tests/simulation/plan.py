@@ -31,6 +31,8 @@ FaultKind = Literal[
     "clock jumps",
     "pause",
     "replay",
+    "leave in claim",
+    "shuffle in claim",
 ]
 FAULTS: dict[FaultKind, int] = {
     "crash": 6,
@@ -63,6 +65,11 @@ KINDS: dict[Kind, int] = {
     "skipped": 3,
     "later": 12,
 }
+IN_CLAIMS: tuple[FaultKind, ...] = ("leave in claim", "shuffle in claim")
+"""What ends an owner that has just begun, while everything is slow: it has taken the claim, and has not yet published
+what the one before it left."""
+CLAIMED = 0.3
+"""How many of the runs have these."""
 ALWAYS = 1_000
 STYLES = ("async", "sync", "transaction")
 LISTS = 0.15
@@ -136,6 +143,17 @@ def _times(kind: Kind, chance: Random) -> int:
     return chance.choice((1, 2, ALWAYS)) if kind == "kills" else chance.randint(1, 3)
 
 
+def _in_claims(seed: int, shape: Shape) -> list[Fault]:
+    """Return the faults of claims, drawn apart from all others."""
+    chance = Random(f"claims {seed}")
+    if not shape.faults[1] or chance.random() >= CLAIMED:
+        return []
+    times = [chance.uniform(0, shape.seconds) for _ in range(chance.randint(1, 6))]
+    return [
+        Fault(at, chance.choice(IN_CLAIMS), 0, chance.randrange(8), chance.choice((0.0, 6.0, 20.0))) for at in times
+    ]
+
+
 def draw(seed: int, shape: Shape | None = None) -> Plan:
     """Return the plan of a seed."""
     shape = shape or Shape()
@@ -165,6 +183,7 @@ def draw(seed: int, shape: Shape | None = None) -> Plan:
         )
         for kind in chosen
     ]
+    faults += _in_claims(seed, shape)
     drawn_plan = Plan(
         seed=seed,
         style=chance.choice(STYLES),

@@ -38,6 +38,7 @@ OUTAGE_SECONDS = 60.0
 """After so long, an outage is over that is still met then."""
 SESSION_SECONDS, REBALANCE_SECONDS, HEARTBEAT_SECONDS = 6.0, 6.0, 1.5
 RESTART_SECONDS = 2.0
+SLOW_SECONDS = 2.0
 
 
 @dataclass
@@ -78,6 +79,8 @@ class Simulation:
         self.slots: list[Pod | None] = [None] * plan.processes
         self._started = 0
         self.restores = 0
+        self.slow_until = 0.0
+        """Until then each message takes up to `SLOW_SECONDS` longer."""
         self.history = History()
         self.violation: Violation | None = None
         self.counts: Counter[str] = Counter()
@@ -311,7 +314,8 @@ class Simulation:
 
     def _latency(self) -> float:
         chance = self.chance.random()
-        return self.plan.latency * (chance if chance < 0.98 else chance * 20)
+        more = self.chance.uniform(0.0, SLOW_SECONDS) if self.loop.time() < self.slow_until else 0.0
+        return self.plan.latency * (chance if chance < 0.98 else chance * 20) + more
 
 
 def _partitions(count: int) -> list[Partition]:

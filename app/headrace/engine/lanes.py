@@ -107,6 +107,8 @@ class Lanes:
         self.by_key = {}
         for row in rows:
             key = row["key"].decode()
+            # A run that found a gap, or died before its end, was counted as well: its head has not failed.
+            has_failed = row["attempts"] and row["error_type"] not in (None, SequenceGapError.__name__)
             self.by_key[key] = Lane(
                 due=row["due"],
                 since=row["since"],
@@ -116,7 +118,7 @@ class Lanes:
                 error_type=row["error_type"],
                 handler=row["handler"],
                 is_counted=row["is_running"],
-                place=place_in(row["head"]) if self._is_in_sequence and row["attempts"] else 0,
+                place=place_in(row["head"]) if self._is_in_sequence and has_failed else 0,
             )
         self.events = sum(lane.events for lane in self.by_key.values())
         self.filled = {key: None for key, lane in self.by_key.items() if lane.is_gap}

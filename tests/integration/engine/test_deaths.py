@@ -14,6 +14,7 @@ from headrace.handlers.policy import Policy
 from headrace.item import Item
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import StoredRecord, TopicInfo, TopicPartition
+from headrace.order.numbers import number_of
 from headrace.runtime import Runtime
 from tests.support.obstacles import Gate, die
 from tests.support.platform import (
@@ -177,6 +178,29 @@ async def test_death_in_a_lane_is_noted_by_the_claim_itself(pool: asyncpg.Pool) 
         lanes = Lanes(lambda handler: Policy(12, 0.5, 300.0))
         await lanes.load(connection, "notes", 0)
         assert (lanes.by_key["a"].attempts, lanes.by_key["a"].is_counted) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("error_type", "is_first"), [(None, True), ("SequenceGapError", True), ("ValueError", False)], ids=str
+)
+async def test_what_is_missing_comes_before_a_head_that_never_ran(
+    pool: asyncpg.Pool, error_type: str | None, is_first: bool
+) -> None:
+    """A run that was to look for a gap died: it was counted, and the head's handler has not failed."""
+    async with pool.acquire() as borrowed:
+        connection: Any = borrowed
+        await _take(connection, "dead")
+        head = Item(
+            StoredRecord("pages", 0, 0, 0, b"a", b"", ()), key="a", place=26, number=number_of(26, 1, is_replay=False)
+        )
+        await park(connection, "notes", 0, [head])
+        await open_lanes(connection, "notes", 0, {"a": Lane(due=0.0, since=0.0, error_type=error_type)})
+        await count_runs(connection, "notes", 0, {"a": 1})
+        await _take(connection, "next")
+        lanes = Lanes(lambda handler: Policy(12, 0.5, 300.0), is_in_sequence=True)
+        await lanes.load(connection, "notes", 0)
+        missing = Item(StoredRecord("pages", 0, 1, 0, b"a", b"", ()), key="a", place=25)
+        assert (lanes.number_of(missing, 2, lanes.by_key["a"]) < head.number) == is_first
 
 
 async def test_polite_restarts_count_no_crash(database_url: str, topic_name: str) -> None:
