@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.crash.clients import Clients
@@ -32,6 +33,8 @@ class Machine:
     """Held by what stops the server."""
     kafka_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by what stops a broker."""
+    crowd: list[asyncio.subprocess.Process] = field(default_factory=list)
+    """Processes that take the processors away from all others for a while."""
     side_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by what meddles with a log, and by what takes the database back meanwhile."""
     stage: int = -1
@@ -90,6 +93,13 @@ class Machine:
     def is_idle(self) -> bool:
         """True if all that is out is applied, as far as can be told from the numbers."""
         return self.watch.applied >= self.history.sent.produced + self.history.sent.extras["posted"]
+
+    async def end_the_crowd(self) -> None:
+        """End what takes the processors away, if it has not ended by itself."""
+        for process in self.crowd:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
     async def restart_the_dead(self) -> None:
         """Start every worker whose process has ended, as Kubernetes does."""

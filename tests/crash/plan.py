@@ -46,6 +46,7 @@ WEIGHTS: Mapping[str, int] = {
     "block in a handler": 1,
     "die in a handler": 2,
     "die in a lane": 1,
+    "crowd the processors": 3,
 }
 """How often each kind is drawn; each is drawn once before any is drawn again by chance."""
 

@@ -164,6 +164,7 @@ async def _disturb(machine: Machine, tell: Tell, deadline: float) -> None:
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+        await machine.end_the_crowd()
         await machine.restart_the_dead()
 
 

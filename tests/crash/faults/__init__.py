@@ -15,6 +15,7 @@ FAULTS: Mapping[str, Callable[[Machine, Step, Fault], Awaitable[None]]] = {
     "die at a point": processes.die_at_point,
     "freeze": processes.freeze,
     "freeze at a point": processes.freeze_at_point,
+    "crowd the processors": processes.crowd,
     "die in COMMIT": commits.die_in_commit,
     "freeze in COMMIT": commits.freeze_in_commit,
     "freeze before COMMIT arrives": commits.freeze_before_commit,

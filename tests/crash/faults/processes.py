@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sys
 from contextlib import suppress
 
 from tests.crash.cluster import Worker
@@ -17,6 +19,8 @@ POINT_SECONDS = 15.0
 """Within which a process has to come to a point; else the fault found nothing to hit."""
 ASKED_FOR = 20
 """Events that ask for what brings a process to a point."""
+CROWD, CROWD_SECONDS = 5, (15.0, 40.0)
+"""Processes for each processor that have nothing to wait for, and for how long."""
 ZOMBIE_SECONDS = 8.0
 """For which the refusals of a process that goes on are counted, unless it ends or claims again before."""
 
@@ -76,6 +80,15 @@ async def freeze_at_point(machine: Machine, step: Step, fault: Fault) -> None:
             await wake_as_zombie(machine, worker, fault)
         else:
             fault.detail = f"worker {worker.number} did not come there"
+
+
+async def crowd(machine: Machine, step: Step, fault: Fault) -> None:
+    """Others want the processors as well, also while the next faults happen: whatever takes a moment takes long."""
+    seconds = machine.chance.uniform(*CROWD_SECONDS)
+    code = f"import time; end = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
+    for _ in range(CROWD * (os.cpu_count() or 1)):
+        machine.crowd.append(await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", code))
+    fault.detail = f"{len(machine.crowd)} processes, {seconds:.0f} s"
 
 
 async def wake_as_zombie(machine: Machine, worker: Worker, fault: Fault) -> None:
