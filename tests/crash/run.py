@@ -100,9 +100,9 @@ async def _of_stuck(made: Cluster, history: History, kept: Path) -> list[Violati
     try:
         async with asyncio.timeout(STUCK_COLLECT_SECONDS):
             evidence = await collect(made, history)
+            await asyncio.to_thread(keep_evidence, made, evidence, kept)
     except (TimeoutError, *CALL_ERRORS):
         return []
-    await asyncio.to_thread(keep_evidence, made, evidence, kept)
     return [violation for check in AT_ANY_TIME for violation in check(evidence)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Collection
 
@@ -11,6 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tests.crash.cluster import NAME, TOPICS
 from tests.crash.machine import Machine
+from tests.crash.streams import events_of
 
 LOOK_SECONDS = 0.25
 """Between two looks, which cost the servers something."""
@@ -50,7 +50,7 @@ async def _until_quiet(machine: Machine) -> None:
             left |= await _lags(machine)
             waits = ", ".join(f"{name} {count}" for name, count in left.items() if count)
             sagas = await machine.watch.fetch(WAITING_SAGAS)
-            events = await asyncio.to_thread(_events_of, machine, {row["key"].encode() for row in sagas})
+            events = await asyncio.to_thread(_events_of, machine, {row["key"] for row in sagas})
             details = f" ({'; '.join([*(str(tuple(row)) for row in sagas), *events])})" if sagas else ""
             raise TimeoutError(f"{machine.plan.patience:g} s behind the last fault there still waits: {waits}{details}")
         await asyncio.sleep(LOOK_SECONDS)
@@ -76,34 +76,18 @@ async def _lags(machine: Machine) -> dict[str, int]:
     return behind
 
 
-def _events_of(machine: Machine, keys: Collection[bytes]) -> list[str]:
+def _events_of(machine: Machine, keys: Collection[str]) -> list[str]:
     """Return the events of sagas that are in the log, with their places: what is missing was lost on the way there."""
-    found = []
-    ends = _ends(machine)
-    consumer = _consumer(machine)
-    try:
-        for (topic, number), end in ends.items():
-            if topic not in SAGA_TOPICS or not end:
-                continue
-            consumer.assign([TopicPartition(topic, number, 0)])
-            while (record := consumer.poll(10)) is not None:
-                if record.key() in keys:
-                    event = json.loads(record.value() or b"{}")
-                    place = f"{topic}/{number}@{record.offset()}"
-                    found.append(f"{place} {event.get('type')} {event.get('id')} of {record.timestamp()[1]}")
-                if (record.offset() or 0) >= end - 1:
-                    break
-    finally:
-        consumer.close()
-    return found
-
-
-def _consumer(machine: Machine) -> Consumer:
-    return Consumer({"bootstrap.servers": machine.cluster.bootstrap, "group.id": "crash", "log_level": 0})
+    return [
+        f"{event.topic}/{event.partition}@{event.offset} {event.type} {event.id} of {event.at}"
+        for topic in SAGA_TOPICS
+        for event in events_of(machine.cluster.bootstrap, topic, machine.plan.partitions)
+        if event.key in keys
+    ]
 
 
 def _ends(machine: Machine) -> dict[tuple[str, int], int]:
-    consumer = _consumer(machine)
+    consumer = Consumer({"bootstrap.servers": machine.cluster.bootstrap, "group.id": "crash", "log_level": 0})
     try:
         return {
             (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]

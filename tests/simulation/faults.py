@@ -52,11 +52,13 @@ class Faults:
     def before_step(self, handle: Handle) -> None:
         """Let an armed fault come when its step is reached."""
         process = handle.process
-        if self._in_claim and process is not None and self._claims_emits(process):
+        if process is None:
+            return
+        if self._in_claim and process not in self._armed and self._claims_emits(process):
             fault = self._in_claim.pop()
             self._armed[process] = (fault.steps, fault)
             self._simulation.slow_until = self._simulation.loop.time() + fault.seconds
-        if process is None or process not in self._armed:
+        if process not in self._armed:
             return
         steps, fault = self._armed[process]
         if steps > 0:
@@ -117,7 +119,7 @@ class Faults:
             self._freeze(session.process, fault.seconds)
             return None
         self._simulation.note(f"{session.process.name} loses its connection in COMMIT")
-        pod = next((pod for pod in self._simulation.pods if pod.process is session.process), None)
+        pod = self._pod_of(session.process)
         for connection in pod.pool.connections() if pod is not None else ():
             if connection.session is session:
                 connection.lose()
@@ -216,24 +218,18 @@ class Faults:
         pods = self._simulation.pods
         return pods[fault.target % len(pods)] if pods else None
 
-    def _claims_emits(self, process: Process) -> bool:
-        """True if the process has just claimed what has emits left, and no other fault waits for it."""
-        number = self._number(process)
-        pod = self._simulation.slots[number] if number is not None and process not in self._armed else None
-        for consumer in pod.consumers if pod is not None else ():
-            for partition, worker in consumer.workers.items():
-                has_begun = worker.phase is Phase.CLAIMING and worker.tenure is not None and worker.tenure.holdings
-                if has_begun and self._has_unmarked(consumer.group, partition):
-                    return True
-        return False
+    def _pod_of(self, process: Process | None) -> Pod | None:
+        return next((pod for pod in self._simulation.pods if pod.process is process), None)
 
-    def _has_unmarked(self, group: str, partition: int) -> bool:
-        tables = self._simulation.server.tables
-        return any(
-            row["emits"] is not None and row["sequence"] > claim["emitted_through"]
-            for claim in tables.all("claim")
-            if (claim["subscription"], claim["partition"]) == (group, partition)
-            for row in tables.group("ledger", (group, claim["topic"], partition)).values()
+    def _claims_emits(self, process: Process) -> bool:
+        """True if the process has just claimed what has emits left."""
+        pod = self._pod_of(process)
+        return pod is not None and any(
+            self._simulation.has_unmarked_emits(consumer.group, *place)
+            for consumer in pod.consumers
+            for worker in consumer.workers.values()
+            if worker.phase is Phase.CLAIMING and worker.tenure is not None and worker.tenure.holdings
+            for place in worker.tenure.partitions
         )
 
     def _number(self, process: Process) -> int | None:

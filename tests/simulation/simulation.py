@@ -201,10 +201,7 @@ class Simulation:
                 at = claim["next_offset"] if claim is not None else 0
                 if at < len(partition.places):
                     return f"{topic}/{number} is applied to {at} of {len(partition.places)}"
-                if claim is not None and any(
-                    row["emits"] is not None and row["sequence"] > claim["emitted_through"]
-                    for row in tables.group("ledger", (group, topic, number)).values()
-                ):
+                if self.has_unmarked_emits(group, topic, number):
                     return f"emits of {topic}/{number} are not marked"
         for table in ("lane", "parked", "timer", "effect"):
             if rows := tables.all(table):
@@ -212,6 +209,15 @@ class Simulation:
         if any(row["decision"] == "replay" and row["settled_at"] is None for row in tables.all("dead_letter")):
             return "replays wait"
         return None
+
+    def has_unmarked_emits(self, group: str, topic: str, partition: int) -> bool:
+        """True if a claim has emits of which Postgres does not say that they are in the log."""
+        tables = self.server.tables
+        claim = tables.get("claim", (group, topic, partition))
+        return claim is not None and any(
+            row["emits"] is not None and row["sequence"] > claim["emitted_through"]
+            for row in tables.group("ledger", (group, topic, partition)).values()
+        )
 
     # Processes
 

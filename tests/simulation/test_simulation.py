@@ -16,7 +16,7 @@ import pytest
 
 from tests.simulation.checkers.violation import Violation
 from tests.simulation.loop import EndlessError, Loop
-from tests.simulation.plan import FAULTS, Fault, Plan, PlannedEvent, draw
+from tests.simulation.plan import FAULTS, IN_CLAIMS, Fault, Plan, PlannedEvent, draw
 from tests.simulation.shrink import shrink
 from tests.simulation.simulation import Simulation, simulate
 from tests.simulation.store.client import Connection
@@ -42,10 +42,10 @@ def test_seed_breaks_no_promise(seed: int) -> None:
 
 
 def test_every_kind_of_fault_comes_about() -> None:
-    faults = tuple(Fault(5.0 + place * 3, kind, place, 3, 2.0) for place, kind in enumerate(FAULTS))
+    faults = tuple(Fault(5.0 + place * 3, kind, place, 3, 2.0) for place, kind in enumerate((*FAULTS, *IN_CLAIMS)))
     result = simulate(_plan(processes=3, partitions=2, faults=faults))
     assert result.violation is None
-    assert result.counts.keys() >= FAULTS.keys()
+    assert result.counts.keys() >= {*FAULTS, *IN_CLAIMS}
 
 
 def test_same_seed_gives_the_same_trace() -> None:

@@ -84,11 +84,11 @@ async def freeze_at_point(machine: Machine, step: Step, fault: Fault) -> None:
 
 async def crowd(machine: Machine, step: Step, fault: Fault) -> None:
     """Others want the processors as well, also while the next faults happen: whatever takes a moment takes long."""
-    seconds = machine.chance.uniform(*CROWD_SECONDS)
+    count, seconds = CROWD * (os.cpu_count() or 1), machine.chance.uniform(*CROWD_SECONDS)
     code = f"import time; end = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
-    for _ in range(CROWD * (os.cpu_count() or 1)):
+    for _ in range(count):
         machine.crowd.append(await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", code))
-    fault.detail = f"{len(machine.crowd)} processes, {seconds:.0f} s"
+    fault.detail = f"{count} processes, {seconds:.0f} s"
 
 
 async def wake_as_zombie(machine: Machine, worker: Worker, fault: Fault) -> None:

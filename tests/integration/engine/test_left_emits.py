@@ -96,10 +96,7 @@ async def test_emits_are_not_marked_by_later_batches_while_they_wait(database_ur
 async def test_emits_are_published_before_the_first_batch(database_url: str, topic_name: str) -> None:
     """What the new owner itself emits comes behind what the old one left."""
     log, settings = Barrier(), settings_for(database_url, partitions=1)
-    async with running(_echoing(settings, topic_name), log) as runtime:
-        await publish(runtime, noted(topic_name, "old", 1))
-        await until(lambda: log.asked, "the emit waits for the log")
-        await die(runtime)
+    await _leave_an_emit(log, settings, topic_name, "old")
     await log.publish([noted(topic_name, "new", 1)])
     async with running(_echoing(settings, topic_name), log, is_waiting=True) as runtime:
         await until(lambda: log.asked == 2, "the new owner publishes what the old one left")
@@ -112,10 +109,7 @@ async def test_emits_are_published_before_the_first_batch(database_url: str, top
 async def test_owner_that_stops_while_it_claims_marks_no_left_emits(database_url: str, topic_name: str) -> None:
     """A rebalance ends it before the log has taken what the old one left: the owner after it publishes that."""
     log, settings = Barrier(), settings_for(database_url, partitions=1)
-    async with running(_echoing(settings, topic_name), log) as runtime:
-        await publish(runtime, noted(topic_name, "a", 1))
-        await until(lambda: log.asked, "the emit waits for the log")
-        await die(runtime)
+    await _leave_an_emit(log, settings, topic_name, "a")
     async with running(_echoing(settings, topic_name), log, is_waiting=True) as runtime:
         await until(lambda: log.asked == 2, "the new owner publishes what the old one left")
     assert log.echoes(topic_name) == []
@@ -136,6 +130,14 @@ async def test_emits_of_a_batch_that_is_rolled_back_never_leave(database_url: st
         await until(lambda: value(runtime, "select count(*) from headrace.dead_letter"), "the event is given up")
         await until_settled(runtime, "notes")
         assert log.asked == 0
+
+
+async def _leave_an_emit(log: Barrier, settings: Settings, topic: str, page: str) -> None:
+    """Let an owner die whose emit the log has not taken yet."""
+    async with running(_echoing(settings, topic), log) as runtime:
+        await publish(runtime, noted(topic, page, 1))
+        await until(lambda: log.asked, "the emit waits for the log")
+        await die(runtime)
 
 
 def _echoing(settings: Settings, topic: str) -> Headrace:
