@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -44,16 +44,34 @@ async def settle(machine: Machine) -> None:
 
 
 async def _until_quiet(machine: Machine) -> None:
-    began = time.monotonic()
+    """Return when nothing waits. Raises: TimeoutError (of what waits, nothing has become less for too long)."""
+    progress = Progress()
     while any((left := await _left(machine)).values()):
-        if time.monotonic() - began > machine.plan.patience:
+        if progress.seconds_since(left) > machine.plan.patience:
             left |= await _lags(machine)
             waits = ", ".join(f"{name} {count}" for name, count in left.items() if count)
             sagas = await machine.watch.fetch(WAITING_SAGAS)
             events = await asyncio.to_thread(_events_of, machine, {row["key"] for row in sagas})
             details = f" ({'; '.join([*(str(tuple(row)) for row in sagas), *events])})" if sagas else ""
-            raise TimeoutError(f"{machine.plan.patience:g} s behind the last fault there still waits: {waits}{details}")
+            raise TimeoutError(f"for {machine.plan.patience:g} s nothing of what waits became less: {waits}{details}")
         await asyncio.sleep(LOOK_SECONDS)
+
+
+class Progress:
+    """When something last became less than it ever was: what grows and shrinks for ever is no progress."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._least: dict[str, int] = {}
+        self._since = now()
+
+    def seconds_since(self, counts: Mapping[str, int]) -> float:
+        """Return for how many seconds none of the counts, by name, has fallen below its least."""
+        now = self._now()
+        if any(count < self._least.get(name, count) for name, count in counts.items()):
+            self._since = now
+        self._least |= {name: min(count, self._least.get(name, count)) for name, count in counts.items()}
+        return now - self._since
 
 
 async def _left(machine: Machine) -> dict[str, int]:
