@@ -41,19 +41,20 @@ class Faults:
         if fault.kind in ("crash", "freeze", "reset", "leave"):
             if pod is not None:
                 self._armed[pod.process] = (fault.steps, fault)
+                simulation.loop.before_step = self._before_step
         elif fault.kind in IN_CLAIMS:
             self._in_claim.append(fault)
+            simulation.loop.before_step = self._before_step
         elif fault.kind in ("reset in commit", "freeze in commit"):
             if pod is not None:
                 self._in_commit[pod.process] = fault
         else:
             getattr(self, "_" + fault.kind.replace(" ", "_"))(fault)
 
-    def before_step(self, handle: Handle) -> None:
+    def _before_step(self, handle: Handle) -> None:
         """Let an armed fault come when its step is reached."""
         process = handle.process
-        if process is None:
-            return
+        assert process is not None
         if self._in_claim and process not in self._armed and self._claims_emits(process):
             fault = self._in_claim.pop()
             self._armed[process] = (fault.steps, fault)
@@ -65,6 +66,8 @@ class Faults:
             self._armed[process] = (steps - 1, fault)
             return
         del self._armed[process]
+        if not self._armed and not self._in_claim:
+            self._simulation.loop.before_step = None
         number = self._number(process)
         if number is not None:
             self._strike(fault, number)
@@ -74,6 +77,7 @@ class Faults:
         self._armed.clear()
         self._in_commit.clear()
         self._in_claim.clear()
+        self._simulation.loop.before_step = None
         server, broker = self._simulation.server, self._simulation.broker
         server.is_down = broker.is_down = False
         self._simulation.slow_until = 0.0
@@ -219,18 +223,21 @@ class Faults:
         return pods[fault.target % len(pods)] if pods else None
 
     def _pod_of(self, process: Process | None) -> Pod | None:
-        return next((pod for pod in self._simulation.pods if pod.process is process), None)
+        for pod in self._simulation.slots:
+            if pod is not None and pod.process is process:
+                return pod
+        return None
 
     def _claims_emits(self, process: Process) -> bool:
         """True if the process has just claimed what has emits left."""
         pod = self._pod_of(process)
-        return pod is not None and any(
-            self._simulation.has_unmarked_emits(consumer.group, *place)
-            for consumer in pod.consumers
-            for worker in consumer.workers.values()
-            if worker.phase is Phase.CLAIMING and worker.tenure is not None and worker.tenure.holdings
-            for place in worker.tenure.partitions
-        )
+        for consumer in pod.consumers if pod is not None else ():
+            for worker in consumer.workers.values():
+                if worker.phase is Phase.CLAIMING and worker.tenure is not None and worker.tenure.holdings:
+                    group, places = consumer.group, worker.tenure.partitions
+                    if any(self._simulation.has_unmarked_emits(group, *place) for place in places):
+                        return True
+        return False
 
     def _number(self, process: Process) -> int | None:
         for number, pod in enumerate(self._simulation.slots):

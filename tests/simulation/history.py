@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from headrace.cloudevents import decode_record
@@ -47,6 +48,11 @@ class History:
         self.emitted = {id_ for row in tables.all("ledger") for id_ in emit_ids(row)}
 
 
-def emit_ids(row: Values) -> list[str]:
+def emit_ids(row: Values) -> tuple[str, ...]:
     """Return the ids of a ledger row's emits."""
-    return [decode_record(record)[0].id for record in unpack_emits(row["emits"])] if row["emits"] else []
+    return _ids(row["emits"]) if row["emits"] else ()
+
+
+@lru_cache(64)  # each row is looked at by a checker, and then by the history
+def _ids(emits: bytes) -> tuple[str, ...]:
+    return tuple(decode_record(record)[0].id for record in unpack_emits(emits))

@@ -46,13 +46,18 @@ class Handle:
     __slots__ = ("args", "at", "callback", "context", "is_cancelled", "process")
 
     def __init__(
-        self, when: float, callback: Callable[..., Any], args: tuple[Any, ...], context: contextvars.Context
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        process: Process | None,
     ) -> None:
         self.at = when
         self.callback = callback
         self.args = args
         self.context = context
-        self.process = context.get(PROCESS)
+        self.process = process
         self.is_cancelled = False
 
     def cancel(self) -> None:
@@ -98,7 +103,8 @@ class Loop:
         self.steps = 0
         self.errors: list[str] = []
         """What nobody handled."""
-        self.before_step: Callable[[Handle], None] = lambda handle: None
+        self.before_step: Callable[[Handle], None] | None = None
+        """Is told of each step, while a fault waits for one."""
 
     # What asyncio asks of a loop
 
@@ -106,7 +112,9 @@ class Loop:
         return self._now
 
     def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
-        handle = Handle(self._now, callback, args, contextvars.copy_context() if context is None else context)
+        if context is None:
+            context = contextvars.copy_context()
+        handle = Handle(self._now, callback, args, context, context.get(PROCESS))
         self._ready.append(handle)
         return handle
 
@@ -114,16 +122,15 @@ class Loop:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
-        handle = Handle(when, callback, args, contextvars.copy_context() if context is None else context)
-        self._numbers += 1
-        heapq.heappush(self._timers, (when, self._numbers, handle))
-        return handle
+        if context is None:
+            context = contextvars.copy_context()
+        return self._at(Handle(when, callback, args, context, context.get(PROCESS)))
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
         return self.call_soon(callback, *args, context=context)
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=cast("asyncio.AbstractEventLoop", self))
+        return asyncio.Future(loop=self)  # type: ignore[arg-type]
 
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None) -> Any:
         return Task(coro, loop=self, name=name, context=context)
@@ -150,7 +157,11 @@ class Loop:
 
     def outside(self, delay: float, callback: Callable[..., Any], *args: Any) -> Handle:
         """Call the function after a delay, whatever becomes of the process that asks for it."""
-        handle: Handle = self.call_at(self._now + delay, callback, *args, context=OUTSIDE)
+        return self._at(Handle(self._now + delay, callback, args, OUTSIDE, None))
+
+    def _at(self, handle: Handle) -> Handle:
+        self._numbers += 1
+        heapq.heappush(self._timers, (handle.at, self._numbers, handle))
         return handle
 
     def end(self, process: Process) -> None:
@@ -188,35 +199,40 @@ class Loop:
             asyncio._set_running_loop(None)
 
     def _run_until(self, task: Task) -> None:
-        ready, timers, random = self._ready, self._timers, self._random
-        last = self.steps
-        while not task.done():
+        ready, timers, random, pop, is_done = self._ready, self._timers, self._random, heapq.heappop, task.done
+        most = self.steps + STEPS_AT_ONE_TIME
+        while not is_done():
             if not ready:
                 if not timers:
                     raise EndlessError("nothing is left to run, and the simulation has not ended.")
-                self._now = max(self._now, timers[0][0])
-                last = self.steps
+                if timers[0][0] > self._now:
+                    self._now = timers[0][0]
+                most = self.steps + STEPS_AT_ONE_TIME
             while timers and timers[0][0] <= self._now:
-                handle = heapq.heappop(timers)[2]
+                handle = pop(timers)[2]
                 if not handle.is_cancelled:
                     ready.append(handle)
             if not ready:
                 continue
             place = int(random() * len(ready))
-            ready[place], ready[-1] = ready[-1], ready[place]
-            handle = ready.pop()
+            handle, ready[place] = ready[place], ready[-1]
+            ready.pop()
+            if handle.is_cancelled:
+                continue
             process = handle.process
-            if handle.is_cancelled or (process is not None and not process.is_alive):
-                continue
-            if process is not None and process.is_frozen:
-                process.kept.append(handle)
-                continue
+            if process is not None:
+                if not process.is_alive:
+                    continue
+                if process.is_frozen:
+                    process.kept.append(handle)
+                    continue
             self.steps += 1
-            if self.steps - last > STEPS_AT_ONE_TIME:
+            if self.steps > most:
                 raise EndlessError(f"{STEPS_AT_ONE_TIME} steps took no time; the last was {handle.callback}.")
-            self.before_step(handle)
-            if process is not None and not process.is_alive:
-                continue
+            if self.before_step is not None and process is not None:
+                self.before_step(handle)
+                if not process.is_alive:
+                    continue
             try:
                 handle.context.run(handle.callback, *handle.args)
             except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 from headrace.engine.consumer import Consumer
@@ -14,7 +15,7 @@ from headrace.errors import HeadraceError
 from headrace.platform import Headrace
 from headrace.settings import Settings
 from headrace.telemetry.health import Health
-from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.metrics import Metrics, catalogue
 from headrace.telemetry.tracing import Tracing
 from tests.simulation.log.client import SimulatedLog
 from tests.simulation.loop import PROCESS, Loop, Process
@@ -22,6 +23,9 @@ from tests.simulation.store.client import Pool
 
 PACE = Pace(fetch=3.0, patience=1.5, watch=4.0, gauge=20.0, supervise=3.0, mark=1.0)
 METRICS = Metrics(version="0", role="worker")
+for _each in catalogue():
+    _metric = getattr(METRICS, _each.name)
+    _metric.labels = cache(_metric.labels)  # nobody reads these: that a child is removed makes no difference
 TRACING = Tracing(service="simulated", version="0", system="kafka", server_address=None, metrics=METRICS)
 NO_THREADS = ThreadPoolExecutor(1)
 """Starts no thread: the loop runs by itself what is for an executor."""

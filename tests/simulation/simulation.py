@@ -90,10 +90,11 @@ class Simulation:
         self.is_calm = False
         self._is_over = False
         self.faults = Faults(self)
-        self.loop.before_step = self.faults.before_step
 
     def run(self) -> Result:
         """Run to the end."""
+        if not gc.get_freeze_count():
+            gc.freeze()  # what is here before the first run need not be looked at behind each
         gc.disable()
         try:
             with virtual_time(self.loop), chance_of_its_own(self.plan.seed):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
 
@@ -118,17 +116,20 @@ class Pool:
         self.used: list[Connection] = []
         self.process: Process | None = None
 
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Connection]:
+    def acquire(self) -> _Loan:
         """Lend a connection. Raises: OSError (the server is down)."""
-        async with self._places:
+        return _Loan(self)
+
+    async def lend(self) -> Connection:
+        """Wait for a place, and return a connection that is given back later."""
+        await self._places.acquire()
+        try:
             connection = await self._take()
-            self.used.append(connection)
-            try:
-                yield connection
-            finally:
-                self.used.remove(connection)
-                await self._give_back(connection)
+        except BaseException:
+            self._places.release()
+            raise
+        self.used.append(connection)
+        return connection
 
     async def _take(self) -> Connection:
         while self._free:
@@ -140,8 +141,10 @@ class Pool:
             raise ConnectionRefusedError("connection refused")
         return Connection(self._loop, self.server, self.process, self._idle_seconds)
 
-    async def _give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
         """Keep the connection; what a transaction left open is rolled back, as a pool's reset does."""
+        self.used.remove(connection)
+        self._places.release()
         if connection.is_lost:
             return
         if connection.depth or connection.is_cut_short:
@@ -161,6 +164,22 @@ class Pool:
 
     def get_idle_size(self) -> int:
         return len(self._free)
+
+
+class _Loan:
+    """A connection of a pool for the length of a block."""
+
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._pool.lend()
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pool.give_back(self._connection)
 
 
 def _reset(loop: Loop) -> Command:

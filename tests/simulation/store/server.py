@@ -15,7 +15,7 @@ import asyncpg
 from headrace import sql
 from tests.simulation.clock import BEGIN_UNIX_SECONDS
 from tests.simulation.loop import Loop, Process
-from tests.simulation.store.statements import STATEMENTS
+from tests.simulation.store.statements import READS, STATEMENTS
 from tests.simulation.store.tables import Tables
 from tests.simulation.store.transaction import Place, Transaction
 
@@ -69,7 +69,6 @@ class Server:
         self.on_commit_command: Callable[[Session], float | None] = lambda session: None
         """Says what happens to a COMMIT: None, nothing; -1, it is lost; else it takes effect so much later, unheard."""
         self.before_commit: Callable[[Transaction], None] = lambda transaction: None
-        self.statements = 0
 
     def now(self) -> float:
         """Return the server's time in Unix seconds."""
@@ -153,11 +152,15 @@ class Server:
     def _begin_statement(self, session: Session, command: Command) -> None:
         if session.transaction is not None and session.transaction.is_aborted:
             raise asyncpg.InFailedSQLTransactionError("current transaction is aborted")
+        read = READS.get(command.query)
+        if read is not None:
+            rows = list(read(session.transaction or Transaction(self, session), *command.args))
+            self._answer(session, command, (f"SELECT {len(rows)}", rows))
+            return
         if (found := _SET_IDLE.fullmatch(command.query)) is not None:
             session.idle_seconds = int(found[1]) / 1_000
             self._answer(session, command, ("SET", []))
             return
-        self.statements += 1
         statement = STATEMENTS.get(command.query)
         if statement is None:
             raise NotImplementedError(f"the store has no model of this query: {command.query.strip()}")
@@ -301,6 +304,8 @@ class Server:
         self._release(transaction)
 
     def _release(self, transaction: Transaction) -> None:
+        if not transaction.locked:
+            return
         locked, transaction.locked = transaction.locked, set()
         for place in sorted(locked, key=repr):
             if self._holders.get(place) is transaction:

@@ -14,9 +14,10 @@ from tests.simulation.store.statements import (
     subscription,
     timer,
 )
-from tests.simulation.store.statements.model import STATEMENTS
+from tests.simulation.store.statements.model import READS, STATEMENTS
 
 __all__ = [
+    "READS",
     "STATEMENTS",
     "batch",
     "claim",
