@@ -20,4 +20,8 @@ and reads, `edits.py` edits, `decisions.py` decides about one or many, and expir
 looks to a person. Each act is kept with the letter (`history`). Many are decided in steps, in the order of the log, so
 that replays of one key keep their order.
 `reason` is text: a release may add new reasons, and nothing that reads dead letters depends on the list.
+
+Who reads the log again has to know what was decided about its events, so an expired letter leaves its decision if it
+says more than that the event was applied: of a discarded event its place and identity, of one that was edited before
+its replay the edited value as well. The reason of such a row is `expired`; lists show it only to who asks for it.
 """

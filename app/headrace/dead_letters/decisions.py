@@ -13,7 +13,7 @@ from headrace.dead_letters.search import Filter, read, unknown
 from headrace.log.stored import plain
 
 EXPIRED_AT_ONCE = 10_000
-"""Rows deleted by one statement, so that none locks rows for long."""
+"""Rows that one statement ends, so that none locks rows for long."""
 
 Decision = Literal["replay", "discard"]
 PAST: dict[Decision, str] = {"replay": "replayed", "discard": "discarded"}
@@ -107,14 +107,15 @@ def refused(known: Row | None, identity: UUID) -> Refused:
 
 
 async def expire(connection: Connection, days: int) -> int:
-    """Delete the dead letters that were settled more than `days` days ago; return how many.
+    """Let the dead letters expire that were settled more than `days` days ago; return how many.
 
-    Open ones stay, and so does a replay that no owner has carried out. Each step is a statement of its own: call it
-    outside of a transaction. Cancel: safe.
+    Open ones stay, and so does a replay that no owner has carried out. Of an event that was discarded, or edited before
+    its replay, the decision stays without the record, since a rebuild and a rewind read the log by it. Each step is a
+    statement of its own: call it outside of a transaction. Cancel: safe.
     """
-    deleted = 0
+    expired = 0
     while True:
-        step = int((await connection.execute(sql.dead_letter.EXPIRE, days, EXPIRED_AT_ONCE)).rpartition(" ")[2])
-        deleted += step
+        step = await connection.fetchval(sql.dead_letter.EXPIRE, days, EXPIRED_AT_ONCE)
+        expired += step
         if step < EXPIRED_AT_ONCE:
-            return deleted
+            return expired

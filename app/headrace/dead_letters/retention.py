@@ -1,4 +1,4 @@
-"""Dead letters leave some days after they were settled; open ones stay."""
+"""Dead letters expire some days after they were settled; open ones stay."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ EVERY_SECONDS = 3600.0
 
 
 async def keep_days(lend: ConnectionFactory, days: int) -> NoReturn:
-    """Delete what was settled more than `days` days ago, every hour, until cancelled. A failure waits for the next.
+    """Let expire what was settled more than `days` days ago, every hour, until cancelled. A failure waits for the next.
 
     Answers of steps leave with it, if their effects were given up on."""
     while True:
         try:
             async with lend() as connection:
-                if deleted := await expire(connection, days):
-                    logger.info("settled dead letters have expired", letters=deleted)
+                if expired := await expire(connection, days):
+                    logger.info("settled dead letters have expired", letters=expired)
                 await connection.execute(sql.step.EXPIRE, days)
         except Exception as error:
             logger.warning("settled dead letters are kept", error=f"{type(error).__name__}: {error}")

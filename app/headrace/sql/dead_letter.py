@@ -15,7 +15,8 @@ from unnest($3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[], $8
 left join lateral (
     select letter.value, letter.edited_value, letter.history from headrace.dead_letter as letter
     where letter.subscription = $1 and letter.partition = $2 and letter.topic = new.topic and letter."offset" = new.at
-      and letter.decision = 'replay' and letter.settled_at is not null and letter."timestamp" = new.millis
+      and letter.decision = 'replay' and letter.settled_at is not null and letter.reason <> 'expired'
+      and letter."timestamp" = new.millis
       and coalesce(letter.edited_value, letter.value) is not distinct from new.value
     order by letter.settled_at desc limit 1
 ) as before on true
@@ -96,11 +97,12 @@ case when decision is not null then history -> -1 ->> 'by' end as decided_by"""
 _WANTED = """
     ($1::text is null or starts_with(subscription, $1 || '.'))
 and ($2::text is null or $2 in (subscription, substr(subscription, strpos(subscription, '.') + 1)))
-and ($3::text is null or type = $3) and ($4::bytea is null or key = $4) and ($5::text is null or reason = $5)
+and ($3::text is null or type = $3) and ($4::bytea is null or key = $4)
+and case when $5::text is null then reason <> 'expired' else reason = $5 end
 and ($6::text is null or error_type = $6) and ($7::text is null or handler = $7)
 and ($8::timestamptz is null or created_at >= $8) and ($9::timestamptz is null or created_at < $9)
 and ($10::boolean is null or (decision is null) = $10)"""
-"""Says which letters a filter means."""
+"""Says which letters a filter means; of those that have expired only what asks for them."""
 
 LIST = f"""
 select {_COLUMNS} from headrace.dead_letter
@@ -164,14 +166,29 @@ returning subscription, topic, partition, "offset", reason, event_id, source
 """Keeps another value beside the record of an open letter."""
 
 EXPIRE = """
-delete from headrace.dead_letter where id in (
-    select id from headrace.dead_letter
+with old as (
+    select id, case decision when 'discard' then "offset" >= 0 or subscription like '%.outbox'
+                             when 'replay' then "offset" >= 0 and edited_value is not null
+                             else false end as counts
+    from headrace.dead_letter
     where decision is not null and decided_at < now() - $1 * interval '1 day'
-      and (decision = 'discard' or settled_at is not null)
+      and (decision = 'discard' or settled_at is not null) and (decision = 'rewind' or reason <> 'expired')
     limit $2
+), deleted as (
+    delete from headrace.dead_letter where id in (select id from old where not counts)
+), emptied as (
+    update headrace.dead_letter
+    set reason = 'expired', error = 'it has expired; its decision is kept, since the log may have the event',
+        error_type = null, handler = null, key = null, record_key = null, value = null, headers = '\\x90',
+        edited_value = case decision when 'replay' then edited_value end, history = '[]'
+    where id in (select id from old where counts)
 )
+select count(*) from old
 """
-"""Deletes some of what was discarded, or replayed and taken up, longer ago than a number of days."""
+"""Ends some of what was discarded, or replayed and taken up, longer ago than a number of days; tells how many.
+
+What tells how the log is to be read stays: that an event was discarded, and how one was edited before its replay.
+"""
 
 PLACES = """
 select topic, partition, "offset", edited_value, decision,
