@@ -23,7 +23,7 @@ from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Log
 from headrace.platform import Headrace
 from headrace.rewind import plan as plans
-from headrace.rewind.plan import Plan, make_plan
+from headrace.rewind.plan import Plan, make_plan, refuse_stale
 from headrace.rewind.rewind import rewind
 from headrace.rewind.shown import lines_of, plan_of
 from headrace.settings import MEMORY
@@ -75,7 +75,7 @@ def rewind_subscription(
         return
     if not yes:
         typer.confirm(f"Rewind {subscription.group}?", abort=True, err=True)
-    changed = asyncio.run(_rewind(platform, subscription, wanted, options, Act(user(), why)))
+    changed = asyncio.run(_rewind(platform, subscription, wanted, options, made, Act(user(), why)))
     if as_json:
         typer.echo(json.dumps({"done": True, **plan_of(made), **changed}, indent=2))
         return
@@ -108,11 +108,18 @@ async def _plan(platform: Headrace, subscription: Subscription, target: plans.Ta
 
 
 async def _rewind(
-    platform: Headrace, subscription: Subscription, target: plans.Target, options: dict[str, bool], act: Act
+    platform: Headrace,
+    subscription: Subscription,
+    target: plans.Target,
+    options: dict[str, bool],
+    confirmed: Plan,
+    act: Act,
 ) -> dict[str, Any]:
+    """Do it, from where the claims have come to meanwhile. Raises: ConfigurationError (`confirmed` does not hold)."""
     registry, settings = platform.registry, platform.settings
     async with opened(platform, _advice(subscription)) as (connection, log):
         made = await make_plan(connection, log, subscription, target, **options)
+        refuse_stale(confirmed, made.moves_before, {move.place: move.claimed for move in made.moves})
         with progress_bar(f"reading what {subscription.name} was") as report:
             done = await rewind(connection, log, registry, subscription, settings, made, act, report)
     return {"changed": dict(done.changed), "paused": done.is_paused}

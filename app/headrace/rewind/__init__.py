@@ -49,7 +49,8 @@ cancelled; one that had fired fires again, under its first id. Schedules go on.
 transaction: no batch that has read an old state can commit, and no new one begins. The last transaction compares where
 each claim stands. A process that dies in between leaves a paused subscription of which nothing was changed, and a row
 that names it: `GET /subscriptions` and `headrace doctor` say so, and whether its session lives. A person rewinds once
-more, which takes that up, or resumes. One session at a time rewinds a subscription (an advisory lock).
+more, which takes that up, or resumes. One session at a time rewinds a subscription (an advisory lock), and a plan
+that was made before another one had ended is refused: it may lead forward.
 
 **The promise of a dry run.** It reads: the log, and Postgres in read-only transactions. It calls handlers, which may do
 what they like elsewhere; those that take a Transaction are refused. States are compared in one snapshot with the claims

@@ -51,6 +51,8 @@ class Plan(NamedTuple):
     """True if effects are started again."""
     kept: Mapping[str, int]
     """What is taken out of the tables: parked events, dead letters and so on."""
+    moves_before: int
+    """How often claims of the subscription had been moved when the plan was made."""
 
     @property
     def events(self) -> int:
@@ -82,6 +84,7 @@ async def make_plan(
     Raises: ConfigurationError (it cannot be done, why, and what to do), TransportError.
     """
     refuse_kinds(subscription, own_sql=own_sql, is_whole=target.offset is None and target.at is None)
+    moves_before = await connection.fetchval(sql.claim_move.COUNT, subscription.group)
     if subscription.states:
         refuse_several_topics(subscription)
     moves = await find_moves(connection, log, subscription, target)
@@ -97,7 +100,19 @@ async def make_plan(
             refuse_expiring(subscription)
     by_hand = await connection.fetchval(sql.state_change.COUNT, subscription.group) if subscription.states else 0
     kept = await _kept(connection, subscription.group, moves, states)
-    return Plan(subscription.group, moves, states, by_hand, effects, kept)
+    return Plan(subscription.group, moves, states, by_hand, effects, kept, moves_before)
+
+
+def refuse_stale(plan: Plan, moves_before: int, stands: Mapping[TopicPartition, int]) -> None:
+    """Refuse a plan after which claims were moved, so that it may lead forward. `stands` are their next offsets.
+
+    Raises: ConfigurationError.
+    """
+    if plan.moves_before != moves_before or any(stands.get(move.place, -1) < move.offset for move in plan.moves):
+        raise ConfigurationError(
+            f"claims of {plan.group} were moved by somebody else after this rewind was planned, so that the plan does "
+            "not hold any more; nothing was changed: plan it again, and see whether it is still to be done."
+        )
 
 
 def refuse_kinds(subscription: Subscription, *, own_sql: bool, is_whole: bool) -> None:

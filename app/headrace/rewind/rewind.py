@@ -13,7 +13,7 @@ from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Log, TopicPartition
 from headrace.log.stored import plain
 from headrace.registry import Registry
-from headrace.rewind.plan import Move, Plan
+from headrace.rewind.plan import Move, Plan, refuse_stale
 from headrace.rewind.rehearsal import Report
 from headrace.rewind.states import Remade, remake
 from headrace.rewind.write import MovedOnError, Work, move_claim
@@ -49,8 +49,8 @@ async def rewind(
     What a killed one has left is taken up: the subscription is not paused afterwards, unless an operator has paused it.
 
     Cancel: nothing was changed, and the subscription goes on.
-    Raises: ConfigurationError (another one runs, resumed by somebody meanwhile, a key on two partitions), HandlerError
-    (a handler raises at an event of the past), TransportError: likewise.
+    Raises: ConfigurationError (another one runs, claims were moved since the plan was made, a key on two partitions),
+    HandlerError (a handler raises at an event of the past), TransportError: likewise.
     """
     if not await connection.fetchval(sql.subscription.TRY_REWIND, plan.group):
         raise ConfigurationError(f"{subscription.name!r} is being rewound by somebody else; wait until that has ended.")
@@ -114,12 +114,17 @@ async def _move(
 
 
 async def _stop(connection: Connection, plan: Plan, act: Act) -> tuple[list[Move], dict[TopicPartition, int]]:
-    """Pause the subscription and fence its owners; return the moves from where the claims stand now, and sequences."""
+    """Pause the subscription and fence its owners; return the moves from where the claims stand now, and sequences.
+
+    Raises: ConfigurationError (claims were moved since the plan was made).
+    """
     found: dict[TopicPartition, tuple[int, int]] = {}
     async with connection.transaction():
         await connection.execute(sql.subscription.PAUSE_TO_REWIND, plan.group, act.by)
         for number in plan.partitions:
             for row in await connection.fetch(sql.claim.FENCE, plan.group, number):
                 found[TopicPartition(row["topic"], number)] = row["next_offset"], row["sequence"]
+        moves_before = await connection.fetchval(sql.claim_move.COUNT, plan.group)
+        refuse_stale(plan, moves_before, {place: offset for place, (offset, _) in found.items()})
     moves = [move._replace(claimed=found[move.place][0]) for move in plan.moves]
     return moves, {place: sequence for place, (_, sequence) in found.items()}

@@ -7,6 +7,9 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::jsonb, $11, $12)
 """
 """Keeps that a claim was moved, by whom and why, and what its next owners have to know of it."""
 
+COUNT = "select count(*) from headrace.claim_move where subscription = $1"
+"""Counts the moves of a subscription's claims: another number tells that one was moved between two looks."""
+
 WINDOW_FROM = """
 select coalesce(max(sequence), 0) from headrace.claim_move
 where subscription = $1 and topic = $2 and partition = $3 and action = 'rewind'
