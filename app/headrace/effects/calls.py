@@ -71,6 +71,16 @@ class Calls:
                 waiting.append(call)
         self.on_push()
 
+    def put_back(self, call: Call) -> None:
+        """Take a call in again that had ended: at the front of its key, or behind the one that has begun since."""
+        self.total += 1
+        waiting = self.by_key.get(call.key)
+        if waiting is None:
+            self.by_key[call.key] = deque([call])
+            self.fronts.append(call)
+        else:
+            waiting.insert(1, call)
+
     def end(self, call: Call) -> None:
         """Forget the front call of a key, which is done or given up on."""
         waiting = self.by_key[call.key]

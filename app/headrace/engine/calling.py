@@ -24,7 +24,7 @@ from headrace.engine.report import Reporter
 from headrace.engine.steady import SteadyClock
 from headrace.engine.trace import call_facts
 from headrace.engine.verdict import DeadLetter, Park, verdict
-from headrace.errors import HandlerError
+from headrace.errors import DataRefusedError, HandlerError
 from headrace.handlers.subscription import Effect, Subscription
 from headrace.handlers.verdicts import HandlerVerdict, Skip
 from headrace.item import DEAD, Item, Outcome
@@ -217,7 +217,34 @@ class Runner:
             item.outcome = decided.reason
             self._end(call, None, decided.attempts)
         else:
+            self._place(call)
             self._reporter.effect_failed(item, error)
+
+    def refuse(self, ended: Ended, error: DataRefusedError) -> None:
+        """Let a call fail whose end Postgres refuses to keep; it is held if that is so of its dead letter as well.
+
+        Calls of its key that were behind it have begun since: the next attempt waits for the one under way.
+        """
+        call, item, handler = ended.call, ended.call.item, ended.call.effect.handler
+        was_given_up = item.outcome in DEAD
+        what = "its dead letter" if was_given_up else "what it emits"
+        failure = HandlerError(f"{handler.name}: {what} cannot be kept: {error}", handler.name)
+        failure.__cause__ = error
+        item.failed(Outcome.HANDLER_ERROR, failure)
+        decided: DeadLetter | None = None
+        if was_given_up:
+            call.attempts, call.due = 0, math.inf
+            self.waits[call] = Wait(0, math.inf, reason_of(item))
+        else:
+            decided = self._decide(call, call.attempts + 1, error, is_outage=False)
+        if decided is not None:
+            item.outcome = decided.reason
+            self.ended.append(Ended(call, None, decided.attempts))
+            return
+        self._reporter.effect_failed(item, error)
+        if item.event is not None:  # what cannot be read is the next owner's, which tries to give it up again
+            self._calls.put_back(call)
+            self.pump()
 
     def _judge(self, limiter: Limiter, item: Item) -> bool:
         """Tell the breaker what became of a call; return whether it met an outage."""
@@ -242,7 +269,6 @@ class Runner:
         call.attempts = decided.attempts
         call.due = self._now() + decided.delay * (1.0 - decided.jitter * random.random())  # noqa: S311 - no secret
         self.waits[call] = Wait(call.attempts, call.due, reason_of(call.item))
-        self._place(call)
         return None
 
     def follow(self, due_times: Mapping[bytes, float]) -> None:

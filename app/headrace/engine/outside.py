@@ -14,7 +14,7 @@ from headrace.engine.batch import Batch, BatchProcessor, Holding, emitter_of
 from headrace.engine.calling import Ended, Runner
 from headrace.engine.effects import Effects
 from headrace.engine.transact import Portions
-from headrace.errors import FencedError, StateError, UnknownTypeError
+from headrace.errors import DataRefusedError, FencedError, StateError, UnknownTypeError
 from headrace.item import DEAD, Outcome
 from headrace.ledger.moves import read_quiet
 from headrace.ledger.rows import Kind
@@ -129,14 +129,23 @@ class Outside:
 
     async def _write(self, holding: Holding) -> None:
         batch = Batch(Kind.EFFECT, holding, 0, 0, list)
-        if await self._portions.transact(self._processor, batch, self._attempt):
-            self._forget_taken()
+        try:
+            if await self._portions.transact(self._processor, batch, self._attempt):
+                self._forget_taken()
+        except DataRefusedError as error:  # of a single call
+            if not self._taken[0]:
+                raise
+            (refused,) = self._taken[0]
+            self.runner.ended.remove(refused)
+            self.runner.refuse(refused, error)
         self._written_at = time.monotonic()
 
     async def _attempt(self, batch: Batch) -> Effects:
         processor, runner, group = self._processor, self.runner, self._processor.subscription.group
         most = self._portions.most
-        ended, waits = self._taken = runner.ended[:most], dict(list(runner.waits.items())[:most])
+        ended = runner.ended[:most]
+        waits = {} if ended and most == 1 else dict(list(runner.waits.items())[:most])
+        self._taken = ended, waits
         await processor.take_turn(batch)
         effects = _effects(batch, ended)
         async with processor.context.transaction() as connection:

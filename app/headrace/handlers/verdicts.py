@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+LONGEST_SECONDS = 100 * 366 * 86_400.0
+"""A hundred years: what Postgres can add to its clock, and more than anybody means."""
+
 
 class HandlerVerdict(Exception):  # noqa: N818 - it is no error, but an answer
     """The base of the three."""
@@ -20,8 +23,10 @@ class Retry(HandlerVerdict):
 
     def __init__(self, after: float | timedelta | None = None, reason: str = "") -> None:
         seconds = after.total_seconds() if isinstance(after, timedelta) else after
-        if seconds is not None and not 0 <= seconds < float("inf"):
-            raise ValueError(f"Retry({after!r}): after is a number of seconds from 0 on, or a timedelta.")
+        if seconds is not None and not 0 <= seconds <= LONGEST_SECONDS:
+            raise ValueError(
+                f"Retry({after!r}): after is a timedelta, or a number of seconds, from 0 to a hundred years."
+            )
         super().__init__(reason or "it asked for a retry")
         self.after_seconds = seconds
 

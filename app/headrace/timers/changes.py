@@ -9,10 +9,12 @@ from typing import NamedTuple
 from headrace.cloudevents import check_key
 from headrace.errors import ConfigurationError
 from headrace.event import event_type_of
+from headrace.handlers.verdicts import LONGEST_SECONDS
 from headrace.log.ports import NewRecord
+from headrace.log.stored import plain
 
-LONGEST_SECONDS = 100 * 366 * 86_400.0
-"""A hundred years: what Postgres can add to its clock, and more than anybody means."""
+EARLIEST, LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Between these a time is one in Postgres whatever its zone: Python's last one would be infinity there."""
 NAME_CHARACTERS = 200
 
 
@@ -71,6 +73,8 @@ def due(after: object, at: datetime | None, name: object) -> Due | None:
     if at is not None:
         if at.tzinfo is None:
             raise ConfigurationError(f"emit(at={at!r}): the time has no zone; write datetime(..., tzinfo=UTC).")
+        if not EARLIEST <= at < LATEST:
+            raise ConfigurationError(f"emit(at={at!r}): a timer is due in one of the years 2 to 9998, in UTC.")
         return Due(None, at)
     seconds = after.total_seconds() if isinstance(after, timedelta) else after
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= LONGEST_SECONDS:
@@ -91,8 +95,10 @@ def cancelling(model: type[object], key: str, name: str | None, *, call: str) ->
 
 def check_name(name: object) -> None:
     """Raise ConfigurationError if a timer cannot have the name."""
-    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS or "\x00" in name):
-        raise ConfigurationError(f"a timer's name has 1 to {NAME_CHARACTERS} characters, and {name!r} has not.")
+    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS or plain(name) != name):
+        raise ConfigurationError(
+            f"a timer's name has 1 to {NAME_CHARACTERS} characters of Unicode, without NUL, and {name!r} has not."
+        )
     if isinstance(name, str) and name.startswith("cron:"):
         raise ConfigurationError(f"a timer's name does not begin with cron:, as schedules do, and {name!r} does.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -97,3 +97,22 @@ def test_cancel_names_a_type_and_happens_in_a_handler() -> None:
 
 def test_seconds_and_timedelta_mean_the_same() -> None:
     assert due(90, None, None) == due(timedelta(seconds=90), None, None) == Due(90.0, None)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime.max.replace(tzinfo=UTC),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=12))),
+    ],
+)
+def test_time_that_postgres_cannot_keep_is_refused(at: datetime) -> None:
+    with pytest.raises(ConfigurationError, match="a timer is due in one of the years 2 to 9998, in UTC"):
+        due(None, at, None)
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "scan-\udcff.pdf"])
+def test_name_that_postgres_cannot_keep_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="a timer's name has 1 to 200 characters of Unicode, without NUL"):
+        due(1.0, None, name)
