@@ -25,7 +25,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from headrace.http.pressure import SCOPE_KEY, Pressure
+from headrace.http.pressure import SCOPE_KEY, Arrival, Pressure
 from headrace.http.problems import MEDIA_TYPE, Problem
 from headrace.settings import IngestSettings
 from headrace.telemetry.logging import get_logger
@@ -163,9 +163,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Hand the request to the application, or answer it at once if it would wait too long."""
         scope = cycle.scope
-        if self.pressure.admits(scope["path"], lambda: waited_seconds(self.transport)):
-            cast("dict[str, Any]", scope)[SCOPE_KEY] = self.pressure
-            super()._start_asgi_task(cycle, app)
+        arrival = self.pressure.admit(scope["path"], lambda: waited_seconds(self.transport))
+        if arrival is not None:
+            cast("dict[str, Any]", scope)[SCOPE_KEY] = arrival
+            super()._start_asgi_task(cycle, _noting_end(arrival, app))
             return
         cycle.response_started = cycle.response_complete = True  # what comes of its body is thrown away
         self.transport.write(self.pressure.refusal)
@@ -254,6 +255,16 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _noting_end(arrival: Arrival, app: ASGI3Application) -> ASGI3Application:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            return await app(scope, receive, send)
+        finally:
+            arrival.ends()
+
+    return answer
 
 
 def waited_seconds(transport: asyncio.Transport) -> float:

@@ -9,13 +9,15 @@ tells for how long. A process that stands still for a moment finds late requests
 flooded if requests come late for longer than one may wait. Only paths are refused on which events were accepted before,
 so a team's own routes are never concerned.
 
+A request begins with its route, before its key is looked at, or is answered in front of it: by a team's middleware, or
+since nothing takes its method. Either way it waits no more.
+
 Rejected: a limit of requests in flight that follows the rate of answers. A log that answers slowly needs more of them
 at once, and such a limit would take them away.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
@@ -32,11 +34,35 @@ LONGEST_COST_SECONDS = 0.1
 SMOOTHING = 0.02
 """The share of the newest request in what one is expected to take."""
 FORGET_SECONDS = 1.0
-"""A request that has not begun by then was answered by somebody else: a middleware of the team's. A flood is over if no
-request came late for so long."""
+"""A request that has not begun by then waits for something else: what a middleware of the team's asks. A flood is over
+if no request came late for so long."""
 KERNEL_SECONDS = 0.01
 """To which the kernel's clock tells for how long a request has waited."""
 MOST_PATHS = 10_000
+
+
+class Arrival:
+    """A request that was admitted."""
+
+    __slots__ = ("_path", "_pressure", "at")
+
+    def __init__(self, pressure: Pressure, path: str, at: float) -> None:
+        self._pressure = pressure
+        self._path = path
+        self.at = at
+
+    def begins(self) -> Pressure:
+        """Note that it waits no more; return the pressure of its process."""
+        self._pressure.begins(self)
+        return self._pressure
+
+    def ends(self) -> None:
+        """Note that it was answered, by whomever."""
+        self._pressure.ends(self)
+
+    def is_accepted(self) -> None:
+        """Note that it has brought events, as its path does."""
+        self._pressure.accepted(self._path)
 
 
 class Pressure:
@@ -45,7 +71,8 @@ class Pressure:
     def __init__(self, most_seconds: float) -> None:
         """`most_seconds`: how long a request may have to wait until it begins."""
         self._most_seconds = most_seconds
-        self._waiting: deque[float] = deque()
+        self._waiting: dict[Arrival, None] = {}
+        """In the order in which they came."""
         self._paths: set[str] = set()
         self._cost_seconds = FIRST_COST_SECONDS
         self._last_begun = 0.0
@@ -56,21 +83,23 @@ class Pressure:
         self.refusal = _refusal(most_seconds)
         """The answer, from its status line on."""
 
-    def admits(self, path: str, waited_seconds: Callable[[], float] = lambda: 0.0) -> bool:
-        """Return False if a request for the path would wait too long; else it counts as waiting until it begins.
+    def admit(self, path: str, waited_seconds: Callable[[], float] = lambda: 0.0) -> Arrival | None:
+        """Return None if a request for the path would wait too long; else it counts as waiting until it begins or ends.
 
         `waited_seconds` tells how long it has waited to be read.
         """
+        now = perf_counter()
+        arrival = Arrival(self, path, now)
         if path not in self._paths:
-            return True
-        waiting, now = self._waiting, perf_counter()
-        while waiting and now - waiting[0] > FORGET_SECONDS:
-            waiting.popleft()
+            return arrival
+        waiting = self._waiting
+        while waiting and now - (first := next(iter(waiting))).at > FORGET_SECONDS:
+            del waiting[first]
         if len(waiting) * self._cost_seconds > self._most_seconds or self._is_flooded(now, waited_seconds()):
             self._refused += 1
-            return False
-        waiting.append(now)
-        return True
+            return None
+        waiting[arrival] = None
+        return arrival
 
     def _is_flooded(self, now: float, waited_seconds: float) -> bool:
         """True if a request comes late, as others have for a while."""
@@ -81,15 +110,20 @@ class Pressure:
         self._late_at = now
         return now - self._late_since > self._most_seconds
 
-    def begins(self, path: str) -> None:
-        """Note that a request for the path begins."""
-        now = perf_counter()
-        if path in self._paths and self._waiting:
-            self._waiting.popleft()
-            if self._waiting:
-                seconds = min(LONGEST_COST_SECONDS, now - self._last_begun)
+    def begins(self, arrival: Arrival) -> None:
+        """Note that a request begins."""
+        now, waiting = perf_counter(), self._waiting
+        if arrival in waiting:
+            del waiting[arrival]
+            if waiting:
+                seconds = min(LONGEST_COST_SECONDS, now - max(self._last_begun, arrival.at))
                 self._cost_seconds += SMOOTHING * (seconds - self._cost_seconds)
         self._last_begun = now
+
+    def ends(self, arrival: Arrival) -> None:
+        """Note that a request has ended: if it never began, something in front of its route has answered it."""
+        if arrival in self._waiting:
+            self.begins(arrival)
 
     def accepted(self, path: str) -> None:
         """Note that events are accepted on the path."""

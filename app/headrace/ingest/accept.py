@@ -13,11 +13,11 @@ from headrace.cloudevents import Mode
 from headrace.http.access import forbidden
 from headrace.http.body import read_body
 from headrace.http.caller import Caller
-from headrace.http.pressure import SCOPE_KEY, Pressure
+from headrace.http.pressure import SCOPE_KEY, Arrival
 from headrace.http.problems import Problem
 from headrace.ingest.checking import check_all
 from headrace.ingest.limiter import Limiter
-from headrace.ingest.measuring import Measurement, count_refused
+from headrace.ingest.measuring import Measurement
 from headrace.ingest.parsing import PlainEvent, check_encoding, parse_request
 from headrace.ingest.publishing import connected_log, publish
 from headrace.ingest.rates import Rates
@@ -44,12 +44,7 @@ async def accept(
     plain: PlainEvent | None = None,
 ) -> Response:
     """Answer 202 once the log has every event of the request. Raises: Problem, and then none was accepted."""
-    limits, path = runtime.settings.ingest, request.scope["path"]
-    pressure: Pressure | None = request.scope.get(SCOPE_KEY)  # of `headrace run`, not of another server
-    if pressure is not None:
-        pressure.begins(path)
-        if refused := pressure.take_refused():
-            count_refused(runtime.metrics, 429, refused)
+    limits = runtime.settings.ingest
     with (
         runtime.tracing.ingest(route, request.headers) as span,
         Measurement(runtime.metrics, mode, span) as measurement,
@@ -70,8 +65,9 @@ async def accept(
             if mode == "plain" and problem.status_code == 503:
                 problem.detail += f" Send it as Idempotency-Key: {events[0].envelope.id}."
             raise
-    if pressure is not None:
-        pressure.accepted(path)
+    arrival: Arrival | None = request.scope.get(SCOPE_KEY)
+    if arrival is not None:
+        arrival.is_accepted()
     return Response(_answer(request, events, positions), 202, media_type=JSON)
 
 

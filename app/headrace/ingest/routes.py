@@ -13,6 +13,7 @@ from headrace.http.caller import Caller
 from headrace.http.direct import DirectRoute
 from headrace.http.guard import guard_of
 from headrace.http.openapi import POST_DATA, POST_DATA_ID, POST_EVENTS, POST_EVENTS_ID, RESPONSES
+from headrace.http.pressure import SCOPE_KEY, Arrival
 from headrace.http.problems import Problem
 from headrace.http.runtime_of import runtime_of
 from headrace.ingest.accept import accept
@@ -77,11 +78,15 @@ def build_router() -> APIRouter:
 
 
 async def _runtime_for_publisher(request: Request) -> tuple[Runtime, Caller]:
-    """Return the platform, and the caller, who may publish. Raises: Problem 401, 403, 503.
+    """Begin a request: return the platform, and the caller, who may publish. Raises: Problem 401, 403, 503.
 
     Called by hand: as a FastAPI dependency it costs a tenth of a small request.
     """
+    arrival: Arrival | None = request.scope.get(SCOPE_KEY)  # of `headrace run`, not of another server
+    pressure = arrival.begins() if arrival is not None else None
     runtime = runtime_of(request)
+    if pressure is not None and (refused := pressure.take_refused()):
+        count_refused(runtime.metrics, 429, refused)
     try:
         return runtime, await guard_of(request.app).admit(request, "publish")
     except Problem as problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.http.pressure import FIRST_COST_SECONDS, FORGET_SECONDS, KERNEL_SECONDS, Pressure
+from headrace.http.pressure import FIRST_COST_SECONDS, FORGET_SECONDS, KERNEL_SECONDS, Arrival, Pressure
 
 PATH = "/events/thing.made"
 FITTING = 20
@@ -17,10 +17,18 @@ def _pressure() -> Pressure:
     return pressure
 
 
+def _filled(pressure: Pressure) -> list[Arrival]:
+    """Return as many as are admitted."""
+    admitted = []
+    while (arrival := pressure.admit(PATH)) is not None:
+        admitted.append(arrival)
+    return admitted
+
+
 def test_those_that_would_wait_too_long_are_refused_and_counted() -> None:
     """As many wait as can be begun in time; the others are refused, and counted once."""
     pressure = _pressure()
-    admitted = [pressure.admits(PATH) for _ in range(FITTING + 10)]
+    admitted = [pressure.admit(PATH) is not None for _ in range(FITTING + 10)]
     assert admitted == [True] * (FITTING + 1) + [False] * 9
     assert (pressure.take_refused(), pressure.take_refused()) == (9, 0)
 
@@ -28,20 +36,41 @@ def test_those_that_would_wait_too_long_are_refused_and_counted() -> None:
 def test_there_is_room_again_when_those_that_wait_have_begun() -> None:
     """Each one that begins makes room for another."""
     pressure = _pressure()
-    while pressure.admits(PATH):
-        pass
-    for _ in range(FITTING + 1):
-        pressure.begins(PATH)
-    assert pressure.admits(PATH)
+    for arrival in _filled(pressure):
+        arrival.begins()
+        arrival.ends()
+    assert pressure.admit(PATH) is not None
+
+
+def test_those_that_are_answered_in_front_of_their_route_wait_no_more() -> None:
+    """A request without a key, a CORS preflight, one that a middleware answers: none shuts others out."""
+    pressure = _pressure()
+    for _ in range(10 * FITTING):
+        arrival = pressure.admit(PATH)
+        assert arrival is not None
+        arrival.ends()
+    assert len(_filled(pressure)) == FITTING + 1
+
+
+def test_the_end_of_one_that_was_forgotten_is_not_another_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a middleware has held for long does not make room that is not there."""
+    now = 100.0
+    monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
+    pressure = _pressure()
+    held = _filled(pressure)
+    now += 2.0
+    assert len(_filled(pressure)) == FITTING + 1
+    for arrival in held:
+        arrival.ends()
+    assert pressure.admit(PATH) is None
 
 
 def test_a_path_on_which_nothing_was_accepted_is_never_refused() -> None:
     """A team's own routes, and paths that nobody has declared, are not the platform's to refuse."""
     pressure = _pressure()
-    while pressure.admits(PATH):
-        pass
-    assert all(pressure.admits("/own") for _ in range(1_000))
-    assert not pressure.admits(PATH)
+    _filled(pressure)
+    assert all(pressure.admit("/own") for _ in range(1_000))
+    assert pressure.admit(PATH) is None
 
 
 def test_requests_that_never_begin_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,10 +78,9 @@ def test_requests_that_never_begin_are_forgotten(monkeypatch: pytest.MonkeyPatch
     now = 100.0
     monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
     pressure = _pressure()
-    while pressure.admits(PATH):
-        pass
+    _filled(pressure)
     now += 2.0
-    assert pressure.admits(PATH)
+    assert pressure.admit(PATH)
 
 
 def test_slow_requests_leave_room_for_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,12 +89,11 @@ def test_slow_requests_leave_room_for_fewer(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
     pressure = _pressure()
     for _ in range(1_000):  # each takes twenty times as long as expected
-        pressure.admits(PATH)
-        pressure.admits(PATH)
-        for _ in range(2):
+        for arrival in [pressure.admit(PATH), pressure.admit(PATH)]:
+            assert arrival is not None
             now += FITTING * FIRST_COST_SECONDS
-            pressure.begins(PATH)
-    assert [pressure.admits(PATH) for _ in range(4)] == [True, True, False, False]
+            arrival.begins()
+    assert len(_filled(pressure)) == 2
 
 
 def test_late_requests_are_refused_once_others_were_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,9 +105,10 @@ def test_late_requests_are_refused_once_others_were_for_a_while(monkeypatch: pyt
     late = 2 * (patience + KERNEL_SECONDS)
 
     def admits(waited: float) -> bool:
-        admitted = pressure.admits(PATH, lambda: waited)
-        pressure.begins(PATH)
-        return admitted
+        arrival = pressure.admit(PATH, lambda: waited)
+        if arrival is not None:
+            arrival.begins()
+        return arrival is not None
 
     assert admits(late)
     now += patience / 2
