@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from headrace import sql
 from headrace.database.pool import Connection
@@ -24,6 +25,14 @@ Prepare = Callable[..., CheckedEvent]
 """(event, key=..., id=...) -> the event, checked. Raises: ConfigurationError, EventError."""
 Wake = Callable[[set[int]], None]
 """Tells the relay that the slots have committed rows."""
+
+
+class Append(NamedTuple):
+    """Where the event store keeps the event of a row, whose key is the stream's."""
+
+    stream: str
+    version: int
+    appended_at: datetime
 
 
 class NewRow(NamedTuple):
@@ -61,5 +70,24 @@ def slot_of(key: bytes | None) -> int:
 async def write(connection: Connection, service: str, rows: Sequence[NewRow]) -> set[int]:
     """Write the rows in the connection's transaction; return the slots to wake after its commit."""
     if rows:
-        await connection.execute(sql.outbox.INSERT, service, *(list(column) for column in zip(*rows, strict=True)))
+        await connection.execute(sql.outbox.INSERT, service, *_columns(rows))
     return {row.slot for row in rows}
+
+
+async def write_kept(
+    connection: Connection, service: str, rows: Sequence[NewRow], appends: Mapping[int, Append]
+) -> set[int]:
+    """Write the rows, of those that were appended the ones that are stored: no savepoint has taken them back.
+
+    `appends` says by their places which ones were appended.
+    """
+    if not appends:
+        return await write(connection, service, rows)
+    nothing = (None,) * len(Append._fields)
+    places = [appends.get(place, nothing) for place in range(len(rows))]
+    await connection.execute(sql.outbox.INSERT_KEPT, service, *_columns(rows), *_columns(places))
+    return {row.slot for row in rows}
+
+
+def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

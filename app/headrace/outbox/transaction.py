@@ -10,7 +10,7 @@ from typing import Any
 from headrace.database.failures import classify
 from headrace.database.pool import Connection, Pool
 from headrace.errors import StateError, StateUnavailableError
-from headrace.outbox.rows import NewRow, Prepare, Wake, new_row, slot_of, write
+from headrace.outbox.rows import Append, NewRow, Prepare, Wake, new_row, slot_of, write_kept
 from headrace.publishing.publisher import AnyEvent
 from headrace.timers.changes import Change, SetTimer, cancelling, due
 from headrace.timers.store import write as write_timers
@@ -35,6 +35,8 @@ class OutboxTransaction:
         self._max_bytes = max_bytes
         self.rows: list[NewRow] = []
         """What the commit writes into the outbox."""
+        self.appends: dict[int, Append] = {}
+        """Which of the rows the event store has appended, by their places."""
         self.timers: dict[int, list[Change]] = {}
         """What it does to timers, by slot."""
 
@@ -92,7 +94,7 @@ async def in_transaction(
     try:
         yield
         with translated():
-            slots = await write(connection, service, tx.rows)
+            slots = await write_kept(connection, service, tx.rows, tx.appends)
             seconds = [
                 await write_timers(connection, group_of(service), slot, tx.timers[slot]) for slot in sorted(tx.timers)
             ]

@@ -9,6 +9,21 @@ order by new.bucket, new.place
 """
 """Writes events; in the order of their buckets, so that two statements never wait for each other in a circle."""
 
+INSERT_KEPT = """
+insert into headrace.outbox (service, bucket, id, topic, key, value, headers)
+select $1, new.bucket, gen_random_uuid(), new.topic, new.key, new.value, new.headers
+from unnest($2::smallint[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[], $7::text[], $8::bigint[],
+            $9::timestamptz[]) with ordinality
+    as new (bucket, topic, key, value, headers, stream, version, appended_at, place)
+where new.stream is null or exists (
+    select from headrace.stream_event as stored
+    where stored.service = $1 and stored.stream = new.stream and stored.key = convert_from(new.key, 'UTF8')
+      and stored.version = new.version and stored.appended_at = new.appended_at
+)
+order by new.bucket, new.place
+"""
+"""The same, where some were appended to streams: without those that a rolled back savepoint has taken out of them."""
+
 READ = """
 with first as (
     select waiting.*, sum(coalesce(octet_length(value), 0) + octet_length(headers))

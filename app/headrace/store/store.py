@@ -16,6 +16,7 @@ from headrace.cloudevents import ParsedEvent, check_key, declared_key
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, SchemaError, VersionConflictError
 from headrace.event import event_type_of
+from headrace.outbox.rows import Append
 from headrace.publishing.checking import JSON, Trace, check_event, source_of
 from headrace.registry import Registry
 from headrace.store.stored import Appended, StoredEvent, event_id, stored_event
@@ -221,7 +222,7 @@ class EventStore:
             list(versions), [each.event_type.type for each in new], [each.event_type.version for each in new],
             [each.data.decode() for each in new],
         )  # fmt: skip
-        await place.publish(records)
+        await place.publish(records, [Append(stream, number, appended_at) for number in versions])
         if self._metrics is not None:
             self._metrics.store_appended_total.labels(stream=self._label(stream)).inc(count)
         return Appended(version, [each.id for each in envelopes])

@@ -10,7 +10,7 @@ from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
 from headrace.handlers.inject import Transaction
 from headrace.log.ports import NewRecord
-from headrace.outbox.rows import new_row, write
+from headrace.outbox.rows import Append, new_row, write
 from headrace.outbox.transaction import OutboxTransaction, translated
 
 
@@ -23,7 +23,7 @@ class Place(Protocol):
 
     async def fetch(self, query: str, *arguments: Any) -> Sequence[Any]: ...
 
-    async def publish(self, records: Sequence[NewRecord]) -> None: ...
+    async def publish(self, records: Sequence[NewRecord], appends: Sequence[Append]) -> None: ...
 
 
 Open = Callable[[], AbstractAsyncContextManager[Place]]
@@ -45,9 +45,15 @@ class RoutePlace:
             rows: Sequence[Any] = await self._tx.connection.fetch(query, *arguments)
         return rows
 
-    async def publish(self, records: Sequence[NewRecord]) -> None:
-        """Write the rows right before the commit, with what the transaction emits."""
-        self._tx.rows += [new_row(record, self._max_bytes) for record in records]
+    async def publish(self, records: Sequence[NewRecord], appends: Sequence[Append]) -> None:
+        """Write the rows right before the commit, with what the transaction emits, if their events are stored then.
+
+        A savepoint takes them back with what it appended. Written now, they would keep other transactions of their
+        buckets waiting, and two that append to one key and emit for the other's would meet in a deadlock.
+        """
+        rows = [new_row(record, self._max_bytes) for record in records]
+        self._tx.appends.update(enumerate(appends, len(self._tx.rows)))
+        self._tx.rows += rows
 
 
 class BatchPlace:
@@ -63,7 +69,7 @@ class BatchPlace:
         """Return the rows."""
         return await self._tx.fetch(query, *arguments)
 
-    async def publish(self, records: Sequence[NewRecord]) -> None:
+    async def publish(self, records: Sequence[NewRecord], appends: Sequence[Append]) -> None:
         """Write the rows now, so that a savepoint takes them back with what a failing handler did."""
         rows = [new_row(record, self._max_bytes) for record in records]
         self._tx.written_slots |= await write(self._tx.connection, self._service, rows)
@@ -85,7 +91,7 @@ class SessionPlace:
         rows: Sequence[Any] = result.mappings().all() if result.returns_rows else ()
         return rows
 
-    async def publish(self, records: Sequence[NewRecord]) -> None:
+    async def publish(self, records: Sequence[NewRecord], appends: Sequence[Append]) -> None:
         """Add the rows to the session."""
         for record in records:
             self._add(record)
