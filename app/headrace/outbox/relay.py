@@ -25,7 +25,7 @@ from headrace.errors import HeadraceError, RecordTooLargeError
 from headrace.ledger.dead_letters import store_refused_emit
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.log.stored import unpack_headers
-from headrace.outbox.rows import new_row, write
+from headrace.outbox.moving import move_replays, move_timers
 from headrace.outbox.slots import Slots
 from headrace.outbox.transaction import SUBSCRIPTION, group_of
 from headrace.outbox.ways import Way, Ways
@@ -36,7 +36,7 @@ from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.tracing import Tracing
 from headrace.timers.clock import TimerClock
-from headrace.timers.store import count_fired, seconds_to_next, take_due
+from headrace.timers.store import count_fired, seconds_to_next
 
 logger = get_logger("headrace.outbox")
 
@@ -51,8 +51,8 @@ MEASURE_SECONDS = 10.0
 PASS_ROWS, PASS_BYTES = 1_000, 4 * 2**20
 PAGES = 10
 """How far a pass looks past the events of partitions that are in trouble: this many times PASS_ROWS."""
-MOST_TIMERS = 100
-"""Timers of a slot that move into the outbox in one transaction."""
+HELD_SECONDS, WAIT_SECONDS = 0.2, 1.0
+"""When a timer is looked at again whose key others hold, and how often at most a moment is waited for them."""
 
 
 class Tools(Protocol):
@@ -86,7 +86,7 @@ class OutboxRelay:
         self._untold: set[int] = set()
         self._telling: asyncio.Task[None] | None = None
         self._timers = TimerClock()
-        self._measured_at = 0.0
+        self._measured_at = self._waits_at = 0.0
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -195,10 +195,18 @@ class OutboxRelay:
     async def _fire(self, slots: Slots) -> None:
         """Move the timers that are due into the outbox, where they are published as what routes emit now."""
         async with self._asking, self._ask().transaction():
-            fired = await take_due(self._ask(), group_of(self._service), sorted(slots.owned), MOST_TIMERS)
-            self._due |= await write(self._ask(), self._service, [new_row(timer.record, 2**31) for timer in fired])
-        count_fired(self._metrics, SUBSCRIPTION, fired)
-        await self._look_at_timers(slots)
+            may_wait = time.monotonic() >= self._waits_at
+            moved = await move_timers(
+                self._ask(), self._service, group_of(self._service), sorted(slots.owned), may_wait=may_wait
+            )
+        self._due |= moved.slots
+        if moved.are_left and may_wait:
+            self._waits_at = time.monotonic() + WAIT_SECONDS
+        count_fired(self._metrics, SUBSCRIPTION, moved.fired)
+        if moved.are_left and not moved.fired:
+            self._timers.learn(HELD_SECONDS)
+        else:
+            await self._look_at_timers(slots)
 
     async def _pass(self, due: set[int]) -> None:
         """Read the slots from the front, and begin to publish all that may be sent now."""
@@ -301,14 +309,8 @@ class OutboxRelay:
 
     async def _take_replays(self) -> None:
         """Put dead letters that a person wants to be replayed back into the outbox, behind what waits."""
-        group = group_of(self._service)
         async with self._asking, self._ask().transaction():
-            letters = await self._ask().fetch(sql.dead_letter.TAKE_REFUSED_EMITS, group)
-            rows = [
-                new_row(NewRecord(each["topic"], each["record_key"], each["value"], _headers(each["headers"])), 2**31)
-                for each in letters
-            ]
-            await write(self._ask(), self._service, rows)
+            await move_replays(self._ask(), self._service, group_of(self._service))
 
     async def _measure(self) -> None:
         if time.monotonic() < self._measured_at + MEASURE_SECONDS:

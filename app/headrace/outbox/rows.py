@@ -58,13 +58,17 @@ def new_row(record: NewRecord, max_bytes: int) -> NewRow:
             f"the event has {size:,} bytes, the log takes {max_bytes:,}; publish less, or raise "
             "HEADRACE_KAFKA_MAX_RECORD_BYTES and the topic's max.message.bytes."
         )
-    bucket = partition_for(record.key or b"", BUCKETS)
-    return NewRow(bucket, record.topic, record.key, record.value, pack_headers(record.headers))
+    return NewRow(bucket_of(record.key), record.topic, record.key, record.value, pack_headers(record.headers))
+
+
+def bucket_of(key: bytes | None) -> int:
+    """Return the bucket of a key."""
+    return partition_for(key or b"", BUCKETS)
 
 
 def slot_of(key: bytes | None) -> int:
     """Return the slot of a key."""
-    return partition_for(key or b"", BUCKETS) % SLOTS
+    return bucket_of(key) % SLOTS
 
 
 async def write(connection: Connection, service: str, rows: Sequence[NewRow]) -> set[int]:

@@ -59,14 +59,13 @@ where id = any($1::uuid[]) and decision = 'replay' and settled_at is null return
 """
 """Notes that replays were taken up; returns those that still were to be."""
 
-TAKE_REFUSED_EMITS = """
-update headrace.dead_letter set settled_at = now() where id in (
-    select id from headrace.dead_letter
-    where subscription = $1 and decision = 'replay' and settled_at is null limit 1000 for update skip locked
-)
-returning topic, record_key, value, headers
+WAITING_REFUSED_EMITS = """
+select id, topic, record_key, value, headers from headrace.dead_letter
+where subscription = $1 and decision = 'replay' and settled_at is null
+  and coalesce(record_key, ''::bytea) <> all($2::bytea[])
+limit 1000 for update skip locked
 """
-"""Takes up the replays of events that the log refused, of an outbox: they are published again."""
+"""Locks events of an outbox that the log refused and that are to be published again, but for some keys."""
 
 REOPEN_REPLAYS = """
 update headrace.dead_letter

@@ -24,6 +24,21 @@ order by new.bucket, new.place
 """
 """The same, where some were appended to streams: without those that a rolled back savepoint has taken out of them."""
 
+TRY_BUCKETS = """
+select bucket from unnest($2::int[]) as wanted (bucket)
+where pg_try_advisory_xact_lock(hashtext('headrace.outbox.key/' || $1), bucket)
+"""
+"""Locks buckets as the trigger of `headrace.outbox` does, but waits for none; tells which of them it has."""
+
+WAIT_SHORTLY = "set local lock_timeout = '50ms'"
+"""Lets a statement wait for a moment only."""
+
+LOCK_BUCKET = "select pg_advisory_xact_lock(hashtext('headrace.outbox.key/' || $1), $2)"
+"""Locks a bucket as the trigger of `headrace.outbox` does, and waits for it."""
+
+WAIT_AS_BEFORE = "set local lock_timeout to default"
+"""Lets statements wait for locks as long as the session says."""
+
 READ = """
 with first as (
     select waiting.*, sum(coalesce(octet_length(value), 0) + octet_length(headers))

@@ -41,6 +41,35 @@ from fired order by due_at
 """
 """Removes timers of some partitions that are due, the longest due first, at most so many of each partition."""
 
+DUE = """
+select due.* from unnest($2::int[]) as owned (partition) cross join lateral (
+    select type, key, name from headrace.timer
+    where subscription = $1 and partition = owned.partition and due_at <= (select clock_timestamp())
+      and key <> all($4::bytea[])
+    order by due_at limit $3
+) as due
+"""
+"""Names timers of some partitions that are due, the longest due first, but for some keys."""
+
+LOCK_DUE = """
+select key from headrace.timer join unnest($2::text[], $3::bytea[], $4::text[]) as due (type, key, name)
+    using (type, key, name)
+where subscription = $1 and due_at <= (select clock_timestamp()) for update of timer skip locked
+"""
+"""Locks timers that are due still, but for those that somebody else has locked."""
+
+TAKE = """
+with fired as (
+    delete from headrace.timer using unnest($2::text[], $3::bytea[], $4::text[]) as due (type, key, name)
+    where subscription = $1 and timer.type = due.type and timer.key = due.key and timer.name = due.name
+    returning topic, timer.key, value, headers, due_at, timer.name, cron
+)
+select topic, key, value, headers, name, cron, clock_timestamp() as now,
+       extract(epoch from clock_timestamp() - due_at)::float8 as late_seconds
+from fired order by due_at
+"""
+"""Removes these timers, the longest due first."""
+
 SECONDS_TO_NEXT = """
 select extract(epoch from min(due.at) - clock_timestamp())::float8
 from unnest($2::int[]) as owned (partition) cross join lateral (

@@ -53,9 +53,12 @@ async def write(connection: Connection, group: str, partition: int, changes: Ite
 async def take_due(connection: Connection, group: str, partitions: Sequence[int], most: int) -> list[FiredTimer]:
     """Remove the timers that are due, at most some of each partition, in the caller's transaction; return them."""
     rows = await connection.fetch(sql.timer.TAKE_DUE, group, partitions, most)
-    return [
-        FiredTimer(_record(row), row["late_seconds"], row["name"] if row["cron"] else None, row["now"]) for row in rows
-    ]
+    return [fired_timer(row) for row in rows]
+
+
+def fired_timer(row: Any) -> FiredTimer:
+    """Return the timer that a row was."""
+    return FiredTimer(_record(row), row["late_seconds"], row["name"] if row["cron"] else None, row["now"])
 
 
 async def follow_schedules(
