@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from headrace.errors import TransportError
 from headrace.log.ports import Log, Reader, Record, TopicPartition
+from headrace.log.sizes import size_bytes
 
 CHUNK_RECORDS, CHUNK_BYTES = 5_000, 8 * 2**20
 """What is fetched at a time."""
@@ -19,10 +20,17 @@ Positions = dict[TopicPartition, int]
 
 
 class LogReading:
-    """Some partitions of the log, from positions on. No record behind a target is given out."""
+    """Some partitions of the log, from positions on. No record behind a target is given out.
 
-    def __init__(self, reader: Reader, positions: Mapping[TopicPartition, int]) -> None:
+    A reader fetches every partition that it has, also those whose records nobody asks for. A fetch's worth of such
+    records is kept for later targets; what is more is dropped, and its partition is read again when it is asked for.
+    """
+
+    def __init__(self, log: Log, reader: Reader, positions: Mapping[TopicPartition, int]) -> None:
+        self._log = log
         self._reader = reader
+        self._read = set(positions)
+        """What the reader reads."""
         self._fetched: dict[TopicPartition, list[Record]] = {}
         self.positions: Positions = dict(positions)
         """The next offset of each partition."""
@@ -30,7 +38,7 @@ class LogReading:
     @classmethod
     async def start(cls, log: Log, positions: Mapping[TopicPartition, int]) -> Self:
         """Begin at the positions. Raises: TransportError."""
-        return cls(await log.reader(positions), positions)
+        return cls(log, await log.reader(positions), positions)
 
     async def close(self) -> None:
         """Let the log go."""
@@ -54,13 +62,31 @@ class LogReading:
                 if number:
                     taken[partition], self._fetched[partition] = waiting[:number], waiting[number:]
                 before = self.positions[partition]
-                rest = self._fetched.get(partition)
-                self.positions[partition] = rest[0].offset if rest else self._reader.position(partition)
+                if rest := self._fetched.get(partition):
+                    self.positions[partition] = rest[0].offset
+                elif partition in self._read:
+                    self.positions[partition] = self._reader.position(partition)
                 if self.positions[partition] > before:
                     until = time.monotonic() + SILENT_SECONDS
             if taken or not self.behind(targets):
                 return taken
             if time.monotonic() > until:
                 raise TransportError("the log does not return what the claims have behind them; see whether it is up.")
+            await self._read_only({each for each, target in targets.items() if self.positions[each] < target})
             for partition, records in (await self._reader.fetch(CHUNK_RECORDS, CHUNK_BYTES, FETCH_SECONDS)).items():
                 self._fetched.setdefault(partition, []).extend(records)
+
+    async def _read_only(self, wanted: Iterable[TopicPartition]) -> None:
+        """Let the reader have what is wanted, and nothing of which too much is kept already."""
+        kept = {each for each in self._read if self._fetched.get(each)}
+        records = [record for each in kept for record in self._fetched[each]]
+        is_much = len(records) >= CHUNK_RECORDS or sum(map(size_bytes, records)) >= CHUNK_BYTES
+        read = (self._read - kept if is_much else self._read).union(wanted)
+        if read == self._read:
+            return
+        begins = {each: self._reader.position(each) if each in self._read else self.positions[each] for each in read}
+        reader = await self._log.reader(begins)
+        await self._reader.close()
+        for each in self._read - read:
+            self._fetched.pop(each, None)
+        self._reader, self._read = reader, read
