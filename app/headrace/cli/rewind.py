@@ -79,7 +79,7 @@ def rewind_subscription(
     if as_json:
         typer.echo(json.dumps({"done": True, **plan_of(made), **changed}, indent=2))
         return
-    paused = "; it was paused, and stays so" if changed["paused"] else ""
+    paused = "; it is paused, and stays so" if changed["paused"] else ""
     stdout.print(f"{subscription.group} is rewound{paused}")
 
 

@@ -136,6 +136,8 @@ def _claims(
     if paused is not None:
         again = "rewind again, or " if "cut off" in paused else ""
         advice = f"{again}POST /subscriptions/{subscription}/resume ends the pause"
+        if "under way" in paused:
+            advice = "wait until it has ended, or end its process"
         return Check("warn", line, f"{what}, {paused}", advice)
     if lag and not owned:
         return Check("warn", line, what, "no worker runs: headrace run")

@@ -30,9 +30,9 @@ def add_routes(router: APIRouter) -> None:
     async def get_subscriptions(request: Request) -> Response:
         """Return each subscription with its partitions: owner, epoch, next offset, lag, parked keys and events.
 
-        `rewind` is the one that has paused the subscription; if it is not `running`, its process has died and nothing
-        was changed: rewind again, or resume. `outages` are the handlers that wait for the end of an outage, by the
-        process that sees it.
+        `rewind` is the one that holds the subscription `paused`; if it is not `running`, its process has died and
+        nothing was changed: rewind again, or resume. `outages` are the handlers that wait for the end of an outage, by
+        the process that sees it.
         A partition that is `full` takes no further events, since too much of it is parked.
         `held_back` is the part of a lag that stands behind another producer's open transaction."""
         subscriptions = runtime_of(request).registry.subscriptions
@@ -52,7 +52,9 @@ def add_routes(router: APIRouter) -> None:
         action: Literal["pause", "resume"],
         who: Annotated[str, Depends(require("operate"))],
     ) -> Response:
-        """Pause or resume the subscription in every process; a pause lets the transaction in flight finish."""
+        """Pause or resume the subscription in every process; a pause lets the transaction in flight finish.
+
+        While the subscription is rewound it is held anyway: what you ask for counts when that has ended."""
         subscription = subscription_of(runtime_of(request), name)
         is_paused = action == "pause"
         async with connection(request) as postgres:

@@ -3,7 +3,7 @@
 ```
 plan.py      where to, what is lost, what is made anew ── or a refusal, in one sentence; changes nothing
    │                                                              (seek.py: the offset of a time)
-rewind.py    pause and fence ─▶ states of then (states.py) ─▶ one transaction: all below, and the claim ─▶ resume
+rewind.py    hold and fence ─▶ states of then (states.py) ─▶ one transaction: all below, and the claim ─▶ resume
    └ write.py, window.py
 
 dry_run.py   the same handlers over the same events, beside the service; compares, and writes nothing (difference.py)
@@ -45,12 +45,13 @@ decision `rewind`. What a person has discarded stays out: its identity is kept i
 again as the log has it. **Timers** are those of then: set by events of the remade keys before the place, and not
 cancelled; one that had fired fires again, under its first id. Schedules go on.
 
-**Fenced like any change of a claim.** First the subscription is paused and the claims lose their tokens, in one
+**Fenced like any change of a claim.** First the subscription is held and the claims lose their tokens, in one
 transaction: no batch that has read an old state can commit, and no new one begins. The last transaction compares where
-each claim stands. A process that dies in between leaves a paused subscription of which nothing was changed, and a row
-that names it: `GET /subscriptions` and `headrace doctor` say so, and whether its session lives. A person rewinds once
-more, which takes that up, or resumes. One session at a time rewinds a subscription (an advisory lock), and a plan
-that was made before another one had ended is refused: it may lead forward.
+each claim stands. The hold is not the operator's pause, which keeps the last word: that counts when the hold has ended.
+A process that dies in between leaves a held subscription of which nothing was changed, and a row that names it: `GET
+/subscriptions` and `headrace doctor` say so, and whether its session lives. A person rewinds once more, which takes
+that up, or resumes. One session at a time rewinds a subscription (an advisory lock), and a plan that was made before
+another one had ended is refused: it may lead forward.
 
 **The promise of a dry run.** It reads: the log, and Postgres in read-only transactions. It calls handlers, which may do
 what they like elsewhere; those that take a Transaction are refused. States are compared in one snapshot with the claims

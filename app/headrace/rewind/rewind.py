@@ -31,7 +31,7 @@ class Rewound(NamedTuple):
     changed: Mapping[str, int]
     """What was taken out of the tables, or made anew, by its name."""
     is_paused: bool
-    """True if the subscription was paused before, and stays so."""
+    """True if an operator has paused the subscription, before or meanwhile: it stays so."""
 
 
 async def rewind(
@@ -46,7 +46,8 @@ async def rewind(
 ) -> Rewound:
     """Move the claims back, with all that belongs to them; the owners apply what follows.
 
-    What a killed one has left is taken up: the subscription is not paused afterwards, unless an operator has paused it.
+    Meanwhile the subscription is held, beside what an operator asks of it, which counts afterwards. What a killed one
+    has left is taken up.
 
     Cancel: nothing was changed, and the subscription goes on.
     Raises: ConfigurationError (another one runs, claims were moved since the plan was made, a key on two partitions),
@@ -71,7 +72,6 @@ async def _rewind(
     act: Act,
     report: Report,
 ) -> Rewound:
-    was_paused = await connection.fetchval(sql.subscription.IS_PAUSED, plan.group)
     work = Work(subscription, plan, Act(plain(act.by, 200), plain(act.why or "") or None), settings.engine)
     attempts = ATTEMPTS
     try:
@@ -82,15 +82,15 @@ async def _rewind(
             if plan.states == "remade":
                 remade = await remake(connection, log, registry, subscription, settings, moves, report)
             try:
-                changed = await _move(connection, work, moves, sequences, remade, was_paused)
+                changed, is_paused = await _move(connection, work, moves, sequences, remade)
             except MovedOnError:  # an owner claimed again before it had seen the pause
                 if attempts:
                     continue
                 raise
-            return Rewound(moves, changed, was_paused)
+            return Rewound(moves, changed, is_paused)
     except BaseException:
-        if not was_paused and not connection.is_closed():
-            await connection.execute(sql.subscription.SET_PAUSED, plan.group, False)
+        if not connection.is_closed():
+            await connection.execute(sql.subscription.RELEASE_REWOUND, plan.group)
         raise
 
 
@@ -100,17 +100,16 @@ async def _move(
     moves: Sequence[Move],
     sequences: Mapping[TopicPartition, int],
     remade: Mapping[TopicPartition, Remade],
-    was_paused: bool,
-) -> Mapping[str, int]:
-    """Move all claims, and resume, in one transaction; return how much was changed."""
+) -> tuple[Mapping[str, int], bool]:
+    """Move all claims, and let go, in one transaction; return how much was changed, and if an operator has paused."""
     changed = Counter[str]()
     async with connection.transaction():
         await connection.execute("set local statement_timeout = 0")
         for moved in moves:
             place = moved.place
             changed.update(await move_claim(connection, work, moved, sequences[place], remade.get(place)))
-        await connection.execute(sql.subscription.SET_PAUSED, work.plan.group, was_paused)
-    return changed
+        is_paused = await connection.fetchval(sql.subscription.RELEASE_REWOUND, work.plan.group)
+    return changed, is_paused
 
 
 async def _stop(connection: Connection, plan: Plan, act: Act) -> tuple[list[Move], dict[TopicPartition, int]]:
@@ -120,7 +119,7 @@ async def _stop(connection: Connection, plan: Plan, act: Act) -> tuple[list[Move
     """
     found: dict[TopicPartition, tuple[int, int]] = {}
     async with connection.transaction():
-        await connection.execute(sql.subscription.PAUSE_TO_REWIND, plan.group, act.by)
+        await connection.execute(sql.subscription.HOLD_TO_REWIND, plan.group, act.by)
         for number in plan.partitions:
             for row in await connection.fetch(sql.claim.FENCE, plan.group, number):
                 found[TopicPartition(row["topic"], number)] = row["next_offset"], row["sequence"]

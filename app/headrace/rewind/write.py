@@ -68,8 +68,7 @@ async def move_claim(
     epoch = await connection.fetchval(sql.claim.REWIND, group, *place, offset, last, moved.claimed, sequence)
     if epoch is None:
         raise MovedOnError(
-            f"{place.topic}/{place.partition} of {group} was resumed meanwhile, and has moved on; nothing was changed: "
-            "rewind it again, and do not resume it before that is done."
+            f"{place.topic}/{place.partition} of {group} has moved on meanwhile; nothing was changed: rewind it again."
         )
     row = row._replace(epoch=epoch)
     await insert_row(connection, group, place, row)

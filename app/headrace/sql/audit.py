@@ -1,6 +1,10 @@
 """Queries that compare the tables with each other, for the audit: each returns what a broken promise would leave."""
 
-PAUSED = "select now() as at, exists (select from headrace.subscription where subscription = $1 and paused) as paused"
+PAUSED = """
+select now() as at, exists (
+    select from headrace.subscription where subscription = $1 and (paused or rewind_began_at is not null)
+) as paused
+"""
 """Tells the time of the snapshot, and whether the subscription is paused."""
 
 CLAIMS = """

@@ -1,23 +1,43 @@
 """Queries on `headrace.subscription`: what operators asked of subscriptions, and all that is held of each."""
 
-REQUESTS = "select paused, retry_requested_at from headrace.subscription where subscription = $1"
+_IS_REWOUND = """exists (
+    select from pg_locks
+    where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+      and classid = hashtext('headrace.rewind')::oid and objid = hashtext(kept.subscription)::oid
+      and objsubid = 2 and granted
+)"""
+"""Says whether a session lives that rewinds a subscription."""
+
+_HELD = "(paused or rewind_began_at is not null)"
+"""Says that a subscription is paused: by an operator, or for as long as it is rewound."""
+
+REQUESTS = f"select {_HELD} as paused, retry_requested_at from headrace.subscription where subscription = $1"  # noqa: S608
 """Reads what an operator asked of a subscription."""
 
-SET_PAUSED = """
-insert into headrace.subscription (subscription, paused) values ($1, $2)
+SET_PAUSED = f"""
+insert into headrace.subscription as kept (subscription, paused) values ($1, $2)
 on conflict (subscription) do update
-set paused = excluded.paused, changed_at = now(), rewind_by = null, rewind_began_at = null
-"""
-"""Pauses or resumes a subscription; its owners look at the row each second."""
+set paused = excluded.paused, changed_at = now(),
+    rewind_by = case when excluded.paused or {_IS_REWOUND} then kept.rewind_by end,
+    rewind_began_at = case when excluded.paused or {_IS_REWOUND} then kept.rewind_began_at end
+"""  # noqa: S608 - the part is that above
+"""Pauses or resumes a subscription; its owners look at the row each second.
 
-PAUSE_TO_REWIND = """
-insert into headrace.subscription as kept (subscription, paused, rewind_by, rewind_began_at)
-values ($1, true, $2, now())
-on conflict (subscription) do update
-set paused = true, changed_at = now(), rewind_by = excluded.rewind_by, rewind_began_at = excluded.rewind_began_at
-where not kept.paused or kept.rewind_began_at is not null
+While it is rewound this counts afterwards; to resume it also ends the pause that a rewind has left which was cut off.
 """
-"""Pauses a subscription for as long as it is rewound, unless an operator has paused it."""
+
+HOLD_TO_REWIND = """
+insert into headrace.subscription (subscription, rewind_by, rewind_began_at) values ($1, $2, now())
+on conflict (subscription) do update
+set changed_at = now(), rewind_by = excluded.rewind_by, rewind_began_at = excluded.rewind_began_at
+"""
+"""Pauses a subscription for as long as it is rewound, beside what an operator asks of it."""
+
+RELEASE_REWOUND = """
+update headrace.subscription set changed_at = now(), rewind_by = null, rewind_began_at = null
+where subscription = $1 returning paused
+"""
+"""Ends the pause of a rewind; tells whether an operator has paused the subscription."""
 
 TRY_REWIND = "select pg_try_advisory_lock(hashtext('headrace.rewind'), hashtext($1))"
 """Takes the right to rewind a subscription, for the session; false if another session has it."""
@@ -25,21 +45,18 @@ TRY_REWIND = "select pg_try_advisory_lock(hashtext('headrace.rewind'), hashtext(
 END_REWIND = "select pg_advisory_unlock(hashtext('headrace.rewind'), hashtext($1))"
 """Gives the right back."""
 
-REWINDS = """
-select subscription, rewind_by as by, rewind_began_at as began_at, exists (
-    select from pg_locks
-    where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
-      and classid = hashtext('headrace.rewind')::oid and objid = hashtext(subscription)::oid
-      and objsubid = 2 and granted
-) as running
-from headrace.subscription where paused and rewind_began_at is not null
-"""
+REWINDS = f"""
+select subscription, rewind_by as by, rewind_began_at as began_at, {_IS_REWOUND} as running
+from headrace.subscription as kept where rewind_began_at is not null
+"""  # noqa: S608 - the part is that above
 """Lists the subscriptions that are paused by a rewind, and whether its session still lives."""
 
-ALL_PAUSED = "select subscription from headrace.subscription where paused"
+ALL_PAUSED = f"select subscription from headrace.subscription where {_HELD}"  # noqa: S608 - the part is that above
 """Lists the subscriptions that are paused."""
 
-PAUSED_AMONG = "select subscription from headrace.subscription where paused and subscription = any($1::text[])"
+PAUSED_AMONG = f"""
+select subscription from headrace.subscription where {_HELD} and subscription = any($1::text[])
+"""  # noqa: S608 - the part is that above
 """Lists those of some subscriptions that are paused."""
 
 TAKE_AUDIT_TURN = """
@@ -59,11 +76,6 @@ where kept.audited_at is null or kept.audited_at < excluded.audited_at
 
 LAST_AUDIT = "select audited_at, audit -> 'mismatches' as mismatches from headrace.subscription where subscription = $1"
 """Tells when a subscription was last audited, and how many mismatches were found."""
-
-IS_PAUSED = """
-select exists (select from headrace.subscription where subscription = $1 and paused and rewind_began_at is null)
-"""
-"""Tells whether an operator has paused a subscription."""
 
 LIST = """
 with named as (
