@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from types import CodeType
@@ -17,7 +17,8 @@ from pydantic_core import PydanticSerializationError
 from headrace.backoff import Backoff
 from headrace.database.pool import ConnectionFactory
 from headrace.effects.rows import read_answers, remember
-from headrace.errors import ConfigurationError, StateError
+from headrace.errors import ConfigurationError, DataRefusedError, StateError
+from headrace.log.stored import plain
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.effects")
@@ -76,8 +77,10 @@ class Steps:
         return adapter.validate_json(answer)
 
     def _take(self, name: str) -> None:
-        if not 0 < len(name) <= NAME_CHARACTERS or "\x00" in name:
-            raise ConfigurationError(f"a step's name has 1 to {NAME_CHARACTERS} characters, and {name!r} has not.")
+        if not 0 < len(name) <= NAME_CHARACTERS or plain(name) != name:
+            raise ConfigurationError(
+                f"a step's name has 1 to {NAME_CHARACTERS} characters of Unicode, without NUL, and {name!r} has not."
+            )
         if name in self._names:
             raise ConfigurationError(f"step {name!r} is there twice in one run; give each call a name of its own.")
         self._names.add(name)
@@ -102,7 +105,7 @@ class StepMemory:
         self._task: asyncio.Task[None] | None = None
 
     async def keep(self, identity: bytes, name: str, answer: str) -> None:
-        """Return when Postgres has the answer; an outage is waited for."""
+        """Return when Postgres has the answer; an outage is waited for. Raises: DataRefusedError."""
         kept = asyncio.get_running_loop().create_future()
         self._waiting.append(_Answer(identity, name, answer, kept))
         if self._task is None or self._task.done():
@@ -130,8 +133,7 @@ class StepMemory:
         while self._waiting:
             answers, self._waiting = self._waiting, []
             try:
-                async with self._lend() as connection:
-                    await remember(connection, self._group, [each[:3] for each in answers])
+                await self._remember(answers)
             except StateError as error:
                 self._waiting, self.is_away = answers + self._waiting, True
                 logger.warning("answers of steps wait", answers=len(answers), error=str(error))
@@ -139,9 +141,23 @@ class StepMemory:
                 continue
             backoff.reset()
             self.is_away = False
+
+    async def _remember(self, answers: Sequence[_Answer]) -> None:
+        """Write answers, and tell those who wait; one that Postgres refuses fails alone. Raises: StateError."""
+        try:
+            async with self._lend() as connection:
+                await remember(connection, self._group, [each[:3] for each in answers])
+        except DataRefusedError as error:
+            if len(answers) == 1:
+                if not answers[0].kept.done():
+                    answers[0].kept.set_exception(error)
+                return
             for each in answers:
-                if not each.kept.done():
-                    each.kept.set_result(None)
+                await self._remember([each])
+            return
+        for each in answers:
+            if not each.kept.done():
+                each.kept.set_result(None)
 
 
 def _key(group: str, identity: bytes, name: str = "") -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from headrace import Emit, Event, Headrace
+from headrace import Emit, Event, Headrace, Step
 from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
@@ -124,3 +124,46 @@ async def test_name_that_is_no_unicode_is_refused_where_it_is_given(database_url
         assert refused == [
             "a timer's name has 1 to 200 characters of Unicode, without NUL, and 'scan-\\udcff.pdf' has not."
         ]
+
+
+async def test_step_whose_answer_is_refused_fails_alone(database_url: str) -> None:
+    """The answers of both come at one time; the refused one is remembered by its owner, and nobody is asked again."""
+    asked, ended, may_answer = Counter[str](), list[str](), asyncio.Event()
+
+    async def ask(order: str) -> int:
+        asked[order] += 1
+        await may_answer.wait()
+        return 1
+
+    platform = Headrace("shop", settings_for(database_url, partitions=1))
+
+    @platform.subscription("questions").effect(Placed, first_seconds=0.001)
+    async def question(event: Placed, step: Step) -> None:
+        await step(event.order, ask, event.order)
+        ended.append(event.order)
+
+    async with running(platform, MemoryLog()) as runtime:
+        await execute(database_url, "alter table headrace.step add constraint no_bad_ones check (name <> 'bad')")
+        await publish(runtime, *map(placed, ("good", "bad", "better")))
+        await until(lambda: asked.total() == 3, "all of them ask")
+        may_answer.set()
+        await until(lambda: len(ended) == 3, "all are done")
+        assert asked == {"good": 1, "bad": 1, "better": 1}
+        assert sorted(ended) == ["bad", "better", "good"]
+
+
+async def test_step_whose_name_is_no_unicode_asks_nobody(database_url: str) -> None:
+    platform = Headrace("shop", settings_for(database_url, partitions=1))
+
+    async def ask() -> None:
+        raise AssertionError
+
+    @platform.subscription("questions").effect(Placed, attempts=1)
+    async def question(event: Placed, step: Step) -> None:
+        await step("scan-\udcff.pdf", ask)
+
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, placed("1"))
+        await until(lambda: value(runtime, "select count(*) from headrace.dead_letter"), "it is given up on")
+        error = await value(runtime, "select error from headrace.dead_letter")
+        assert "a step's name has 1 to 200 characters of Unicode, without NUL" in error
