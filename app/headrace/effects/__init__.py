@@ -23,7 +23,8 @@ outside shows as lag.
 keys fail at once, a breaker of the effect lets single calls probe, and no attempt counts (`engine/breaker.py`).
 
 **Deaths count.** Nothing is written before a call begins. So the death of an owner counts as an attempt of all that it
-may have been running; an effect that ends its process comes to the end of its attempts as any other.
+may have been running, which is the front call of each key, if it is due and the subscription is not paused. An effect
+that ends its process comes to the end of its attempts as any other.
 
 Rejected: acknowledging records of the log out of order (a claim has one offset, and a set of done ones beside it would
 be this table); lanes for failed calls (the engine runs them one after the other, inside of a transaction).

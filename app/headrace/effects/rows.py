@@ -40,7 +40,7 @@ async def start(connection: Connection, group: str, partition: int, calls: Seque
 async def load(connection: Connection, group: str, partition: int, *, after_death: bool) -> list[Kept]:
     """Return the calls of a partition in order, with what their steps were answered.
 
-    `after_death`: the former owner died, which counts as an attempt of all that it may have been running.
+    `after_death`: the former owner died, which counts as an attempt of each call that it may have been running.
     """
     if after_death:
         await connection.execute(sql.effect.COUNT_DEATH, group, partition)

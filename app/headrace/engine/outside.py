@@ -15,6 +15,8 @@ from headrace.engine.calling import Ended, Runner
 from headrace.engine.effects import Effects
 from headrace.engine.transact import Portions
 from headrace.errors import DataRefusedError, FencedError, StateError, UnknownTypeError
+from headrace.handlers.effect import EffectLimits
+from headrace.handlers.subscription import Effect
 from headrace.item import DEAD, Outcome
 from headrace.ledger.moves import read_quiet
 from headrace.ledger.rows import Kind
@@ -25,6 +27,14 @@ MOST_CALLS = 1_000
 """Calls whose end is written in one transaction."""
 FINISH_SECONDS = 5.0
 """A stop waits so long for calls under way; the next owner makes the others again."""
+
+
+async def _gone() -> None: ...
+
+
+GONE = Effect(_gone, {}, EffectLimits(1, None))
+"""Stands for the effect of a call that an earlier release has left, where this one has no effect at all."""
+GONE.handler.name = "-"
 
 
 class Outside:
@@ -47,6 +57,7 @@ class Outside:
             lambda: emitter_of(context.registry, subscription, most_bytes),
         )
         self._has_effects = bool(subscription.effects)
+        """True if there are calls, were it only those of an earlier release."""
 
     @property
     def is_full(self) -> bool:
@@ -65,13 +76,13 @@ class Outside:
 
     async def load(self, *, after_death: bool) -> None:
         """Take over what the former owner left. Raises: StateError."""
-        if not self._has_effects:
-            return
         processor = self._processor
         async with processor.context.connection() as connection:
             place = processor.subscription.group, processor.partition
-            kept = await load(connection, *place, after_death=after_death)
-            processor.memory.quiet = await read_quiet(connection, *place)
+            kept = await load(connection, *place, after_death=after_death and self._has_effects)
+            if self._has_effects:
+                processor.memory.quiet = await read_quiet(connection, *place)
+        self._has_effects = self._has_effects or bool(kept)
         for each in kept:
             self.runner.take_in(await self._call(each), each.error)
         self.runner.join(processor.reporter.partition_count)
@@ -122,7 +133,7 @@ class Outside:
         (item,) = await processor.off_loop(lambda: processor.decoder.decode([kept.record], {}), large=False)
         effect = processor.subscription.effects.get(item.envelope.type)
         if effect is None:
-            effect = next(iter(processor.subscription.effects.values()))
+            effect = next(iter(processor.subscription.effects.values()), GONE)
             item.failed(Outcome.UNKNOWN_TYPE, UnknownTypeError(f"{item.envelope.type!r} has no effect here any more."))
         item.identity = kept.identity
         return Call(item, effect, kept.number, kept.attempts, kept.due, kept.answers)

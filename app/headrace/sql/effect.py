@@ -12,16 +12,25 @@ on conflict (subscription, identity) do nothing
 
 LOAD = """
 select identity, number, topic, "offset", "timestamp", record_key, value, headers, attempts, error,
-       extract(epoch from due_at)::float8 as due
+       extract(epoch from case when due_at <= clock_timestamp() then '-infinity' else due_at end)::float8 as due
 from headrace.effect where subscription = $1 and partition = $2 order by number
 """
-"""Reads the effects of a partition, in order."""
+"""Reads the effects of a partition, in order. What is due by the clock of Postgres is due by every other."""
 
 COUNT_DEATH = """
+with front as (
+    select distinct on (key) identity, due_at from headrace.effect
+    where subscription = $1 and partition = $2 order by key, number
+)
 update headrace.effect set attempts = attempts + 1
-where subscription = $1 and partition = $2 and due_at <= clock_timestamp()
+from front
+where effect.subscription = $1 and effect.identity = front.identity and front.due_at <= clock_timestamp()
+  and not exists (select from headrace.subscription where subscription = $1 and paused)
 """
-"""Counts an attempt of every effect that a dead owner may have been running."""
+"""Counts an attempt of every effect that a dead owner may have been running: of each key the first, if it is due.
+
+A paused subscription begins no call, and those that it had begun before have long ended.
+"""
 
 END = "delete from headrace.effect where subscription = $1 and identity = any($2::bytea[])"
 """Removes effects that are done, or given up on."""
@@ -34,10 +43,12 @@ where effect.subscription = $1 and effect.identity = failed.identity
 """Lets failed effects wait for their next attempt."""
 
 DUE_TIMES = """
-select identity, extract(epoch from due_at)::float8 as due from headrace.effect
+select identity,
+       extract(epoch from case when due_at <= clock_timestamp() then '-infinity' else due_at end)::float8 as due
+from headrace.effect
 where subscription = $1 and partition = $2 and due_at > '-infinity'
 """
-"""Reads when failed effects are due."""
+"""Reads when failed effects are due, as `LOAD` does."""
 
 LIST = """
 select subscription, partition, key, topic, "offset", "timestamp", record_key, value, headers, attempts, error,

@@ -132,6 +132,58 @@ async def test_deaths_use_up_the_attempts_of_a_call(database_url: str) -> None:
         assert row.startswith("gave_up:") and "the process died each time" in row
 
 
+async def test_death_counts_for_the_call_that_was_made_alone(database_url: str) -> None:
+    """Two calls wait behind it: when it is given up on, the next one has all of its attempts."""
+    begun, log, never, keys = asyncio.Event(), MemoryLog(), asyncio.Event(), list[str]()
+
+    async def buy(event: Placed, step: Step) -> None:
+        keys.append(step.key)
+        begun.set()
+        await never.wait()
+
+    platform = shop(settings_for(database_url, partitions=1), buy, attempts=2)
+    for turn in range(2):
+        begun.clear()
+        async with running(platform, log) as runtime:
+            if turn == 0:
+                await publish(
+                    runtime, *(record("orders", "placed", {"order": "1"}, key="1", id=each) for each in "abc")
+                )
+                await until(lambda: value(runtime, "select count(*) = 3 from headrace.effect"), "all three are there")
+            await until(begun.is_set, "it runs")
+            await die(runtime)
+    async with running(platform, log) as runtime:
+        await until(lambda: len(set(keys)) == 2, "the second is called")
+        letters = "select count(*) = 1 from headrace.dead_letter"
+        await until(lambda: value(runtime, letters), "the first alone is given up on")
+        assert await value(runtime, "select array_agg(attempts) from headrace.effect") == [0, 0]
+
+
+async def test_death_while_paused_counts_for_no_call(database_url: str) -> None:
+    begun, log, never = asyncio.Event(), MemoryLog(), asyncio.Event()
+
+    async def buy(event: Placed, step: Step) -> None:
+        begun.set()
+        await never.wait()
+
+    platform = shop(settings_for(database_url, partitions=1), buy, attempts=3)
+    async with running(platform, log) as runtime:
+        await publish(runtime, placed("1"))
+        await until(begun.is_set, "it runs")
+        await die(runtime)
+    await execute(database_url, PAUSE.format("true"))
+    for _ in range(3):
+        async with watched(platform, log) as runtime:
+            await until(lambda: _has_taken_over(runtime), "the call is taken over")
+            assert await value(runtime, "select attempts from headrace.effect") == 0
+            await die(runtime)
+
+
+def _has_taken_over(runtime: Any) -> bool:
+    tenure = runtime.consumers["payments"].workers[0].tenure
+    return tenure is not None and tenure.memory.calls.total == 1
+
+
 async def test_polite_stop_waits_for_calls_and_counts_nothing(database_url: str) -> None:
     began, may_end, log, calls = asyncio.Event(), asyncio.Event(), MemoryLog(), [0]
 

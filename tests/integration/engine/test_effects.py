@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from headrace import Event, Headrace, Step
+from headrace.effects.listing import Filter, retry
 from headrace.errors import ConfigurationError
 from headrace.handlers.verdicts import DeadLetter, Skip
 from headrace.log.memory import MemoryLog
@@ -17,7 +19,8 @@ from headrace.log.ports import NewRecord
 from headrace.runtime import Runtime
 from headrace.settings import Settings
 from tests.support.auditing import assert_promises_hold
-from tests.support.platform import execute, fetch, publish, record, running, sample, settings_for, value
+from tests.support.obstacles import die
+from tests.support.platform import execute, fetch, publish, record, running, sample, settings_for, value, watched
 from tests.support.postgres_proxy import PostgresProxy
 from tests.support.waiting import until
 
@@ -230,3 +233,57 @@ async def _send(event: Confirmed, step: Step) -> None: ...
 
 
 def _blocking(event: Confirmed) -> None: ...
+
+
+async def test_calls_of_a_release_that_has_no_effects_are_dead_letters(database_url: str) -> None:
+    settings, log, begun, never = (
+        settings_for(database_url, partitions=1),
+        MemoryLog(),
+        asyncio.Event(),
+        asyncio.Event(),
+    )
+
+    async def send(event: Confirmed, step: Step) -> None:
+        begun.set()
+        await never.wait()
+
+    async with running(mailer(settings, send), log) as runtime:
+        await publish(runtime, confirmed("ada", 0), confirmed("ada", 1))
+        await until(lambda: value(runtime, "select count(*) = 2 from headrace.effect"), "both are there")
+        await until(begun.is_set, "the first is called")
+        await die(runtime)
+    platform, seen = Headrace("shop", settings), list[int]()
+
+    @platform.subscription("mails").on(Confirmed)
+    def note(event: Confirmed) -> None:
+        seen.append(event.number)
+
+    async with running(platform, log) as runtime:
+        await publish(runtime, confirmed("ada", 2))
+        await until(lambda: value(runtime, "select count(*) = 2 from headrace.dead_letter"), "they are dead letters")
+        await until(lambda: seen == [2], "events are taken")
+        assert await value(runtime, "select array_agg(distinct reason) from headrace.dead_letter") == ["unknown_type"]
+        assert await waiting(runtime) == 0
+
+
+async def test_retry_is_at_once_for_an_owner_whose_clock_is_slow(database_url: str) -> None:
+    calls: list[int] = []
+
+    async def send(event: Confirmed, step: Step) -> None:
+        calls.append(event.number)
+        if len(calls) == 1:
+            raise KeyError
+
+    platform = mailer(settings_for(database_url, partitions=1), send, attempts=1, at_end="hold")
+    async with watched(platform, MemoryLog()) as runtime:
+        await publish(runtime, confirmed("ada"))
+        held = "select count(*) from headrace.effect where due_at = 'infinity'"
+        await until(lambda: value(runtime, held), "it is held")
+        tenure = runtime.consumers["mails"].workers[0].tenure
+        assert tenure is not None
+        tenure.outside.runner._now = lambda: time.time() - 3_600
+        assert runtime.pool is not None
+        async with runtime.pool.acquire() as connection:
+            assert await retry(connection, Filter("mails")) == 1
+        await until_done(runtime)
+        assert calls == [0, 0]

@@ -31,13 +31,19 @@ def start(t: Transaction, group: str, number: int, *columns: list[Any]) -> Work:
 @reads(sql.effect.LOAD)
 def load(t: Transaction, group: str, number: int) -> list[Row]:
     rows = sorted(_owned(t, group, number), key=lambda row: int(row["number"]))
-    return [Row(**{name: row[name] for name in LOADED}, due=row["due"]) for row in rows]
+    return [Row(**{name: row[name] for name in LOADED}, due=_due(t, row)) for row in rows]
 
 
 @writes(sql.effect.COUNT_DEATH, "UPDATE")
 def count_death(t: Transaction, group: str, number: int) -> Work:
+    paused = t.get("subscription", (group,))
+    if paused is not None and paused["paused"]:
+        return 0
+    rows = sorted(_owned(t, group, number), key=lambda row: int(row["number"]), reverse=True)
+    fronts = {row["key"]: row["identity"] for row in rows}.values()
+
     def may_run(row: Values) -> bool:
-        return bool(row["partition"] == number and row["due"] <= t.clock())
+        return row["identity"] in fronts and bool(row["due"] <= t.clock())
 
     counted = 0
     for place in t.keys("effect", group, where=may_run):
@@ -66,7 +72,11 @@ def wait(
 @reads(sql.effect.DUE_TIMES)
 def due_times(t: Transaction, group: str, number: int) -> list[Row]:
     rows = [row for row in _owned(t, group, number) if row["due"] > -math.inf]
-    return [Row(identity=row["identity"], due=row["due"]) for row in rows]
+    return [Row(identity=row["identity"], due=_due(t, row)) for row in rows]
+
+
+def _due(t: Transaction, row: Values) -> float:
+    return -math.inf if row["due"] <= t.clock() else float(row["due"])
 
 
 @writes(sql.step.REMEMBER, "INSERT 0")
