@@ -10,6 +10,7 @@ before the last commit leaves the old table in use, and the next rebuild begins 
 
 `rebuild.py` leads; `replay.py` applies the log (`reading.py`), `stored.py` the event store.
 
-What the subscription gave up on stays out, and a replayed letter counts as it was edited. While keys wait in lanes, or
+What the subscription gave up on stays out, and a replayed letter counts as it was edited, at its place in the log: when
+it was applied among the later events of its key is not kept. While keys wait in lanes, or
 if letters are decided on meanwhile, the rebuild refuses, since then the log does not tell what was applied.
 """
