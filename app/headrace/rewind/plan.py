@@ -278,7 +278,7 @@ async def _kept(connection: Connection, group: str, moves: Sequence[Move], state
         kept["parked"] += offset >= offsets.get(TopicPartition(topic, partition), offset + 1)
     for move in moves:
         for row in await connection.fetch(sql.dead_letter.OF_RANGE, group, *move.place, move.offset):
-            is_kept = row["decision"] == "discard"
+            is_kept = row["decision"] == "discard" and row["event_id"] is not None
             kept["discarded" if is_kept else "dead_letters"] += 1
             kept["edited"] += row["is_edited"] and not is_kept
     if states == "reset":

@@ -223,6 +223,9 @@ update headrace.dead_letter
 set decision = 'rewind', decided_at = now(), settled_at = now(), history = history || jsonb_build_object(
     'did', 'rewind', 'by', $5::text, 'at', now(), 'why', $6::text)
 where subscription = $1 and topic = $2 and partition = $3 and "offset" >= $4
-  and (decision is null or decision = 'replay')
+  and (decision is null or decision = 'replay' or decision = 'discard' and event_id is null)
 """
-"""Notes that dead letters mean nothing any more, since their records are read again; what was discarded stays so."""
+"""Notes that dead letters mean nothing any more, since their records are read again.
+
+What was discarded stays so if it has an identity, by which it is skipped.
+"""

@@ -191,6 +191,19 @@ async def test_lanes_and_letters_of_later_events_are_read_again(database_url: st
     await assert_promises_hold(database_url)
 
 
+async def test_discarded_record_without_an_identity_is_read_again(database_url: str) -> None:
+    platform = shop(settings_for(database_url, partitions=1))
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, NewRecord("sales", b"a", b"torn", []), sold("a", 1))
+        await until_settled(runtime, "sales")
+        await execute(database_url, "update headrace.dead_letter set decision = 'discard', decided_at = now()")
+        plan, _ = await go_back(runtime, database_url)
+        assert (plan.kept["dead_letters"], plan.kept["discarded"]) == (1, 0)
+        await until_settled(runtime, "sales")
+        letters = await fetch(runtime, "select event_id, decision from headrace.dead_letter order by created_at")
+        assert [tuple(row) for row in letters] == [(None, "rewind"), (None, None)], "one decision, and one to be taken"
+
+
 async def test_effects_do_not_fire_again_unless_asked(database_url: str) -> None:
     """But that of an event which never was applied does: it was given up on, or waited behind another."""
 
