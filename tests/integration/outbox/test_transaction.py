@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -10,7 +11,7 @@ import pytest_asyncio
 from fastapi import HTTPException
 
 from headrace import Headrace, Outbox
-from headrace.errors import ConfigurationError, RecordTooLargeError, SchemaError, StateUnavailableError
+from headrace.errors import ConfigurationError, RecordTooLargeError, SchemaError, StateError, StateUnavailableError
 from headrace.log.memory import MemoryLog
 from headrace.runtime import Runtime
 from headrace.settings import KafkaSettings
@@ -239,3 +240,33 @@ async def test_timer_of_a_route_that_fails_is_not_set(events: Headrace) -> None:
     with pytest.raises(ConfigurationError, match="one of the two"):
         await mistake()
     assert await value(runtime_of(events), "select count(*) from headrace.timer") == 0
+
+
+@pytest.mark.parametrize("emits", [False, True])
+async def test_transaction_that_postgres_gave_up_is_no_success(events: Headrace, emits: bool) -> None:
+    """COMMIT is answered without an error then, and nothing is kept."""
+
+    async def route() -> None:
+        async with events.transaction() as tx:
+            await tx.connection.execute(WRITE, "ada", 1)
+            with suppress(asyncpg.PostgresError):
+                await tx.connection.execute(WRITE, "ada", None)
+            if emits:
+                tx.emit(Placed(customer="ada", number=1))
+
+    with pytest.raises(StateError, match="gave the transaction up"):
+        await route()
+    assert await orders(events) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_emit_behind_the_transaction_is_refused(events: Headrace, fails: bool) -> None:
+    """As a background task does that was given the route's `tx`."""
+    with suppress(KeyError):
+        async with events.transaction() as tx:
+            if fails:
+                raise KeyError
+    with pytest.raises(ConfigurationError, match=r"tx\.emit\(\) was called when its transaction was over"):
+        tx.emit(Placed(customer="ada", number=2))
+    with pytest.raises(ConfigurationError, match=r"tx\.cancel\(\) was called when"):
+        tx.cancel(Placed, "ada")
