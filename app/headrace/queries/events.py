@@ -18,10 +18,13 @@ from headrace.http.runtime_of import runtime_of
 
 
 def add_routes(router: APIRouter) -> None:
-    """Add the route. It comes behind `/events/stream`, which is no event."""
+    """Add the route. It comes behind `/events/stream`, which is no event.
+
+    An id may hold a `/`, as those of streams do.
+    """
 
     @router.get(
-        "/events/{id}",
+        "/events/{id:path}",
         summary="Explain an event",
         dependencies=[Depends(require("read"))],
         responses={

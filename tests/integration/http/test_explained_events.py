@@ -152,3 +152,17 @@ async def test_where_an_effect_of_the_event_stands(database_url: str, topic_name
         assert started["stage"] == "started" and started["name"].endswith("mail") and started["attempts"] == 0
         is_open.set()
         await until(lambda: is_at("2", "ended"), "the slow one is done")
+
+
+async def test_an_id_may_hold_slashes(database_url: str, topic_name: str) -> None:
+    """The ids of the event store do."""
+    platform = notebook(settings_for(database_url, partitions=1), topic_name)
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+        await publish(runtime, noted(topic_name, "ada", 1, "account/ada/1"))
+        await until(lambda: value(runtime, "select count(*) > 0 from headrace.state"), "it is applied")
+        for path in ("account/ada/1", "account%2Fada%2F1"):
+            answer = await http.get(f"/events/{path}", params=SOURCE)
+            assert answer.status_code == 200, answer.text
+            assert {fate["outcome"] for fate in answer.json()["fates"] if fate["subscription"] == "notes"} == {
+                "applied"
+            }
