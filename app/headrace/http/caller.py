@@ -20,7 +20,15 @@ class Caller:
     __slots__ = ("_prefixes", "_types", "events_per_second", "name", "scopes")
 
     def __init__(self, name: str, scopes: Iterable[str], events_per_second: float | None = None) -> None:
-        """`events_per_second` is how much the caller may publish through each process; None if there is no limit."""
+        """`events_per_second` is how much the caller may publish through each process; None if there is no limit.
+
+        Raises: ConfigurationError (it is not more than 0).
+        """
+        if events_per_second is not None and not events_per_second > 0:
+            raise ConfigurationError(
+                f"Caller({name!r}): events_per_second={events_per_second!r} has to be more than 0, or None for no "
+                "limit; who may publish nothing gets no scope publish."
+            )
         self.name = name
         self.events_per_second = events_per_second
         self.scopes = frozenset([scopes] if isinstance(scopes, str) else scopes)

@@ -62,6 +62,7 @@ async def accept(
         try:
             positions = await publish(runtime, log, events, span.traceparent, place)
         except Problem as problem:
+            rates.give_back(caller, len(events))
             if mode == "plain" and problem.status_code == 503:
                 problem.detail += f" Send it as Idempotency-Key: {events[0].envelope.id}."
             raise

@@ -17,7 +17,10 @@ from headrace.http.problems import Problem
 BURST_SECONDS = 1.0
 """A caller who was silent may send as much as in so many seconds at once."""
 MOST_KNOWN = 10_000
-"""Callers that are remembered; of more, those who may publish now are forgotten."""
+"""Callers that are remembered; of more, those who may publish now are forgotten.
+
+If most of them have to wait, the others are looked for when twice as many are known: each publish pays for one look.
+"""
 
 
 class Rates:
@@ -25,8 +28,9 @@ class Rates:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}
-        """(tokens, when that was so)."""
+        self._buckets: dict[str, tuple[float, float, float]] = {}
+        """(tokens, when that was so, how many come in a second)."""
+        self._most_known = MOST_KNOWN
 
     def check(self, caller: Caller) -> None:
         """Raise Problem 429, which says when to come again, if the caller has published too much."""
@@ -48,11 +52,20 @@ class Rates:
         rate = caller.events_per_second
         if rate is None:
             return
-        self._buckets[caller.name] = (self._tokens(caller.name, rate) - events, self._clock())
-        if len(self._buckets) > MOST_KNOWN:
-            self._buckets = {name: bucket for name, bucket in self._buckets.items() if bucket[0] < 1.0}
+        self._buckets[caller.name] = (self._tokens(caller.name, rate) - events, self._clock(), rate)
+        if len(self._buckets) > self._most_known:
+            self._forget()
+
+    def give_back(self, caller: Caller, events: int) -> None:
+        """Take back what was counted: the events were not acknowledged, and the caller has to send them again."""
+        self.take(caller, -events)
+
+    def _forget(self) -> None:
+        waiting = {name: kept for name, kept in self._buckets.items() if self._tokens(name, kept[2]) < 1.0}
+        self._buckets = waiting
+        self._most_known = max(MOST_KNOWN, 2 * len(waiting))
 
     def _tokens(self, name: str, rate: float) -> float:
         most = max(1.0, rate * BURST_SECONDS)
-        tokens, at = self._buckets.get(name, (most, 0.0))
+        tokens, at, _ = self._buckets.get(name, (most, 0.0, rate))
         return min(most, tokens + (self._clock() - at) * rate)

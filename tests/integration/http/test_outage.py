@@ -207,3 +207,15 @@ async def test_key_over_its_limit_is_429_before_its_body_is_read(platform: Opene
         assert (await client.post("/events/wallet.credited", json=event, headers=second)).status_code == 202
     assert len(await shop.records()) == 2
     assert shop.sample("ingest_rejected_total", reason="rate_limited") == 1
+
+
+async def test_batch_that_was_not_acknowledged_does_not_count(platform: Opener, tmp_path: Path) -> None:
+    """It may be sent again as soon as the log is back, by a caller who has a limit as well."""
+    keys = tmp_path / "keys"
+    keys.write_text(json.dumps([{"key": "till", "scopes": ["publish"], "events_per_second": 0.001}]))
+    shop = await platform(log=FailingLog(TransportError("broker:9092 is away")), keys=keys)
+    batch = [EVENT | {"id": str(number)} for number in range(50)]
+    headers = {"content-type": "application/cloudevents-batch+json", "X-API-Key": "till"}
+    async with shop.client() as client:
+        for _ in range(2):
+            assert_unavailable(await client.post("/events", headers=headers, json=batch))

@@ -33,3 +33,9 @@ def test_a_scope_may_name_the_types(scopes: list[str], types: set[str]) -> None:
 def test_a_scope_that_does_not_exist_is_refused_in_a_file(scope: str) -> None:
     with pytest.raises(ConfigurationError, match=r"there is no scope .*; the scopes are publish, publish:TYPE"):
         check_scope(scope)
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, float("nan")])
+def test_a_limit_is_more_than_nothing(rate: float) -> None:
+    with pytest.raises(ConfigurationError, match="has to be more than 0, or None for no limit"):
+        Caller("till", ["publish"], events_per_second=rate)

@@ -70,3 +70,34 @@ def test_memory_is_bounded_and_no_debt_is_forgotten(clock: Clock) -> None:
         publish(rates, Caller(f"caller {number}", ["publish"], events_per_second=10))
     assert len(rates._buckets) <= MOST_KNOWN + 1
     assert not publish(rates, TILL)
+
+
+def test_callers_who_may_publish_again_are_forgotten(clock: Clock) -> None:
+    """Slow ones as well: each has waited for its next event when there are too many."""
+    rates = Rates(clock)
+    for number in range(3 * MOST_KNOWN):
+        clock.now += 10.0
+        publish(rates, Caller(f"caller {number}", ["publish"], events_per_second=1))
+        assert len(rates._buckets) <= MOST_KNOWN + 1
+
+
+def test_many_who_have_to_wait_are_not_looked_through_each_time(clock: Clock) -> None:
+    rates, looks = Rates(clock), 0
+    forget = rates._forget
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        forget()
+
+    rates._forget = look  # type: ignore[method-assign]
+    for number in range(3 * MOST_KNOWN):
+        publish(rates, Caller(f"caller {number}", ["publish"], events_per_second=1))
+    assert looks == 2, "at one and at two times MOST_KNOWN"
+
+
+def test_what_was_not_acknowledged_is_given_back(clock: Clock) -> None:
+    rates = Rates(clock)
+    assert publish(rates, TILL, 1_000)
+    rates.give_back(TILL, 1_000)
+    assert [publish(rates, TILL) for _ in range(11)] == [True] * 10 + [False]
