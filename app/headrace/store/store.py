@@ -298,7 +298,12 @@ def _bounded(version: int | None) -> int | None:
 
 
 def _check(stream: str, key: str, new: Sequence[NewEvent]) -> None:
-    """Refuse what no stream can hold. Raises: SchemaError, ConfigurationError (an event of another key)."""
+    """Refuse what no stream can hold. Raises: SchemaError, ConfigurationError (the name, an event of another key)."""
+    if "/" in stream:
+        raise ConfigurationError(
+            f"the stream {stream!r} cannot have a '/' in its name, since its events would get the ids of another "
+            f"stream's; write {stream.replace('/', '.')!r}, or put what is behind the '/' into the key."
+        )
     if not key or "\x00" in key:
         raise SchemaError(f"the stream {stream!r}: a key has at least one character, and no NUL.")
     check_key(key)

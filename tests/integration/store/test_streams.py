@@ -92,6 +92,8 @@ async def test_what_no_stream_can_hold_is_refused(events: Headrace) -> None:
         await store.append(Account, "a\x00", deposit(1, "a\x00"), expected=0)
     with pytest.raises(SchemaError, match="the key has 513 characters"):
         await store.append(Account, "x" * 513, deposit(1, "x" * 513), expected=0)
+    with pytest.raises(ConfigurationError, match=r"'cart/eu' cannot have a '/' .*; write 'cart\.eu', or put"):
+        await store.append("cart/eu", "1", deposit(1, "1"), expected=0)
     with pytest.raises(ConfigurationError, match=r"events\.store\(\) takes the transaction of .*, not a str"):
         events.store("a transaction")
     assert await fetch(running_one(events), "select * from headrace.stream") == []
