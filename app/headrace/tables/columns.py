@@ -6,7 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -54,12 +54,15 @@ class Column:
         return self.type in NUMBERS
 
     def dump(self, value: Any) -> Any:
-        """Return the value as an argument of a statement."""
+        """Return the value as an argument of a statement; a time without a zone is in UTC."""
         if value is None:
             return None
         if self.is_json:
             return self.adapter.dump_json(value).decode()
-        return value.value if isinstance(value, Enum) else value
+        plain = value.value if isinstance(value, Enum) else value
+        if isinstance(plain, datetime) and plain.tzinfo is None:
+            return plain.replace(tzinfo=UTC)  # asyncpg would take it to be in the process's own zone
+        return plain
 
     def checked(self, value: Any) -> Any:
         """Return a value that fits the column. Raises: ValidationError."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from headrace import Emit, Event, Headrace, State, Table, Transaction
 from headrace.errors import ConfigurationError
+from headrace.tables.columns import Column
 from headrace.tables.table import TableType
 
 
@@ -148,3 +149,11 @@ def test_handlers_of_a_projection_only_write_rows() -> None:
 
 class Wallet(BaseModel):
     balance: int = 0
+
+
+def test_a_time_without_a_zone_is_in_utc() -> None:
+    """Wherever the process runs, since rows and queries have to mean the same."""
+    column = Column("at", datetime | None)
+    naive = datetime(2026, 3, 1, 12)  # noqa: DTZ001 - that is what a query may give
+    assert column.dump(naive) == datetime(2026, 3, 1, 12, tzinfo=UTC)
+    assert column.dump(datetime(2026, 3, 1, 12, tzinfo=UTC)) == datetime(2026, 3, 1, 12, tzinfo=UTC)
