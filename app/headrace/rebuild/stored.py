@@ -20,6 +20,7 @@ from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, DecodeError, TransportError
 from headrace.item import Item
 from headrace.log.ports import Log, Record, StoredRecord, TopicPartition
+from headrace.outbox.transaction import group_of
 from headrace.projections.projection import Projection
 from headrace.publishing.checking import JSON, source_of
 from headrace.rebuild.reading import FETCH_SECONDS, SILENT_SECONDS, Positions
@@ -52,14 +53,16 @@ async def replay_store(
     service, types = registry.service, sorted(projection.event_types)
     async with snapshot.transaction(isolation="repeatable_read", readonly=True):
         total = await snapshot.fetchval(sql.stream_event.COUNT, service, types)
-        left_out = await _given_up(connection, projection)
+        # Twice: an event that the log refuses becomes a letter meanwhile, and one whose replay is taken up goes back.
+        left_out = (await _given_up(connection, projection, service))[0]
         await _outbox_has_left(connection, service)
-        left_out |= await _in_log(log, replay.positions)
+        given_up, edited = await _given_up(connection, projection, service)
+        left_out |= given_up | await _in_log(log, replay.positions)
         last: tuple[str, str, int] = ("", "", 0)
         done = 0
         while rows := await snapshot.fetch(sql.stream_event.PAGE, service, types, *last, PAGE_EVENTS):
             async with connection.transaction():
-                _apply(rows, registry, projection, replay, left_out)
+                _apply(rows, registry, projection, replay, left_out, edited)
                 await replay.write(connection, table)
             last = rows[-1]["stream"], rows[-1]["key"], rows[-1]["version"]
             done += len(rows)
@@ -67,12 +70,23 @@ async def replay_store(
 
 
 def _apply(
-    rows: Sequence[Any], registry: Registry, projection: Projection, replay: Replay, left_out: set[Identity]
+    rows: Sequence[Any],
+    registry: Registry,
+    projection: Projection,
+    replay: Replay,
+    left_out: set[Identity],
+    edited: set[Identity],
 ) -> None:
     for row in rows:
         envelope = _envelope(registry.service, row)
-        if (envelope.source, envelope.type, envelope.id) in left_out:
+        identity = envelope.source, envelope.type, envelope.id
+        if identity in left_out:
             continue
+        if identity in edited:
+            raise ConfigurationError(
+                f"{envelope.id!r} was edited before its replay, which the event store does not know; build "
+                f"{projection.name!r} from the log."
+            )
         event_type = projection.event_types[row["type"]]
         stored = stored_event(projection.event_types, row["stream"], row["key"], row)
         record = StoredRecord(event_type.topic, -1, row["version"], 0, row["key"].encode(), None, ())
@@ -97,19 +111,21 @@ def _envelope(service: str, row: Mapping[str, Any]) -> Envelope:
     )
 
 
-async def _given_up(connection: Connection, projection: Projection) -> set[Identity]:
+async def _given_up(
+    connection: Connection, projection: Projection, service: str
+) -> tuple[set[Identity], set[Identity]]:
+    """Return what was given up on, by the projection or by the log, and what was edited before its replay."""
     found: set[Identity] = set()
-    for row in await connection.fetch(sql.dead_letter.IDENTITIES, projection.group):
+    edited: set[Identity] = set()
+    named = projection.group, group_of(service), sorted(projection.event_types)
+    for row in await connection.fetch(sql.dead_letter.IDENTITIES, *named):
         identity = row["source"], row["type"], row["event_id"]
         found.discard(identity)
         if not row["is_replayed"]:
             found.add(identity)
         elif row["is_edited"]:
-            raise ConfigurationError(
-                f"{row['event_id']!r} was edited before its replay, which the event store does not know; build "
-                f"{projection.name!r} from the log."
-            )
-    return found
+            edited.add(identity)
+    return found, edited
 
 
 async def _outbox_has_left(connection: Connection, service: str) -> None:

@@ -206,9 +206,11 @@ IDENTITIES = """
 select source, type, event_id, edited_value is not null as is_edited,
        decision = 'replay' and settled_at is not null as is_replayed
 from headrace.dead_letter
-where subscription = $1 and event_id is not null and decision is distinct from 'rewind' order by created_at
+where (subscription = $1 or subscription = $2 and type = any($3::text[]))
+  and event_id is not null and decision is distinct from 'rewind'
+order by created_at
 """
-"""Tells which events became dead letters, and what came of them."""
+"""Tells which events became dead letters, of a subscription or for some types of the outbox, and what came of them."""
 
 OF_RANGE = """
 select source, type, event_id, "offset", decision, edited_value is not null as is_edited, settled_at

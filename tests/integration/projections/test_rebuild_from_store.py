@@ -10,13 +10,14 @@ from pydantic import BaseModel
 
 from headrace import Headrace, Table
 from headrace.database.pool import connect
-from headrace.errors import ConfigurationError
+from headrace.dead_letters.decisions import expire
+from headrace.errors import ConfigurationError, RecordTooLargeError
 from headrace.log.memory import MemoryLog
-from headrace.log.ports import Bounds, TopicPartition
+from headrace.log.ports import Bounds, NewRecord, Position, TopicPartition
 from headrace.rebuild.rebuild import Rebuilt, rebuild
 from headrace.runtime import Runtime
 from tests.support.accounts import Account, Deposited, Withdrawn
-from tests.support.platform import execute, fetch, running, settings_for, until_settled, value
+from tests.support.platform import client, execute, fetch, running, settings_for, until_settled, value
 from tests.support.waiting import until
 
 ACCOUNTS = [f"account-{number}" for number in range(10)]
@@ -124,6 +125,50 @@ async def test_events_on_their_way_are_counted_once(database_url: str) -> None:
         await until_applied(runtime)
         rows = (await totals(runtime)).values()
         assert (sum(amount for amount, _ in rows), sum(events for _, events in rows)) == (3 * paid, 2 * paid)
+
+
+class Narrow(MemoryLog):
+    """A log that refuses some deposits as too large, as long as the test says."""
+
+    is_narrow = True
+
+    async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
+        if self.is_narrow and any(b'"amount":666' in (record.value or b"") for record in records):
+            raise RecordTooLargeError("Kafka refused an event for accounts as too large.")
+        return await super().publish(records)
+
+
+async def test_what_the_log_has_refused_stays_out_until_its_replay(database_url: str) -> None:
+    """A stored event that never left the outbox was applied by nobody, whatever a person has decided about it."""
+
+    def change(account: Account) -> None:
+        account.deposit(5)
+        account.deposit(666)
+
+    log, platform = Narrow(), bank(database_url)
+    async with running(platform, log) as runtime, client(platform) as http:
+        for account in ("a", "b"):
+            await platform.store().update(Account, account, change)
+        await until_applied(runtime)
+        before = {"a": (5, 1), "b": (5, 1)}
+        assert await totals(runtime) == before
+        await build(runtime, platform, database_url, is_from_store=True)
+        assert await totals(runtime) == before
+        of_a, of_b = sorted((await http.get("/dead-letters")).json()["dead_letters"], key=lambda each: each["key"])
+        await http.post(f"/dead-letters/{of_a['id']}/discard")
+        log.is_narrow = False
+        await http.post(f"/dead-letters/{of_b['id']}/replay")
+
+        async def is_applied() -> bool:
+            return await totals(runtime) == {"a": (5, 1), "b": (671, 2)}
+
+        await until(is_applied, "the replay is applied")
+        connection = await connect(database_url)
+        await connection.execute("update headrace.dead_letter set decided_at = now() - interval '31 days'")
+        assert await expire(connection, 30) == 2
+        await connection.close()
+        await build(runtime, platform, database_url, is_from_store=True)
+        assert await totals(runtime) == {"a": (5, 1), "b": (671, 2)}
 
 
 async def until_applied(runtime: Runtime) -> None:
