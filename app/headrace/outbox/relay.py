@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any, Protocol
 
 from headrace import sql
@@ -49,8 +50,8 @@ STOP_SECONDS = 4.0
 """How long a stop waits for what is being published."""
 MEASURE_SECONDS = 10.0
 PASS_ROWS, PASS_BYTES = 1_000, 4 * 2**20
-PAGES = 10
-"""How far a pass looks past the events of partitions that are in trouble: this many times PASS_ROWS."""
+LOOK_ROWS = 5_000
+"""Events, without their data, that are read at a time behind those of partitions that are in trouble."""
 HELD_SECONDS, WAIT_SECONDS = 0.2, 1.0
 """When a timer is looked at again whose key others hold, and how often at most a moment is waited for them."""
 
@@ -86,7 +87,7 @@ class OutboxRelay:
         self._untold: set[int] = set()
         self._telling: asyncio.Task[None] | None = None
         self._timers = TimerClock()
-        self._measured_at = self._waits_at = 0.0
+        self._measured_at = self._waits_at = self._looks_at = 0.0
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -210,26 +211,72 @@ class OutboxRelay:
 
     async def _pass(self, due: set[int]) -> None:
         """Read the slots from the front, and begin to publish all that may be sent now."""
-        after = dict.fromkeys(due, 0)
+        most, most_bytes = max(10, PASS_ROWS // len(due)), PASS_BYTES // len(due)
+        async with self._asking:
+            rows = await self._ask().fetch(sql.outbox.READ, self._service, sorted(due), most, most_bytes)
+        await self._ways.learn(row["topic"] for row in rows)
         seen: set[TopicPartition] = set()  # a way takes the first rows that a pass finds for it, or none of this pass
-        for _ in range(PAGES):
-            most = max(10, PASS_ROWS // len(after))
-            async with self._asking:
+        for partition, waiting in self._ways.sort(rows).items():
+            way = self._ways.to(partition)
+            if way.is_open:
+                self._begin(way, partition, waiting)
+            else:
+                self._due |= {row["slot"] for row in waiting}  # when the publish has ended, or at the next tick
+            seen.add(partition)
+        if blocked := self._blocked(rows).keys():
+            if time.monotonic() >= self._looks_at:
+                await self._look_behind(blocked, seen)
+            else:
+                self._later(self._looks_at - time.monotonic(), blocked)
+
+    def _blocked(self, rows: Sequence[Any]) -> dict[int, int]:
+        """Return the slots in which all rows are of partitions in trouble, and how far they have been read."""
+        last = {row["slot"]: row["number"] for row in rows}
+        for partition, waiting in self._ways.sort(rows).items():
+            if not self._ways.to(partition).is_in_trouble:
+                for row in waiting:
+                    last.pop(row["slot"], None)
+        return last
+
+    async def _look_behind(self, slots: Iterable[int], seen: set[TopicPartition]) -> None:
+        """Begin to publish what waits behind events of partitions that are in trouble, however many those are.
+
+        All pages are of one snapshot: what commits between two of them could else be taken for the first of its key.
+        """
+        began, after = time.monotonic(), dict.fromkeys(slots, 0)
+        found: list[tuple[TopicPartition, list[Any]]] = []
+        unknown: set[str] = set()
+        size = 0
+        async with self._asking, self._ask().transaction(isolation="repeatable_read", readonly=True):
+            while after and size < PASS_BYTES:
+                most = max(10, LOOK_ROWS // len(after))
                 rows = await self._ask().fetch(
-                    sql.outbox.READ, self._service, list(after), list(after.values()), most, PASS_BYTES // len(after)
+                    sql.outbox.LOOK_BEHIND, self._service, list(after), list(after.values()), most
                 )
-            is_blocked = False
-            for partition, waiting in (await self._ways.sort(rows)).items():
-                way = self._ways.to(partition)
-                is_blocked = is_blocked or way.is_in_trouble
-                if way.is_open and partition not in seen:
-                    self._begin(way, partition, waiting)
-                else:
-                    self._due |= {row["slot"] for row in waiting}  # when the publish has ended, or at the next tick
-                seen.add(partition)
-            if not rows or not is_blocked:
-                return
-            after = {row["slot"]: row["number"] for row in rows}
+                unknown |= self._ways.unknown(rows)
+                known = [row for row in rows if row["topic"] not in unknown]
+                for partition, waiting in self._ways.sort(known).items():
+                    if partition not in seen and self._ways.to(partition).is_open and size < PASS_BYTES:
+                        wanted = _first(waiting, PASS_ROWS, PASS_BYTES // 4)
+                        size += sum(row["bytes"] for row in wanted)
+                        numbers = [row["slot"] for row in wanted], [row["number"] for row in wanted]
+                        found.append(
+                            (partition, await self._ask().fetch(sql.outbox.READ_THESE, self._service, *numbers))
+                        )
+                    seen.add(partition)
+                    self._due |= {row["slot"] for row in waiting}
+                after = self._blocked(known)
+        for partition, rows in found:
+            self._begin(self._ways.to(partition), partition, rows)
+        if unknown:
+            await self._ways.learn(unknown)
+        seconds = time.monotonic() - began
+        self._looks_at = time.monotonic() + seconds
+        if unknown or size >= PASS_BYTES:
+            self._later(seconds, slots)
+
+    def _later(self, seconds: float, slots: Iterable[int]) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._look_again, set(slots))
 
     def _begin(self, way: Way, partition: TopicPartition, rows: Sequence[Any]) -> None:
         way.is_busy = True
@@ -259,7 +306,7 @@ class OutboxRelay:
                 logger.exception("publishing from the outbox failed and is tried again", topic=partition.topic)
             seconds = way.failed()
             self._ways.forget(partition.topic)
-            asyncio.get_running_loop().call_later(seconds, self._look_again, {row["slot"] for row in rows})
+            self._later(seconds, {row["slot"] for row in rows})
             logger.warning(
                 "events of the outbox wait",
                 topic=partition.topic,
@@ -269,6 +316,8 @@ class OutboxRelay:
             )
             return
         way.succeeded()
+        if partition.partition < 0:  # it did not exist
+            self._ways.forget(partition.topic)
         if self._tracing.enabled:
             for record in map(_record, rows):
                 if len(record.headers) > 1:  # it has a trace context
@@ -326,6 +375,14 @@ class OutboxRelay:
         if self._connection is None:
             raise HeadraceError("the outbox has no connection to Postgres.")
         return self._connection
+
+
+def _first(rows: Sequence[Any], most: int, most_bytes: int) -> list[Any]:
+    """Return the first of the rows: at least one, and no more than that many or bytes."""
+    sizes = accumulate(row["bytes"] for row in rows)
+    return [row for place, (row, size) in enumerate(zip(rows, sizes, strict=True)) if not place or size <= most_bytes][
+        :most
+    ]
 
 
 def _record(row: Any) -> NewRecord:

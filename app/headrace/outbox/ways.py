@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from headrace.backoff import Backoff
@@ -46,15 +46,22 @@ class Ways:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._partitions: dict[str, int] = {}
+        self._partitions: dict[str, int | None] = {}
+        """By topic; None: it did not exist when the log was asked."""
         self._ways: dict[TopicPartition, Way] = {}
 
-    async def sort(self, rows: Sequence[Any]) -> dict[TopicPartition, list[Any]]:
-        """Return the rows by partition, in their order. Raises: TransportError."""
-        unknown = {row["topic"] for row in rows} - self._partitions.keys()
-        if unknown:
+    async def learn(self, topics: Iterable[str]) -> None:
+        """Ask the log for the partitions of the topics that are not known yet. Raises: TransportError."""
+        if unknown := set(topics) - self._partitions.keys():
             found = await self._log.topics(sorted(unknown))
-            self._partitions |= {topic: info.partitions for topic, info in found.items()}
+            self._partitions |= {topic: found[topic].partitions if topic in found else None for topic in unknown}
+
+    def unknown(self, rows: Iterable[Any]) -> set[str]:
+        """Return the topics of the rows that have not been asked for."""
+        return {row["topic"] for row in rows} - self._partitions.keys()
+
+    def sort(self, rows: Iterable[Any]) -> dict[TopicPartition, list[Any]]:
+        """Return the rows by partition, in their order."""
         sorted_rows: dict[TopicPartition, list[Any]] = {}
         for row in rows:
             partitions = self._partitions.get(row["topic"])

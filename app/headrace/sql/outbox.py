@@ -44,15 +44,33 @@ with first as (
     select waiting.*, sum(coalesce(octet_length(value), 0) + octet_length(headers))
                over (partition by waiting.slot order by waiting.number) as bytes,
            row_number() over (partition by waiting.slot order by waiting.number) as place
-    from unnest($2::smallint[], $3::bigint[]) as wanted (slot, after)
+    from unnest($2::smallint[]) as wanted (slot)
     cross join lateral (
         select slot, number, topic, key, value, headers from headrace.outbox
-        where service = $1 and slot = wanted.slot and number > wanted.after order by number limit $4
+        where service = $1 and slot = wanted.slot order by number limit $3
     ) as waiting
 )
-select slot, number, topic, key, value, headers from first where bytes <= $5 or place = 1 order by slot, number
+select slot, number, topic, key, value, headers from first where bytes <= $4 or place = 1 order by slot, number
 """
-"""Reads the first events of each slot, in order, behind a number of the same pass: every pass begins at the front."""
+"""Reads the first events of each slot, in order: every pass begins at the front."""
+
+LOOK_BEHIND = """
+select behind.* from unnest($2::smallint[], $3::bigint[]) as wanted (slot, after)
+cross join lateral (
+    select slot, number, topic, key, coalesce(octet_length(value), 0) + octet_length(headers) as bytes
+    from headrace.outbox
+    where service = $1 and slot = wanted.slot and number > wanted.after order by number limit $4
+) as behind
+order by slot, number
+"""
+"""Tells where events of each slot go, without their data, in order, behind a number of the same pass."""
+
+READ_THESE = """
+select slot, number, topic, key, value, headers
+from headrace.outbox join unnest($2::smallint[], $3::bigint[]) as wanted (slot, number) using (slot, number)
+where service = $1 order by slot, number
+"""
+"""Reads some events, in order."""
 
 DELETE = """
 delete from headrace.outbox using unnest($2::smallint[], $3::bigint[]) as gone (slot, number)

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Sequence
 
 import asyncpg
+import pytest
 
-from headrace import Headrace
+from headrace import Event, Headrace
 from headrace.errors import RecordTooLargeError, TransportError
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, Position
-from headrace.outbox.rows import SLOTS
+from headrace.outbox import relay
+from headrace.outbox.rows import SLOTS, slot_of
 from headrace.runtime import Runtime
 from tests.support.orders import Placed, books, order_service
 from tests.support.platform import client, fetch, running, sample, settings_for, value
@@ -20,6 +22,17 @@ from tests.support.waiting import until
 
 HERE, ELSEWHERE = "ada", next(f"c{n}" for n in range(99) if partition_for(b"ada", 3) != partition_for(b"c%d" % n, 3))
 """Customers of two partitions."""
+
+BEHIND = next(
+    name
+    for name in (f"c{n}" for n in range(999))
+    if slot_of(name.encode()) == slot_of(HERE.encode()) and partition_for(name.encode(), 3) != partition_for(b"ada", 3)
+)
+"""Of the slot of HERE, and of another partition."""
+
+
+class Parcel(Event, type="parcel", topic="parcels", key="customer"):
+    customer: str
 
 
 class Moody(MemoryLog):
@@ -98,6 +111,30 @@ async def test_a_partition_that_is_away_delays_its_own_events_only(database_url:
         await emit(platform, HERE, 1_200)
         log.away = None
         await until_arrived(runtime, {HERE: list(range(1_201)), ELSEWHERE: [0, 1, 2]})
+
+
+async def test_events_leave_from_behind_any_number_of_others(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of another partition, and those of a topic that nobody has met yet."""
+    monkeypatch.setattr(relay, "PASS_ROWS", 10)
+    monkeypatch.setattr(relay, "LOOK_ROWS", 10)
+    platform, log = order_service(settings_for(database_url)), Moody()
+    platform.declare(Parcel)
+    log.away = partition_for(HERE.encode(), 3)
+    async with running(platform, log) as runtime:
+        await emit(platform, HERE, *range(400))
+        await emit(platform, BEHIND, *range(25))
+        async with platform.transaction() as tx:
+            tx.emit(Parcel(customer=BEHIND))
+        await until_arrived(runtime, {BEHIND: list(range(25))})
+
+        async def are_alone() -> bool:
+            return await waiting(runtime) == 400
+
+        await until(are_alone, "nothing else waits")
+        log.away = None
+        await until_arrived(runtime, {BEHIND: list(range(25)), HERE: list(range(400))})
 
 
 async def test_what_was_committed_without_a_word_is_found(database_url: str) -> None:
