@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-LONGEST_SECONDS = 100 * 366 * 86_400.0
-"""A hundred years: what Postgres can add to its clock, and more than anybody means."""
+from headrace.timers.changes import LONGEST_SECONDS
 
 
 class HandlerVerdict(Exception):  # noqa: N818 - it is no error, but an answer
