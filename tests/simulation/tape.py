@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -252,7 +253,8 @@ class Tape:
             [b"value" for _ in keys],
             [b"\x90" for _ in keys],
         )
-        failed = ([chance.randint(1, 3) for _ in keys], [1_800_000_000.0 + at for at in numbered], texts)
+        dues = [chance.choice((1_800_000_000.0 + at, math.inf)) for at in numbered]
+        failed = ([chance.randint(1, 3) for _ in keys], dues, texts)
         return chance.choice(
             (
                 Step(sql.effect.START, (group, number, *rows)),
@@ -262,6 +264,7 @@ class Tape:
                 Step(sql.effect.DUE_TIMES, (group, number), returns=True),
                 Step(sql.effect.END, (group, identities)),
                 Step(sql.effect.LOAD, (group, number), returns=True),
+                Step(sql.effect.LOAD_BEHIND, (group, number, chance.choice(KEYS), 5, bytes(16), 2), returns=True),
                 Step(sql.step.REMEMBER, (group, identities, ["call" for _ in keys], ['"yes"' for _ in keys])),
                 Step(sql.step.READ, (group, identities), returns=True),
                 Step(sql.step.FORGET, (group, identities)),

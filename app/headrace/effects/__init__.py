@@ -17,7 +17,7 @@ not wait for each other.
 **Owned with the partition**, as timers are: a tenure loads the rows of its partition, makes the calls
 (`engine/calling.py`) within the effect's limits (`engine/call_limits.py`), and writes what came of them through its
 claim (`engine/outside.py`). A batch waits while too many calls do, so that all of them are in memory, and a slow
-outside shows as lag.
+outside shows as lag. Only what is behind a held call is left in Postgres until that has ended: it counts for nobody.
 
 **What fails** has the policy of a handler: attempts, waits, verdicts. The retry waits in memory and in the row. If many
 keys fail at once, a breaker of the effect lets single calls probe, and no attempt counts (`engine/breaker.py`).

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from headrace import sql
-from headrace.database.pool import Connection
-from headrace.effects.calls import Call
+from headrace.database.pool import Connection, Row
+from headrace.effects.calls import Call, Place
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import pack_headers, plain, stored_record
 
@@ -22,6 +22,8 @@ class Kept(NamedTuple):
     due: float
     error: str | None
     answers: dict[str, str]
+    last_number: int
+    """At least that of every call of the partition, as far as it was asked for."""
 
 
 class Wait(NamedTuple):
@@ -38,13 +40,27 @@ async def start(connection: Connection, group: str, partition: int, calls: Seque
 
 
 async def load(connection: Connection, group: str, partition: int, *, after_death: bool) -> list[Kept]:
-    """Return the calls of a partition in order, with what their steps were answered.
+    """Return the calls of a partition in order, with what their steps were answered; without those behind a held one.
 
     `after_death`: the former owner died, which counts as an attempt of each call that it may have been running.
     """
     if after_death:
         await connection.execute(sql.effect.COUNT_DEATH, group, partition)
     rows = await connection.fetch(sql.effect.LOAD, group, partition)
+    return await _kept(connection, group, partition, rows, rows[0]["last_number"] if rows else 0)
+
+
+async def load_behind(
+    connection: Connection, group: str, partition: int, key: str, place: Place, most: int
+) -> list[Kept]:
+    """Return the next calls of a key, behind a place, in order."""
+    rows = await connection.fetch(sql.effect.LOAD_BEHIND, group, partition, key.encode(), *place, most)
+    return await _kept(connection, group, partition, rows, 0)
+
+
+async def _kept(
+    connection: Connection, group: str, partition: int, rows: Sequence[Row], last_number: int
+) -> list[Kept]:
     answers = await read_answers(connection, group, [row["identity"] for row in rows]) if rows else {}
     return [
         Kept(
@@ -55,6 +71,7 @@ async def load(connection: Connection, group: str, partition: int, *, after_deat
             row["due"],
             row["error"],
             answers.get(row["identity"], {}),
+            last_number,
         )
         for row in rows
     ]

@@ -87,13 +87,14 @@ class Runner:
 
     @property
     def pending(self) -> int:
-        """Calls that are not done, without those that an operator's retry has to wake."""
+        """Calls that are not done, without those that an operator's retry has to wake, and what is behind them."""
         return self._calls.total - sum(call.due == math.inf for call in self._failed)
 
     @property
     def is_idle(self) -> bool:
         """True if no call is under way, or may begin, or has ended and is not written."""
-        busy = self._tasks or self.ended or self.waits or self._calls.fronts or any(self._ready.values())
+        calls = self._calls
+        busy = self._tasks or self.ended or self.waits or calls.fronts or calls.wanted or any(self._ready.values())
         return not busy and not any(call.due <= self._now() for call in self._failed)
 
     def join(self, partitions: int) -> None:
@@ -293,7 +294,9 @@ class Runner:
             self._ready[call.effect].append(call)
             return
         self._failed.add(call)
-        if seconds < math.inf:
+        if seconds == math.inf:
+            self._calls.hold(call)
+        else:
             asyncio.get_running_loop().call_later(seconds, self._come_due, call, call.due)
 
     def _come_due(self, call: Call, due: float) -> None:

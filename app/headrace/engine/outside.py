@@ -9,7 +9,7 @@ from contextlib import suppress
 from headrace import sql
 from headrace.database.pool import Connection
 from headrace.effects.calls import Call
-from headrace.effects.rows import Kept, Wait, end, load, wait
+from headrace.effects.rows import Kept, Wait, end, load, load_behind, wait
 from headrace.engine.batch import Batch, BatchProcessor, Holding, emitter_of
 from headrace.engine.calling import Ended, Runner
 from headrace.engine.effects import Effects
@@ -25,6 +25,8 @@ WRITE_SECONDS = 0.05
 """Calls that end within this time are written together."""
 MOST_CALLS = 1_000
 """Calls whose end is written in one transaction."""
+MOST_BEHIND = 100
+"""Calls of a key that are read at a time, behind one that was held."""
 FINISH_SECONDS = 5.0
 """A stop waits so long for calls under way; the next owner makes the others again."""
 
@@ -84,6 +86,7 @@ class Outside:
                 processor.memory.quiet = await read_quiet(connection, *place)
         self._has_effects = self._has_effects or bool(kept)
         for each in kept:
+            processor.memory.calls.number_from(each.last_number + 1)
             self.runner.take_in(await self._call(each), each.error)
         self.runner.join(processor.reporter.partition_count)
 
@@ -94,10 +97,28 @@ class Outside:
         if self.runner.is_paused != is_paused:
             self.runner.is_paused = is_paused
             self.runner.pump()
+        await self._read_on()
         runner = self.runner
         is_due = len(runner.ended) >= MOST_CALLS or time.monotonic() - self._written_at >= WRITE_SECONDS
         if is_due and (runner.ended or runner.waits):
             await self._write(holding)
+
+    async def _read_on(self) -> None:
+        """Take in what is behind held calls that have ended since. Raises: StateUnavailableError."""
+        processor, calls = self._processor, self._processor.memory.calls
+        group, partition = processor.subscription.group, processor.partition
+        for key in list(calls.wanted):
+            async with processor.turn():  # nothing of the key is committed meanwhile
+                async with processor.context.connection() as connection:
+                    kept = await load_behind(connection, group, partition, key, calls.beyond[key], MOST_BEHIND)
+                read = [(await self._call(each), each.error) for each in kept]
+                known = {each.call.item.identity for each in self.runner.ended}
+                known.update(each.item.identity for each in calls.by_key[key])
+                calls.resume(key)
+                for call, error in read:
+                    if call.item.identity not in known:
+                        self.runner.take_in(call, error)
+                calls.resumed(key, read[-1][0].place if len(read) == MOST_BEHIND else None)
 
     async def wait(self, stopped: asyncio.Task[bool], seconds: float) -> None:
         """Return when a call has ended, or at a stop, or after some seconds."""

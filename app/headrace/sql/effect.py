@@ -10,12 +10,33 @@ on conflict (subscription, identity) do nothing
 """
 """Starts the effects of applied events; that of an event which has one already is not started again."""
 
-LOAD = """
-select identity, number, topic, "offset", "timestamp", record_key, value, headers, attempts, error,
-       extract(epoch from case when due_at <= clock_timestamp() then '-infinity' else due_at end)::float8 as due
-from headrace.effect where subscription = $1 and partition = $2 order by number
-"""
-"""Reads the effects of a partition, in order. What is due by the clock of Postgres is due by every other."""
+_COLUMNS = """identity, number, topic, "offset", "timestamp", record_key, value, headers, attempts, error,
+       extract(epoch from case when due_at <= clock_timestamp() then '-infinity' else due_at end)::float8 as due"""
+"""What is due by the clock of Postgres is due by every other."""
+
+LOAD = f"""
+with held as (
+    select distinct on (key) key, number, identity from headrace.effect
+    where subscription = $1 and partition = $2 and due_at = 'infinity' order by key, number, identity
+)
+select {_COLUMNS},
+       (select max(number) from headrace.effect where subscription = $1 and partition = $2) as last_number
+from headrace.effect
+where subscription = $1 and partition = $2 and not exists (
+    select from held
+    where held.key = effect.key and (effect.number, effect.identity) > (held.number, held.identity)
+)
+order by number, identity
+"""  # noqa: S608 - the part is that above
+"""Reads the effects of a partition, in order, without those that are behind a held one of their key."""
+
+LOAD_BEHIND = f"""
+select {_COLUMNS}
+from headrace.effect
+where subscription = $1 and partition = $2 and key = $3 and (number, identity) > ($4::bigint, $5::bytea)
+order by number, identity limit $6
+"""  # noqa: S608 - the part is that above
+"""Reads the next effects of a key, in order."""
 
 COUNT_DEATH = """
 with front as (
@@ -25,7 +46,9 @@ with front as (
 update headrace.effect set attempts = attempts + 1
 from front
 where effect.subscription = $1 and effect.identity = front.identity and front.due_at <= clock_timestamp()
-  and not exists (select from headrace.subscription where subscription = $1 and paused)
+  and not exists (
+      select from headrace.subscription where subscription = $1 and (paused or rewind_began_at is not null)
+  )
 """
 """Counts an attempt of every effect that a dead owner may have been running: of each key the first, if it is due.
 

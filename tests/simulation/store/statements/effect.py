@@ -30,8 +30,31 @@ def start(t: Transaction, group: str, number: int, *columns: list[Any]) -> Work:
 
 @reads(sql.effect.LOAD)
 def load(t: Transaction, group: str, number: int) -> list[Row]:
-    rows = sorted(_owned(t, group, number), key=lambda row: int(row["number"]))
-    return [Row(**{name: row[name] for name in LOADED}, due=_due(t, row)) for row in rows]
+    rows = sorted(_owned(t, group, number), key=_place)
+    last = max((row["number"] for row in rows), default=None)
+    held: dict[bytes, Any] = {}
+    for row in rows:
+        if row["due"] == math.inf:
+            held.setdefault(row["key"], _place(row))
+    loaded = [row for row in rows if row["key"] not in held or _place(row) <= held[row["key"]]]
+    return [Row(**_loaded(t, row), last_number=last) for row in loaded]
+
+
+@reads(sql.effect.LOAD_BEHIND)
+def load_behind(
+    t: Transaction, group: str, number: int, key: bytes, after: int, identity: bytes, most: int
+) -> list[Row]:
+    rows = sorted(_owned(t, group, number), key=_place)
+    behind = [row for row in rows if row["key"] == key and _place(row) > (after, identity)]
+    return [Row(**_loaded(t, row)) for row in behind[:most]]
+
+
+def _place(row: Values) -> tuple[int, bytes]:
+    return int(row["number"]), bytes(row["identity"])
+
+
+def _loaded(t: Transaction, row: Values) -> dict[str, Any]:
+    return {name: row[name] for name in LOADED} | {"due": _due(t, row)}
 
 
 @writes(sql.effect.COUNT_DEATH, "UPDATE")
