@@ -22,6 +22,8 @@ class Course:
         self.closed: Callable[[Any, Window], Any] | None = None
         self.late: Callable[[Any, Window], Any] | None = None
         self.due_model: type[Any] = dict
+        self.forgets = False
+        """True if what is kept of a key expires."""
 
     def starts(self, at: datetime) -> Iterator[datetime]:
         """Yield the starts of the windows that hold a time, the earliest first."""
@@ -54,7 +56,17 @@ class Course:
         self._close(kept, key, kept.newest - self.lateness, emit)
 
     def due(self, kept: KeptWindows, key: str, end: datetime, emit: Emitter) -> None:
-        """The time of a window is over, and no event has said so."""
+        """The time of a window is over, and no event has said so.
+
+        Raises: ValueError (the window is not known, since the state has expired).
+        """
+        is_closed = kept.closed_until is not None and kept.closed_until >= end
+        if self.forgets and not is_closed and all(window.end != end for window in kept.open):
+            raise ValueError(
+                f"the window of {key!r} that ends at {end} was forgotten before it was closed, and what was in it is "
+                "lost: the ttl of these windows was over while their events waited; make it longer than workers may "
+                "stand still."
+            )
         self._close(kept, key, end, emit, fired=end)
 
     def _over(self, kept: KeptWindows) -> datetime | None:

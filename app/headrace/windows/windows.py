@@ -58,7 +58,7 @@ class Windows(Generic[DataT]):
         self.course = Course(size, every, lateness)
         self._service, self._time = service, time
         self._kept = kept_class(model, ttl)
-        self.course.value = model
+        self.course.value, self.course.forgets = model, ttl is not None
         self.course.opened = self._kept.model_fields["open"].annotation.__args__[0]  # type: ignore[union-attr]
         self._due: EventType | None = None
         self.functions: list[Callable[..., Any]] = []

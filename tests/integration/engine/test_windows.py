@@ -12,7 +12,18 @@ from headrace import Event, Headrace, State, Window
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
 from headrace.settings import Settings
-from tests.support.platform import client, publish, record, running, sample, settings_for, states, until_settled, value
+from tests.support.platform import (
+    client,
+    execute,
+    publish,
+    record,
+    running,
+    sample,
+    settings_for,
+    states,
+    until_settled,
+    value,
+)
 from tests.support.waiting import until
 
 NINE = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -124,3 +135,22 @@ async def test_late_events_and_closed_windows_are_counted_once(database_url: str
         assert sample(runtime, "windows_late_total", subscription="sums") == 2
         assert sample(runtime, "windows_closed_total", subscription="sums") == 3
         assert (await states(runtime, "sums", "sum"))["a"]["late"] == 2
+
+
+async def test_window_that_outlived_its_ttl_becomes_a_dead_letter(database_url: str, topic_name: str) -> None:
+    """The service stood still for longer; the timer fires into a state that has expired."""
+    settings, log = settings_for(database_url, partitions=1), MemoryLog()
+    shape = {"size": timedelta(minutes=1), "ttl": timedelta(hours=1)}
+    async with running(summing(settings, topic_name, **shape), log) as runtime:
+        await log.publish([taken(topic_name, "a", NINE, 3)])
+        await until_settled(runtime, "sums")
+    await execute(database_url, "update headrace.state set expires_at = now() where state = 'sum'")
+    await execute(database_url, "update headrace.timer set due_at = now()")
+    async with running(summing(settings, topic_name, **shape), log) as runtime:
+
+        async def is_told() -> bool:
+            return bool(
+                await value(runtime, "select count(*) from headrace.dead_letter where error like '%forgotten%'")
+            )
+
+        await until(is_told, "the lost window is a dead letter")

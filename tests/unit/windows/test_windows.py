@@ -10,8 +10,11 @@ import pytest
 from pydantic import BaseModel
 
 from headrace import Event, Headrace, Window
+from headrace.emits.emitter import Emitter
 from headrace.errors import ConfigurationError
 from headrace.testing import Handlers, assert_exactly_once
+from headrace.windows.course import Course
+from headrace.windows.kept import KeptWindows
 from headrace.windows.windows import Windows
 
 NINE = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -38,6 +41,17 @@ class Missed(Event, type="missed", topic="sums", key="sensor"):
 
 class Sum(BaseModel):
     total: int = 0
+
+
+def test_window_that_was_forgotten_is_not_lost_in_silence() -> None:
+    """Workers stood still for longer than the ttl: the timer finds the first value of the class."""
+    course, emit = Course(MINUTE, MINUTE, timedelta(0)), Emitter("s", "sums", {}, 1)
+    course.forgets = True
+    with pytest.raises(ValueError, match=r"window of 'a' that ends at 2026-03-01 09:00:00.* was forgotten"):
+        course.due(KeptWindows(), "a", NINE, emit)
+    with pytest.raises(ValueError, match="was forgotten"):  # and the key has gone on
+        course.due(KeptWindows(closed_until=NINE - MINUTE, newest=NINE), "a", NINE, emit)
+    course.due(KeptWindows(closed_until=NINE, newest=NINE), "a", NINE, emit)
 
 
 def summing(**shape: Any) -> Headrace:
