@@ -135,13 +135,21 @@ class Course:
         self._undo(kept, emit)
 
     def _undo(self, kept: Kept, emit: Emit) -> None:
-        """Undo what was done, the last success first, up to one that is waited for."""
+        """Undo what was done, the last success first, up to one that is waited for.
+
+        Raises: ValueError (a step that was carried out is not declared any more).
+        """
         kept.step, kept.awaited = None, 0
         while kept.receipts:
             receipt = kept.receipts.pop()
             step = self.step(receipt.step)
-            commands = self._undo_one(step, kept, receipt, emit) if step is not None else 0
-            if step is not None and step.undone is not None and commands:
+            if step is None:
+                raise ValueError(
+                    f"the step {receipt.step!r} was carried out and is to be undone, but the saga {self.name!r} has no "
+                    "step of this name any more; declare it again until no saga that has passed it is open, and replay."
+                )
+            commands = self._undo_one(step, kept, receipt, emit)
+            if step.undone is not None and commands:
                 kept.step, kept.awaited = step.name, commands
                 return
         kept.status = "timed_out" if kept.has_timed_out else "compensated"

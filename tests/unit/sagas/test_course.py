@@ -14,7 +14,7 @@ from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError
 from headrace.event import event_type_of
 from headrace.sagas import Saga
-from headrace.sagas.kept import Kept
+from headrace.sagas.kept import Kept, Receipt
 from headrace.timers.changes import CancelTimers, SetTimer
 from tests.unit.emits.test_emitter import begin as at
 from tests.unit.emits.test_emitter import cause
@@ -298,3 +298,11 @@ def test_command_that_the_service_does_not_know_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match=r"saga 'trips': it returns TakeSeat.*events.declare\(TakeSeat\)"):
         platform.registry.complete()
+
+
+def test_step_that_is_not_declared_any_more_is_not_compensated_in_silence() -> None:
+    journey = Journey().takes(Booked(trip="t1"))
+    journey.kept.receipts.insert(0, Receipt(step="car", reply='{"trip": "t1"}'))
+    with pytest.raises(ValueError, match=r"step 'car' was carried out .* has no step of this name any more"):
+        journey.takes(RoomRefused(trip="t1"))
+    assert journey.kept.status == "compensating"
