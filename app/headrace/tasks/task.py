@@ -111,8 +111,9 @@ def _divided(
         if _is_injected(parameter, hints[name]):
             injected.append(parameter.replace(annotation=hints[name], kind=parameter.POSITIONAL_OR_KEYWORD))
         else:
-            data[name] = parameter.replace(kind=parameter.POSITIONAL_OR_KEYWORD), hints[name]
-    return data, [each.replace(default=_depends(each)) for each in injected]
+            data[name] = parameter, hints[name]
+    given = [each.replace(default=_depends(each)) for each in injected]
+    return data, sorted(given, key=lambda each: each.default is not each.empty)  # as a signature has to be
 
 
 def _is_injected(parameter: inspect.Parameter, hint: Any) -> bool:

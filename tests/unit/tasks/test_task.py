@@ -169,3 +169,17 @@ async def test_a_plain_function_cannot_be_added() -> None:
     adder = TaskAdder(Headrace("club").publisher)
     with pytest.raises(TypeError, match=r"rates is no task; write @events.task\(\) above the function"):
         await adder.add_task(rates)  # type: ignore[arg-type]
+
+
+def test_a_task_may_have_any_parameters_that_have_names() -> None:
+    """Some need a value behind others that do not: they are keywords then."""
+    events, calls = Headrace("club"), list[Any]()
+
+    @events.task()
+    async def send(to: str = "all", *, subject: str, times: int = Depends(rates), step: Step) -> None:
+        calls.append((to, subject, times, len(step.key)))
+
+    with Handlers(_app(events)) as handlers:
+        handlers.when(send.event(subject="hello"))
+        handlers.when(send.event("ada", subject="bye"))
+    assert calls == [("all", "hello", 7, 32), ("ada", "bye", 7, 32)]
