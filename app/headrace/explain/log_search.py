@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from headrace.cloudevents import decode_record
+from headrace.dead_letters.shown import moment
 from headrace.errors import DecodeError, HeadraceError
 from headrace.explain.fate import Fate
 from headrace.explain.search import Asked
@@ -29,7 +30,7 @@ async def _accepted_at(log: Log, fate: Fate) -> datetime | None:
     try:
         for record in await _read(log, {place: fate.offset}, 1):
             if record.offset == fate.offset:
-                return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+                return moment(record.timestamp)
     except HeadraceError:
         return None
     return None
@@ -58,10 +59,11 @@ async def find_pending(
         ):
             continue
         before = record.offset - positions[TopicPartition(record.topic, record.partition)]
-        at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
         detail = f"it waits in the log, with {before} records of its partition before it."
         place = position_of(record)
-        return Fate(subscription.name, "pending", detail, envelope.source, envelope.type, *place, None, at)
+        return Fate(
+            subscription.name, "pending", detail, envelope.source, envelope.type, *place, None, moment(record.timestamp)
+        )
     return None
 
 

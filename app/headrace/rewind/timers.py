@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from headrace.cloudevents import decode_record
+from headrace.dead_letters.shown import moment
+from headrace.envelope import Envelope
 from headrace.item import Item
 from headrace.log.ports import NewRecord
 from headrace.log.stored import unpack_headers
@@ -15,26 +18,31 @@ from headrace.timers.changes import CancelTimers, Change, Due, SetTimer
 Named = tuple[str, str, str]
 """Type, key and name of a timer."""
 
+MOST_EMITS = 10_000
+"""Emits of one event among which a timer is looked for."""
+
 
 class TimersOfThen:
     """Compares the timers that wait now with those that waited then. `rows` are those that wait."""
 
     def __init__(self, rows: Iterable[Any]) -> None:
         self._ids: dict[Named, str] = {}
-        self._set_by: dict[str, list[Named]] = {}
+        self._set_by: dict[str, list[tuple[Named, Envelope]]] = {}
         for row in rows:
             headers = [(name, value or b"") for name, value in unpack_headers(row["headers"])]
             envelope, _ = decode_record(NewRecord(row["topic"], row["key"], row["value"], headers))
             named = row["type"], row["key"].decode(), row["name"]
             self._ids[named] = envelope.id
-            self._set_by.setdefault(envelope.causationid or "", []).append(named)
+            self._set_by.setdefault(envelope.causationid or "", []).append((named, envelope))
         self._theirs: set[Named] = set()
         self._then: dict[Named, SetTimer] = {}
 
     def met(self, items: Iterable[Item]) -> None:
         """Take note of events of the remade keys: timers that they have set are the keys' own."""
         for item in items:
-            self._theirs.update(self._set_by.get(item.envelope.id, ()))
+            for named, timer in self._set_by.get(item.envelope.id, ()):
+                if named not in self._theirs and _has_emitted(item, timer):
+                    self._theirs.add(named)
 
     def follow(self, changes: Iterable[tuple[Item, Change]]) -> None:
         """Follow what the handlers of the remade keys did before the place."""
@@ -53,6 +61,15 @@ class TimersOfThen:
         return [*cancelled, *(timer for named, timer in self._then.items() if named not in kept)]
 
 
+def _has_emitted(item: Item, emitted: Envelope) -> bool:
+    """True if the event is the cause: another source may have given its id as well, but no other one makes this id."""
+    key = hashlib.blake2b(emitted.source.encode(), digest_size=16).digest()
+    return any(
+        hashlib.blake2b(b"%b%d" % (item.identity, position), key=key, digest_size=16).hexdigest() == emitted.id
+        for position in range(MOST_EMITS)
+    )
+
+
 def _is_meant(cancelled: CancelTimers, named: Named) -> bool:
     return named[:2] == cancelled[:2] and cancelled.name in (None, named[2])
 
@@ -61,7 +78,8 @@ def _due_at(timer: SetTimer, item: Item) -> datetime:
     """Return when it was due: counted from when the log took in the event that set it."""
     if timer.due.at is not None:
         return timer.due.at
-    return datetime.fromtimestamp(item.record.timestamp / 1000, UTC) + timedelta(seconds=timer.due.after_seconds or 0.0)
+    begun_at = moment(item.record.timestamp) or datetime.now(UTC)  # a time that no calendar has tells nothing
+    return begun_at + timedelta(seconds=timer.due.after_seconds or 0.0)
 
 
 def _id(timer: SetTimer) -> str:
