@@ -16,7 +16,7 @@ EXPIRED_AT_ONCE = 10_000
 """Rows that one statement ends, so that none locks rows for long."""
 
 Decision = Literal["replay", "discard"]
-PAST: dict[Decision, str] = {"replay": "replayed", "discard": "discarded"}
+PAST = {"replay": "replayed", "discard": "discarded", "rewind": "taken out by a rewind"}
 
 
 class Act(NamedTuple):

@@ -41,9 +41,10 @@ started again: the claim's move keeps where the second run ends, and which event
 (`ledger/moves.py`, asked by the engine). With `effects` they are.
 
 **Dead letters** behind the place lose their meaning, since their records are read again; they stay visible with the
-decision `rewind`. What a person has discarded stays out: its identity is kept in the window. What was edited is met
-again as the log has it. **Timers** are those of then: set by events of the remade keys before the place, and not
-cancelled; one that had fired fires again, under its first id. Schedules go on.
+decision `rewind`. What a person has discarded stays out: its identity is kept in the window; if more events come
+before it than that holds, the rewind is refused. What was edited is met again as the log has it. **Timers** are those
+of then: set by events of the remade keys before the place, and not cancelled; one that had fired fires again, under its
+first id. Schedules go on.
 
 **Fenced like any change of a claim.** First the subscription is held and the claims lose their tokens, in one
 transaction: no batch that has read an old state can commit, and no new one begins. The last transaction compares where

@@ -9,8 +9,10 @@ from typing import Any
 from headrace import sql
 from headrace.database.pool import Connection
 from headrace.envelope import identity
+from headrace.errors import ConfigurationError
 from headrace.ledger.rows import IDENTITY_BYTES, Kind, Row, insert_row, pack_marks, true_offset, unpack_marks
 from headrace.log.ports import TopicPartition
+from headrace.rewind.plan import Move
 
 PAGE_ROWS, ROW_IDS = 200, 50_000
 """Ledger rows that are read at a time, and ids that are written in one."""
@@ -35,13 +37,21 @@ async def known_before(
     return known[limit - 1 :: -1] if len(known) > limit else known[::-1]
 
 
-def discarded(letters: Sequence[Any]) -> list[Known]:
-    """Return the ids of what was discarded: in the window, so that it is skipped when it is read again."""
-    return [
-        (identity(row["source"], row["type"], row["event_id"]), -1)
-        for row in letters
-        if row["decision"] == "discard" and row["event_id"] is not None
-    ]
+def discarded(letters: Sequence[Any], move: Move, limit: int) -> list[Known]:
+    """Return the ids of what was discarded: in the window, so that it is skipped when it is read again.
+
+    Raises: ConfigurationError (more events come before one than a window of the limit holds).
+    """
+    found = [row for row in letters if row["decision"] == "discard" and row["event_id"] is not None]
+    farthest = max((row["offset"] for row in found), default=move.offset)
+    if farthest - move.offset >= limit:
+        raise ConfigurationError(
+            f"the event at {move.place.topic}/{move.place.partition}/{farthest} was discarded, and would be applied "
+            f"again, since the dedupe window forgets it on the way; nothing was changed: go back to offset "
+            f"{farthest - limit + 1} or later, or set HEADRACE_ENGINE_DEDUPE_WINDOW_IDS above "
+            f"{farthest - move.offset} here and for the workers."
+        )
+    return [(identity(row["source"], row["type"], row["event_id"]), -1) for row in found]
 
 
 async def write_known(

@@ -45,19 +45,20 @@ async def move_claim(
 ) -> Mapping[str, int]:
     """Move one claim, which stands at `moved.claimed` and the ledger's `sequence`; return how much was changed.
 
-    Raises: MovedOnError (the claim has moved meanwhile), ConfigurationError (a key on two partitions).
+    Raises: MovedOnError (the claim has moved meanwhile), ConfigurationError (a key on two partitions, a discarded event
+    that would not stay out).
     """
     group, place, offset = work.plan.group, moved.place, moved.offset
-    letters = await connection.fetch(sql.dead_letter.OF_RANGE, group, *place, offset)
-    known = await known_before(connection, group, place, offset, sequence, work.settings.dedupe_window_ids) + discarded(
-        letters
-    )
+    limit = work.settings.dedupe_window_ids
+    known = await known_before(connection, group, place, offset, sequence, limit)
     quiet_until, first_runs = await _quiet(connection, work, moved)
     changed = Counter[str]()
     changed["parked"] = await connection.fetchval(sql.lane.UNPARK_FROM, group, *place, offset)
     await connection.execute(sql.lane.CLOSE_EMPTY, group, place.partition)
     done = await connection.execute(sql.dead_letter.REWIND, group, *place, offset, work.act.by, work.act.why)
     changed["dead_letters"] = count_of(done)
+    # Read only now: what is open no longer can be discarded.
+    known += discarded(await connection.fetch(sql.dead_letter.OF_RANGE, group, *place, offset), moved, limit)
     if remade is not None:
         changed["keys"] = len(remade.keys)
         await _remake(connection, work.subscription, place.partition, remade)
@@ -116,10 +117,12 @@ async def _remake(connection: Connection, subscription: Subscription, partition:
 
 async def _quiet(connection: Connection, work: Work, moved: Move) -> tuple[int | None, Collection[int]]:
     """Return up to which offset effects are not started again, and which events before it never had theirs."""
-    if not work.subscription.effects or work.plan.effects:
+    if not work.subscription.effects:
         return None, ()
     group, place = work.plan.group, moved.place
     before = (await read_quiet(connection, group, place.partition)).get(place.topic, NOTHING)
+    if work.plan.effects and before.until <= moved.claimed:
+        return None, ()
     never = {offset for offset in before.first_runs if offset >= moved.claimed}
     for row in await connection.fetch(sql.lane.PARKED_PLACES, group):
         if TopicPartition(row["topic"], row["partition"]) == place:
@@ -127,6 +130,8 @@ async def _quiet(connection: Connection, work: Work, moved: Move) -> tuple[int |
     for row in await connection.fetch(sql.dead_letter.OF_RANGE, group, *place, 0):
         if _waits(row):
             never.add(row["offset"])
+    if work.plan.effects:  # an earlier rewind is not through: what it has yet to apply again stays without effects
+        return before.until, never | set(range(moved.offset, moved.claimed))
     return max(moved.claimed, before.until), never
 
 
