@@ -42,7 +42,7 @@ def test_there_is_room_again_when_those_that_wait_have_begun() -> None:
     assert pressure.admit(PATH) is not None
 
 
-def test_those_that_are_answered_in_front_of_their_route_wait_no_more() -> None:
+def test_what_is_answered_before_its_route_waits_no_more() -> None:
     """A request without a key, a CORS preflight, one that a middleware answers: none shuts others out."""
     pressure = _pressure()
     for _ in range(10 * FITTING):

@@ -300,7 +300,7 @@ def test_command_that_the_service_does_not_know_is_refused() -> None:
         platform.registry.complete()
 
 
-def test_step_that_is_not_declared_any_more_is_not_compensated_in_silence() -> None:
+def test_step_that_is_declared_no_more_is_not_left_in_silence() -> None:
     journey = Journey().takes(Booked(trip="t1"))
     journey.kept.receipts.insert(0, Receipt(step="car", reply='{"trip": "t1"}'))
     with pytest.raises(ValueError, match=r"step 'car' was carried out .* has no step of this name any more"):
