@@ -15,6 +15,9 @@ from headrace.errors import ConfigurationError
 from headrace.event import Event
 from headrace.handlers.inject import Emit, StateMarker, States, Step, Table, Transaction
 from headrace.handlers.signature import hints_of
+from headrace.telemetry.logging import get_logger
+
+logger = get_logger("headrace.tasks")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +49,9 @@ class Task(Generic[P, R]):
         data, self._injected = _divided(function, local_names, where)
         if key is not None and key not in data:
             raise ConfigurationError(f"{where}: key={key!r} is none of its parameters: {', '.join(data) or 'none'}.")
+        self._key = key
+        self._threads: dict[str, asyncio.Task[Any]] = {}
+        """The calls of a synchronous function that have not ended, by key."""
         self._data = inspect.Signature([parameter for parameter, _ in data.values()])
         self.model: type[Event] = create_model(  # type: ignore[call-overload]
             f"Task_{self.name}",
@@ -83,7 +89,7 @@ class Task(Generic[P, R]):
             if is_async:
                 await function(**arguments)
             else:
-                await asyncio.to_thread(function, **arguments)
+                await self._in_thread(arguments)
 
         event = inspect.Parameter("event", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=self.model)
         parameters = [event, *self._injected]
@@ -92,6 +98,29 @@ class Task(Generic[P, R]):
         call.__name__ = call.__qualname__ = self.name
         call.__module__, call.__doc__ = function.__module__, function.__doc__
         return call
+
+    async def _in_thread(self, arguments: dict[str, Any]) -> None:
+        """Call the function in a thread, but never while one for the same key runs: nothing ends one whose time is up.
+
+        To wait for it counts as a part of the attempt's own time.
+        """
+        function: Callable[..., Any] = self._function
+        key = None if self._key is None else str(arguments[self._key])
+        while key is not None and (earlier := self._threads.get(key)) is not None:
+            logger.warning("a task waits, since an earlier call for its key still runs", task=self.name)
+            await asyncio.wait({earlier})
+        call = asyncio.get_running_loop().create_task(asyncio.to_thread(function, **arguments))
+
+        def ended(call: asyncio.Task[Any]) -> None:
+            if key is not None:
+                del self._threads[key]
+            if not call.cancelled():
+                call.exception()  # nobody may be there to take it
+
+        if key is not None:
+            self._threads[key] = call
+        call.add_done_callback(ended)
+        await asyncio.shield(call)
 
 
 def _divided(

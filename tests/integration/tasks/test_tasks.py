@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import httpx
@@ -112,3 +113,26 @@ async def test_tasks_of_one_key_run_one_after_the_other(database_url: str) -> No
         await until(lambda: "ada 2 ends" in calls, "the second follows")
     ada = [call for call in calls if call.startswith("ada")]
     assert ada == ["ada 1 begins", "ada 1 ends", "ada 2 begins", "ada 2 ends"]
+
+
+async def test_synchronous_tasks_of_a_key_never_run_at_once(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The time of the first attempt is up, and nothing ends its thread."""
+    events = Headrace("club", settings_for(database_url, partitions=1))
+    is_free, inside, calls = threading.Event(), threading.Lock(), list[int]()
+
+    @events.task(key="to", timeout_seconds=0.2, attempts=1_000)
+    def send(to: str, number: int) -> None:
+        assert inside.acquire(blocking=False), "two at once"
+        assert is_free.wait(60)
+        inside.release()
+        calls.append(number)
+
+    async with running(events, MemoryLog()):
+        await events.publish([send.event("ada", 1), send.event("ada", 2)])
+        await until(lambda: "an earlier call for its key still runs" in caplog.text, "the next attempt waits")
+        assert inside.locked()
+        is_free.set()
+        await until(lambda: calls[-1:] == [2], "both have been sent")
+    assert calls == sorted(calls)
