@@ -115,7 +115,7 @@ async def expire(connection: Connection, days: int) -> int:
     """
     expired = 0
     while True:
-        step = await connection.fetchval(sql.dead_letter.EXPIRE, days, EXPIRED_AT_ONCE)
+        step: int = await connection.fetchval(sql.dead_letter.EXPIRE, days, EXPIRED_AT_ONCE)
         expired += step
         if step < EXPIRED_AT_ONCE:
             return expired
