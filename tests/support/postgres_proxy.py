@@ -106,15 +106,26 @@ class PostgresProxy:
                     await asyncio.wait({answers})
                     if cut is _Cut.ANSWER:
                         to_server.write(data)
-                        answer = b""
-                        while not is_done(answer):
-                            answer += await server.read(65_536)
+                        await _swallow_answer(client, server, to_server)
                     return
                 to_server.write(data)
                 await to_server.drain()
         finally:
             answers.cancel()
             await asyncio.wait({answers})
+
+
+async def _swallow_answer(
+    client: asyncio.StreamReader, server: asyncio.StreamReader, to_server: asyncio.StreamWriter
+) -> None:
+    """Read the server's answer, while what the client has still to send of its message goes there."""
+    rest, answer = asyncio.create_task(_copy(client, to_server)), b""
+    try:
+        while not is_done(answer) and (more := await server.read(65_536)):
+            answer += more
+    finally:
+        rest.cancel()
+        await asyncio.wait({rest})
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
