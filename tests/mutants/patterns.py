@@ -30,13 +30,13 @@ PATTERNS = (
         (
             Patch(
                 CALLING,
-                "        self._failed.add(call)\n        if seconds < math.inf:\n",
+                "        self._failed.add(call)\n        if seconds == math.inf:\n",
                 "        self._failed.add(call)\n"
                 "        waiting = self._calls.by_key[call.key]\n"
                 "        if waiting[0] is call and len(waiting) > 1:\n"
                 "            waiting.rotate(-1)\n"
                 "            self._calls.fronts.append(waiting[0])\n"
-                "        if seconds < math.inf:\n",
+                "        if seconds == math.inf:\n",
             ),
         ),
         hunt=Hunt(events=1_200, workers=1, partitions=1, shares={"tells": 0.2}),
