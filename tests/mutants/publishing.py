@@ -51,8 +51,8 @@ PUBLISHING = (
         (
             Patch(
                 EMITTER,
-                "key=self._key, digest_size=16).hexdigest()\n",
-                "key=self._key, digest_size=16).hexdigest()\n"
+                "emit_id(item.identity, self.position, self._key)\n",
+                "emit_id(item.identity, self.position, self._key)\n"
                 "        import uuid\n\n        event_id = uuid.uuid4().hex\n",
             ),
         ),

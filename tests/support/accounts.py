@@ -56,6 +56,11 @@ class Arrived(BaseModel):
     amounts: list[int] = []
 
 
+def deposit(amount: int, account: str = "ada") -> Deposited:
+    """Return what an account was given."""
+    return Deposited(account=account, amount=amount)
+
+
 def bank(settings: Settings) -> Headrace:
     """Return the service."""
     platform = Headrace("bank", settings)

@@ -18,12 +18,10 @@ from headrace.backoff import Backoff
 from headrace.database.pool import ConnectionFactory
 from headrace.effects.rows import read_answers, remember
 from headrace.errors import ConfigurationError, DataRefusedError, StateError
-from headrace.log.stored import plain
+from headrace.log.stored import check_name
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.effects")
-
-NAME_CHARACTERS = 200
 
 
 class Memory(Protocol):
@@ -77,10 +75,7 @@ class Steps:
         return adapter.validate_json(answer)
 
     def _take(self, name: str) -> None:
-        if not 0 < len(name) <= NAME_CHARACTERS or plain(name) != name:
-            raise ConfigurationError(
-                f"a step's name has 1 to {NAME_CHARACTERS} characters of Unicode, without NUL, and {name!r} has not."
-            )
+        check_name(name, "step")
         if name in self._names:
             raise ConfigurationError(f"step {name!r} is there twice in one run; give each call a name of its own.")
         self._names.add(name)

@@ -25,12 +25,22 @@ Counted = Literal["late", "closed"]
 """An event that is too late for a window, or a window that closes."""
 
 
+def key_of_ids(source: str) -> bytes:
+    """Return what sets the ids that a source gives to its emits apart from those of others."""
+    return hashlib.blake2b(source.encode(), digest_size=16).digest()
+
+
+def emit_id(cause: bytes, position: int, key: bytes) -> str:
+    """Return the id of what the handler of an event emits: the same in each run. `cause` is the event's identity."""
+    return hashlib.blake2b(b"%b%d" % (cause, position), key=key, digest_size=16).hexdigest()
+
+
 class Emitter:
     """The `Emit` of one batch: `emit(event)` appends to `emitted`, in the order of the calls."""
 
     def __init__(self, service: str, subscription: str, types: Mapping[str, EventType], max_bytes: int) -> None:
         self._source = f"/{service}/{subscription}"
-        self._key = hashlib.blake2b(self._source.encode(), digest_size=16).digest()
+        self._key = key_of_ids(self._source)
         self._types = types
         self._max_bytes = max_bytes
         self.cause: Item | None = None
@@ -103,7 +113,7 @@ class Emitter:
             )
         later = due(after, at, name)
         source = item.envelope
-        event_id = hashlib.blake2b(b"%b%d" % (item.identity, self.position), key=self._key, digest_size=16).hexdigest()
+        event_id = emit_id(item.identity, self.position, self._key)
         self.position += 1
         key = check_key(key or declared_key(event_type, event) or event_id)
         envelope = Envelope(

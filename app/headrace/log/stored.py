@@ -7,10 +7,13 @@ from typing import Any
 
 import msgspec
 
-from headrace.log.ports import StoredRecord
+from headrace.errors import ConfigurationError
+from headrace.log.ports import NewRecord, StoredRecord
 
 Headers = tuple[tuple[str, bytes | None], ...]
 """Names and values, in the record's order; Kafka knows null values."""
+NAME_CHARACTERS = 200
+"""Of a name that a team gives to something in a table."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Headers).decode
@@ -37,6 +40,19 @@ def stored_record(row: Any, partition: int) -> StoredRecord:
         value=row["value"],
         headers=unpack_headers(row["headers"]),
     )
+
+
+def new_record(topic: str, key: bytes | None, value: bytes | None, headers: bytes) -> NewRecord:
+    """Return the record that a row lets be published; `headers` as the table keeps them."""
+    return NewRecord(topic, key, value, [(name, value or b"") for name, value in unpack_headers(headers)])
+
+
+def check_name(name: object, what: str) -> None:
+    """Raise ConfigurationError if Postgres cannot hold the name of a timer, a step and so on."""
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS or plain(name) != name:
+        raise ConfigurationError(
+            f"a {what}'s name has 1 to {NAME_CHARACTERS} characters of Unicode, without NUL, and {name!r} has not."
+        )
 
 
 def plain(text: str, limit: int = 2_000) -> str:

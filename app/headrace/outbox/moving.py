@@ -17,7 +17,7 @@ from headrace import sql
 from headrace.database.failures import LOCK_NOT_AVAILABLE, sqlstate_of
 from headrace.database.pool import Connection
 from headrace.log.ports import NewRecord
-from headrace.log.stored import unpack_headers
+from headrace.log.stored import new_record
 from headrace.outbox.rows import bucket_of, new_row, write
 from headrace.timers.store import FiredTimer, fired_timer
 
@@ -101,5 +101,4 @@ def _names(rows: Sequence[Any]) -> tuple[list[str], list[bytes], list[str]]:
 
 
 def _letter_record(row: Any) -> NewRecord:
-    headers = [(name, value or b"") for name, value in unpack_headers(row["headers"])]
-    return NewRecord(row["topic"], row["record_key"], row["value"], headers)
+    return new_record(row["topic"], row["record_key"], row["value"], row["headers"])

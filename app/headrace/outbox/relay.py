@@ -25,7 +25,7 @@ from headrace.database.pool import Connection, Pool, open_session
 from headrace.errors import HeadraceError, RecordTooLargeError
 from headrace.ledger.dead_letters import store_refused_emit
 from headrace.log.ports import Log, NewRecord, TopicPartition
-from headrace.log.stored import unpack_headers
+from headrace.log.stored import new_record
 from headrace.outbox.moving import move_replays, move_timers
 from headrace.outbox.slots import Slots
 from headrace.outbox.transaction import SUBSCRIPTION, group_of
@@ -386,8 +386,4 @@ def _first(rows: Sequence[Any], most: int, most_bytes: int) -> list[Any]:
 
 
 def _record(row: Any) -> NewRecord:
-    return NewRecord(row["topic"], row["key"], row["value"], _headers(row["headers"]))
-
-
-def _headers(packed: bytes) -> list[tuple[str, bytes]]:
-    return [(name, value or b"") for name, value in unpack_headers(packed)]
+    return new_record(row["topic"], row["key"], row["value"], row["headers"])

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from headrace.cloudevents import decode_record
 from headrace.dead_letters.shown import moment
+from headrace.emits.emitter import emit_id, key_of_ids
 from headrace.envelope import Envelope
 from headrace.item import Item
-from headrace.log.ports import NewRecord
-from headrace.log.stored import unpack_headers
+from headrace.log.stored import new_record
 from headrace.timers.changes import CancelTimers, Change, Due, SetTimer
 
 Named = tuple[str, str, str]
@@ -29,8 +28,7 @@ class TimersOfThen:
         self._ids: dict[Named, str] = {}
         self._set_by: dict[str, list[tuple[Named, Envelope]]] = {}
         for row in rows:
-            headers = [(name, value or b"") for name, value in unpack_headers(row["headers"])]
-            envelope, _ = decode_record(NewRecord(row["topic"], row["key"], row["value"], headers))
+            envelope, _ = decode_record(new_record(row["topic"], row["key"], row["value"], row["headers"]))
             named = row["type"], row["key"].decode(), row["name"]
             self._ids[named] = envelope.id
             self._set_by.setdefault(envelope.causationid or "", []).append((named, envelope))
@@ -63,11 +61,8 @@ class TimersOfThen:
 
 def _has_emitted(item: Item, emitted: Envelope) -> bool:
     """True if the event is the cause: another source may have given its id as well, but no other one makes this id."""
-    key = hashlib.blake2b(emitted.source.encode(), digest_size=16).digest()
-    return any(
-        hashlib.blake2b(b"%b%d" % (item.identity, position), key=key, digest_size=16).hexdigest() == emitted.id
-        for position in range(MOST_EMITS)
-    )
+    key = key_of_ids(emitted.source)
+    return any(emit_id(item.identity, position, key) == emitted.id for position in range(MOST_EMITS))
 
 
 def _is_meant(cancelled: CancelTimers, named: Named) -> bool:

@@ -10,9 +10,10 @@ on conflict (subscription, identity) do nothing
 """
 """Starts the effects of applied events; that of an event which has one already is not started again."""
 
-_COLUMNS = """identity, number, topic, "offset", "timestamp", record_key, value, headers, attempts, error,
-       extract(epoch from case when due_at <= clock_timestamp() then '-infinity' else due_at end)::float8 as due"""
+_DUE = "extract(epoch from case when due_at <= clock_timestamp() then '-infinity' else due_at end)::float8 as due"
 """What is due by the clock of Postgres is due by every other."""
+_COLUMNS = f'identity, number, topic, "offset", "timestamp", record_key, value, headers, attempts, error, {_DUE}'
+"""What is read of an effect that its owner calls."""
 
 LOAD = f"""
 with held as (
@@ -65,12 +66,10 @@ where effect.subscription = $1 and effect.identity = failed.identity
 """
 """Lets failed effects wait for their next attempt."""
 
-DUE_TIMES = """
-select identity,
-       extract(epoch from case when due_at <= clock_timestamp() then '-infinity' else due_at end)::float8 as due
-from headrace.effect
+DUE_TIMES = f"""
+select identity, {_DUE} from headrace.effect
 where subscription = $1 and partition = $2 and due_at > '-infinity'
-"""
+"""  # noqa: S608 - the part is that above
 """Reads when failed effects are due, as `LOAD` does."""
 
 LIST = """

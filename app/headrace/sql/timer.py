@@ -24,7 +24,14 @@ where subscription = $1 and timer.type = gone.type and timer.key = gone.key and 
 """
 """Removes timers by type, key and name, or all of a type and key; schedules stay."""
 
-TAKE_DUE = """
+_FIRED = """
+select topic, key, value, headers, name, cron, clock_timestamp() as now,
+       extract(epoch from clock_timestamp() - due_at)::float8 as late_seconds
+from fired order by due_at
+"""
+"""Tells what timers were that have been removed, the longest due first."""
+
+TAKE_DUE = f"""
 with fired as (
     delete from headrace.timer where ctid = any(array(
         select due.row from unnest($2::int[]) as owned (partition) cross join lateral (
@@ -34,11 +41,7 @@ with fired as (
         ) as due
     ))
     returning topic, key, value, headers, due_at, name, cron
-)
-select topic, key, value, headers, name, cron, clock_timestamp() as now,
-       extract(epoch from clock_timestamp() - due_at)::float8 as late_seconds
-from fired order by due_at
-"""
+){_FIRED}"""  # noqa: S608 - the part is that above
 """Removes timers of some partitions that are due, the longest due first, at most so many of each partition."""
 
 DUE = """
@@ -58,16 +61,12 @@ where subscription = $1 and due_at <= (select clock_timestamp()) for update of t
 """
 """Locks timers that are due still, but for those that somebody else has locked."""
 
-TAKE = """
+TAKE = f"""
 with fired as (
     delete from headrace.timer using unnest($2::text[], $3::bytea[], $4::text[]) as due (type, key, name)
     where subscription = $1 and timer.type = due.type and timer.key = due.key and timer.name = due.name
     returning topic, timer.key, value, headers, due_at, timer.name, cron
-)
-select topic, key, value, headers, name, cron, clock_timestamp() as now,
-       extract(epoch from clock_timestamp() - due_at)::float8 as late_seconds
-from fired order by due_at
-"""
+){_FIRED}"""  # noqa: S608 - the part is that above
 """Removes these timers, the longest due first."""
 
 SECONDS_TO_NEXT = """

@@ -9,14 +9,13 @@ from typing import NamedTuple
 from headrace.cloudevents import check_key
 from headrace.errors import ConfigurationError
 from headrace.event import event_type_of
+from headrace.log import stored
 from headrace.log.ports import NewRecord
-from headrace.log.stored import plain
 
 EARLIEST, LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 """Between these a time is one in Postgres whatever its zone: Python's last one would be infinity there."""
 LONGEST_SECONDS = 100 * 366 * 86_400.0
 """A hundred years: what Postgres can add to its clock, and more than anybody means."""
-NAME_CHARACTERS = 200
 
 
 class Due(NamedTuple):
@@ -96,10 +95,8 @@ def cancelling(model: type[object], key: str, name: str | None, *, call: str) ->
 
 def check_name(name: object) -> None:
     """Raise ConfigurationError if a timer cannot have the name."""
-    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS or plain(name) != name):
-        raise ConfigurationError(
-            f"a timer's name has 1 to {NAME_CHARACTERS} characters of Unicode, without NUL, and {name!r} has not."
-        )
+    if name is not None:
+        stored.check_name(name, "timer")
     if isinstance(name, str) and name.startswith("cron:"):
         raise ConfigurationError(f"a timer's name does not begin with cron:, as schedules do, and {name!r} does.")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from headrace import sql
 from headrace.database.pool import Connection
 from headrace.log.ports import NewRecord
-from headrace.log.stored import pack_headers, unpack_headers
+from headrace.log.stored import new_record, pack_headers
 from headrace.telemetry.metrics import Metrics
 from headrace.timers.changes import Change, folded
 from headrace.timers.schedule import Schedule
@@ -88,5 +88,4 @@ def count_fired(metrics: Metrics, subscription: str, fired: Sequence[FiredTimer]
 
 
 def _record(row: Any) -> NewRecord:
-    headers = [(name, header or b"") for name, header in unpack_headers(row["headers"])]
-    return NewRecord(row["topic"], row["key"], row["value"], headers)
+    return new_record(row["topic"], row["key"], row["value"], row["headers"])

@@ -48,6 +48,14 @@ async def service(database_url: str, held: Held) -> AsyncIterator[tuple[Runtime,
     await assert_promises_hold(database_url)
 
 
+async def begun(runtime: Runtime, database_url: str, held: Held) -> asyncio.Task[Any]:
+    """Begin a rewind; return once it makes the states of then, at which it is held."""
+    held.is_held.set()
+    task = asyncio.create_task(go_back(runtime, database_url, target=LATER))
+    await until(held.entered.is_set, "the states of then are being made")
+    return task
+
+
 async def shown(http: AsyncClient) -> tuple[bool, Any]:
     answer = (await http.get("/subscriptions/sales")).json()
     return answer["paused"], answer["rewind"] and answer["rewind"]["running"]
@@ -56,9 +64,7 @@ async def shown(http: AsyncClient) -> tuple[bool, Any]:
 async def test_a_pause_during_a_rewind_is_kept(database_url: str) -> None:
     held = Held()
     async with service(database_url, held) as (runtime, http):
-        held.is_held.set()
-        task = asyncio.create_task(go_back(runtime, database_url, target=LATER))
-        await until(held.entered.is_set, "the states of then are being made")
+        task = await begun(runtime, database_url, held)
         assert (await http.post("/subscriptions/sales/pause")).json() == {"name": "sales", "paused": True}
         assert await shown(http) == (True, True)
         held.open()
@@ -74,9 +80,7 @@ async def test_a_pause_during_a_rewind_is_kept(database_url: str) -> None:
 async def test_a_pause_during_a_rewind_that_fails_is_kept(database_url: str) -> None:
     held = Held()
     async with service(database_url, held) as (runtime, http):
-        held.is_held.set()
-        task = asyncio.create_task(go_back(runtime, database_url, target=LATER))
-        await until(held.entered.is_set, "the states of then are being made")
+        task = await begun(runtime, database_url, held)
         await http.post("/subscriptions/sales/pause")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -91,9 +95,7 @@ async def test_a_resume_during_a_rewind_counts_when_it_ends(database_url: str) -
     held = Held()
     async with service(database_url, held) as (runtime, http):
         await http.post("/subscriptions/sales/pause")
-        held.is_held.set()
-        task = asyncio.create_task(go_back(runtime, database_url, target=LATER))
-        await until(held.entered.is_set, "the states of then are being made")
+        task = await begun(runtime, database_url, held)
         await http.post("/subscriptions/sales/resume")
         assert await shown(http) == (True, True)
         held.open()

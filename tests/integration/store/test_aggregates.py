@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
 from headrace import Aggregate, Headrace, applies
 from headrace.errors import ConfigurationError, VersionConflictError
-from headrace.log.memory import MemoryLog
-from tests.support.accounts import Account, Balance, Deposited, Withdrawn, bank, has_arrived, running_one
-from tests.support.platform import execute, fetch, running, sample, settings_for
-
-
-@pytest_asyncio.fixture
-async def events(database_url: str) -> AsyncIterator[Headrace]:
-    platform = bank(settings_for(database_url))
-    async with running(platform, MemoryLog()):
-        yield platform
+from tests.support.accounts import Account, Balance, Deposited, Withdrawn, has_arrived, running_one
+from tests.support.platform import execute, fetch, sample
 
 
 async def test_aggregate_is_loaded_changed_and_saved(events: Headrace) -> None:

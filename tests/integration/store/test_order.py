@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from headrace import Headrace
 from headrace.errors import VersionConflictError
-from headrace.log.memory import MemoryLog
-from tests.support.accounts import Account, Deposited, bank, has_arrived, running_one
-from tests.support.platform import running, settings_for, value
+from tests.support.accounts import Account, Deposited, has_arrived, running_one
+from tests.support.platform import value
 from tests.support.waiting import until
-
-
-@pytest_asyncio.fixture
-async def events(database_url: str) -> AsyncIterator[Headrace]:
-    platform = bank(settings_for(database_url))
-    async with running(platform, MemoryLog()):
-        yield platform
 
 
 async def test_append_that_commits_late_is_not_skipped(events: Headrace, database_url: str) -> None:

@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest_asyncio
-
 from headrace import Headrace
-from headrace.log.memory import MemoryLog
 from headrace.outbox.transaction import OutboxTransaction
-from tests.support.accounts import Account, Deposited, bank, has_arrived
-from tests.support.platform import running, settings_for
-
-
-@pytest_asyncio.fixture
-async def events(database_url: str) -> AsyncIterator[Headrace]:
-    platform = bank(settings_for(database_url))
-    async with running(platform, MemoryLog()):
-        yield platform
-
-
-def deposit(amount: int, account: str = "ada") -> Deposited:
-    return Deposited(account=account, amount=amount)
+from tests.support.accounts import Account, deposit, has_arrived
 
 
 async def lose(events: Headrace, tx: OutboxTransaction, *amounts: int, account: str = "ada") -> None:

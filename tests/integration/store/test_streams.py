@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from headrace import Event, Headrace, Outbox, upcast
 from headrace.errors import ConfigurationError, SchemaError, StateUnavailableError, VersionConflictError
 from headrace.log.memory import MemoryLog
-from tests.support.accounts import Account, Deposited, Withdrawn, bank, has_arrived, running_one
+from tests.support.accounts import Account, Withdrawn, bank, deposit, has_arrived, running_one
 from tests.support.platform import execute, fetch, running, settings_for
 from tests.support.routes import application, caller
 from tests.support.waiting import until
-
-
-@pytest_asyncio.fixture
-async def events(database_url: str) -> AsyncIterator[Headrace]:
-    platform = bank(settings_for(database_url))
-    async with running(platform, MemoryLog()):
-        yield platform
-
-
-def deposit(amount: int, account: str = "ada") -> Deposited:
-    return Deposited(account=account, amount=amount)
 
 
 async def test_append_expects_a_version(events: Headrace) -> None:
