@@ -16,7 +16,7 @@ class ClaimChange(NamedTuple):
 
     number: int
     at: float
-    """Seconds since the run began."""
+    """Seconds since the run began, by the server's clock."""
     subscription: str
     topic: str
     partition: int

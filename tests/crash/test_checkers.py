@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.crash.checkers import AT_ANY_TIME, CHECKERS
+from tests.crash.checkers.outside import check_calls
 from tests.crash.cluster import NAME
 from tests.crash.evidence import STATES, Call, Evidence, Fenced, LedgerRow
 from tests.crash.history import ClaimChange, Fault, History, Posted, Sample
@@ -385,6 +386,22 @@ def test_claim_that_another_owner_took_is_not_lost_for_nothing() -> None:
     )
     evidence.fenced.add(Fenced(LISTS, 1))
     assert found(evidence) == set()
+
+
+@pytest.mark.parametrize(("claimed_at", "writer", "is_found"), [(10.0, 9, False), (0.0, 9, True), (10.0, 8, True)])
+def test_calls_may_come_again_once_the_claim_was_taken_again(claimed_at: float, writer: int, is_found: bool) -> None:
+    evidence = clean()
+    _add(evidence.streams, "told", "a", [2])
+    evidence.streams.places["told", "a", 1] = (f"{NAME}-told", 0, 0)
+    evidence.calls = [
+        Call("step", "a", 1, "x", 1.0, 9),
+        Call("mail", "a", 1, "x", 2.0, 9),
+        Call("step", "a", 2, "y", 3.0, 9),
+        Call("mail", "a", 1, "x", 20.0, 9),
+    ]
+    claim = (f"{NAME}.mails", f"{NAME}-told", 0, f"host/{writer}/1", 2, "v", 0, 0, writer, 0)
+    evidence.history.changes.append(ClaimChange(3, claimed_at, *claim))
+    assert any("came behind" in each.text for each in check_calls(evidence)) is is_found
 
 
 def test_changes_that_are_seen_late_went_nowhere() -> None:

@@ -151,7 +151,7 @@ class Watch:
     def _change(self, row: asyncpg.Record) -> ClaimChange:
         return ClaimChange(
             row["id"],
-            self.now,
+            row["at"].timestamp() - self._history.began_at,
             row["subscription"],
             row["topic"],
             row["partition"],

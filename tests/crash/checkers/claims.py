@@ -12,6 +12,7 @@ from tests.crash.evidence import Evidence
 from tests.crash.history import ClaimChange
 
 PROCESS = re.compile(r"/(\d+)/")
+"""In the name of an owner."""
 
 
 def check_claims(evidence: Evidence) -> Iterator[Violation]:

@@ -1,12 +1,19 @@
-"""I8: calls to the outside are made for events that are applied alone, in order per key, with one key each."""
+"""I8: calls to the outside are made for events that are applied alone, in order per key, with one key each.
+
+The calls of a process are in order as long as it holds the claim. One that takes the claim again, of another process or
+of itself, makes every call again whose end is not written, so these may come behind calls that were made before.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from operator import attrgetter
 
+from tests.crash.checkers.claims import PROCESS
 from tests.crash.checkers.emitted import CLOCK_SECONDS
 from tests.crash.checkers.violation import Violation
+from tests.crash.cluster import NAME
 from tests.crash.evidence import Call, Evidence
 
 
@@ -33,7 +40,8 @@ def check_calls(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _check_each_process(evidence: Evidence) -> Iterator[Violation]:
-    """In one process: no later call of a key before the one ahead of it has ended, and no answer asked for again."""
+    """In one tenure: no later call of a key before the one ahead of it has ended, and no answer asked for again."""
+    claimed = _claimed(evidence)
     order = {
         (key, number): at
         for key, told in evidence.streams.by_type["told"].numbers.items()
@@ -46,10 +54,31 @@ def _check_each_process(evidence: Evidence) -> Iterator[Violation]:
         if before is None:
             continue
         where = f"process {call.writer}: {call.what} {call.key}/{call.number} came behind"
-        if order.get((call.key, call.number), 0) < order.get((call.key, before.number), 0):
+        is_behind = order.get((call.key, call.number), 0) < order.get((call.key, before.number), 0)
+        if is_behind and not any(
+            _is_between(before, at, call) for at in claimed[call.writer, _partition(evidence, call)]
+        ):
             yield Violation("I8", f"{where} a call for {before.number}, which is later")
         if call.number == before.number and call.what == "step" and before.what == "mail":
             yield Violation("I8", f"{where} the mail, though its answer is kept")
+
+
+def _claimed(evidence: Evidence) -> defaultdict[tuple[int, int], list[float]]:
+    """Return when each process took the claim of each partition, in Unix seconds."""
+    found: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+    tokens = dict[int, str]()
+    for change in sorted(evidence.history.changes, key=attrgetter("life", "number")):
+        if change.subscription != f"{NAME}.mails":
+            continue
+        is_new = tokens.get(change.partition) != change.token
+        tokens[change.partition] = change.token
+        if is_new and (owner := PROCESS.search(change.owner or "")) is not None:
+            found[int(owner[1]), change.partition].append(evidence.history.began_at + change.at)
+    return found
+
+
+def _partition(evidence: Evidence, call: Call) -> int:
+    return evidence.streams.places.get(("told", call.key, call.number), ("", -1, 0))[1]
 
 
 def _check_commits(evidence: Evidence) -> Iterator[Violation]:
