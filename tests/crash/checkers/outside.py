@@ -55,9 +55,8 @@ def _check_each_process(evidence: Evidence) -> Iterator[Violation]:
             continue
         where = f"process {call.writer}: {call.what} {call.key}/{call.number} came behind"
         is_behind = order.get((call.key, call.number), 0) < order.get((call.key, before.number), 0)
-        if is_behind and not any(
-            _is_between(before, at, call) for at in claimed[call.writer, _partition(evidence, call)]
-        ):
+        claims = claimed[call.writer, _partition(evidence, call)]
+        if is_behind and not any(before.at - CLOCK_SECONDS <= at <= call.at + CLOCK_SECONDS for at in claims):
             yield Violation("I8", f"{where} a call for {before.number}, which is later")
         if call.number == before.number and call.what == "step" and before.what == "mail":
             yield Violation("I8", f"{where} the mail, though its answer is kept")
