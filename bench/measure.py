@@ -22,7 +22,7 @@ from bench.contenders import Contender, Store
 from bench.flush import Flush, measure_flush
 from bench.observer import NOTHING, Cost, Observer
 from bench.processes import busy_seconds, cpu_seconds, peak_bytes
-from bench.servers import Servers, Topic
+from bench.servers import ALERTS, Servers, Topic
 from tests.support.waiting import until
 
 Answer = TypeVar("Answer")
@@ -99,7 +99,7 @@ async def measure(servers: Servers, contender: Contender, topic: Topic, prepare:
 
 
 async def _observed(servers: Servers, contender: Contender, topic: Topic, url: str, flush: Flush) -> Run:
-    alerts = await asyncio.to_thread(_end_offset, servers.kafka.bootstrap, "alerts")
+    alerts = await asyncio.to_thread(_end_offset, servers.kafka.bootstrap, ALERTS)
     connection = await asyncpg.connect(url)
     observer = Observer(connection, contender)
     async with process(servers, contender, topic, url) as worker:
@@ -159,7 +159,6 @@ async def process(
         "PARTITIONS": str(topic.partitions),
         "HEADRACE_LOG": servers.kafka.url,
         "HEADRACE_DATABASE": url,
-        "HEADRACE_PARTITIONS": str(topic.partitions),
         "HEADRACE_MANAGEMENT_PORT": "0",
         "HEADRACE_LOG_LEVEL": "WARNING",
         **servers.tracing,
@@ -198,7 +197,7 @@ async def _fault_of_alerts(servers: Servers, topic: Topic, before: int) -> str:
     wanted = topic.emits
 
     async def emitted() -> int:
-        return await asyncio.to_thread(_end_offset, servers.kafka.bootstrap, "alerts") - before
+        return await asyncio.to_thread(_end_offset, servers.kafka.bootstrap, ALERTS) - before
 
     async def arrived() -> bool:
         return await emitted() >= wanted

@@ -16,6 +16,8 @@ from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
 from tests.support.wallets import Expected
 
+ALERTS, ALERT_PARTITIONS = "alerts", 6
+"""The topic of what Headrace emits."""
 PEER_TABLES = (Path(__file__).parent / "peers" / "schema.sql").read_text()
 
 
@@ -80,6 +82,7 @@ async def servers(form: Form, *, is_traced: bool, shared_buffers: str | None = N
     kafka, postgres = KafkaServer(is_fast=True), PostgresServer(settings=settings)
     try:
         await kafka.start()
+        await kafka.create_topic(ALERTS, ALERT_PARTITIONS)
         await postgres.start()
         async with SpanSink() as spans:
             yield Servers(kafka, postgres, spans, form, is_traced)
