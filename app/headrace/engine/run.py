@@ -158,7 +158,14 @@ class Run:
         if way.is_async if isinstance(way, Handler) else way:
             return self._run_async(items, connection) if lists is None else lists.await_calls(connection)
         call = partial(self._run_sync, items) if lists is None else lists.call
-        return threads.run(call, is_beside=self.is_beside)
+        return threads.run(partial(self._in_thread, call), is_beside=self.is_beside)
+
+    def _in_thread(self, call: Callable[[], None]) -> None:
+        """Call the handlers; the last one is not to blame for the time until the event loop hears that it returned."""
+        try:
+            call()
+        finally:
+            self.current = None
 
     @property
     def handlers(self) -> Collection[Handler]:

@@ -1,11 +1,13 @@
-"""A run that nobody waits for any more ends with the handler that it is in."""
+"""A run that nobody waits for any more ends with the handler that it is in, and one that has ended is not given up."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 from headrace.emits.emitter import Emitter
+from headrace.engine.patience import Patience
 from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
 from headrace.envelope import Envelope
@@ -34,22 +36,7 @@ async def test_late_thread_runs_no_further_event_of_its_run() -> None:
         ran.append(event.number)
         assert opened.wait(60)
 
-    items = []
-    for number in range(3):
-        item = Item(StoredRecord("pages", 0, number, 0, b"a", b"", ()), key="a")
-        item.envelope = Envelope(id=str(number), source="/tests", type="noted")
-        item.event, item.handler = Noted(page="a", number=number), subscription.handlers["noted"]
-        items.append(item)
-    run = Run(
-        items,
-        {},
-        Emitter("shop", "notes", {}, 1_000),
-        careful=False,
-        timeout_seconds=60.0,
-        observe=lambda handler, seconds: None,
-        failed=lambda item, error: None,
-        tracing=Tracing(service="shop"),
-    )
+    run = _run(subscription, numbers=3)
     threads = HandlerThreads("notes", 1)
     running = asyncio.create_task(run.execute(threads, None))
     await until(lambda: ran == [0], "the first handler runs")
@@ -59,3 +46,44 @@ async def test_late_thread_runs_no_further_event_of_its_run() -> None:
     await until(lambda: threads.abandoned == 0, "its thread has returned")
     assert ran == [0]
     threads.stop()
+
+
+async def test_call_that_returned_is_not_overdue_if_its_loop_is_late() -> None:
+    """A loop that has much to do hears late that a thread has ended."""
+    subscription = Subscription("notes", service="shop")
+    ran: list[int] = []
+
+    @subscription.on(Noted)
+    def note(event: Noted) -> None:
+        ran.append(event.number)
+
+    class HeardLate(HandlerThreads):
+        async def run(self, function: Callable[[], None], *, is_beside: bool = False) -> None:
+            function()
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    threads = HeardLate("notes", 1)
+    await _run(subscription, numbers=2, patience=Patience(0.0)).execute(threads, None)
+    assert ran == [0, 1]
+    threads.stop()
+
+
+def _run(subscription: Subscription, *, numbers: int, patience: Patience | None = None) -> Run:
+    items = []
+    for number in range(numbers):
+        item = Item(StoredRecord("pages", 0, number, 0, b"a", b"", ()), key="a")
+        item.envelope = Envelope(id=str(number), source="/tests", type="noted")
+        item.event, item.handler = Noted(page="a", number=number), subscription.handlers["noted"]
+        items.append(item)
+    return Run(
+        items,
+        {},
+        Emitter("shop", "notes", {}, 1_000),
+        careful=False,
+        timeout_seconds=60.0,
+        observe=lambda handler, seconds: None,
+        failed=lambda item, error: None,
+        tracing=Tracing(service="shop"),
+        patience=patience,
+    )
