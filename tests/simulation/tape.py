@@ -259,7 +259,7 @@ class Tape:
             (
                 Step(sql.effect.START, (group, number, *rows)),
                 Step(sql.effect.START, (group, number, *rows)),
-                Step(sql.effect.COUNT_DEATH, (group, number)),
+                Step(sql.effect.COUNT_DEATH, (group, number, chance.choice(OWNERS))),
                 Step(sql.effect.WAIT, (group, identities, *failed)),
                 Step(sql.effect.DUE_TIMES, (group, number), returns=True),
                 Step(sql.effect.END, (group, identities)),

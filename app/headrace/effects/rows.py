@@ -39,13 +39,8 @@ async def start(connection: Connection, group: str, partition: int, calls: Seque
     await connection.execute(sql.effect.START, group, partition, *zip(*map(_row, calls), strict=True))
 
 
-async def load(connection: Connection, group: str, partition: int, *, after_death: bool) -> list[Kept]:
-    """Return the calls of a partition in order, with what their steps were answered; without those behind a held one.
-
-    `after_death`: the former owner died, which counts as an attempt of each call that it may have been running.
-    """
-    if after_death:
-        await connection.execute(sql.effect.COUNT_DEATH, group, partition)
+async def load(connection: Connection, group: str, partition: int) -> list[Kept]:
+    """Return the calls of a partition in order, with their steps' answers; without those behind a held one."""
     rows = await connection.fetch(sql.effect.LOAD, group, partition)
     return await _kept(connection, group, partition, rows, rows[0]["last_number"] if rows else 0)
 

@@ -251,6 +251,7 @@ async def claim(
             is_orphaned = previous is not None and previous["owner"] not in (None, owner)
             if is_orphaned:  # here, since a claimer that gets no further is no orphan's heir when it claims again
                 await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition)
+                await connection.execute(sql.effect.COUNT_DEATH, group, partition.partition, owner)
             row = await connection.fetchrow(
                 sql.claim.CLAIM, group, *partition, token, owner, log_end, info.log_id, info.topic_id
             )

@@ -76,12 +76,12 @@ class Outside:
         """Seconds after which to look for calls that have ended; infinity if there is none."""
         return WRITE_SECONDS if not self.is_idle else float("inf")
 
-    async def load(self, *, after_death: bool) -> None:
+    async def load(self) -> None:
         """Take over what the former owner left. Raises: StateError."""
         processor = self._processor
         async with processor.context.connection() as connection:
             place = processor.subscription.group, processor.partition
-            kept = await load(connection, *place, after_death=after_death and self._has_effects)
+            kept = await load(connection, *place)
             if self._has_effects:
                 processor.memory.quiet = await read_quiet(connection, *place)
         self._has_effects = self._has_effects or bool(kept)

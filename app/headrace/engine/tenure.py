@@ -176,7 +176,7 @@ class Tenure:
             await holding.relay.publish_unmarked()
             self._touch()
         await self._timers.load()
-        await self.outside.load(after_death=is_orphaned)
+        await self.outside.load()
         positions = {p: resume_at(self.holdings[p.topic].claim, bounds[p]) for p in self.partitions}
         self._reader = await context.log.reader(positions)
         name = self._subscription.name

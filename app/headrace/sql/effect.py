@@ -50,10 +50,12 @@ where effect.subscription = $1 and effect.identity = front.identity and front.du
   and not exists (
       select from headrace.subscription where subscription = $1 and (paused or rewind_began_at is not null)
   )
+  and not exists (select from headrace.claim where subscription = $1 and partition = $2 and owner = $3)
 """
 """Counts an attempt of every effect that a dead owner may have been running: of each key the first, if it is due.
 
-A paused subscription begins no call, and those that it had begun before have long ended.
+A paused subscription begins no call, and those that it had begun before have long ended. A death is counted with the
+first claim that the next owner takes of the partition number, since a subscription has one for each of its topics.
 """
 
 END = "delete from headrace.effect where subscription = $1 and identity = any($2::bytea[])"

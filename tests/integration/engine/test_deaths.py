@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from headrace.effects.rows import load
 from headrace.engine.claim import BLAMED_CRASHES, claim, enroll, release
 from headrace.engine.lanes import Lane, Lanes, count_runs, open_lanes, park
 from headrace.errors import FencedError
@@ -180,6 +181,24 @@ async def test_death_in_a_lane_is_noted_by_the_claim_itself(pool: asyncpg.Pool) 
         assert (lanes.by_key["a"].attempts, lanes.by_key["a"].is_counted) == (2, False)
 
 
+async def test_death_in_a_call_is_counted_once_with_the_claims(pool: asyncpg.Pool) -> None:
+    """The next owner gets no further than its claims of two topics, and takes them again."""
+    books = TopicInfo("books", 1, "log")
+    async with pool.acquire() as borrowed:
+        connection: Any = borrowed
+        await connection.execute(
+            'insert into headrace.effect (subscription, partition, identity, number, key, topic, "offset", "timestamp",'
+            r" headers) values ('notes', 0, '1', 1, 'a', 'pages', 0, 0, '\x90'),"
+            r" ('notes', 0, '2', 2, 'a', 'books', 0, 0, '\x90')"
+        )
+        counted = []
+        for owner in ("dead", "next", "next", "last"):
+            for info in (books, INFO):
+                await _take(connection, owner, info)
+            counted.append([each.attempts for each in await load(connection, "notes", 0)])
+        assert counted == [[0, 0], [1, 0], [1, 0], [2, 0]]
+
+
 @pytest.mark.parametrize(
     ("error_type", "is_first"), [(None, True), ("SequenceGapError", True), ("ValueError", False)], ids=str
 )
@@ -238,11 +257,11 @@ async def test_owners_that_die_are_counted_and_progress_clears_them(pool: asyncp
     assert await crashes_seen_by("eighth", log_end=5) == 0, "nothing was left to apply: no event killed it"
 
 
-async def _take(connection: Any, owner: str) -> Any:
+async def _take(connection: Any, owner: str, info: TopicInfo = INFO) -> Any:
     """Claim offset 5 of a partition that has ten records."""
-    source = TopicPartition("pages", 0)
-    await enroll(connection, "notes", INFO, {0: 5})
-    held = await claim(connection, "notes", source, owner, info=INFO, log_end=10, suspect_records=3)
+    source = TopicPartition(info.topic, 0)
+    await enroll(connection, "notes", info, {0: 5})
+    held = await claim(connection, "notes", source, owner, info=info, log_end=10, suspect_records=3)
     await held.begin_applying(connection)
     return held
 

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
+import pytest
 from fastapi import Depends
 from pydantic import BaseModel
 
 from headrace import Event, Headrace, State, Step
+from headrace.engine.timers import DueTimers
+from headrace.errors import StateUnavailableError
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
 from tests.support.auditing import assert_promises_hold
@@ -157,6 +160,31 @@ async def test_death_counts_for_the_call_that_was_made_alone(database_url: str) 
         letters = "select count(*) = 1 from headrace.dead_letter"
         await until(lambda: value(runtime, letters), "the first alone is given up on")
         assert await value(runtime, "select array_agg(attempts) from headrace.effect") == [0, 0]
+
+
+async def test_death_counts_though_the_next_owner_claims_twice(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres is away when it has claimed for the first time: when it claims again, the former owner is itself."""
+    begun, log, never, load = asyncio.Event(), MemoryLog(), asyncio.Event(), DueTimers.load
+
+    async def buy(event: Placed, step: Step) -> None:
+        begun.set()
+        await never.wait()
+
+    async def load_later(timers: DueTimers) -> None:
+        monkeypatch.setattr(DueTimers, "load", load)
+        raise StateUnavailableError("away")
+
+    platform = shop(settings_for(database_url, partitions=1), buy, attempts=3)
+    async with running(platform, log) as runtime:
+        await publish(runtime, placed("1"))
+        await until(begun.is_set, "it runs")
+        await die(runtime)
+    monkeypatch.setattr(DueTimers, "load", load_later)
+    async with running(platform, log) as runtime:
+        assert await value(runtime, "select attempts from headrace.effect") == 1
+        await die(runtime)
 
 
 async def test_death_while_paused_counts_for_no_call(database_url: str) -> None:

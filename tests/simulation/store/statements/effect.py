@@ -58,9 +58,12 @@ def _loaded(t: Transaction, row: Values) -> dict[str, Any]:
 
 
 @writes(sql.effect.COUNT_DEATH, "UPDATE")
-def count_death(t: Transaction, group: str, number: int) -> Work:
+def count_death(t: Transaction, group: str, number: int, owner: str) -> Work:
     paused = t.get("subscription", (group,))
     if paused is not None and paused["paused"]:
+        return 0
+    claims = [row for row in t.group("claim") if (row["subscription"], row["partition"]) == (group, number)]
+    if any(row["owner"] == owner for row in claims):
         return 0
     rows = sorted(_owned(t, group, number), key=lambda row: int(row["number"]), reverse=True)
     fronts = {row["key"]: row["identity"] for row in rows}.values()
