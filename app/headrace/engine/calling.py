@@ -24,7 +24,7 @@ from headrace.engine.report import Reporter
 from headrace.engine.steady import SteadyClock
 from headrace.engine.trace import call_facts
 from headrace.engine.verdict import DeadLetter, Park, verdict
-from headrace.errors import DataRefusedError, HandlerError
+from headrace.errors import HandlerError, StateError
 from headrace.handlers.subscription import Effect, Subscription
 from headrace.handlers.verdicts import HandlerVerdict, Skip
 from headrace.item import DEAD, Item, Outcome
@@ -221,8 +221,8 @@ class Runner:
             self._place(call)
             self._reporter.effect_failed(item, error)
 
-    def refuse(self, ended: Ended, error: DataRefusedError) -> None:
-        """Let a call fail whose end Postgres refuses to keep; it is held if that is so of its dead letter as well.
+    def refuse(self, ended: Ended, error: StateError) -> None:
+        """Let a call fail whose end Postgres does not keep; it is held if that is so of its dead letter as well.
 
         Calls of its key that were behind it have begun since: the next attempt waits for the one under way.
         """

@@ -13,8 +13,8 @@ from headrace.effects.rows import Kept, Wait, end, load, load_behind, wait
 from headrace.engine.batch import Batch, BatchProcessor, Holding, emitter_of
 from headrace.engine.calling import Ended, Runner
 from headrace.engine.effects import Effects
-from headrace.engine.transact import Portions
-from headrace.errors import DataRefusedError, FencedError, StateError, UnknownTypeError
+from headrace.engine.transact import PATIENCE, Portions
+from headrace.errors import BatchTooLargeError, DataRefusedError, FencedError, StateError, UnknownTypeError
 from headrace.handlers.effect import EffectLimits
 from headrace.handlers.subscription import Effect
 from headrace.item import DEAD, Outcome
@@ -49,6 +49,8 @@ class Outside:
         self._portions = Portions(MOST_CALLS)
         self._taken: tuple[list[Ended], dict[Call, Wait]] = ([], {})
         """What the latest attempt writes."""
+        self._refusals = 0
+        """How often in a row the end of a single call was refused."""
         self._limit = context.settings.engine.effects_pending
         most_bytes = context.settings.kafka.max_record_bytes
         self.runner = Runner(
@@ -164,13 +166,20 @@ class Outside:
         try:
             if await self._portions.transact(self._processor, batch, self._attempt):
                 self._forget_taken()
-        except DataRefusedError as error:  # of a single call
-            if not self._taken[0]:
+                self._refusals = 0
+        except (DataRefusedError, BatchTooLargeError) as error:  # of a single call
+            if not self._taken[0] or not self._is_its_fault(error):
                 raise
+            self._refusals = 0
             (refused,) = self._taken[0]
             self.runner.ended.remove(refused)
             self.runner.refuse(refused, error)
         self._written_at = time.monotonic()
+
+    def _is_its_fault(self, error: StateError) -> bool:
+        """True if the call is at fault; a limit may be somebody else's, so the caller waits before it tries again."""
+        self._refusals += 1
+        return isinstance(error, DataRefusedError) or self._refusals >= PATIENCE
 
     async def _attempt(self, batch: Batch) -> Effects:
         processor, runner, group = self._processor, self.runner, self._processor.subscription.group

@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from headrace import Emit, Event, Headrace, Step
 from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
@@ -25,6 +27,16 @@ class Later(Event, type="later", topic="laters", key="order"):
 
 REFUSES_TIMERS = "alter table headrace.timer add constraint no_bad_ones check (name not like 'bad%')"
 REFUSES_LETTERS = "alter table headrace.dead_letter add constraint no_letters check (reason <> 'gave_up')"
+
+
+HAS_NO_MEMORY_FOR_TIMERS = """
+create function public.has_no_memory() returns trigger language plpgsql as $$
+begin
+    if new.name like 'bad%' then raise exception 'no_memory_for_bad_ones' using errcode = '53200'; end if;
+    return new;
+end $$;
+create trigger has_no_memory before insert on headrace.timer for each row execute function public.has_no_memory();
+"""
 
 
 def placed(order: str, id: str | None = None) -> Any:
@@ -48,19 +60,24 @@ async def _is_done(runtime: Any) -> bool:
     return bool(await value(runtime, "select count(*) = 0 from headrace.effect"))
 
 
-async def test_call_whose_timer_is_refused_fails_alone(database_url: str) -> None:
+@pytest.mark.parametrize(
+    ("refuses", "why"),
+    [(REFUSES_TIMERS, "no_bad_ones"), (HAS_NO_MEMORY_FOR_TIMERS, "no_memory_for_bad_ones")],
+    ids=["not allowed", "too large"],
+)
+async def test_call_whose_timer_is_refused_fails_alone(database_url: str, refuses: str, why: str) -> None:
     calls: Counter[str] = Counter()
     good = [f"good-{number}" for number in range(40)]
     platform = reminding(settings_for(database_url, partitions=1), calls, attempts=3)
     async with running(platform, MemoryLog()) as runtime:
-        await execute(database_url, REFUSES_TIMERS)
+        await execute(database_url, refuses)
         await publish(runtime, *map(placed, [*good[:20], "bad", *good[20:]]))
         await until(lambda: value(runtime, "select count(*) from headrace.dead_letter"), "it is given up on")
         await until(lambda: _is_done(runtime), "and all others are done")
         assert calls == dict.fromkeys(good, 1) | {"bad": 3}
         (letter,) = await fetch(runtime, "select reason, attempts, error from headrace.dead_letter")
         assert (letter["reason"], letter["attempts"]) == ("gave_up", 3)
-        assert "what it emits cannot be kept" in letter["error"] and "no_bad_ones" in letter["error"]
+        assert "what it emits cannot be kept" in letter["error"] and why in letter["error"]
         assert await value(runtime, "select count(*) from headrace.timer") == 40
         await assert_promises_hold(database_url)
 
