@@ -3,7 +3,8 @@
 ```
 HeadraceError
 ├── ConfigurationError      refuse to start; a person must change a setting
-│   └── LogMismatchError    the log is not the one the claim was made on: refuse the partition, never guess
+│   ├── LogMismatchError    the log is not the one the claim was made on: refuse the partition, never guess
+│   └── StepRemovedError    open sagas wait for a step that is gone: refuse the partition, or they wait for ever
 ├── TransportError          the log did not answer: keep the offset, try again
 │   └── SchemaRegistryError the schema registry did not: decode the same records again
 ├── SchemaNotFetchedError   a decoder lacks a schema: fetch it, decode the same records again
@@ -42,6 +43,10 @@ class ConfigurationError(HeadraceError):
 
 class LogMismatchError(ConfigurationError):
     """The log does not continue at the claim's next offset (retention, re-creation, truncation, repartitioning)."""
+
+
+class StepRemovedError(ConfigurationError):
+    """Open sagas wait for a step that the code does not declare any more."""
 
 
 class TransportError(HeadraceError):

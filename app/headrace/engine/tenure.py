@@ -45,6 +45,7 @@ from headrace.handlers.subscription import Subscription
 from headrace.ledger.dead_letters import Replay
 from headrace.ledger.window import PackedRows, read_window, window_of
 from headrace.log.ports import Bounds, Reader, Record, TopicInfo, TopicPartition
+from headrace.sagas.store import check_steps
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
@@ -144,7 +145,8 @@ class Tenure:
     async def begin(self) -> None:
         """Claim, load what the previous owner knew, publish what it may have left unpublished, and open a reader.
 
-        Raises: LogMismatchError (the log is not the one of the claim), TransportError, StateError.
+        Raises: LogMismatchError (the log is not the one of the claim), StepRemovedError (the sagas are others),
+        TransportError, StateError.
         """
         context, group, started = self._context, self._subscription.group, time.perf_counter()
         infos = await context.log.topics(self._subscription.topics)
@@ -166,6 +168,8 @@ class Tenure:
             self._claimed_at = time.monotonic()
             is_orphaned = any(holding.claim.is_orphaned for holding in self.holdings.values())
             await self.memory.lanes.load(connection, group, self._partition)
+            if (saga := context.registry.sagas.get(self._subscription.name)) is not None:
+                await check_steps(connection, group, self._partition, saga.course)
         for topic, rows in packed.items():
             fill = partial(window_of, rows, context.settings.engine.dedupe_window_ids)
             self.memory.windows[topic] = await self.processor.off_loop(fill, large=True)

@@ -4,7 +4,7 @@
 claiming ─▶ running ─▶ released (a stop)
    ▲           ├─▶ waiting  (the log or Postgres is away): again after a growing delay
    │           ├─▶ fenced   (another owner has claimed): again after one and a half heartbeats, if still assigned
-   └───────────┴─▶ refused  (the log does not continue at the claim): again after half a minute, or when claims change
+   └───────────┴─▶ refused  (log or sagas do not fit the claim): again after half a minute, or when claims change
 ```
 A task that does not end is abandoned: nobody waits for it, its claims are fenced by the next tenure's.
 """
@@ -23,7 +23,7 @@ from headrace.engine.claim import release
 from headrace.engine.context import EngineContext
 from headrace.engine.tenure import Orders, Tenure
 from headrace.engine.threads import HandlerThreads
-from headrace.errors import FencedError, LogMismatchError, StateError, TransportError
+from headrace.errors import FencedError, LogMismatchError, StateError, StepRemovedError, TransportError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import TopicPartition
 from headrace.stopping import CANCEL_SECONDS, end_tasks, is_being_cancelled
@@ -210,7 +210,7 @@ class Worker:
                 self._logger.warning("claim lost", error=str(error))
                 # Kafka will tell a former owner that the partition is not its own: do not take it back before.
                 delay = self._context.settings.kafka.heartbeat_seconds * 1.5
-            except LogMismatchError as error:
+            except (LogMismatchError, StepRemovedError) as error:
                 self._enter(Phase.REFUSED)
                 self._context.health.not_ready(self._refusal, str(error))
                 self._logger.error("partition refused", error=str(error))

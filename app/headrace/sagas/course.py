@@ -61,7 +61,7 @@ class Course:
             return
         assert step.done is not None
         kept.note(f"{step.name}: {envelope.type}")
-        receipt = Receipt(step=step.name, reply=step.done.encode(event).decode())
+        receipt = Receipt(step=step.name, reply=step.done.encode(event).decode(), has_undo=step.undo is not None)
         if kept.status != "running":
             self._undo_late(step, kept, receipt, emit)
             return
@@ -137,17 +137,14 @@ class Course:
     def _undo(self, kept: Kept, emit: Emit) -> None:
         """Undo what was done, the last success first, up to one that is waited for.
 
-        Raises: ValueError (a step that was carried out is not declared any more).
+        Raises: ValueError (a step that was carried out, or its undo, is not declared any more).
         """
         kept.step, kept.awaited = None, 0
         while kept.receipts:
             receipt = kept.receipts.pop()
             step = self.step(receipt.step)
             if step is None:
-                raise ValueError(
-                    f"the step {receipt.step!r} was carried out and is to be undone, but the saga {self.name!r} has no "
-                    "step of this name any more; declare it again until no saga that has passed it is open, and replay."
-                )
+                raise self._gone(receipt, "no step of this name")
             commands = self._undo_one(step, kept, receipt, emit)
             if step.undone is not None and commands:
                 kept.step, kept.awaited = step.name, commands
@@ -166,12 +163,20 @@ class Course:
 
     def _undo_one(self, step: Step, kept: Kept, receipt: Receipt, emit: Emit) -> int:
         if step.undo is None or step.done is None:
+            if receipt.has_undo:
+                raise self._gone(receipt, "no undo of it")
             return 0
         commands = events_of(step.undo(kept.data, step.done.decode(receipt.reply.encode())))
         kept.note(f"{step.name}: undo sends {_names(commands)}")
         for command in commands:
             emit(command)
         return len(commands)
+
+    def _gone(self, receipt: Receipt, what: str) -> ValueError:
+        return ValueError(
+            f"the step {receipt.step!r} was carried out and is to be undone, but the saga {self.name!r} has {what} any "
+            "more; declare it again until no saga that has passed it is open, and replay."
+        )
 
 
 def events_of(returned: Any) -> list[Any]:

@@ -23,6 +23,8 @@ class Receipt(BaseModel):
 
     step: str
     reply: str
+    has_undo: bool = False
+    """True if the step had an undo when the reply came."""
 
 
 class Entry(BaseModel):

@@ -25,6 +25,14 @@ where subscription = $1 and ($2::text is null or status = $2) and ($3::text is n
 """
 """Lists the sagas of a subscription, from a key on."""
 
+WAIT_FOR_OTHERS = """
+select status, step, count(*) as sagas, min(key) as key from headrace.saga
+where subscription = $1 and partition = $2 and ended_at is null
+  and step <> all(case status when 'running' then $3::text[] else $4::text[] end)
+group by status, step order by status, step limit 1
+"""
+"""Finds open sagas of a partition that wait for none of these steps, or for the undo of none of those."""
+
 OLDEST_OPEN = """
 select key, status, step, reason, started_at, changed_at, ended_at from headrace.saga
 where subscription = $1 and ended_at is null order by started_at limit $2

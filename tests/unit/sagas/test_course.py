@@ -306,3 +306,21 @@ def test_step_that_is_declared_no_more_is_not_left_in_silence() -> None:
     with pytest.raises(ValueError, match=r"step 'car' was carried out .* has no step of this name any more"):
         journey.takes(RoomRefused(trip="t1"))
     assert journey.kept.status == "compensating"
+
+
+def test_undo_that_is_declared_no_more_is_not_left_out() -> None:
+    journey = Journey().takes(BOOKED, OSLO, ROME)
+    rooms = journey.saga.course.step("rooms")
+    assert rooms is not None
+    rooms.undo = None
+    with pytest.raises(ValueError, match=r"step 'rooms' was carried out .* has no undo of it any more"):
+        journey.takes(NO_SEAT)
+
+
+def test_step_that_never_had_an_undo_is_left_out() -> None:
+    journey = Journey()
+    rooms = journey.saga.course.step("rooms")
+    assert rooms is not None
+    rooms.undo = None
+    journey.takes(BOOKED, OSLO, ROME, NO_SEAT)
+    assert journey.sent[3:] == ["trip.ended no seat"]
