@@ -77,13 +77,13 @@ PUBLISHING = (
                 "    delete from headrace.timer where ctid",
                 f"    select {_TIMER} from headrace.timer where ctid",
             ),
-            Patch(TIMER_SQL, f"    ))\n    returning {_TIMER}\n)", "    ))\n)"),
+            Patch(TIMER_SQL, f"place = 1))\n    returning {_TIMER}\n)", "place = 1))\n)"),
         ),
         simulated=(
             Patch(
                 TIMER_MODEL,
-                '                continue\n            t.put("timer", place, None)\n',
-                "                continue\n",
+                '                break\n            t.put("timer", place, None)\n',
+                "                break\n",
             ),
         ),
         hunt=Hunt(events=1_200, workers=1, partitions=1, shares={"reminds": 0.05}),
@@ -93,9 +93,9 @@ PUBLISHING = (
         (
             Patch(
                 TIMERS,
-                "            fired = await take_due(connection, group, [processor.partition], self._portions.most)\n",
+                "            fired = await take_due(connection, ",
                 "            async with processor.context.connection() as other:\n"
-                "                fired = await take_due(other, group, [processor.partition], self._portions.most)\n",
+                "                fired = await take_due(other, ",
             ),
         ),
         hunt=dead_at("timers are taken", reminds=0.05),

@@ -228,7 +228,7 @@ class Tape:
                 Step(sql.timer.SET, (group, number, types, keys, names, after, at, *rows)),
                 Step(sql.timer.SET, (group, number, types, keys, names, after, at, *rows)),
                 Step(sql.timer.CANCEL, (group, types, keys, [chance.choice((None, name)) for name in names])),
-                Step(sql.timer.TAKE_DUE, (group, [number], chance.randint(1, 3)), returns=True),
+                Step(sql.timer.TAKE_DUE, (group, [number], chance.randint(1, 3), chance.randint(1, 5)), returns=True),
                 Step(sql.timer.SECONDS_TO_NEXT, (group, [number]), returns=True),
                 Step(sql.timer.COUNT_DUE, (group, [0, 1]), returns=True),
                 Step(sql.timer.COUNT, (group, [number]), returns=True),

@@ -59,7 +59,8 @@ class DueTimers:
         await processor.take_turn(batch)
         effects = Effects(Kind.TIMER, [], batch.next_offset, batch.last)
         async with processor.context.transaction() as connection:
-            fired = await take_due(connection, group, [processor.partition], self._portions.most)
+            most_bytes = processor.context.settings.engine.batch_bytes
+            fired = await take_due(connection, group, processor.partition, self._portions.most, most_bytes)
             leaving = [timer for timer in fired if timer.schedule is None or timer.schedule in schedules]
             self._leaving = leaving
             effects.timers = [_next(timer, schedules[timer.schedule], batch) for timer in leaving if timer.schedule]

@@ -18,11 +18,13 @@ from headrace.database.failures import LOCK_NOT_AVAILABLE, sqlstate_of
 from headrace.database.pool import Connection
 from headrace.log.ports import NewRecord
 from headrace.log.stored import new_record
-from headrace.outbox.rows import bucket_of, new_row, write
+from headrace.outbox.rows import bucket_of, first_of, new_row, write
 from headrace.timers.store import FiredTimer, fired_timer
 
 MOST_TIMERS = 100
 """Timers of a slot that move into the outbox in one transaction."""
+MOST_BYTES = 4 * 2**20
+"""Of what moves into the outbox in one transaction, unless a single event has more."""
 LOOKS = 10
 """How often one transaction looks again behind the keys that others hold."""
 ANY_SIZE = 2**31
@@ -46,7 +48,7 @@ async def move_timers(
     for _ in range(LOOKS):
         due = await connection.fetch(sql.timer.DUE, group, slots, MOST_TIMERS, list(held))
         held_now = await _held(connection, service, {row["key"] for row in due}, may_wait and not held)
-        rows = [row for row in due if row["key"] not in held_now]
+        rows = first_of([row for row in due if row["key"] not in held_now], len(due), MOST_BYTES)
         locked = await connection.fetch(sql.timer.LOCK_DUE, group, *_names(rows)) if rows else []
         found = Counter(row["key"] for row in locked)
         held_now |= {key for key, count in Counter(row["key"] for row in rows).items() if found[key] < count}
@@ -65,7 +67,7 @@ async def move_replays(connection: Connection, service: str, group: str) -> None
     """Put refused events that are to be replayed behind what waits, in the caller's transaction."""
     held: set[bytes] = set()
     for _ in range(LOOKS):
-        letters = await connection.fetch(sql.dead_letter.WAITING_REFUSED_EMITS, group, list(held))
+        letters = await connection.fetch(sql.dead_letter.WAITING_REFUSED_EMITS, group, list(held), MOST_BYTES)
         held_now = await _held(connection, service, {row["record_key"] or b"" for row in letters}, not held)
         held |= held_now
         if rows := [row for row in letters if (row["record_key"] or b"") not in held]:

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import accumulate
 from typing import Any, Protocol
 
 from headrace import sql
@@ -27,6 +26,7 @@ from headrace.ledger.dead_letters import store_refused_emit
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.log.stored import new_record
 from headrace.outbox.moving import move_replays, move_timers
+from headrace.outbox.rows import first_of
 from headrace.outbox.slots import Slots
 from headrace.outbox.transaction import SUBSCRIPTION, group_of
 from headrace.outbox.ways import Way, Ways
@@ -257,7 +257,7 @@ class OutboxRelay:
                 known = [row for row in rows if row["topic"] not in unknown]
                 for partition, waiting in self._ways.sort(known).items():
                     if partition not in seen and self._ways.to(partition).is_open and size < PASS_BYTES:
-                        wanted = _first(waiting, PASS_ROWS, PASS_BYTES // 4)
+                        wanted = first_of(waiting, PASS_ROWS, PASS_BYTES // 4)
                         size += sum(row["bytes"] for row in wanted)
                         numbers = [row["slot"] for row in wanted], [row["number"] for row in wanted]
                         found.append(
@@ -375,14 +375,6 @@ class OutboxRelay:
         if self._connection is None:
             raise HeadraceError("the outbox has no connection to Postgres.")
         return self._connection
-
-
-def _first(rows: Sequence[Any], most: int, most_bytes: int) -> list[Any]:
-    """Return the first of the rows: at least one, and no more than that many or bytes."""
-    sizes = accumulate(row["bytes"] for row in rows)
-    return [row for place, (row, size) in enumerate(zip(rows, sizes, strict=True)) if not place or size <= most_bytes][
-        :most
-    ]
 
 
 def _record(row: Any) -> NewRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from headrace import sql
@@ -59,6 +60,14 @@ def new_row(record: NewRecord, max_bytes: int) -> NewRow:
             "HEADRACE_KAFKA_MAX_RECORD_BYTES and the topic's max.message.bytes."
         )
     return NewRow(bucket_of(record.key), record.topic, record.key, record.value, pack_headers(record.headers))
+
+
+def first_of(rows: Sequence[Any], most: int, most_bytes: int) -> list[Any]:
+    """Return the first of the rows, each with its `bytes`: at least one, and no more than that many or bytes."""
+    sizes = accumulate(row["bytes"] for row in rows)
+    return [row for place, (row, size) in enumerate(zip(rows, sizes, strict=True)) if not place or size <= most_bytes][
+        :most
+    ]
 
 
 def bucket_of(key: bytes | None) -> int:

@@ -60,12 +60,22 @@ where id = any($1::uuid[]) and decision = 'replay' and settled_at is null return
 """Notes that replays were taken up; returns those that still were to be."""
 
 WAITING_REFUSED_EMITS = """
-select id, topic, record_key, value, headers from headrace.dead_letter
-where subscription = $1 and decision = 'replay' and settled_at is null
-  and coalesce(record_key, ''::bytea) <> all($2::bytea[])
-limit 1000 for update skip locked
+with waiting as (
+    select id, topic, record_key, value, headers, created_at from headrace.dead_letter
+    where subscription = $1 and decision = 'replay' and settled_at is null
+      and coalesce(record_key, ''::bytea) <> all($2::bytea[])
+    order by created_at, id limit 1000 for update skip locked
+), first as (
+    select waiting.*, row_number() over earliest as place,
+           sum(coalesce(octet_length(value), 0) + octet_length(headers)) over earliest as bytes
+    from waiting window earliest as (order by created_at, id rows unbounded preceding)
+)
+select id, topic, record_key, value, headers from first where bytes <= $3 or place = 1 order by place
 """
-"""Locks events of an outbox that the log refused and that are to be published again, but for some keys."""
+"""Locks the first events of an outbox that the log refused and that are to be published again, but for some keys.
+
+They have at most so many bytes together, unless it is a single one.
+"""
 
 REOPEN_REPLAYS = """
 update headrace.dead_letter

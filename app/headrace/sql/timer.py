@@ -32,21 +32,25 @@ from fired order by due_at
 """Tells what timers were that have been removed, the longest due first."""
 
 TAKE_DUE = f"""
-with fired as (
-    delete from headrace.timer where ctid = any(array(
-        select due.row from unnest($2::int[]) as owned (partition) cross join lateral (
-            select ctid as row from headrace.timer
-            where subscription = $1 and partition = owned.partition and due_at <= (select clock_timestamp())
-            order by due_at limit $3 for update
-        ) as due
-    ))
+with due as (
+    select owned.partition, due.* from unnest($2::int[]) as owned (partition) cross join lateral (
+        select ctid as tuple, due_at, coalesce(octet_length(value), 0) + octet_length(headers) as bytes
+        from headrace.timer
+        where subscription = $1 and partition = owned.partition and due_at <= (select clock_timestamp())
+        order by due_at limit $3 for update
+    ) as due
+), first as (
+    select tuple, sum(bytes) over longest_due as bytes, row_number() over longest_due as place from due
+    window longest_due as (partition by partition order by due_at rows unbounded preceding)
+), fired as (
+    delete from headrace.timer where ctid = any(array(select tuple from first where bytes <= $4 or place = 1))
     returning topic, key, value, headers, due_at, name, cron
 ){_FIRED}"""  # noqa: S608 - the part is that above
-"""Removes timers of some partitions that are due, the longest due first, at most so many of each partition."""
+"""Removes timers of some partitions that are due, the longest due first, up to a number and to bytes of each."""
 
 DUE = """
 select due.* from unnest($2::int[]) as owned (partition) cross join lateral (
-    select type, key, name from headrace.timer
+    select type, key, name, coalesce(octet_length(value), 0) + octet_length(headers) as bytes from headrace.timer
     where subscription = $1 and partition = owned.partition and due_at <= (select clock_timestamp())
       and key <> all($4::bytea[])
     order by due_at limit $3

@@ -50,9 +50,9 @@ async def write(connection: Connection, group: str, partition: int, changes: Ite
     return seconds
 
 
-async def take_due(connection: Connection, group: str, partitions: Sequence[int], most: int) -> list[FiredTimer]:
-    """Remove the timers that are due, at most some of each partition, in the caller's transaction; return them."""
-    rows = await connection.fetch(sql.timer.TAKE_DUE, group, partitions, most)
+async def take_due(connection: Connection, group: str, partition: int, most: int, most_bytes: int) -> list[FiredTimer]:
+    """Remove timers that are due, in the caller's transaction; return them: at least one, and no more than fit."""
+    rows = await connection.fetch(sql.timer.TAKE_DUE, group, [partition], most, most_bytes)
     return [fired_timer(row) for row in rows]
 
 

@@ -11,6 +11,7 @@ import pytest
 from headrace import Emit, Event, Headrace, State
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
+from headrace.timers.store import take_due
 from tests.integration.engine.test_emits import Dam
 from tests.support.auditing import assert_promises_hold
 from tests.support.platform import (
@@ -246,6 +247,23 @@ async def test_timers_that_are_not_due_are_not_read(database_url: str, topic_nam
     await connection.close()
     assert read < 1_000, f"{read} rows of the table and its indexes were read for 10 timers"
 
+
+async def test_due_timers_are_taken_up_to_a_number_of_bytes(pool: asyncpg.Pool) -> None:
+    """The longest due first, and one at least."""
+    async with pool.acquire() as borrowed:
+        connection: Any = borrowed
+        await connection.execute(_LARGE)
+        limits = ((3, 250), (3, 1), (3, 1_000), (3, 1_000))
+        taken = [await take_due(connection, "notes", 0, *limit) for limit in limits]
+    keys = [b"".join(timer.record.key or b"" for timer in part) for part in taken]
+    assert keys == [b"12", b"3", b"456", b"7"]
+
+
+_LARGE = """
+insert into headrace.timer (subscription, partition, type, key, name, due_at, topic, value, headers)
+select 'notes', 0, 't', number::text::bytea, 'n', now() - interval '1 hour' + number * interval '1 second', 'notes',
+       decode(repeat('00', 100), 'hex'), '\\x90' from generate_series(1, 7) as number
+"""
 
 _SMALL_ROWS = """
 create function refuse() returns trigger language plpgsql as $$

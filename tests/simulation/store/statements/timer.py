@@ -72,18 +72,23 @@ def _take(t: Transaction, place: Key) -> Work:
 
 
 @writes(sql.timer.TAKE_DUE, "SELECT")
-def take_due(t: Transaction, group: str, numbers: list[int], most: int) -> Work:
+def take_due(t: Transaction, group: str, numbers: list[int], most: int, most_bytes: int) -> Work:
     fired = []
     now = t.clock()
     for number in numbers:
         due = [row for row in _owned(t, group, [number]) if row["due_at"] <= now]
         due.sort(key=lambda row: float(row["due_at"]))
+        locked, size = [], 0
         for row in due[:most]:
             place = (group, row["type"], row["key"], row["name"])
             yield ("timer", place)
             kept = t.get("timer", place)
-            if kept is None or kept["due_at"] > now or kept["partition"] != number:
-                continue
+            if kept is not None and kept["due_at"] <= now and kept["partition"] == number:
+                locked.append((place, kept))
+        for count, (place, kept) in enumerate(locked):
+            size += len(kept["value"]) + len(kept["headers"])
+            if count and size > most_bytes:
+                break
             t.put("timer", place, None)
             fired.append(kept)
     fired.sort(key=lambda row: float(row["due_at"]))
