@@ -26,6 +26,7 @@ from headrace.errors import ConfigurationError
 from headrace.ledger.inheritance import inherit_ids
 from headrace.ledger.moves import note_move
 from headrace.ledger.rows import insert_row, move
+from headrace.log.partitioner import partition_for
 from headrace.log.ports import Bounds, Log, TopicInfo, TopicPartition
 
 FETCH_SECONDS = 5.0
@@ -127,8 +128,22 @@ async def _take(connection: Connection, log: Log, info: TopicInfo, claims: Seque
     await connection.execute(sql.topic.REMEMBER, info.topic, info.partitions, info.log_id)
     for query in (sql.timer.FOLLOW_PARTITIONS, sql.effect.FOLLOW_PARTITIONS):
         await connection.execute(query, sorted(_known(claims)), info.partitions)
+    await _keep_letters(connection, sorted(_known(claims)), info.partitions)
     moved = [line for claim in claims if (line := await _follow(connection, log, info, bounds, claim))]
     return moved + await _add_missing(connection, info, bounds, claims, window_ids)
+
+
+async def _keep_letters(connection: Connection, groups: Sequence[str], partitions: int) -> None:
+    """Give the dead letters of partitions that are gone to where their keys are now: a replay needs an owner.
+
+    What waits in their lanes becomes dead letters, since nobody runs it. The letters of one key stay together, and are
+    replayed in the order that they had.
+    """
+    await connection.execute(sql.lane.GIVE_UP_LOST, groups, partitions)
+    letters = await connection.fetch(sql.dead_letter.OF_LOST_PARTITIONS, groups, partitions)
+    if letters:
+        numbers = [partition_for(letter["key"], partitions) for letter in letters]
+        await connection.execute(sql.dead_letter.FOLLOW_KEYS, [letter["id"] for letter in letters], numbers)
 
 
 async def _follow(

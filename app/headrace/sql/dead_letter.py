@@ -86,6 +86,23 @@ where dead_letter.id = again.id and decision = 'replay' and settled_at is null
 """
 """Returns replays that are not possible to the open dead letters, with the new reason."""
 
+OF_LOST_PARTITIONS = """
+select letter.id, coalesce(letter.record_key, letter.key, ''::bytea) as key from headrace.dead_letter as letter
+where subscription = any($1::text[]) and partition >= $2 and settled_at is null
+  and (decision is null or decision = 'replay')
+  and not exists (
+      select from headrace.claim
+      where claim.subscription = letter.subscription and claim.partition = letter.partition
+  )
+"""
+"""Finds letters that may be replayed, of partitions that nobody can claim any more."""
+
+FOLLOW_KEYS = """
+update headrace.dead_letter set partition = moved.partition
+from unnest($1::uuid[], $2::int[]) as moved (id, partition) where dead_letter.id = moved.id
+"""
+"""Gives letters to the owners of other partitions."""
+
 COUNT_OPEN_BY_REASON = """
 select reason, count(*) as open from headrace.dead_letter
 where subscription = $1 and decision is null and partition = any($2::int[]) group by reason

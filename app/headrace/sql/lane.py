@@ -153,6 +153,28 @@ select topic, partition, "offset" from headrace.parked where subscription = $1 o
 """
 """Tells which records wait in lanes."""
 
+GIVE_UP_LOST = """
+with claimed as (
+    select distinct subscription, partition from headrace.claim where subscription = any($1::text[])
+), gone as (
+    delete from headrace.parked
+    where subscription = any($1::text[]) and partition >= $2 and (subscription, partition) not in (table claimed)
+    returning *
+), closed as (
+    delete from headrace.lane
+    where subscription = any($1::text[]) and partition >= $2 and (subscription, partition) not in (table claimed)
+    returning subscription, partition, key, attempts, error, error_type, handler
+)
+insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, value,
+                                  headers, source, event_id, type, reason, error, error_type, handler, attempts)
+select gone.subscription, gone.partition, gone.topic, gone."offset", gone."timestamp", gone.key, gone.record_key,
+       gone.value, gone.headers, gone.source, gone.event_id, gone.type, 'gave_up',
+       'it waited in a lane of partition ' || gone.partition || ', which the topic no longer has'
+           || coalesce(': ' || closed.error, ''), closed.error_type, closed.handler, coalesce(closed.attempts, 0)
+from gone left join closed using (subscription, partition, key)
+"""
+"""Turns what waits in lanes of partitions that nobody can claim any more into dead letters."""
+
 UNPARK_FROM = """
 with gone as (
     delete from headrace.parked where subscription = $1 and topic = $2 and partition = $3 and "offset" >= $4
