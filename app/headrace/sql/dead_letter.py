@@ -61,7 +61,7 @@ where id = any($1::uuid[]) and decision = 'replay' and settled_at is null return
 
 WAITING_REFUSED_EMITS = """
 with waiting as (
-    select id, topic, record_key, value, headers, created_at from headrace.dead_letter
+    select id, topic, record_key, coalesce(edited_value, value) as value, headers, created_at from headrace.dead_letter
     where subscription = $1 and decision = 'replay' and settled_at is null
       and coalesce(record_key, ''::bytea) <> all($2::bytea[])
     order by created_at, id limit 1000 for update skip locked
@@ -72,7 +72,8 @@ with waiting as (
 )
 select id, topic, record_key, value, headers from first where bytes <= $3 or place = 1 order by place
 """
-"""Locks the first events of an outbox that the log refused and that are to be published again, but for some keys.
+"""Locks the first events of an outbox that the log refused and that are to be published again, as edited, but for
+some keys.
 
 They have at most so many bytes together, unless it is a single one.
 """

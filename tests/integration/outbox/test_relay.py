@@ -98,6 +98,20 @@ async def test_an_event_that_the_log_refuses_parks_alone(database_url: str) -> N
         assert sample(runtime, "outbox_refused_total", topic="orders") == 3
 
 
+async def test_edit_of_a_refused_event_is_what_is_published(database_url: str) -> None:
+    platform, log = order_service(settings_for(database_url)), Moody()
+    log.too_large = {3}
+    async with running(platform, log) as runtime, client(platform) as http:
+        await emit(platform, HERE, 1, 3)
+        await until(lambda: sample(runtime, "outbox_refused_total", topic="orders") == 1, "it is a dead letter")
+        (letter,) = (await http.get("/dead-letters", params={"subscription": "outbox"})).json()["dead_letters"]
+        edit = {"data": {"customer": HERE, "number": 30}}
+        for verb, body in (("edit", edit), ("replay", {})):
+            answer = await http.post(f"/dead-letters/{letter['id']}/{verb}", json=body)
+            assert answer.status_code == 200, answer.text
+        await until_arrived(runtime, {HERE: [1, 30]})
+
+
 async def test_a_partition_that_is_away_delays_its_own_events_only(database_url: str) -> None:
     platform, log = order_service(settings_for(database_url)), Moody()
     log.away = partition_for(HERE.encode(), 3)
