@@ -30,6 +30,8 @@ from headrace.log.stored import pack_headers
 
 WAITING_CALLS = 1_000
 TRANSACTION_RECORDS = 5_000
+TRANSACTION_BYTES = 16 * 2**20
+"""With so many a transaction takes no further call: Postgres refuses a message of a gigabyte, and all calls with it."""
 STOP_SECONDS = 5.0
 
 
@@ -139,10 +141,11 @@ class EmbeddedLog:
     async def _write(self) -> None:
         while True:
             calls = [await self._queue.get()]
-            size = len(calls[0].records)
-            while size < TRANSACTION_RECORDS and not self._queue.empty():
+            taken, size = len(calls[0].records), calls[0].size_bytes
+            while taken < TRANSACTION_RECORDS and size < TRANSACTION_BYTES and not self._queue.empty():
                 calls.append(self._queue.get_nowait())
-                size += len(calls[-1].records)
+                taken += len(calls[-1].records)
+                size += calls[-1].size_bytes
             try:
                 await self._append(calls)
             except Exception as error:
@@ -214,6 +217,7 @@ class _Call:
 
     def __init__(self, records: list[tuple[TopicPartition, NewRecord]]) -> None:
         self.records = records
+        self.size_bytes = sum([len(record.key or b"") + len(record.value or b"") for _, record in records])
         self.answer: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
 
     def keep(self, positions: list[Position]) -> None:

@@ -11,7 +11,7 @@ from headrace import sql
 from headrace.database.pool import Pool
 from headrace.errors import HeadraceError, TransportError
 from headrace.log.embedded_session import unavailable
-from headrace.log.local import Wakeups
+from headrace.log.local import Wakeups, take_turns
 from headrace.log.ports import Bounds, Record, StoredRecord, TopicPartition
 from headrace.log.refusals import out_of_range
 from headrace.log.sizes import leading
@@ -86,6 +86,7 @@ class EmbeddedReader:
             self._positions[partition] = records[count - 1].offset + 1
             max_records -= count
             max_bytes -= size
+        take_turns(self._positions, found)
         return found
 
     async def _out_of_range(self, partition: TopicPartition, offset: int) -> HeadraceError:

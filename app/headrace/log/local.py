@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from headrace.errors import TransportError
@@ -37,6 +37,12 @@ class Wakeups:
         """Wake the readers of a partition that has grown."""
         for bell in self._bells.get(partition, ()):
             bell.set()
+
+
+def take_turns(positions: dict[TopicPartition, int], read: Iterable[TopicPartition]) -> None:
+    """Put what was read behind the other partitions: one that always has more than a fetch takes starves no other."""
+    for partition in read:
+        positions[partition] = positions.pop(partition)
 
 
 class _Topics(Protocol):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import count
 
-from headrace.log.local import LocalMembership, Wakeups
+from headrace.log.local import LocalMembership, Wakeups, take_turns
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import (
     AssignmentListener,
@@ -142,8 +142,8 @@ class MemoryReader:
     def _take(self, max_records: int, max_bytes: int) -> dict[TopicPartition, list[Record]]:
         self._bell.clear()
         found: dict[TopicPartition, list[Record]] = {}
-        for partition, records in self._records.items():
-            offset = self._positions[partition]
+        for partition, offset in self._positions.items():
+            records = self._records[partition]
             if mismatch := out_of_range(partition, offset, Bounds(0, len(records), len(records))):
                 raise mismatch
             count, size = leading(records[offset : offset + max_records], max_records, max_bytes)
@@ -152,4 +152,5 @@ class MemoryReader:
                 self._positions[partition] = offset + count
                 max_records -= count
                 max_bytes -= size
+        take_turns(self._positions, found)
         return found

@@ -15,7 +15,7 @@ from headrace.errors import ConfigurationError, LogMismatchError, TransportError
 from headrace.log import embedded
 from headrace.log.embedded import EmbeddedLog
 from headrace.log.embedded_session import LOCK
-from headrace.log.ports import Position, Record, TopicPartition
+from headrace.log.ports import NewRecord, Position, Record, TopicPartition
 from headrace.settings import Settings
 from tests.integration.log.support import fetch_some, missing, records, values
 from tests.support.postgres import PostgresServer
@@ -56,6 +56,38 @@ async def test_concurrent_calls_share_commits(log: EmbeddedLog, pool: asyncpg.Po
     )
     assert sum(commit["records"] for commit in commits) == 501
     assert len(commits) <= 5
+
+
+async def test_no_transaction_is_larger_than_postgres_takes(
+    log: EmbeddedLog, pool: asyncpg.Pool[Any], topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message of Postgres holds 1 GB: calls that come together have more than that if their events are large."""
+    monkeypatch.setattr(embedded, "TRANSACTION_BYTES", 10_000)
+    await log.create(topic_name, 1)
+    await log.publish(records(topic_name, [-1]))
+
+    large = NewRecord(topic_name, b"key", bytes(4_000), [])
+    await asyncio.gather(*(log.publish([large]) for _ in range(20)))
+
+    commits = await pool.fetch(
+        "select sum(octet_length(value)) as bytes from headrace.log_record where topic = $1 group by xmin::text",
+        topic_name,
+    )
+    assert sum(commit["bytes"] for commit in commits) == 20 * 4_000 + 2
+    assert max(commit["bytes"] for commit in commits) < 10_000 + 4_000
+
+
+async def test_a_full_partition_starves_no_other(log: EmbeddedLog, topic_name: str) -> None:
+    full, other = TopicPartition(f"{topic_name}-full", 0), TopicPartition(f"{topic_name}-other", 0)
+    for topic, _ in (full, other):
+        await log.create(topic, 1)
+    await log.publish([*records(full.topic, range(50)), *records(other.topic, [50])])
+
+    reader = await log.reader({full: 0, other: 0})
+    fetched = [await reader.fetch(10, 2**20, 0.2) for _ in range(3)]
+    await reader.close()
+
+    assert [sum(len(each.get(partition, ())) for each in fetched) for partition in (full, other)] == [29, 1]
 
 
 async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(topic_name: str) -> None:
