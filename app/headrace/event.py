@@ -85,11 +85,12 @@ class EventType:
         """Return the version that an event was written with, as its `dataschema` says. Raises: SchemaError (newer).
 
         The last parts of `dataschema` name type and version: `wallet.credited/v2`. Others are somebody else's schemas.
+        A type may hold a `/` itself.
         """
         if dataschema is None:
             return 1
         name, _, version = dataschema.rpartition("/v")
-        if not (version.isascii() and version.isdigit()) or name.rpartition("/")[2] != self.type:
+        if not (version.isascii() and version.isdigit() and f"/{name}".endswith(f"/{self.type}")):
             return self.version
         if len(version) > 9 or int(version) > self.version:
             self._refuse_newer(version)

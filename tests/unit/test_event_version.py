@@ -113,6 +113,16 @@ def test_newer_version_is_a_dead_letter_with_a_sentence(dataschema: str) -> None
     assert len(str(item.error)) < 200
 
 
+def test_version_of_a_type_with_slashes_is_read() -> None:
+    class Moved(Event, type="com/example/moved", topic="doors", version=3):
+        door: str
+
+    moved = event_type_of(Moved)
+    assert moved is not None and moved.version_of("https://schemas.example/com/example/moved/v2") == 2
+    with pytest.raises(SchemaError, match="the event has version 4 and this service knows version 3"):
+        moved.check_version("com/example/moved/v4")
+
+
 def test_version_is_shown_in_the_asyncapi_document() -> None:
     messages = build_asyncapi(registry(), "/events")["components"]["messages"]
     assert messages["door.closed"]["payload"]["properties"]["dataschema"] == {"const": "door.closed/v2"}
