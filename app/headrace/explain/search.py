@@ -16,6 +16,7 @@ from headrace.handlers.subscription import Subscription
 from headrace.ledger.rows import IDENTITY_BYTES, is_stale, true_offset, unpack_emits
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import plain
+from headrace.publishing.checking import source_of
 
 ROWS, RETRIES = 10_000, 200
 """The newest ledger rows of a claim, and rows of retries, that are looked through."""
@@ -62,19 +63,21 @@ def _names(subscription: Subscription, asked: Asked, sources: Sequence[str]) -> 
     types = [asked.type] if asked.type else sorted(subscription.event_types)
     if asked.source:
         return {(asked.source, type_) for type_ in types}
-    return {(source, type_) for type_ in types for source in (f"/{service}/{type_}", *sources)}
+    return {(source, type_) for type_ in types for source in (source_of(service, type_), *sources)}
 
 
 def _parked(subscription: Subscription, row: Row, event_id: str) -> Fate:
     is_gap = row["error_type"] == SequenceGapError.__name__
     if row["head_offset"] == row["offset"] and is_gap:
         detail = f"it is held: {row['error']}; it waits for that until {row['due_at']:%H:%M:%S} UTC."
+    elif row["head_offset"] == row["offset"] and row["due_at"] is None:
+        detail = f"it failed ({row['error']}) and is held; it waits for `headrace lanes retry`."
     elif row["head_offset"] == row["offset"]:
         detail = f"it failed {row['attempts']} times ({row['error']}) and runs again at {row['due_at']:%H:%M:%S} UTC."
     else:
         detail = (
             f"it waits behind the event {row['head_id']} of its key (offset {row['head_offset']}), "
-            f"which {'is held' if is_gap else 'fails'}: {row['error']}."
+            f"which {'is held' if is_gap or row['due_at'] is None else 'fails'}: {row['error']}."
         )
     place = row["topic"], row["partition"], row["offset"]
     return Fate(subscription.name, "parked", detail, row["source"], row["type"], *place, row["parked_at"])

@@ -2,7 +2,8 @@
 
 PARKED = """
 select parked.topic, parked.partition, parked."offset", parked.source, parked.type, parked.parked_at,
-       lane.error, lane.error_type, lane.due_at, lane.attempts, head.event_id as head_id, head."offset" as head_offset
+       lane.error, lane.error_type, nullif(lane.due_at, 'infinity') as due_at, lane.attempts,
+       head.event_id as head_id, head."offset" as head_offset
 from headrace.parked join headrace.lane using (subscription, partition, key)
 cross join lateral (
     select event_id, "offset" from headrace.parked first
@@ -13,7 +14,7 @@ where subscription = $1 and parked.event_id = $2
   and ($3::text is null or parked.source = $3) and ($4::text is null or parked.type = $4)
 order by parked.number limit 10
 """
-"""Reads where an event waits, and behind which one."""
+"""Reads where an event waits, and behind which one; a lane without a time is held."""
 
 DEAD_LETTERS = """
 select id, topic, partition, "offset", source, type, reason, error, handler, attempts, created_at, decision, decided_at,

@@ -154,6 +154,40 @@ async def test_where_an_effect_of_the_event_stands(database_url: str, topic_name
         await until(lambda: is_at("2", "ended"), "the slow one is done")
 
 
+async def test_a_held_event_and_a_type_with_other_signs(database_url: str, topic_name: str) -> None:
+    """A key that is held has no next run, and a plain event's source is its type as an address has it."""
+    settings = settings_for(database_url, partitions=2, retry_attempts=1, retry_at_end="hold")
+    platform = Headrace("notebook", settings)
+
+    class Torn(Event, type="com.example:torn", topic=topic_name, key="page"):
+        page: str
+
+    @platform.subscription("notes").on(Torn)
+    def note(event: Torn) -> None:
+        if event.page == "torn":
+            raise ValueError("no paper")
+
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+
+        async def fate(event_id: str) -> dict[str, Any]:
+            (found,) = (await http.get(f"/events/{event_id}")).json()["fates"]
+            return dict(found)
+
+        async def is_told(event_id: str, outcome: str) -> bool:
+            return bool((await fate(event_id))["outcome"] == outcome)
+
+        for event_id, page in (("1", "torn"), ("2", "torn"), ("3", "whole")):
+            headers = {"Idempotency-Key": event_id}
+            answer = await http.post("/events/com.example:torn", json={"page": page}, headers=headers)
+            assert answer.status_code == 202, answer.text
+        held = "select count(*) = 1 from headrace.lane where due_at = 'infinity'"
+        await until(lambda: value(runtime, held), "the key is held")
+        await until(lambda: is_told("2", "parked"), "the second event waits")
+        await until(lambda: is_told("3", "applied"), "the third one is applied")
+        assert "no paper) and is held; it waits for `headrace lanes retry`." in (await fate("1"))["detail"]
+        assert "behind the event 1 of its key (offset 0), which is held: " in (await fate("2"))["detail"]
+
+
 async def test_an_id_may_hold_slashes(database_url: str, topic_name: str) -> None:
     """The ids of the event store do."""
     platform = notebook(settings_for(database_url, partitions=1), topic_name)
