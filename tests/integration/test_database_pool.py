@@ -84,6 +84,7 @@ async def test_a_password_that_needs_quoting_logs_in(postgres: PostgresServer) -
         ({"host": "nowhere.invalid"}, StateUnavailableError, "nowhere.invalid:.*cannot be reached"),
         ({"port": "free"}, StateUnavailableError, "cannot be reached"),
         ({"port": "abc"}, ConfigurationError, "not an address"),
+        ({"port": "99999"}, ConfigurationError, "not an address"),
     ],
 )
 async def test_an_error_is_one_sentence_without_the_password(

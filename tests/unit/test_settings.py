@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
@@ -39,6 +40,20 @@ def test_every_setting_has_a_default_and_a_description() -> None:
         assert name.startswith("HEADRACE_")
         assert not field.is_required(), name
         assert field.description and field.description.rstrip().endswith((".", "!")), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (name, value)
+        for name, field in variables()
+        for kind, value in ((float, "inf"), (float, "1e300"), (int, str(10**30)))
+        if kind in (field.annotation, *get_args(field.annotation))
+    ],
+)
+def test_number_beyond_all_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Kafka and Postgres have integers of 32 bits: what does not fit would fail each request instead of the start."""
+    assert f"{name}=" in refusal(monkeypatch, **{name: value})
 
 
 def test_names_are_distinct() -> None:
@@ -149,6 +164,11 @@ RELATIONS: list[tuple[dict[str, str], str]] = [
         {"HEADRACE_ENGINE_BATCH_BYTES": "1073741825"},
         "HEADRACE_ENGINE_BATCH_BYTES='1073741825': Input should be less than or equal to 1073741824",
     ),
+    (
+        {"HEADRACE_LOG": "kafka://a..b:9092"},
+        "HEADRACE_LOG=kafka:// needs host:port for every broker, separated by commas",
+    ),
+    ({"HEADRACE_MANAGEMENT_HOST": "a..b"}, "HEADRACE_MANAGEMENT_HOST='a..b' must be a name or an address"),
     ({"HEADRACE_PARTITIONS": "0"}, "HEADRACE_PARTITIONS='0': Input should be greater than or equal to 1"),
 ]
 
@@ -208,6 +228,14 @@ def test_unknown_variable_without_a_close_name_is_refused(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("value", ["x", "{}", '{"username": "shop"}'])
 def test_component_is_not_settable_as_a_whole(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     assert "HEADRACE_KAFKA: no such setting" in refusal(monkeypatch, HEADRACE_KAFKA=value)
+
+
+def test_name_in_small_letters_is_a_setting_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("headrace_partitions", "7")
+    assert load_settings().partitions == 7
+    said = refusal(monkeypatch, headrace_kafka="x", headrace_partition="7")
+    assert "headrace_kafka: no such setting" in said
+    assert "headrace_partition: no such setting; did you mean HEADRACE_PARTITIONS?" in said
 
 
 def test_service_links_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +316,15 @@ def test_password_file_wins_over_the_password(tmp_path: Path) -> None:
     assert KafkaSettings(password="plain", password_file=file).read_password() == "from file"
     assert KafkaSettings(password="plain").read_password() == "plain"
     assert KafkaSettings().read_password() is None
+
+
+def test_password_file_is_one_line_of_text(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes("größe\r\n".encode())
+    assert DatabaseSettings(password_file=file).read_password() == "größe"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match=r"HEADRACE_DATABASE_PASSWORD_FILE=.*password is no text in UTF-8"):
+        DatabaseSettings(password_file=file).read_password()
 
 
 def test_password_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,8 @@ def listen(host: str, port: int) -> list[socket.socket]:
             listener.bind((address[0], port, *address[2:]))
             listener.listen(BACKLOG)
             port = listener.getsockname()[1]  # a free one is the same for every address of the host
+    except UnicodeError as error:
+        raise ConfigurationError(f"--host {host} is no name that a host can have; name one of this machine.") from error
     except OSError as error:
         for listener in listeners:
             listener.close()

@@ -195,7 +195,7 @@ def _raise_explained(error: BaseException, url: str) -> NoReturn:
     """Raise the error as a sentence about HEADRACE_DATABASE, or unchanged if it says nothing about the address."""
     if isinstance(error, HeadraceError) or not isinstance(error, Exception):
         raise error
-    if isinstance(error, ValueError) and not isinstance(error, asyncpg.PostgresError):
+    if isinstance(error, ValueError | OverflowError) and not isinstance(error, asyncpg.PostgresError):
         # Without the cause, since asyncpg quotes the address that it cannot read.
         raise ConfigurationError(f"HEADRACE_DATABASE is not an address of Postgres: {_reason(error, url)}.") from None
     if isinstance(error, asyncpg.ProtocolViolationError):

@@ -25,16 +25,18 @@ class DatabaseSettings(BaseSettings):
         "more serve queries and housekeeping.",
     )
     connect_timeout_seconds: float = Field(
-        10.0, gt=0, description="An attempt to connect fails after this many seconds."
+        10.0, gt=0, le=3_600, description="An attempt to connect fails after this many seconds."
     )
     statement_timeout_seconds: float = Field(
         30.0,
         gt=0,
+        le=86_400,
         description="Postgres cancels a statement that takes longer than this many seconds, also a handler's own SQL.",
     )
     idle_in_transaction_seconds: float = Field(
         15.0,
         gt=0,
+        le=86_400,
         description="Postgres ends a session that is silent within a transaction for this many seconds, so that the "
         "locks of a frozen process come free. Keep it below HEADRACE_KAFKA_SESSION_TIMEOUT_SECONDS.",
     )

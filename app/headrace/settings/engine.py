@@ -28,12 +28,14 @@ class EngineSettings(BaseSettings):
     batch_seconds: float = Field(
         30.0,
         gt=0,
+        le=86_400,
         description="When a partition moves to another process, its worker has this many seconds to finish the "
         "transaction that is running; then the transaction is rolled back, and the next owner repeats it.",
     )
     handler_seconds: float = Field(
         30.0,
         gt=0,
+        le=86_400,
         description="The time limit of one handler call, in seconds; then the event has failed. An async handler is "
         "cancelled, the thread of a synchronous one is abandoned. Raise it, with HEADRACE_ENGINE_BATCH_SECONDS and "
         "HEADRACE_ENGINE_STUCK_SECONDS, if handlers rightly take longer. If it is unset, it is "
@@ -49,29 +51,35 @@ class EngineSettings(BaseSettings):
     stuck_seconds: float = Field(
         60.0,
         gt=0,
+        le=86_400,
         description="A worker that has something to do and has done nothing for this many seconds is abandoned, and a "
         "new one takes over. A handler that runs is judged by HEADRACE_ENGINE_HANDLER_SECONDS instead.",
     )
     dedupe_window_ids: int = Field(
         200_000,
         ge=0,
+        le=1_000_000_000,
         description="Event ids that are remembered per partition, at about 200 bytes each. Raise it if duplicates come "
         "later than this many events after the first.",
     )
     state_cache_keys: int = Field(
         50_000,
         ge=0,
+        le=1_000_000_000,
         description="States that are kept in memory per partition; others are read from Postgres when they are needed.",
     )
     retry_attempts: int = Field(
-        12, ge=1, description="How many times a failing event is tried before it becomes a dead letter."
+        12, ge=1, le=1_000_000, description="How many times a failing event is tried before it becomes a dead letter."
     )
     retry_first_seconds: float = Field(
         0.5,
         gt=0,
+        le=31_536_000,
         description="Seconds before the first retry. The wait doubles with each failure.",
     )
-    retry_max_seconds: float = Field(300.0, gt=0, description="The longest wait between two retries, in seconds.")
+    retry_max_seconds: float = Field(
+        300.0, gt=0, le=31_536_000, description="The longest wait between two retries, in seconds."
+    )
     retry_jitter: float = Field(
         0.5,
         ge=0,
@@ -87,40 +95,47 @@ class EngineSettings(BaseSettings):
     outage_keys: int = Field(
         20,
         ge=0,
+        le=1_000_000,
         description="So many different keys of a handler have to fail within 30 s, and 70 % of its keys, before its "
         "partitions wait for the end of an outage. With 0 only exceptions that its policy names as one make them wait.",
     )
     effects_pending: int = Field(
         10_000,
         ge=1,
+        le=1_000_000_000,
         description="A partition takes no further events while so many calls of effects wait or are under way; all of "
         "them are in memory.",
     )
     parked_keys: int = Field(
         200_000,
         ge=1,
+        le=1_000_000_000,
         description="A partition takes no further events while so many keys of it are parked; each is in memory, with "
         "about 500 bytes.",
     )
     parked_events: int = Field(
         1_000_000,
         ge=1,
+        le=1_000_000_000,
         description="A partition takes no further events while so many events of it are parked; they are in Postgres.",
     )
     emits_pending: int = Field(
         20_000,
         ge=1,
+        le=1_000_000_000,
         description="A partition waits when this many emitted events of it are not yet acknowledged by the log.",
     )
     drain_seconds: float = Field(
         30.0,
         gt=0,
+        le=86_400,
         description="Seconds that a stop gives to running batches and requests. The other steps of a stop add at most "
         "30 s; let the grace period of a pod be longer than both.",
     )
     ledger_days: int = Field(
         14,
         ge=1,
+        le=36_500,
         description="Days that the ledger is kept. Rows stay longer if emitted events or a dedupe window need them.",
     )
     audit_seconds: float = Field(

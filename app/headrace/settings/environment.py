@@ -68,9 +68,9 @@ def variables() -> Iterator[tuple[str, Any]]:
 def _unknown_variables() -> list[str]:
     known = {name for name, _ in variables()}
     return [
-        name
-        for name, value in os.environ.items()
-        if name.startswith(PREFIX)
+        given
+        for given, value in os.environ.items()
+        if (name := given.upper()).startswith(PREFIX)  # settings are read whatever the case of their names
         and not name.startswith("HEADRACE_TEST_")
         and name not in known
         and not _SERVICE_LINK.fullmatch(name)
@@ -80,7 +80,7 @@ def _unknown_variables() -> list[str]:
 
 def _closest(name: str) -> str:
     tails = {known.removeprefix(PREFIX): known for known, _ in variables()}
-    found = difflib.get_close_matches(name.removeprefix(PREFIX), tails, n=1)
+    found = difflib.get_close_matches(name.upper().removeprefix(PREFIX), tails, n=1)
     return f"; did you mean {tails[found[0]]}?" if found else ""
 
 

@@ -47,10 +47,13 @@ class KafkaSettings(BaseSettings):
         "another one comes or goes, so this is how long a change takes, and how long a worker that stops goes on.",
     )
     max_poll_seconds: float = Field(
-        300.0, ge=10, description="A worker that has not polled for this many seconds is removed from its group."
+        300.0,
+        ge=10,
+        le=86_400,
+        description="A worker that has not polled for this many seconds is removed from its group.",
     )
     request_timeout_seconds: float = Field(
-        30.0, ge=1, description="A request fails if the broker has not answered after this many seconds."
+        30.0, ge=1, le=3_600, description="A request fails if the broker has not answered after this many seconds."
     )
     linger_seconds: float = Field(
         0.0,
@@ -59,10 +62,13 @@ class KafkaSettings(BaseSettings):
         description="Seconds that the producer waits for more records before it sends a batch. With 0 it sends what "
         "has gathered while the last batch was on its way. Raise it to send fewer, larger batches.",
     )
-    batch_bytes: int = Field(262_144, ge=1_024, description="The producer's largest batch per partition, in bytes.")
+    batch_bytes: int = Field(
+        262_144, ge=1_024, le=1_073_741_824, description="The producer's largest batch per partition, in bytes."
+    )
     max_record_bytes: int = Field(
         1_048_576,
         ge=1_024,
+        le=1_073_741_824,
         description="An event that is larger than this many bytes is refused. Keep it equal to the brokers' "
         "message.max.bytes.",
     )
@@ -72,13 +78,14 @@ class KafkaSettings(BaseSettings):
     fetch_bytes: int = Field(
         2_097_152,
         ge=1_024,
+        le=1_073_741_824,
         description="Bytes that a worker reads ahead per partition. Lower it if workers need too much memory.",
     )
     client_rack: str | None = Field(
         None, description="The rack of this client. Set it to read from the nearest replica."
     )
     replication_factor: int = Field(
-        -1, ge=-1, description="Replicas of topics that Headrace creates; -1 takes the brokers' default."
+        -1, ge=-1, le=32_767, description="Replicas of topics that Headrace creates; -1 takes the brokers' default."
     )
 
     @model_validator(mode="after")

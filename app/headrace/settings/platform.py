@@ -112,6 +112,8 @@ class Settings(BaseSettings):
             )
         if not all(_is_broker(broker) for broker in self.kafka_brokers):
             raise ValueError("HEADRACE_LOG=kafka:// needs host:port for every broker, separated by commas")
+        if not _is_host(self.management_host):
+            raise ValueError(f"HEADRACE_MANAGEMENT_HOST={self.management_host!r} must be a name or an address")
         if not self.is_kafka and self.role != "all":
             raise ValueError(f"HEADRACE_ROLE={self.role} needs a log that processes share: HEADRACE_LOG=kafka://...")
         if not self.is_database_embedded and not _is_postgres(self.database.get_secret_value()):
@@ -169,7 +171,16 @@ class Settings(BaseSettings):
 
 def _is_broker(address: str) -> bool:
     host, _, port = address.rpartition(":")
-    return bool(host) and " " not in host and port.isdecimal() and 0 < int(port) <= 65_535
+    return bool(host) and " " not in host and _is_host(host) and port.isdecimal() and 0 < int(port) <= 65_535
+
+
+def _is_host(name: str) -> bool:
+    """True if the network can be asked for the name: Python raises for one that no DNS could hold, such as `a..b`."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _is_postgres(url: str) -> bool:
