@@ -6,18 +6,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode, urlsplit
-from urllib.request import Request, urlopen
+from urllib.parse import urlencode
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import msgspec
 import typer
 
+from headrace.cli.output import harmless
 from headrace.connections import current_database
 from headrace.database.pool import Pool
 from headrace.errors import ConfigurationError
+from headrace.load.http_client import address_parts
 from headrace.settings import load_settings
 
 S = TypeVar("S")
@@ -40,8 +43,7 @@ class Api:
 
     def __init__(self, url: str, api_key: str | None) -> None:
         """Raises: ConfigurationError (the address is not one of HTTP)."""
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise ConfigurationError(f"--url {url}: write the address of a deployment, such as http://127.0.0.1:8000.")
+        address_parts(url)
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
@@ -64,9 +66,10 @@ class Api:
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
         request = Request(address, content, headers, method=method)  # noqa: S310 - http or https, checked
         try:
-            return dict(json.loads(await asyncio.to_thread(_read, request)))
+            return _Answer(self._url, json.loads(await asyncio.to_thread(_read, request)))
         except HTTPError as error:
-            problem = _problem(error)
+            with error:
+                problem = _problem(error)
             if error.code in refusals:
                 return problem
             key = "; name a file with an API key: --api-key-file" if error.code == 401 else ""
@@ -78,8 +81,26 @@ class Api:
             raise ConfigurationError(
                 f"--url {self._url} does not answer: {reason}; is the platform running?"
             ) from error
-        except ValueError as error:
-            raise ConfigurationError(f"--url {self._url} is no Headrace: its answer is not JSON.") from error
+        except (HTTPException, ValueError, TypeError) as error:
+            raise ConfigurationError(f"--url {self._url} is no Headrace: its answer is no JSON object.") from error
+
+
+class _Answer(dict[str, Any]):
+    """An answer. Another service may answer with JSON as well: what is missing then is a sentence."""
+
+    def __init__(self, url: str, members: Any) -> None:
+        super().__init__(members)
+        self._url = url
+
+    def __missing__(self, name: str) -> Any:
+        raise ConfigurationError(f"--url {self._url} is no Headrace: its answer has no {name!r}.")
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows none: urllib would send the API key along, whatever machine it leads to."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 @asynccontextmanager
@@ -125,13 +146,15 @@ def read_key(file: Path | None) -> str | None:
 
 
 def _read(request: Request) -> bytes:
-    with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+    with build_opener(_NoRedirects).open(request, timeout=TIMEOUT_SECONDS) as answer:
         return bytes(answer.read())
 
 
 def _problem(error: HTTPError) -> dict[str, Any]:
+    if (place := error.headers.get("Location")) is not None and 300 <= error.code < 400:
+        return {"detail": f"it leads to {harmless(place)}, and no redirect is followed; pass that as --url"}
     try:
         body = json.loads(error.read())
         return {**body, "detail": str(body.get("detail") or error.reason)}
-    except ValueError:
+    except (ValueError, TypeError, HTTPException):
         return {"detail": str(error.reason)}

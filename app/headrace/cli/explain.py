@@ -11,6 +11,7 @@ import typer
 
 from headrace.cli.api import Api, KeyFile, api_of
 from headrace.cli.output import harmless, stdout
+from headrace.errors import ConfigurationError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -28,6 +29,8 @@ def explain_event(
     async def ask(api: Api) -> dict[str, Any]:
         return await api.ask("GET", f"/events/{quote(event_id, safe='')}", {"source": source, "type": event_type})
 
+    if event_id == "stream":
+        raise ConfigurationError("an event with this id cannot be asked for: GET /events/stream follows all events.")
     api = api_of(url, api_key_file)
     assert api is not None, "a URL is always there"
     answer = asyncio.run(ask(api))

@@ -7,7 +7,7 @@ import ssl
 from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
@@ -15,6 +15,23 @@ from headrace.errors import ConfigurationError
 
 TIMEOUT_SECONDS = 15.0
 """Longer than HEADRACE_INGEST_TIMEOUT_SECONDS, after which the platform answers by itself."""
+
+
+def address_parts(url: str) -> SplitResult:
+    """Return the parts of a deployment's address. Raises: ConfigurationError (it is none, or holds a password)."""
+    if "@" in url:
+        raise ConfigurationError(
+            "the address of a deployment holds no user and no password; name a file with an API key: --api-key-file."
+        )
+    try:
+        parts = urlsplit(url)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+        is_right = parts.scheme in ("http", "https") and bool(host) and not parts.query and not parts.fragment
+    except ValueError:  # no port, no IPv6 address, or no name that DNS could hold
+        is_right = False
+    if not is_right or not url.isascii() or not url.isprintable() or " " in url:
+        raise ConfigurationError(f"{url!r} is not the address of a deployment, such as http://127.0.0.1:8000.")
+    return parts
 
 
 class NoAnswerError(Exception):
@@ -35,16 +52,14 @@ class HttpClient:
 
     def __init__(self, url: str, connections: int, api_key: str | None = None) -> None:
         """Raises: ConfigurationError (not an address of HTTP)."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ConfigurationError(f"{url!r} is not the address of a deployment, such as http://127.0.0.1:8000.")
+        parts = address_parts(url)
         self.url = url.rstrip("/")
-        self._host = parts.hostname
+        self._host = parts.hostname or ""
         self._is_tls = parts.scheme == "https"
         self._port = parts.port or (443 if self._is_tls else 80)
         self.path = parts.path.rstrip("/")
         key = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
-        self._head = f"Host: {parts.netloc.rpartition('@')[2]}\r\nUser-Agent: headrace-load\r\n{key}"
+        self._head = f"Host: {parts.netloc}\r\nUser-Agent: headrace-load\r\n{key}"
         self._free: deque[_Connection] = deque()
         self._room = asyncio.Semaphore(connections)
 

@@ -107,8 +107,8 @@ class Target:
             raise ConfigurationError(f"{self._client.url}{path} answered {answer.status}: {_detail(answer)}.")
         try:
             return dict(json.loads(answer.body))
-        except ValueError as error:
-            raise ConfigurationError(f"{self._client.url} is no Headrace: {path} is not JSON.") from error
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"{self._client.url} is no Headrace: {path} is no JSON object.") from error
 
     async def _patient(self, path: str) -> Answer:
         for attempt in range(READ_ATTEMPTS):

@@ -166,7 +166,7 @@ async def test_port_that_is_taken_is_one_sentence(folder: Path, taken: str) -> N
         (
             ["dead-letters", "list", "--url", "127.0.0.1:8000"],
             {},
-            "--url 127.0.0.1:8000: write the address of a deployment, such as http://127.0.0.1:8000.",
+            "'127.0.0.1:8000' is not the address of a deployment, such as http://127.0.0.1:8000.",
         ),
         (
             ["migrate"],
