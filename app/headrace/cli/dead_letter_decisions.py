@@ -188,14 +188,14 @@ def _in_editor(letter: DeadLetter) -> bytes:
 def edit_text(text: str) -> str:
     """Return what a person makes of the text in $VISUAL, $EDITOR or vi. Raises: ConfigurationError (it failed)."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-    with tempfile.NamedTemporaryFile("w+", suffix=".json", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
+    with tempfile.TemporaryDirectory(prefix="headrace-") as folder:  # an editor may put another file in place of this
+        file = Path(folder, "value.json")
+        file.write_bytes(text.encode())  # lines end as they did
         try:
-            subprocess.run([*shlex.split(editor), file.name], check=True)
+            subprocess.run([*shlex.split(editor), file], check=True)
+            changed = file.read_bytes().decode()
         except (OSError, ValueError, subprocess.CalledProcessError) as error:
             raise ConfigurationError(
                 f"the editor {editor!r} failed ({error}); set EDITOR, or pass --data FILE."
             ) from error
-        changed = Path(file.name).read_text(encoding="utf-8")
     return changed if text.endswith("\n") else changed.removesuffix("\n")

@@ -100,13 +100,20 @@ def put_state(
             f"{each.name} {one}" for each in platform.registry.subscriptions.values() for one in each.states
         )
         raise ConfigurationError(f"{target} declares no state {subscription} {name}; it declares: {known or 'none'}.")
-    given = Path(data[1:]).read_bytes() if data.startswith("@") else data.encode()
+    given = _content(Path(data[1:])) if data.startswith("@") else data.encode()
     try:
         text = kept.encode(kept.load(given)[0]).decode()
     except ValueError as error:
         raise ConfigurationError(f"it is no {kept.model.__name__}: {error}") from error
     version = asyncio.run(_change(platform.settings, Place(declared.group, name, key), text, why, kept.keeping))
     stdout.print(f"{declared.group} {name} {harmless(key)} is at version {version}")
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 @state.command("delete")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import asyncpg
 import pytest
 
@@ -18,8 +21,9 @@ LOST = asyncpg.InterfaceError("cannot call Transaction.__aexit__(): the underlyi
         (ConfigurationError("set it."), "headrace: set it.\n"),
         (LOST, "headrace: the connection to Postgres is gone: cannot call Transaction.__aexit__(): the underlying "),
         (asyncpg.AdminShutdownError("terminating connection"), "headrace: Postgres asks to try again: terminating "),
+        (asyncpg.UntranslatableCharacterError("no \\u0000"), "headrace: Postgres refused the data: no \\u0000 "),
     ],
-    ids=["a fault of ours", "lost connection", "server stops"],
+    ids=["a fault of ours", "lost connection", "server stops", "refused data"],
 )
 def test_fault_is_one_sentence(
     error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -30,6 +34,16 @@ def test_fault_is_one_sentence(
     assert ended.value.code == 1
     told = capsys.readouterr().err
     assert told.startswith(said) and told.count("\n") == 1
+
+
+def test_argument_that_is_no_text_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["headrace", "state", "list", os.fsdecode(b"caf\xe9")])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "headrace: the argument 'caf\\udce9' is not in UTF-8; write it so.\n"
 
 
 @pytest.mark.parametrize("error", [asyncpg.UndefinedTableError("no table"), OSError("no file"), KeyError("x")])
