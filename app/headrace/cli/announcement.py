@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI
 from rich.console import Console
+from rich.markup import escape
 
 from headrace.http.addresses import announced
 from headrace.loading import running
@@ -59,9 +60,9 @@ def say(service: str, settings: Settings, address: str | None, places: Mapping[s
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     work = f"serves on {address}" if address is not None else f"works as {settings.role}"
     several = f" with {processes} processes" if processes > 1 else ""
-    console.print(f"[bold]{service}[/] {work}{several} (log: {settings.log})")
+    console.print(f"[bold]{service}[/] " + escape(f"{work}{several} (log: {settings.log})"))
     for name, place in places.items():
-        console.print(f"  {name:<8} {place}")
+        console.print(escape(f"  {name:<8} {place}"))
 
 
 def management_places(settings: Settings, port: int) -> dict[str, str]:
