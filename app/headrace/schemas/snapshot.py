@@ -28,7 +28,7 @@ class Kept(NamedTuple):
     @property
     def file(self) -> str:
         """The name of its file."""
-        return f"{self.type}.v{self.version}.json"
+        return f"{_in_a_name(self.type)}.v{self.version}.json"
 
 
 def declared(event_type: EventType) -> Kept:
@@ -52,8 +52,8 @@ def write(folder: Path, kept: Iterable[Kept]) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         for each in kept:
             file, text = folder / each.file, _text(each)
-            if not file.exists() or file.read_text() != text:
-                file.write_text(text)
+            if not file.exists() or file.read_text(encoding="utf-8", errors="replace") != text:
+                file.write_text(text, encoding="utf-8")
                 changed.append(each.file)
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}.") from error
@@ -63,9 +63,10 @@ def write(folder: Path, kept: Iterable[Kept]) -> list[str]:
 def _read(file: Path) -> Kept:
     match = _NAME.fullmatch(file.name)
     try:
-        schema = json.loads(file.read_text())
+        schema = json.loads(file.read_text(encoding="utf-8"))
         about = schema.pop(ABOUT)
-        if match is None or (about["type"], about["version"]) != (match["type"], int(match["version"])):
+        named = _in_a_name(about["type"]), about["version"]
+        if match is None or named != (match["type"], int(match["version"])):
             raise ValueError("its name is not that of its type and version")
         schema.pop("$schema", None)
         return Kept(about["type"], about["version"], about["topic"], about["key"], schema)
@@ -73,6 +74,11 @@ def _read(file: Path) -> Kept:
         raise ConfigurationError(
             f"{file} is no schema that headrace schemas export wrote ({error}); remove it, or restore it."
         ) from error
+
+
+def _in_a_name(type_: str) -> str:
+    """Return the type as the name of a file has it: no type leads into another folder."""
+    return type_.replace("/", "%2F")
 
 
 def _text(kept: Kept) -> str:
