@@ -131,12 +131,17 @@ def _fields(message: Any) -> Any:
             continue
         value, of = getattr(message, field.name), field.message_type
         if of is not None and of.GetOptions().map_entry:
-            fields[field.name] = {key: _value(of.fields_by_name["value"], each) for key, each in value.items()}
+            fields[field.name] = {_key(key): _value(of.fields_by_name["value"], each) for key, each in value.items()}
         elif field.is_repeated:
             fields[field.name] = [_value(field, each) for each in value]
         else:
             fields[field.name] = _value(field, value)
     return fields
+
+
+def _key(key: Any) -> Any:
+    """Return a map's key as JSON can have it, as Protobuf's own JSON does."""
+    return str(key).lower() if isinstance(key, bool) else key
 
 
 def _value(field: Any, value: Any) -> Any:

@@ -110,6 +110,8 @@ message Second {
     google.protobuf.Struct more = 10;
     bytes seal = 11;
     oneof by { string card = 12; string cash = 13; }
+    map<bool, int32> settled = 14;
+    map<int64, string> notes = 15;
   }
 }
 """
@@ -136,6 +138,8 @@ async def test_protobuf_fields_are_values() -> None:
         note={"value": "for the mill"},
         seal=b"\xff",
         cash="coins",
+        settled={True: 1, False: 2},
+        notes={7: "seven"},
     )
     message.more.update({"deep": [1, {"er": None}]})
     read = await new_reader(SCHEMA)
@@ -153,6 +157,8 @@ async def test_protobuf_fields_are_values() -> None:
             "more": {"deep": [1, {"er": None}]},
             "seal": b"\xff",
             "cash": "coins",
+            "settled": {"true": 1, "false": 2},
+            "notes": {7: "seven"},
         },
     )
 
@@ -161,6 +167,7 @@ async def test_protobuf_fields_that_are_missing_are_left_out() -> None:
     """Those that the format cannot tell from missing ones have the value that it gives them."""
     read = await new_reader(SCHEMA)
     inner = {"account": "", "cents": 0, "state": "OPEN", "before": [], "sums": {}, "seal": b""}
+    inner |= {"settled": {}, "notes": {}}
     assert read(b"\x04\x02\x00") == ("bank.Second.Inner", inner)
     assert read(b"\x00") == ("bank.First", {})
 
