@@ -78,7 +78,15 @@ class KafkaPublisher:
         placed = [self._queue_of(record, partitions[record.topic]).append(record) for record in records]
         for batch in {batch for batch, _ in placed}:
             await batch.ended()
-        return [batch.position(number) for batch, number in placed]
+        try:
+            return [batch.position(number) for batch, number in placed]
+        except RecordTooLargeError as error:
+            if len(placed) == 1:
+                raise
+            raise RecordTooLargeError(
+                f"{error} The other {len(placed) - 1:,} events of the call may be in the log: publish them again "
+                "without this one, under the same ids."
+            ) from error
 
     async def connected(self) -> KafkaClient:
         """Return the client, a new one if there is none. Raises: TransportError, ConfigurationError."""

@@ -32,10 +32,12 @@ async def test_a_record_that_only_the_broker_refuses_is_named(kafka: KafkaServer
     async with kafka_log(kafka.url, compression="none") as log:
         large = NewRecord(topic=topic_name, key=b"k", value=bytes(2_000), headers=[])
 
-        with pytest.raises(RecordTooLargeError, match=r"max\.message\.bytes"):
+        with pytest.raises(RecordTooLargeError, match=r"max\.message\.bytes\.$"):
             await log.publish([large])
+        with pytest.raises(RecordTooLargeError, match="The other 2 events of the call may be in the log: publish them"):
+            await log.publish([large, *records(topic_name, [1, 2])])
 
-        assert await log.publish(records(topic_name, [1])) == [Position(topic_name, 0, 0)]
+        assert await log.publish(records(topic_name, [3])) == [Position(topic_name, 0, 2)]
 
 
 async def test_an_unexpected_error_is_told_to_all_who_wait(
