@@ -162,7 +162,7 @@ async def _decide_matching(source: Source, wanted: Filter, decision: Decision, w
             async for taken in source.decide_many(wanted, decision, why):
                 done += taken
                 shown.update(task, completed=done)
-        except ConfigurationError:
+        except BaseException:  # Ctrl-C, an outage, a refusal
             stderr.print(f"stopped after {count_of(done, 'dead letter')}; the same command continues there")
             raise
     _print_done(decision, done)
