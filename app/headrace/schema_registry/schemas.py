@@ -110,8 +110,11 @@ class Schemas:
         try:
             found = await client.schema(schema)
             reader = await new_reader(found) if found is not None else None
-        except DecodeError as error:
-            self._refuse(schema, f"the schema {schema} of the registry cannot be used: {error}")
+        except (SchemaRegistryError, OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever a schema leads to is its own fault: others of the registry are read on
+            reason = str(error) if isinstance(error, DecodeError) else f"{type(error).__name__}: {error}"
+            self._refuse(schema, f"the schema {schema} of the registry cannot be used: {reason}")
             return
         if reader is not None:
             self._missed.pop(schema, None)

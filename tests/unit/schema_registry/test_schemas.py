@@ -86,6 +86,20 @@ async def test_references_are_asked_for_with_the_schema(registry: SmallRegistry)
     assert process.schemas.reader(1)(b"") == ("A", {"b": {}, "c": {}})
 
 
+@pytest.mark.parametrize(
+    "references",
+    [[{"name": "a\0b", "subject": "b", "version": 1}], [{"subject": "b", "version": 1}], ["b"], 5],
+    ids=["no name of a file", "no name", "no reference", "no list"],
+)
+async def test_odd_schema_is_refused_instead_of_asked_for_ever(registry: SmallRegistry, references: object) -> None:
+    process = Process(registry, patience_seconds=30)
+    registry.answers["/subjects/b/versions/1"] = (200, {"schema": 'syntax = "proto3";'})
+    registry.keep(1, 'syntax = "proto3"; message A {}', "PROTOBUF", references=references)
+    assert not await process.is_patient(1)
+    with pytest.raises(DecodeError, match=r"the schema 1 of the registry cannot be used: [A-Za-z]+Error: "):
+        process.schemas.reader(1)
+
+
 async def test_unique_id_is_unknown_to_a_registry_without_such(registry: SmallRegistry) -> None:
     from uuid import UUID
 
