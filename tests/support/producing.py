@@ -11,13 +11,16 @@ from headrace.log.ports import NewRecord
 
 
 async def produce(
-    bootstrap: str, records: Iterable[NewRecord], *, partition: int = -1, compression: str = "none"
+    bootstrap: str, records: Iterable[NewRecord], *, partition: int = -1, compression: str = "none", at: int = 0
 ) -> None:
-    """Send the records and wait for the acknowledgements; to one partition, or to those that murmur2 chooses."""
+    """Send the records and wait for the acknowledgements; to one partition, or to those that murmur2 chooses.
+
+    `at`: what the producer's clock says, in milliseconds; 0 means the time of now.
+    """
     producer = Producer(
         {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "compression.type": compression}
     )
-    await asyncio.to_thread(_send, producer, list(records), partition)
+    await asyncio.to_thread(_send, producer, list(records), partition, at)
     assert await asyncio.to_thread(producer.flush, 30) == 0
 
 
@@ -40,7 +43,9 @@ def _run_transaction(bootstrap: str, records: list[NewRecord], name: str, is_com
         producer.abort_transaction(30)
 
 
-def _send(producer: Producer, records: list[NewRecord], partition: int) -> None:
+def _send(producer: Producer, records: list[NewRecord], partition: int, at: int = 0) -> None:
     for record in records:
-        producer.produce(record.topic, record.value, record.key, partition=partition, headers=list(record.headers))
+        producer.produce(
+            record.topic, record.value, record.key, partition=partition, headers=list(record.headers), timestamp=at
+        )
         producer.poll(0)

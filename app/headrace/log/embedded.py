@@ -113,6 +113,13 @@ class EmbeddedLog:
                 raise no_such_partition(partition) if exists else no_such_topic(partition.topic)
         return found
 
+    async def offset_at(self, partition: TopicPartition, milliseconds: int) -> int:
+        """Return the offset of the first record of this time or later."""
+        end = (await self.bounds([partition]))[partition].end
+        with unavailable():
+            first: int | None = await self._pool.fetchval(sql.log.FIRST_SINCE, *partition, milliseconds)
+        return end if first is None else first
+
     async def reader(self, positions: Mapping[TopicPartition, int]) -> EmbeddedReader:
         """Return a reader that starts at the given offsets."""
         for partition, bounds in (await self.bounds(list(positions))).items():

@@ -54,6 +54,10 @@ class KafkaLog:
         """Return the first offset, the last stable offset and the high watermark of each partition."""
         return await self._control.bounds(partitions)
 
+    async def offset_at(self, partition: TopicPartition, milliseconds: int) -> int:
+        """Return the offset of the first record of this time or later, as Kafka's index of times has it."""
+        return await self._control.offset_at(partition, milliseconds)
+
     async def reader(self, positions: Mapping[TopicPartition, int]) -> KafkaReader:
         """Return a reader with connections of its own."""
         return await KafkaReader.open(positions, self._control, self._options, self._kafka)

@@ -144,6 +144,21 @@ class KafkaControl:
             asking.cancel()
         return found
 
+    async def offset_at(self, partition: TopicPartition, milliseconds: int) -> int:
+        """Return the offset of the first record of this time or later; see the port."""
+
+        async def ask(client: KafkaClient) -> int:
+            node = (await self._leaders(client, [partition]))[partition]
+            if node < 0:
+                raise LeaderNotAvailableError(f"{partition.topic}[{partition.partition}]")
+            found = await _from_leader(_offsets(client, node, [partition], milliseconds, READ_COMMITTED), [partition])
+            if partition not in found:
+                raise LeaderNotAvailableError(f"{partition.topic}[{partition.partition}]")
+            return found[partition]
+
+        offset = await self._answered(ask)
+        return offset if offset >= 0 else (await self.bounds([partition]))[partition].end
+
     async def fetch(self, partition: TopicPartition, offset: int, max_bytes: int, topic_ids: Mapping[str, str]) -> Any:
         """Return the partition's part of one raw fetch response, from the offset on, without waiting for more."""
 

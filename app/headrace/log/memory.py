@@ -62,6 +62,11 @@ class MemoryLog:
         """Return 0 and the next offset of each partition."""
         return {p: Bounds(0, end, end) for p in partitions for end in [len(self._records(p))]}
 
+    async def offset_at(self, partition: TopicPartition, milliseconds: int) -> int:
+        """Return the offset of the first record of this time or later."""
+        records = self._records(partition)
+        return next((record.offset for record in records if record.timestamp >= milliseconds), len(records))
+
     async def reader(self, positions: Mapping[TopicPartition, int]) -> MemoryReader:
         """Return a reader that starts at the given offsets."""
         return MemoryReader({p: self._records(p) for p in positions}, positions, self._wakeups)

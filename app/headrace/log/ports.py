@@ -286,6 +286,16 @@ class Log(Protocol):
         """
         ...
 
+    async def offset_at(self, partition: TopicPartition, milliseconds: int) -> int:
+        """Return the offset of the first record whose time is this one or later; the partition's end if none is.
+
+        Records' times may go back: what counts is the first one, whatever the times behind it.
+        Cancel: safe.
+        Raises: TransportError; LogMismatchError if the topic or partition does not exist.
+        Source: Kafka protocol guide, ListOffsets API.
+        """
+        ...
+
     async def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
         """Return a reader that starts at the given offsets. An offset that the log does not hold fails the first fetch.
 

@@ -2,7 +2,7 @@
 
 ```
 plan.py      where to, what is lost, what is made anew ── or a refusal, in one sentence; changes nothing
-   │                                                              (seek.py: the offset of a time)
+   │
 rewind.py    hold and fence ─▶ states of then (states.py) ─▶ one transaction: all below, and the claim ─▶ resume
    └ write.py, window.py
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from math import ceil
 from typing import Any, Literal, NamedTuple
 
 from headrace import sql
@@ -13,7 +14,6 @@ from headrace.errors import ConfigurationError
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Bounds, Log, TopicPartition
 from headrace.projections.projection import Projection
-from headrace.rewind.seek import offset_at
 
 States = Literal["none", "reset", "remade"]
 
@@ -247,7 +247,7 @@ async def _offset(log: Log, place: TopicPartition, bounds: Bounds, begun: int, t
     if target.offset is not None:
         return max(begun, target.offset)
     if target.at is not None:
-        return max(begun, await offset_at(log, place, bounds, target.at))
+        return max(begun, bounds.begin, await log.offset_at(place, max(0, ceil(target.at.timestamp() * 1_000))))
     return begun
 
 

@@ -26,6 +26,12 @@ select p.topic, p.partition, p.next_offset,
 """
 """Reads where partitions begin and end."""
 
+FIRST_SINCE = """
+select "offset" from headrace.log_record where topic = $1 and partition = $2 and "timestamp" >= $3
+order by "offset" limit 1
+"""
+"""Finds the first record of a time or later."""
+
 APPEND = """
 with grown as (
     update headrace.log_partition p set next_offset = p.next_offset + n.records

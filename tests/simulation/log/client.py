@@ -66,6 +66,10 @@ class SimulatedLog:
         found = {place: self._broker.partition(place) for place in partitions}
         return {place: Bounds(0, each.stable_end, len(each.places)) for place, each in found.items()}
 
+    async def offset_at(self, partition: TopicPartition, milliseconds: int) -> int:
+        """Refuse: nobody asks the simulation for a time."""
+        raise TransportError("the simulation has no index of times.")
+
     async def reader(self, positions: Mapping[TopicPartition, int]) -> SimulatedReader:
         """Return a reader that starts at the offsets."""
         await self._reach()

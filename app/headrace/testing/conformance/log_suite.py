@@ -281,6 +281,18 @@ class LogSuite(MembershipSuite):
             assert bounds == Bounds(min(offsets), max(offsets) + 1, max(offsets) + 1)
         assert await log.bounds([]) == {}
 
+    async def test_a_time_is_that_of_the_first_record_since(self, log: Log, topic: str) -> None:
+        await log.create(topic, 1)
+        place = TopicPartition(topic, 0)
+        assert await log.offset_at(place, 0) == 0
+        for _ in range(3):
+            await log.publish([record(topic)])
+        times = [each.timestamp for _, each in sorted((await read_all(log, topic, 1, 3)).items())]
+        assert [await log.offset_at(place, at) for at in times] == [times.index(at) for at in times]
+        assert (await log.offset_at(place, 0), await log.offset_at(place, max(times) + 1)) == (0, 3)
+        with pytest.raises(LogMismatchError):
+            await log.offset_at(TopicPartition(topic, 1), 0)
+
     async def test_nothing_but_create_makes_a_topic(self, log: Log, topic: str) -> None:
         partition = TopicPartition(topic, 0)
         for call in (log.publish([record(topic)]), log.bounds([partition]), log.reader({partition: 0})):
