@@ -15,6 +15,8 @@ from headrace.settings import Settings
 LONGEST_NAME = 253
 """Characters of a name in DNS (RFC 1035); longer texts are not remembered."""
 OPEN_UP = "set HEADRACE_API_KEYS_FILE, or HEADRACE_INGEST_ALLOW_UNAUTHENTICATED=true"
+FORWARDED = ("x-forwarded-for", "x-forwarded-host")
+"""What proxies say of a request: whose it is, and to which name it was sent."""
 TEST_CLIENT = "testclient"
 """The client address that Starlette's TestClient gives to its requests."""
 
@@ -33,8 +35,9 @@ def refuse_exposure(settings: Settings, host: str, *, is_authenticated: bool = F
 def check_caller(connection: HTTPConnection) -> None:
     """Raise Problem 403 unless the request comes from this machine and was meant for it.
 
-    Three checks: the client's address; `Origin`, which a browser sends for a page of another site; and `Host`, which
-    holds the attacker's name if DNS was made to point that name at this machine (DNS rebinding).
+    Four checks: the client's address; `Origin`, which a browser sends for a page of another site; `Host`, which holds
+    the attacker's name if DNS was made to point that name at this machine (DNS rebinding); and what a proxy on this
+    machine says about the request, which may have come from anywhere, to any name, though the proxy asks for localhost.
     """
     client = connection.client.host if connection.client is not None else ""
     if client and not is_loopback(client) and not _is_test_client(connection):
@@ -50,6 +53,12 @@ def check_caller(connection: HTTPConnection) -> None:
     origin = connection.headers.get("origin")
     if origin is not None and not is_loopback(host_name(origin)):
         raise forbidden(f"without API keys pages of other sites are refused, and this one is of {origin[:200]}.")
+    for name in FORWARDED:
+        value = connection.headers.get(name)
+        if value is not None and not all(map(_is_of_this_machine, value.split(","))):
+            raise forbidden(
+                f"without API keys only this machine is served, and a proxy says {name}: {value[:200]}; {OPEN_UP}."
+            )
 
 
 def forbidden(detail: str) -> Problem:
@@ -85,6 +94,12 @@ def _is_loopback(host: str) -> bool:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
+
+
+def _is_of_this_machine(forwarded: str) -> bool:
+    """True for a loopback address or name, with or without a port."""
+    place = forwarded.strip()
+    return is_loopback(place) or is_loopback(host_name(f"//{place}"))
 
 
 def _is_this_machine(connection: HTTPConnection, host: str) -> bool:

@@ -14,7 +14,7 @@
 | POST /subscriptions/{name}/rewind, GET .../moves | rewind.py | Postgres and the log (rewind/) |
 | POST /subscriptions/{name}/audit | audit.py | Postgres (audit/) |
 | GET /events/stream | stream.py | the log (positions.py: from where) |
-| GET /events/{id} | events.py | Postgres and the log (explain/) |
+| GET /events/{id}, GET /events?id= | events.py | Postgres and the log (explain/) |
 | GET of a projection's rows | projections.py (rows.py: the statement) | Postgres |
 | GET /asyncapi.json | http/asyncapi.py | the declared types |
 

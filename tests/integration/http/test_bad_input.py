@@ -141,7 +141,7 @@ async def test_the_accepted_content_types_are_named(platform: Opener) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/events"), ("DELETE", "/events/wallet.credited"), ("PUT", "/subscriptions")]
+    ("method", "path"), [("PUT", "/events"), ("DELETE", "/events/wallet.credited"), ("PUT", "/subscriptions")]
 )
 async def test_a_wrong_method_is_a_problem_that_names_the_right_one(platform: Opener, method: str, path: str) -> None:
     shop = await platform()

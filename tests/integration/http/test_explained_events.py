@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from headrace import Emit, Event, Headrace, State, Step
 from headrace.handlers.verdicts import DeadLetter
 from headrace.log.memory import MemoryLog
@@ -200,3 +202,17 @@ async def test_an_id_may_hold_slashes(database_url: str, topic_name: str) -> Non
             assert {fate["outcome"] for fate in answer.json()["fates"] if fate["subscription"] == "notes"} == {
                 "applied"
             }
+
+
+@pytest.mark.parametrize("event_id", ["stream", "..", "a?b#c", "/"])
+async def test_any_id_is_found_by_a_query(database_url: str, topic_name: str, event_id: str) -> None:
+    """`/events/stream` is the stream of all events, whatever an event is called."""
+    platform = notebook(settings_for(database_url, partitions=1), topic_name)
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+        await publish(runtime, noted(topic_name, "ada", 1, event_id))
+        await until(lambda: value(runtime, "select count(*) > 0 from headrace.state"), "it is applied")
+        answer = await http.get("/events", params={"id": event_id, **SOURCE})
+        assert answer.status_code == 200, answer.text
+        fates = answer.json()["fates"]
+        assert {fate["outcome"] for fate in fates if fate["subscription"] == "notes"} == {"applied"}
+        assert (await http.get("/events")).status_code == 422

@@ -144,6 +144,24 @@ async def test_with_keys_or_an_open_door_any_host_is_served(platform: Opener, ke
             assert (await client.get("/docs", headers={"Host": "shop.example"})).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("X-Forwarded-For", "10.0.0.7", 403),
+        ("X-Forwarded-For", "127.0.0.1, 10.0.0.7:4000", 403),
+        ("X-Forwarded-For", "", 403),
+        ("X-Forwarded-Host", "shop.example", 403),
+        ("X-Forwarded-For", "127.0.0.1, ::1, [::1]:4000, 127.0.0.1:4000", 200),
+        ("X-Forwarded-Host", "localhost:3000", 200),
+    ],
+)
+async def test_without_keys_a_proxy_lets_nobody_else_in(platform: Opener, header: str, value: str, status: int) -> None:
+    """It asks for localhost, from this machine, whoever has asked it, and by whatever name."""
+    shop = await platform()
+    async with shop.client() as client:
+        assert (await client.get("/metrics", headers={header: value})).status_code == status
+
+
 async def test_a_foreign_host_is_refused_on_a_real_socket(platform: Opener) -> None:
     shop = await platform()
     async with shop.served() as address, http_client(base_url=address) as client:
