@@ -20,13 +20,12 @@ from headrace.audit.memory import audit_memory
 from headrace.engine.worker import Phase
 from headrace.http.runtime_of import runtime_of
 from tests.apps import kind, lists_sagas, lists_trouble
-from tests.apps.lists_numbers import FAILING, HEARD, RAISING
+from tests.apps.lists_numbers import FAILING, HEARD, RAISING, REMIND_SECONDS
 from tests.apps.lists_sagas import Placed
 from tests.apps.numbers import next_number
 from tests.crash.points import install
 
 NAME = kind.name("lists")
-REMIND_SECONDS = 1.0
 CALLS = Path(os.environ.get("APP_CALLS", "calls"))
 """A file with a line for each call to the outside."""
 BOOKINGS = """
@@ -182,7 +181,8 @@ def note(event: Noted, kept: State[Numbers], emit: Emit) -> None:
     if event.tells:
         emit(Told(key=event.key, number=event.number))
     if event.orders:
-        emit(Placed(order=f"{event.key}/{event.number}", is_good=event.orders == "good"))
+        for number in range(2):
+            emit(Placed(order=f"{event.key}/{event.number}", is_good=event.orders == "good", number=number))
     if event.trouble:
         lists_trouble.make(event.trouble, _place(event))
 

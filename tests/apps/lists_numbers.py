@@ -1,7 +1,9 @@
-"""Which numbers of the service `lists` do something besides; the checkers of the crash machine know them as well."""
+"""When and for which numbers the service `lists` does something; the crash machine's checkers know them as well."""
 
 from __future__ import annotations
 
+REMIND_SECONDS = 1.0
+"""After which a timer is due."""
 HEARD = 5
 """Of each fifth echo, the handler of lists emits something."""
 RAISING, FAILING = 20, 8

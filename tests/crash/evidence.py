@@ -26,6 +26,7 @@ from tests.crash.cluster import NAME, SIDE, TOPICS, Cluster, Worker
 from tests.crash.history import History
 from tests.crash.plan import PUT_BACK
 from tests.crash.streams import Position, Streams, read
+from tests.support.link import process_at
 from tests.support.web import http_client
 
 WINDOW_IDS = 200_000
@@ -84,6 +85,14 @@ class Call(NamedTuple):
     """The process."""
 
 
+class CountedDeath(NamedTuple):
+    """A process that has counted an attempt of the calls of a partition, since their owner had died."""
+
+    subscription: str
+    partition: int
+    writer: int
+
+
 @dataclass
 class Evidence:
     """What the checkers compare."""
@@ -118,6 +127,7 @@ class Evidence:
     """Lanes whose attempts were raised by more than one."""
     deaths: dict[str, int] = field(default_factory=dict)
     """How many processes each event has ended."""
+    counted_deaths: list[CountedDeath] = field(default_factory=list)
 
     @property
     def is_put_back(self) -> bool:
@@ -164,6 +174,7 @@ async def collect(cluster: Cluster, history: History) -> Evidence:
             *_told(cluster),
             [str(tuple(row)) for row in await connection.fetch("select * from crash.lane_jump")],
             cluster.deaths(),
+            [CountedDeath(row[0], row[1], process_at(row[2])) for row in await connection.fetch(COUNTED_DEATHS)],
         )
     finally:
         await connection.close()
@@ -177,6 +188,7 @@ select subscription, topic, partition, sequence, kind, first_offset, next_offset
 from headrace.ledger where topic = any($1::text[]) order by subscription, topic, partition, sequence
 """
 CLAIMS = "select subscription, topic, partition, next_offset from headrace.claim where topic = any($1::text[])"
+COUNTED_DEATHS = "select distinct subscription, partition, address, xact from crash.counted_death"
 BOOKINGS = "select account, number from booking order by account, number"
 
 

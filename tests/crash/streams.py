@@ -101,8 +101,9 @@ class Streams:
     """Visible records by topic and partition."""
     places: dict[tuple[str, str, int], Position] = field(default_factory=dict)
     """By type, key and number: first copies of events whose time of application matters."""
-    published: dict[tuple[str, int], float] = field(default_factory=dict)
-    """By key and number: when the first copy of what a handler emitted was published, in Unix seconds."""
+    published: defaultdict[str, dict[tuple[str, int], float]] = field(default_factory=lambda: defaultdict(dict))
+    """By type, key and number: when the first copy of what a handler or its timer emitted was published, in Unix
+    seconds."""
     closed: defaultdict[tuple[str, str], Closed] = field(default_factory=lambda: defaultdict(Closed))
     """By key and start: the windows."""
     strange: list[str] = field(default_factory=list)
@@ -170,10 +171,10 @@ def _take(streams: Streams, topic: str, message: Message) -> None:
         streams.rejected.add(position)
         return
     stream.numbers[data.key].append(data.number)
-    if data.echoes or type_ in ("reminded", "told"):
+    if data.echoes or data.reminds or type_ in ("reminded", "told"):
         streams.places[type_, data.key, data.number] = position
-    if type_ == "echoed":
-        streams.published[data.key, data.number] = message.timestamp()[1] / 1_000
+    if type_ in ("echoed", "reminded"):
+        streams.published[type_][data.key, data.number] = message.timestamp()[1] / 1_000
     for what in ("echoes", "reminds", "tells", data.orders):
         if what and (what == data.orders or getattr(data, what)):
             streams.asked[what].take(data.key, data.number)

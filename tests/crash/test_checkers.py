@@ -9,9 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.crash.checkers import AT_ANY_TIME, CHECKERS
-from tests.crash.checkers.outside import check_calls
 from tests.crash.cluster import NAME
-from tests.crash.evidence import STATES, Call, Evidence, Fenced, LedgerRow
+from tests.crash.evidence import STATES, Call, CountedDeath, Evidence, Fenced, LedgerRow
 from tests.crash.history import ClaimChange, Fault, History, Posted, Sample
 from tests.crash.streams import Closed, Streams
 from tests.support.link import address_of, process_at
@@ -26,18 +25,18 @@ def clean() -> Evidence:
     The second event of `a` emits, tells and orders; a route has booked twice.
     """
     streams, history = Streams(), History()
-    _add(streams, "noted", "a", [0, 1, 2])
+    add(streams, "noted", "a", [0, 1, 2])
     streams.by_type["noted"].there["a"] |= 8
     for type_ in ("echoed", "reminded", "told", "mailed", "windowed"):
-        _add(streams, type_, "a", [1])
-    _add(streams, "booked", "account", [1, 2])
+        add(streams, type_, "a", [1])
+    add(streams, "booked", "account", [1, 2])
     for what in ("echoes", "reminds", "tells", "good"):
         streams.asked[what].take("a", 1)
     streams.rejected, streams.malformed = {(NAME, 0, 3)}, {(NAME, 0, 4)}
     streams.records.update({(NAME, 0): 5, (f"{NAME}-echoes", 0): 1})
     history.sided["s"] = [0, 1]
     history.sent.by_key["a"], history.sent.acknowledged, history.sent.booked = 4, 4, 2
-    _add(streams, "noted", "p", [0, 1])
+    add(streams, "noted", "p", [0, 1])
     history.sent.posted["p"] = Posted(tried=3, accepted=2)
     history.changes = [
         ClaimChange(1, 1.0, *LISTS, OWNER, 1, "t", 0, 0, PID, 0),
@@ -60,14 +59,14 @@ def clean() -> Evidence:
         {LISTS: 5, ECHO: 1},
         [Call("step", "a", 1, "x"), Call("mail", "a", 1, "x"), Call("mail", "a", 1, "x")],
         {"a/1": "completed"},
-        {"a/1": ["reserve", "pay"]},
+        {"a/1": ["reserve", "pack", "pay"]},
         {"account": [1, 2]},
         [],
         {"a": array("I", [1])},
     )
 
 
-def _add(streams: Streams, type_: str, key: str, numbers: list[int]) -> None:
+def add(streams: Streams, type_: str, key: str, numbers: list[int]) -> None:
     for number in numbers:
         streams.by_type[type_].numbers[key].append(number)
         streams.by_type[type_].there.take(key, number)
@@ -236,12 +235,12 @@ def find_in_the_audit(evidence: Evidence) -> None:
 
 
 def apply_out_of_sequence(evidence: Evidence) -> None:
-    _add(evidence.streams, "stepped", "s", [0, 2, 1])
+    add(evidence.streams, "stepped", "s", [0, 2, 1])
     evidence.lists["stepped"]["s"] = array("I", [0, 2, 1])
 
 
 def go_on_behind_the_end_of_a_state(evidence: Evidence) -> None:
-    _add(evidence.streams, "reminded", "a", [2])
+    add(evidence.streams, "reminded", "a", [2])
     evidence.lists["reminded"]["a"].append(2)
     evidence.recent["a"].append(2)
     for number in (1, 2):
@@ -257,7 +256,13 @@ def commit_an_emit_twice(evidence: Evidence) -> None:
 def publish_before_the_commit(evidence: Evidence) -> None:
     evidence.ledger[0] = evidence.ledger[0]._replace(began_at=50.0)
     evidence.streams.places["noted", "a", 1] = (NAME, 0, 1)
-    evidence.streams.published["a", 1] = 49.0
+    evidence.streams.published["echoed"]["a", 1] = 49.0
+
+
+def fire_too_early(evidence: Evidence) -> None:
+    publish_before_the_commit(evidence)
+    evidence.streams.published["echoed"].clear()
+    evidence.streams.published["reminded"]["a", 1] = 50.9
 
 
 def close_a_window_twice(evidence: Evidence) -> None:
@@ -280,7 +285,7 @@ def ask_again_for_an_answer(evidence: Evidence) -> None:
 
 
 def call_while_another_waits(evidence: Evidence) -> None:
-    _add(evidence.streams, "told", "a", [2])
+    add(evidence.streams, "told", "a", [2])
     evidence.calls += [Call("step", "a", 2, "y"), Call("mail", "a", 2, "y"), Call("mail", "a", 1, "x")]
 
 
@@ -303,6 +308,10 @@ def end_one_process_after_the_other(evidence: Evidence) -> None:
 
 def count_an_attempt_twice(evidence: Evidence) -> None:
     evidence.jumps.append("('lists.lists', b'a', 1, 3)")
+
+
+def count_the_death_of_nobody(evidence: Evidence) -> None:
+    evidence.counted_deaths.append(CountedDeath(f"{NAME}.lists", 0, PID))
 
 
 PLANTED: dict[Callable[[Evidence], None], str] = {
@@ -349,6 +358,7 @@ PLANTED: dict[Callable[[Evidence], None], str] = {
     go_on_behind_the_end_of_a_state: "I2",
     commit_an_emit_twice: "I4",
     publish_before_the_commit: "I4",
+    fire_too_early: "I4",
     close_a_window_twice: "I2",
     hear_nothing: "I4",
     call_before_the_commit: "I8",
@@ -359,6 +369,7 @@ PLANTED: dict[Callable[[Evidence], None], str] = {
     refuse_for_nothing: "I1",
     end_one_process_after_the_other: "I12",
     count_an_attempt_twice: "I12",
+    count_the_death_of_nobody: "I12",
 }
 
 
@@ -386,22 +397,6 @@ def test_claim_that_another_owner_took_is_not_lost_for_nothing() -> None:
     )
     evidence.fenced.add(Fenced(LISTS, 1))
     assert found(evidence) == set()
-
-
-@pytest.mark.parametrize(("claimed_at", "writer", "is_found"), [(10.0, 9, False), (0.0, 9, True), (10.0, 8, True)])
-def test_calls_may_come_again_once_the_claim_was_taken_again(claimed_at: float, writer: int, is_found: bool) -> None:
-    evidence = clean()
-    _add(evidence.streams, "told", "a", [2])
-    evidence.streams.places["told", "a", 1] = (f"{NAME}-told", 0, 0)
-    evidence.calls = [
-        Call("step", "a", 1, "x", 1.0, 9),
-        Call("mail", "a", 1, "x", 2.0, 9),
-        Call("step", "a", 2, "y", 3.0, 9),
-        Call("mail", "a", 1, "x", 20.0, 9),
-    ]
-    claim = (f"{NAME}.mails", f"{NAME}-told", 0, f"host/{writer}/1", 2, "v", 0, 0, writer, 0)
-    evidence.history.changes.append(ClaimChange(3, claimed_at, *claim))
-    assert any("came behind" in each.text for each in check_calls(evidence)) is is_found
 
 
 def test_changes_that_are_seen_late_went_nowhere() -> None:

@@ -1,5 +1,5 @@
--- What the server itself notes of a run: each change of a claim, in its log each statement that changed none, and
--- attempts of a lane that are counted more than once.
+-- What the server itself notes of a run: each change of a claim, in its log each statement that changed none, attempts
+-- of a lane that are counted more than once, and attempts of a call that are counted though it has not failed.
 create schema crash;
 create table crash.claim_change (
     id bigint generated always as identity,
@@ -28,3 +28,15 @@ begin
 end $$;
 create trigger jumped after update on headrace.lane
 for each row when (new.attempts > old.attempts + 1) execute function crash.note_jump();
+create table crash.counted_death (
+    xact xid8 not null default pg_current_xact_id(), address text default host(inet_client_addr()),
+    subscription text, partition integer
+);
+create function crash.note_death() returns trigger language plpgsql as $$
+begin
+    insert into crash.counted_death (subscription, partition) values (new.subscription, new.partition);
+    return null;
+end $$;
+create trigger counted after update on headrace.effect for each row
+when (new.attempts > old.attempts and new.due_at = old.due_at and new.error is not distinct from old.error)
+execute function crash.note_death();

@@ -174,6 +174,7 @@ CLAIMS = (
             Patch(CLAIM_SQL, _IN_ADVANCE, _IN_ADVANCE.replace("sequence = $13", "$13::bigint is not null")),
             Patch(CLAIM_SQL, _IN_LOCK, _IN_LOCK.replace("sequence = $7", "$7::bigint is not null")),
             Patch(CLAIM_SQL, _IN_BEGIN_APPLYING, _IN_BEGIN_APPLYING.replace("sequence = $7", "$7::bigint is not null")),
+            Patch(GROUP_SQL, "\n      and held.sequence = batch.held_sequence\n", "\n"),
         ),
         simulated=(Patch(CLAIM_MODEL, _HELD, 'return held[:3] == (row["epoch"], row["token"], row["next_offset"])'),),
         hunt=replace(WENT_BACK, shares={"reminds": 0.2}),

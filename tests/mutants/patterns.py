@@ -44,7 +44,8 @@ PATTERNS = (
     Mutant(
         "a window that has closed opens again",
         (Patch(COURSE, "            if over is not None and end <= over:\n", "            if False:\n"),),
-        hunt=dead_at("emits are to be published", echoes=0.3),  # an event comes when its window's timer is over
+        # events are in the log behind the time of their window
+        hunt=Hunt(("lose Kafka", "freeze"), events=4_000, faults=4, shares={"echoes": 1.0}),
     ),
     Mutant(
         "a window of a silent key stays open",

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.catalogue import MUTANTS, ON_SERVERS
+from tests.mutants.catalogue import ALL, BOTH, MUTANTS
 from tests.mutants.copies import ROOT, hunt
 from tests.mutants.mutant import Mutant, Patch
 
 
-@pytest.mark.parametrize("mutant", ON_SERVERS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.name)
 def test_place_of_each_mistake_is_there_once(mutant: Mutant) -> None:
     assert mutant.patches or (mutant.simulated and mutant.on_servers)
     for patch in (*mutant.patches, *mutant.simulated, *mutant.on_servers):
@@ -19,7 +19,7 @@ def test_place_of_each_mistake_is_there_once(mutant: Mutant) -> None:
         assert patch.old != patch.new
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", BOTH, ids=lambda mutant: mutant.name)
 def test_mistake_is_made_in_both_machines(mutant: Mutant) -> None:
     models = [patch.file for patch in mutant.patches if patch.file.startswith("tests/")]
     assert not models, "a patch of a model alone changes nothing on real servers"
@@ -27,7 +27,7 @@ def test_mistake_is_made_in_both_machines(mutant: Mutant) -> None:
 
 
 def test_names_of_mutants_differ() -> None:
-    assert len({mutant.name for mutant in ON_SERVERS}) == len(ON_SERVERS) >= 30
+    assert len({mutant.name for mutant in ALL}) == len(ALL) >= 30
 
 
 def test_mutant_is_found_by_the_checker_that_it_offends() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headrace.cloudevents import decode_record
 from headrace.ledger.rows import unpack_emits
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from tests.simulation.store.transaction import Transaction
 
 
+class Started(NamedTuple):
+    """An effect that was started, and its place among all that were."""
+
+    partition: int
+    identity: bytes
+    order: int
+
+
 class History:
     """What the database has had, and has."""
 
@@ -24,8 +33,12 @@ class History:
         """Events of the stream that were ever applied, also in a future that a restore took back."""
         self.emitted: set[str] = set()
         """The ids of the emits in the ledger."""
-        self.started: dict[tuple[str, int], tuple[int, bytes]] = {}
-        """Effects that were ever started: partition and identity, by page and number."""
+        self.started: dict[tuple[str, int], Started] = {}
+        """Effects that were ever started, by page and number."""
+        self.called: dict[tuple[Any, str], Started] = {}
+        """The latest call of a page, by the token of its owner."""
+        self.deaths: Counter[tuple[str, int]] = Counter()
+        """How often an owner has taken a partition of `echoes` from one that had died, and has not counted it."""
         self.heard: dict[str, list[int]] = {}
         """What was ever added to a state that expires, by page."""
 
@@ -41,7 +54,8 @@ class History:
                 self.emitted.update(emit_ids(row))
             elif row is not None and table == "effect":
                 data = json.loads(decode_record(stored_record(row, row["partition"]))[1])
-                self.started[data["page"], data["number"]] = (row["partition"], row["identity"])
+                started = Started(row["partition"], row["identity"], len(self.started))
+                self.started.setdefault((data["page"], data["number"]), started)
 
     def restore(self, tables: Tables) -> None:
         """Forget the emits that the database has no longer."""

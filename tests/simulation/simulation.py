@@ -16,7 +16,7 @@ from headrace.envelope import Envelope
 from headrace.log.ports import NewRecord, TopicPartition
 from tests.simulation import service
 from tests.simulation.checkers import AT_APPEND, AT_COMMIT, AT_END, NOW_AND_THEN
-from tests.simulation.checkers.sinks import check_call
+from tests.simulation.checkers.calls import check_call
 from tests.simulation.checkers.violation import Violation
 from tests.simulation.clock import chance_of_its_own, virtual_time
 from tests.simulation.faults import Faults

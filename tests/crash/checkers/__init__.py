@@ -36,7 +36,13 @@ from tests.crash.checkers.memory import check_memory
 from tests.crash.checkers.outside import check_calls
 from tests.crash.checkers.posted import check_posted
 from tests.crash.checkers.sagas import check_sagas
-from tests.crash.checkers.steady import check_attempts, check_deaths, check_fenced, check_refused
+from tests.crash.checkers.steady import (
+    check_attempts,
+    check_counted_deaths,
+    check_deaths,
+    check_fenced,
+    check_refused,
+)
 from tests.crash.checkers.violation import Violation
 from tests.crash.evidence import Evidence
 
@@ -60,6 +66,7 @@ CHECKERS: tuple[Callable[[Evidence], Iterable[Violation]], ...] = (
     check_refused,
     check_deaths,
     check_attempts,
+    check_counted_deaths,
     check_memory,
     check_bounds,
     check_audit,
@@ -73,6 +80,7 @@ AT_ANY_TIME: tuple[Callable[[Evidence], Iterable[Violation]], ...] = (
     check_refused,
     check_deaths,
     check_attempts,
+    check_counted_deaths,
     check_bounds,
     check_audit,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from tests.apps.lists_numbers import HEARD
+from tests.apps.lists_numbers import HEARD, REMIND_SECONDS
 from tests.crash.checkers.violation import Violation
 from tests.crash.evidence import Evidence
 from tests.crash.streams import Keys
@@ -31,19 +31,19 @@ def check_emitted(evidence: Evidence) -> Iterator[Violation]:
 
 
 def check_commits(evidence: Evidence) -> Iterator[Violation]:
-    """I4: an emit is committed once, and is not in the log before the transaction of its event."""
+    """I4: an emit is committed once, and is not in the log before the transaction of its event, or its timer is due."""
     count = Counter(event_id for row in evidence.ledger for event_id in row.emitted)
     for event_id, times in count.items():
         if times > 1:
             yield Violation("I4", f"the emit {event_id} is committed {times} times")
     if evidence.is_put_back:
         return  # what a lost future has emitted stays in the log
-    for (key, number), at in evidence.streams.published.items():
-        if (position := evidence.streams.places.get(("noted", key, number))) is not None:
-            began_at = evidence.began("lists", position)
-            if at < began_at - CLOCK_SECONDS:
-                text = f"echoed {key}/{number} was published {began_at - at:.2f} s before the transaction of its event"
-                yield Violation("I4", text)
+    for type_, seconds in (("echoed", 0.0), ("reminded", REMIND_SECONDS)):
+        for (key, number), at in evidence.streams.published[type_].items():
+            if (position := evidence.streams.places.get(("noted", key, number))) is not None:
+                due_at = evidence.began("lists", position) + seconds
+                if at < due_at - CLOCK_SECONDS:
+                    yield Violation("I4", f"{type_} {key}/{number} was published {due_at - at:.2f} s too early")
 
 
 def check_windows(evidence: Evidence) -> Iterator[Violation]:

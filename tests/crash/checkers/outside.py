@@ -6,8 +6,9 @@ of itself, makes every call again whose end is not written, so these may come be
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 
 from tests.crash.checkers.claims import PROCESS
@@ -15,6 +16,7 @@ from tests.crash.checkers.emitted import CLOCK_SECONDS
 from tests.crash.checkers.violation import Violation
 from tests.crash.cluster import NAME
 from tests.crash.evidence import Call, Evidence
+from tests.crash.history import ClaimChange
 
 
 def check_calls(evidence: Evidence) -> Iterator[Violation]:
@@ -36,12 +38,13 @@ def check_calls(evidence: Evidence) -> Iterator[Violation]:
                 yield Violation("I8", f"{what} {key}: called for {made[:70]}, and to be called for {wanted[:70]}")
     if not evidence.is_put_back:  # the outside remembers what a lost future has called
         yield from _check_each_process(evidence)
+        yield from _check_answers(evidence)
         yield from _check_commits(evidence)
 
 
 def _check_each_process(evidence: Evidence) -> Iterator[Violation]:
     """In one tenure: no later call of a key before the one ahead of it has ended, and no answer asked for again."""
-    claimed = _claimed(evidence)
+    claimed = _claimed(evidence, attrgetter("token"))
     order = {
         (key, number): at
         for key, told in evidence.streams.by_type["told"].numbers.items()
@@ -62,15 +65,31 @@ def _check_each_process(evidence: Evidence) -> Iterator[Violation]:
             yield Violation("I8", f"{where} the mail, though its answer is kept")
 
 
-def _claimed(evidence: Evidence) -> defaultdict[tuple[int, int], list[float]]:
-    """Return when each process took the claim of each partition, in Unix seconds."""
+def _check_answers(evidence: Evidence) -> Iterator[Violation]:
+    """No step is called whose answer another process had kept before this one took the claim: a mail follows it."""
+    taken = _claimed(evidence, attrgetter("owner"))
+    mailed: dict[tuple[str, int], float] = {}
+    for call in evidence.calls:
+        if call.what == "mail":
+            mailed.setdefault((call.key, call.number), call.at)
+            continue
+        at = mailed.get((call.key, call.number), math.inf) + CLOCK_SECONDS
+        if any(at < each < call.at for each in taken[call.writer, _partition(evidence, call)]):
+            text = f"process {call.writer} called the step of {call.key}/{call.number}"
+            yield Violation("I8", f"{text}, though its answer was kept before the process took the claim")
+
+
+def _claimed(
+    evidence: Evidence, mark: Callable[[ClaimChange], str | None]
+) -> defaultdict[tuple[int, int], list[float]]:
+    """Return when each process took the claim of each partition, in Unix seconds: it has another `mark` since then."""
     found: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
-    tokens = dict[int, str]()
+    marks = dict[int, str | None]()
     for change in sorted(evidence.history.changes, key=attrgetter("life", "number")):
         if change.subscription != f"{NAME}.mails":
             continue
-        is_new = tokens.get(change.partition) != change.token
-        tokens[change.partition] = change.token
+        is_new = marks.get(change.partition) != mark(change)
+        marks[change.partition] = mark(change)
         if is_new and (owner := PROCESS.search(change.owner or "")) is not None:
             found[int(owner[1]), change.partition].append(evidence.history.began_at + change.at)
     return found

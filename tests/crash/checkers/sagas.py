@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from tests.crash.checkers.violation import Violation
 from tests.crash.evidence import Evidence
 
-ENDS = {"good": ("completed", ["reserve", "pay"]), "bad": ("compensated", ["reserve", "release"])}
+ENDS = {
+    "good": ("completed", ["reserve", "pack", "pay"]),
+    "bad": ("compensated", ["reserve", "pack", "unpack", "release"]),
+}
 
 
 def check_sagas(evidence: Evidence) -> Iterator[Violation]:

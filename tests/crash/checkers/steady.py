@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
+from tests.crash.checkers.claims import PROCESS
 from tests.crash.checkers.violation import Violation
-from tests.crash.evidence import Evidence, Place
+from tests.crash.evidence import CountedDeath, Evidence, Place
 from tests.crash.history import ClaimChange
 
 MOST_DEATHS = 4
@@ -49,3 +50,18 @@ def check_attempts(evidence: Evidence) -> Iterator[Violation]:
     """I12: each attempt counts once."""
     for jump in evidence.jumps[:3]:
         yield Violation("I12", f"attempts of a lane were raised by more than one: {jump}")
+
+
+def check_counted_deaths(evidence: Evidence) -> Iterator[Violation]:
+    """I12: a process counts an attempt of calls only where it has taken their claim from an owner that had died."""
+    if evidence.is_put_back:
+        return
+    taken, owners = Counter[CountedDeath](), dict[Place, str | None]()
+    for change in sorted(evidence.history.changes, key=attrgetter("number")):
+        before, owners[change.place] = owners.get(change.place), change.owner
+        if None is not before != change.owner and (owner := PROCESS.search(change.owner or "")) is not None:
+            taken[CountedDeath(change.subscription, change.partition, int(owner[1]))] += 1
+    for counted, times in Counter(evidence.counted_deaths).items():
+        if times > taken[counted]:
+            what = f"counted a death in {counted.subscription}/{counted.partition} {times} times"
+            yield Violation("I12", f"process {counted.writer} {what}, and took it from {taken[counted]} dead owners")

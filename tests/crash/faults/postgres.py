@@ -117,6 +117,8 @@ async def put_back(machine: Machine, step: Step, fault: Fault) -> None:
         async with machine.watch.another_life():
             for worker in machine.cluster.workers:
                 worker.link.is_open = False
+            for client in machine.clients:
+                client.go_on()  # an owner that has read something does not look at its claim before it applies that
             await postgres.kill()
             machine.watch.read_log()
             await postgres.put_back(copy)
@@ -129,8 +131,6 @@ async def put_back(machine: Machine, step: Step, fault: Fault) -> None:
     applied = machine.watch.applied
     with suppress(TimeoutError):
         await until(lambda: machine.watch.applied > applied, "the workers have noticed", 30.0)
-    for client in machine.clients:
-        client.go_on()
     machine.watch.read_log()
     fault.zombies = sum(refusal.writer > 0 for refusal in machine.history.refusals[before:])
     fault.detail = f"{lost} offsets were taken back" + ", in a lull" * is_lull

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.cloudevents import decode_record
 from tests.simulation.checkers.applied import check_order, log_order, numbers_by_page
 from tests.simulation.checkers.violation import Violation
-from tests.simulation.loop import PROCESS
 from tests.simulation.service import GROUPS
-from tests.simulation.sinks import Call
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -110,22 +108,6 @@ def _check_told(simulation: Simulation) -> None:
         _check_once(page, told.get(page, []))
         if not simulation.restores:
             check_order(f"calls of {page}", firsts.get(page, []), order)
-
-
-def check_call(simulation: Simulation, call: Call) -> None:
-    """Refuse a call for what is not committed, and one whose answer the owner has kept. Raises: Violation."""
-    place = (call.page, call.number)
-    found = simulation.history.started.get(place)
-    if found is None:
-        raise Violation("I8 effects need a commit", f"{place} is told before its event was committed")
-    if call.what != "step" or simulation.restores:
-        return
-    number, identity_ = found
-    claim = simulation.server.tables.get("claim", (GROUPS["echoes"], "echoes", number))
-    process = PROCESS.get()
-    is_owner = claim is not None and process is not None and claim["owner"] == process.name
-    if is_owner and simulation.server.tables.get("step", (GROUPS["echoes"], identity_, "call")) is not None:
-        raise Violation("I8 answers are remembered", f"{place} is called again, though its answer is kept")
 
 
 def check_expiry(simulation: Simulation, transaction: Transaction) -> None:
