@@ -51,8 +51,8 @@ PUBLISHING = (
         (
             Patch(
                 EMITTER,
-                "emit_id(item.identity, self.position, self._key)\n",
-                "emit_id(item.identity, self.position, self._key)\n"
+                "emit_id(item.identity, self.position, self._ids)\n",
+                "emit_id(item.identity, self.position, self._ids)\n"
                 "        import uuid\n\n        event_id = uuid.uuid4().hex\n",
             ),
         ),

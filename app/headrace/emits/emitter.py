@@ -25,14 +25,17 @@ Counted = Literal["late", "closed"]
 """An event that is too late for a window, or a window that closes."""
 
 
-def key_of_ids(source: str) -> bytes:
-    """Return what sets the ids that a source gives to its emits apart from those of others."""
-    return hashlib.blake2b(source.encode(), digest_size=16).digest()
+def ids_of(source: str) -> hashlib.blake2b:
+    """Return the hash that the ids of a source's emits begin with, which sets them apart from those of others."""
+    key = hashlib.blake2b(source.encode(), digest_size=16).digest()
+    return hashlib.blake2b(key=key, digest_size=16)
 
 
-def emit_id(cause: bytes, position: int, key: bytes) -> str:
+def emit_id(cause: bytes, position: int, ids: hashlib.blake2b) -> str:
     """Return the id of what the handler of an event emits: the same in each run. `cause` is the event's identity."""
-    return hashlib.blake2b(b"%b%d" % (cause, position), key=key, digest_size=16).hexdigest()
+    digest = ids.copy()  # takes half as long as to begin one
+    digest.update(b"%b%d" % (cause, position))
+    return digest.hexdigest()
 
 
 class Emitter:
@@ -40,7 +43,7 @@ class Emitter:
 
     def __init__(self, service: str, subscription: str, types: Mapping[str, EventType], max_bytes: int) -> None:
         self._source = f"/{service}/{subscription}"
-        self._key = key_of_ids(self._source)
+        self._ids = ids_of(self._source)
         self._types = types
         self._max_bytes = max_bytes
         self.cause: Item | None = None
@@ -113,7 +116,7 @@ class Emitter:
             )
         later = due(after, at, name)
         source = item.envelope
-        event_id = emit_id(item.identity, self.position, self._key)
+        event_id = emit_id(item.identity, self.position, self._ids)
         self.position += 1
         key = check_key(key or declared_key(event_type, event) or event_id)
         envelope = Envelope(
@@ -170,5 +173,7 @@ class Emitter:
 
 def size_of(record: NewRecord) -> int:
     """Return at least the bytes that the record takes in a log: key, value, headers and their frames."""
-    headers = sum(len(name.encode()) + len(value) + HEADER_BYTES for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers + FRAME_BYTES
+    size = len(record.key or b"") + len(record.value or b"") + FRAME_BYTES
+    for name, value in record.headers:
+        size += len(name if name.isascii() else name.encode()) + len(value) + HEADER_BYTES
+    return size

@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 from opentelemetry.trace import Span
@@ -21,8 +22,10 @@ from headrace.ledger.rows import read_unmarked
 from headrace.log.ports import Log, NewRecord, TopicPartition
 from headrace.stopping import is_being_cancelled
 from headrace.telemetry.facts import EmitFacts, EventLink
+from headrace.telemetry.links import MAX_CALLS
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.trace_context import names_sampled
 from headrace.telemetry.tracing import Tracing
 
 logger = get_logger(__name__)
@@ -189,12 +192,12 @@ class Relay:
             self._idle.set()
 
     def _trace(self, batch: Sequence[Pending], started_ns: int) -> None:
+        """Make spans of the first sampled emits."""
         ended_ns = time.time_ns()
-        for pending in batch:
-            for record in pending.records:
-                if len(record.headers) < 2:  # no trace context
-                    continue
-                event, _ = decode_record(record)
-                source = EventLink(event.traceparent, event.tracestate, event.causationid or "", -1, "applied")
-                facts = EmitFacts(self._subscription, record.topic, source, event.id, started_ns, ended_ns)
-                self._tracing.emitted(pending.span, facts)
+        emits = ((pending.span, record) for pending in batch for record in pending.records)
+        sampled = (each for each in emits if names_sampled(each[1].headers))
+        for span, record in islice(sampled, MAX_CALLS):
+            event, _ = decode_record(record)
+            source = EventLink(event.traceparent, event.tracestate, event.causationid or "", -1, "applied")
+            facts = EmitFacts(self._subscription, record.topic, source, event.id, started_ns, ended_ns)
+            self._tracing.emitted(span, facts)

@@ -137,8 +137,8 @@ class Reporter:
         self._count_outcomes(topic, effects)
         self._report_conflicts(topic, effects)
         self._observe_ages(effects, ended_ns // 1_000_000)
-        for _, record in effects.emits:
-            self._child("emits_committed_total", subscription=name, topic=record.topic).inc()
+        for emit_topic, count in Counter([record.topic for _, record in effects.emits]).items():
+            self._child("emits_committed_total", subscription=name, topic=emit_topic).inc(count)
         for what, count in Counter([what for _, what in effects.counted]).items():
             self._child("windows_late_total" if what == "late" else "windows_closed_total", subscription=name).inc(
                 count

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Protocol
 
 from headrace import sql
@@ -33,8 +34,10 @@ from headrace.outbox.ways import Way, Ways
 from headrace.registry import Registry
 from headrace.settings import Settings
 from headrace.stopping import end_tasks
+from headrace.telemetry.links import MAX_CALLS
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.trace_context import names_sampled
 from headrace.telemetry.tracing import Tracing
 from headrace.timers.clock import TimerClock
 from headrace.timers.store import count_fired, seconds_to_next
@@ -319,9 +322,9 @@ class OutboxRelay:
         if partition.partition < 0:  # it did not exist
             self._ways.forget(partition.topic)
         if self._tracing.enabled:
-            for record in map(_record, rows):
-                if len(record.headers) > 1:  # it has a trace context
-                    self._tracing.relayed(record.topic, decode_record(record)[0], started_ns, time.time_ns())
+            sampled = (record for record in map(_record, rows) if names_sampled(record.headers))
+            for record in islice(sampled, MAX_CALLS):
+                self._tracing.relayed(record.topic, decode_record(record)[0], started_ns, time.time_ns())
 
     def _look_again(self, slots: set[int]) -> None:
         self._due |= slots

@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.cloudevents import decode_record
 from headrace.dead_letters.shown import moment
-from headrace.emits.emitter import emit_id, key_of_ids
+from headrace.emits.emitter import emit_id, ids_of
 from headrace.envelope import Envelope
 from headrace.item import Item
 from headrace.log.stored import new_record
@@ -61,8 +61,8 @@ class TimersOfThen:
 
 def _has_emitted(item: Item, emitted: Envelope) -> bool:
     """True if the event is the cause: another source may have given its id as well, but no other one makes this id."""
-    key = key_of_ids(emitted.source)
-    return any(emit_id(item.identity, position, key) == emitted.id for position in range(MOST_EMITS))
+    ids = ids_of(emitted.source)
+    return any(emit_id(item.identity, position, ids) == emitted.id for position in range(MOST_EMITS))
 
 
 def _is_meant(cancelled: CancelTimers, named: Named) -> bool:

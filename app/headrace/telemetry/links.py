@@ -17,8 +17,10 @@ EventT = TypeVar("EventT")
 MAX_LINKS = 128
 """Links of one batch at most, and spans of calls that failed; the SDK's own limit of links is the same."""
 MAX_CALLS = 16
-"""Spans of calls of one batch that did not fail, at most. To make, encode and send a span costs as much as a dozen
-events: with 128 of them, a batch of 3,600 events spent a fifth of its processor time on them (`python -m bench.steps`).
+"""Spans of calls of one batch that did not fail, and of emits that leave together, at most.
+
+To make, encode and send a span costs as much as a dozen events: with 128 of them, a batch of 3,600 events spent a fifth
+of its processor time on them (`python -m bench.steps`).
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
@@ -23,6 +24,14 @@ class TraceContext(NamedTuple):
 def is_sampled(traceparent: str | None) -> bool:
     """Return True if the trace is kept by its beginner: bit 0 of the flags, whatever the others are (2 is `random`)."""
     return traceparent is not None and traceparent[FLAGS] in SAMPLED
+
+
+def names_sampled(headers: Sequence[tuple[str, bytes]]) -> bool:
+    """Return True if the headers of a record that we wrote name a trace that is kept: no need to decode the record."""
+    for name, value in headers:
+        if name == "traceparent":
+            return is_sampled(value.decode())
+    return False
 
 
 def exemplar(traceparent: str | None) -> dict[str, str] | None:
