@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from headrace.errors import ConfigurationError
+from headrace.loopback import host_name, is_loopback
 from headrace.telemetry.health import Health
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.metrics import Metrics
@@ -31,6 +32,7 @@ class Page(NamedTuple):
     body: bytes
 
 
+FOREIGN = Page(403, "text/plain", b"This port is for this machine alone: ask http://localhost or http://127.0.0.1.\n")
 NOT_FOUND = Page(404, "text/plain", b"The paths here are /metrics, /health/live and /health/ready.\n")
 
 Pages = Callable[[str, Mapping[str, list[str]], str | None], Page]
@@ -67,10 +69,13 @@ class ManagementServer:
 
     def start(self) -> int:
         """Listen, and return the port (a free one if 0 was asked for). Raises: ConfigurationError."""
-        pages = self._pages
+        pages, is_local = self._pages, is_loopback(self._host)
 
         class Handler(_Handler):
             def answer(self, path: str, query: dict[str, list[str]]) -> Page:
+                host = self.headers.get("Host")
+                if is_local and host and not is_loopback(host_name(f"//{host}")):  # a page's own name: DNS rebinding
+                    return FOREIGN
                 return pages(path, query, self.headers.get("Accept"))
 
         try:

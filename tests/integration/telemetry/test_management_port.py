@@ -71,6 +71,26 @@ def test_other_paths_and_methods_are_refused(port: Port) -> None:
     assert port.ask("/health/live", "HEAD") == (200, "application/json", b"")
 
 
+@pytest.mark.parametrize(
+    ("host", "status"), [("evil.example", 403), ("evil.example:9000", 403), ("localhost:9000", 200), ("[::1]", 200)]
+)
+def test_pages_of_other_sites_are_refused_on_loopback(port: Port, host: str, status: int) -> None:
+    """DNS rebinding: a browser asks this machine under the name of the page's own site."""
+    assert port.ask("/metrics", Host=host)[0] == status
+
+
+def test_any_name_is_served_to_who_may_come_from_outside() -> None:
+    server = ManagementServer("0.0.0.0", 0, pages_of(Health(), Metrics(version="1", role="worker")))  # noqa: S104
+    number = server.start()
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", number, timeout=10)
+        connection.request("GET", "/metrics", headers={"Host": "pod-7.shop"})
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        server.stop()
+
+
 def test_it_answers_while_the_event_loop_is_blocked(port: Port) -> None:
     blocked, go_on = threading.Event(), threading.Event()
 

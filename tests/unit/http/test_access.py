@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import ConfigurationError
-from headrace.http.access import host_name, is_loopback, refuse_exposure
+from headrace.http.access import refuse_exposure
+from headrace.loopback import host_name, is_loopback
 from headrace.settings import IngestSettings, Settings
 
 
