@@ -17,6 +17,9 @@ from bench.tables import Rows, terminal
 TIMES = 3.0
 """How much more than the peak is offered."""
 
+LOADS = (("of one event", single, 1), (f"of {BATCH_EVENTS} events", batches, BATCH_EVENTS))
+"""Requests, what makes them, and how many events are in one."""
+
 console = Console(width=140)
 
 
@@ -31,29 +34,31 @@ def main(words: Sequence[str]) -> None:
 
 async def _run(seconds: float, rounds: int) -> None:
     async with servers("own", is_traced=True) as running:
-        console.print(terminal(await _compare(running, seconds, rounds), "single events in a closed loop; medians"))
+        for name, request, events in LOADS:
+            compared = await _compare(running, request(), events, seconds, rounds)
+            console.print(terminal(compared, f"requests {name} in a closed loop; medians"))
         async with door(running, HEADRACE) as headrace:
             names = ["requests", "offered/s", "accepted events/s", "of the peak", "µs of processor per event"]
             rows: Rows = [[*names, "p50 ms", "p99 ms", "answers"]]
-            for name, request, events in (("single", single(), 1), ("of 100", batches(), BATCH_EVENTS)):
-                rows += await _flood(headrace, name, request, events, seconds)
+            for name, request, events in LOADS:
+                rows += await _flood(headrace, name, request(), events, seconds)
             console.print(terminal(rows, "Headrace, one ingest process: at its peak, and flooded in an open loop"))
 
 
-async def _compare(running: Servers, seconds: float, rounds: int) -> Rows:
+async def _compare(running: Servers, request: Callable[[], bytes], events: int, seconds: float, rounds: int) -> Rows:
     rates: dict[str, list[float]] = {BARE_ROUTE.label: [], HEADRACE.label: []}
     costs: dict[str, list[float]] = {BARE_ROUTE.label: [], HEADRACE.label: []}
     for _ in range(rounds):
         for contender in (BARE_ROUTE, HEADRACE):
             async with door(running, contender) as each:
-                answers, used = await each.peak(single(), seconds)
-            rates[contender.label].append(answers.accepted_per_second)
-            costs[contender.label].append(used / max(1, answers.statuses["202"]) * 1e6)
+                answers, used = await each.peak(request, seconds)
+            rates[contender.label].append(answers.accepted_per_second * events)
+            costs[contender.label].append(used / max(1, answers.statuses["202"] * events) * 1e6)
     bare = median(rates[BARE_ROUTE.label])
     return [
-        ["server", "accepted/s", ": bare route", "µs of processor each"],
+        ["server", "accepted events/s", ": bare route", "µs of processor each"],
         *(
-            [label, f"{median(found):,.0f}", f"{median(found) / bare:.2f}", f"{median(costs[label]):,.0f}"]
+            [label, f"{median(found):,.0f}", f"{median(found) / bare:.2f}", f"{median(costs[label]):,.1f}"]
             for label, found in rates.items()
         ),
     ]

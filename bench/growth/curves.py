@@ -91,7 +91,7 @@ def curves(most_keys: int) -> list[Curve]:
         Curve("keys", "keys", [Step(number, max(600_000, number), number) for number in keys]),
         Curve(
             "stored-keys",
-            "keys, all of which have a state before the run",
+            "keys, all of which have a state already",
             [Step(number, 200_000, number, stored_keys=number) for number in keys],
         ),
         Curve(

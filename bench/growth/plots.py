@@ -13,7 +13,7 @@ def plot_curve(
     name: str, axis: str, points: Sequence[Mapping[str, Any]], folder: Path, *, is_logarithmic: bool
 ) -> None:
     """Events per second, and the processor time of an event, against what grows."""
-    figure, axes = new_plot(f"Throughput by {axis}", width=4.6, height=2.8)
+    figure, axes = new_plot(f"By {axis}", width=4.6, height=2.8)
     xs = [point["x"] for point in points]
     axes.plot(xs, [point["events_per_second"] for point in points], marker="o", color=OURS, label="events/s")
     axes.set_ylim(bottom=0)
@@ -32,7 +32,7 @@ def plot_curve(
 
 def plot_load(points: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """Latency against offered load, up to and past the knee."""
-    figure, axes = new_plot("From an event's time to its commit, by offered load", width=4.6, height=2.8)
+    figure, axes = new_plot("Time until the commit, by offered load", width=4.6, height=2.8)
     for name in [name for name in points[0] if name.startswith("p")]:
         axes.plot([point["x"] for point in points], [point[name] for point in points], marker="o", label=name)
     scale_in_ms(axes)
