@@ -5,12 +5,14 @@ from __future__ import annotations
 from tests.mutants.hunts import dead_at
 from tests.mutants.mutant import Hunt, Mutant, Patch
 
+CLAIM = "app/headrace/engine/claim.py"
 CALLING = "app/headrace/engine/calling.py"
 CALLS_FILE = "app/headrace/effects/calls.py"
 OUTSIDE = "app/headrace/engine/outside.py"
 ROWS = "app/headrace/effects/rows.py"
 STEPS = "app/headrace/effects/steps.py"
 
+_COUNT_DEATH = "                await connection.execute(sql.effect.COUNT_DEATH, group, partition.partition, owner)\n"
 _MANY = {"tells": 0.3}
 _LEFT = Hunt(("leave",), faults=3, shares=_MANY)
 _DEAD = Hunt(("kill", "die at a point"), ("an answer is kept", "ended effects are removed"), faults=4, shares=_MANY)
@@ -83,7 +85,7 @@ CALLS = (
     ),
     Mutant(
         "a death is counted at every claim",
-        (Patch(OUTSIDE, "after_death=after_death and self._has_effects", "after_death=self._has_effects"),),
+        (Patch(CLAIM, _COUNT_DEATH, _COUNT_DEATH.replace("                await", "            await")),),
         hunt=_LEFT,
     ),
 )

@@ -14,13 +14,13 @@ TIMING = (
         (
             Patch(
                 TIMER_SQL,
-                "due_at <= (select clock_timestamp())\n            order by due_at limit $3 for update",
-                "due_at is not null\n            order by due_at limit $3 for update",
+                "due_at <= (select clock_timestamp())\n        order by due_at limit $3 for update",
+                "due_at is not null\n        order by due_at limit $3 for update",
             ),
         ),
         simulated=(
             Patch(TIMER_MODEL, 'if row["due_at"] <= now]\n        due.sort', "]\n        due.sort"),
-            Patch(TIMER_MODEL, 'if kept is None or kept["due_at"] > now or', "if kept is None or"),
+            Patch(TIMER_MODEL, 'if kept is not None and kept["due_at"] <= now and', "if kept is not None and"),
         ),
         hunt=Hunt(events=1_200, workers=1, partitions=1, shares={"reminds": 0.2}),
     ),
