@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
 from headrace.database.early import begin_early, end_early
@@ -13,6 +14,8 @@ from headrace.errors import ConfigurationError, HeadraceError
 def main() -> None:
     """Run the command line; a fault that a person can correct is one sentence, not a traceback."""
     try:
+        if isinstance(sys.stdout, TextIOWrapper):  # a key that the terminal's encoding lacks is escaped, as in stderr
+            sys.stdout.reconfigure(errors="backslashreplace")
         _refuse_what_is_no_text(sys.argv[1:])
         begin_early(sys.argv[1:])
         from headrace.cli import cli  # behind the beginning of the database: most of a start's imports

@@ -118,7 +118,11 @@ def load(
         *(connections, kafka, probes, p99, honour_retry_after, max_events, drain_seconds, seed, metrics or []),
         *(api_key_file, json, html, yes),
     )
-    report = asyncio.run(_load(asked))
+    try:
+        report = asyncio.run(_load(asked))
+    except asyncio.CancelledError:
+        stderr.print("the run was cut short by a second signal, so nothing is proved")
+        raise typer.Exit(1) from None
     stdout.print(step_table(report))
     for line in ending(report):
         stdout.print(line)

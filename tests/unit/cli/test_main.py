@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
 import sys
 
@@ -34,6 +36,31 @@ def test_fault_is_one_sentence(
     assert ended.value.code == 1
     told = capsys.readouterr().err
     assert told.startswith(said) and told.count("\n") == 1
+
+
+def test_output_that_the_terminal_cannot_show_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii", write_through=True))
+    monkeypatch.setattr(headrace.cli, "cli", lambda prog_name: sys.stdout.write("größe"))
+    __main__.main()
+    assert written.getvalue() == b"gr\\xf6\\xdfe"
+
+
+def test_load_that_is_cut_short_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def cut_short(_: object) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(sys.modules["headrace.cli.load"], "_load", cut_short)
+    monkeypatch.setattr(sys, "argv", ["headrace", "load", "http://127.0.0.1:1"])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 1
+    assert "the run was cut short by a second signal, so nothing is proved" in capsys.readouterr().err
 
 
 def test_argument_that_is_no_text_is_refused(
