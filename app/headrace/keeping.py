@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from headrace.durations import is_duration
 from headrace.errors import ConfigurationError
 
 ModelT = TypeVar("ModelT", bound=type[Any])
@@ -64,9 +65,10 @@ def keep(*, ttl: float | timedelta | None = None, version: int = 1) -> Callable[
     and an upcaster of the one before: `@upcast(Wallet, version=1)`. Raises: ConfigurationError.
     """
     seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if seconds is not None and not (is_number and 0 < seconds < float("inf")):
-        raise ConfigurationError(f"@keep(ttl={ttl!r}): ttl is a number of seconds above 0, or a timedelta.")
+    if seconds is not None and not is_duration(seconds):
+        raise ConfigurationError(
+            f"@keep(ttl={ttl!r}): ttl is a number of seconds above 0, or a timedelta, up to a hundred years."
+        )
     if type(version) is not int or version < 1:
         raise ConfigurationError(f"@keep(version={version!r}): version is a number from 1 on.")
 

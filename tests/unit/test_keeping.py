@@ -121,7 +121,7 @@ def test_subclass_says_for_itself_how_it_is_kept() -> None:
     assert StateType(Child).keeping.ttl is None
 
 
-@pytest.mark.parametrize("ttl", [0, -1, float("inf"), "1h", True])
+@pytest.mark.parametrize("ttl", [0, -1, float("inf"), 1e15, timedelta.max, "1h", True])
 def test_wrong_time_to_live_is_refused(ttl: Any) -> None:
     with pytest.raises(ConfigurationError, match="ttl is a number of seconds above 0, or a timedelta"):
         keep(ttl=ttl)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
+from headrace.durations import is_duration
 from headrace.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -112,16 +113,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_duration(value: Any) -> bool:
-    return _is_number(value) and 0 < value < float("inf")
-
-
 _RULES: dict[str, tuple[Any, str]] = {
     "attempts": (lambda value: type(value) is int and value >= 1, "a number from 1 on"),
-    "first_seconds": (_is_duration, "a number of seconds above 0"),
-    "max_seconds": (_is_duration, "a number of seconds above 0"),
+    "first_seconds": (is_duration, "a number of seconds above 0, up to a hundred years"),
+    "max_seconds": (is_duration, "a number of seconds above 0, up to a hundred years"),
     "jitter": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
-    "timeout_seconds": (_is_duration, "a number of seconds above 0"),
+    "timeout_seconds": (is_duration, "a number of seconds above 0, up to a hundred years"),
     "at_end": (lambda value: value in ENDS, "'dead_letter' or 'hold'"),
     **{kind: (lambda value: True, "") for kind in KINDS},
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from headrace.timers.changes import LONGEST_SECONDS
+from headrace.durations import LONGEST_SECONDS
 
 
 class HandlerVerdict(Exception):  # noqa: N818 - it is no error, but an answer

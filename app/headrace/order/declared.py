@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
+from headrace.durations import is_duration
 from headrace.envelope import Envelope
 from headrace.errors import ConfigurationError, SchemaError
 from headrace.event import EventType
@@ -62,9 +63,11 @@ def check_order(order: Any, where: str) -> None:
         return
     if order.first is not None and (type(order.first) is not int or not 0 <= order.first <= LARGEST):
         raise ConfigurationError(f"{where}: first={order.first!r} is wrong; it is a number from 0 on, or None.")
-    wait: Any = order.wait_seconds
-    if isinstance(wait, bool) or not isinstance(wait, (int, float)) or not 0 < wait < float("inf"):
-        raise ConfigurationError(f"{where}: wait_seconds={wait!r} is wrong; it is a number of seconds above 0.")
+    if not is_duration(order.wait_seconds):
+        raise ConfigurationError(
+            f"{where}: wait_seconds={order.wait_seconds!r} is wrong; it is a number of seconds above 0, up to a "
+            "hundred years."
+        )
     if order.at_end not in ("go_on", "dead_letter"):
         raise ConfigurationError(f"{where}: at_end={order.at_end!r} is wrong; it is 'go_on' or 'dead_letter'.")
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from headrace.cloudevents import check_key
+from headrace.durations import LONGEST_SECONDS
 from headrace.errors import ConfigurationError
 from headrace.event import event_type_of
 from headrace.log import stored
@@ -14,8 +15,6 @@ from headrace.log.ports import NewRecord
 
 EARLIEST, LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 """Between these a time is one in Postgres whatever its zone: Python's last one would be infinity there."""
-LONGEST_SECONDS = 100 * 366 * 86_400.0
-"""A hundred years: what Postgres can add to its clock, and more than anybody means."""
 
 
 class Due(NamedTuple):

@@ -73,6 +73,7 @@ def test_nearest_class_of_an_exception_counts(error: Exception | None, kind: str
         ({"attempts": True}, "attempts=True"),
         ({"first_seconds": 0}, "first_seconds=0"),
         ({"max_seconds": float("inf")}, "max_seconds=inf"),
+        ({"max_seconds": 1e15}, "a number of seconds above 0, up to a hundred years"),
         ({"jitter": 1.5}, "a number from 0 to 1"),
         ({"timeout_seconds": "1"}, "timeout_seconds='1'"),
         ({"at_end": "park"}, "'dead_letter' or 'hold'"),

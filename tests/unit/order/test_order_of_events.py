@@ -228,6 +228,7 @@ def test_event_without_a_number_is_a_dead_letter(kit: Kit, sequence: Any) -> Non
         (InSequence(by="time"), "by='time'"),  # type: ignore[arg-type]
         (InSequence(first=-1), "first=-1"),
         (InSequence(wait_seconds=0), "wait_seconds=0"),
+        (InSequence(wait_seconds=1e15), "up to a hundred years"),
         (InSequence(at_end="stop"), "at_end='stop'"),  # type: ignore[arg-type]
     ],
 )
