@@ -56,6 +56,32 @@ def test_number_beyond_all_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, na
     assert f"{name}=" in refusal(monkeypatch, **{name: value})
 
 
+@pytest.mark.parametrize(
+    "password", ["hunter2/x", "hunter2#x", "hunter2?x", "hunter2@x/y", "x@hunter2/y", "4?hunter2", "[hunter2"]
+)
+def test_password_that_cuts_off_its_address_is_not_shown(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    """What stands before the sign would be read as a host or a port, and be told as one that is wrong."""
+    said = refusal(monkeypatch, HEADRACE_DATABASE=f"postgresql://shop:{password}@db:5432/shop")
+    assert said == f"a setting is wrong: {NO_DATABASE}"
+    monkeypatch.delenv("HEADRACE_DATABASE")
+    said = refusal(monkeypatch, HEADRACE_SCHEMA_REGISTRY_URL=f"https://shop:{password}@registry")
+    assert "HEADRACE_SCHEMA_REGISTRY_URL holds no user and no password" in said and "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///shop?host=/run/postgresql&user=ada@mill",
+        "postgresql://shop@one:5432,[::1]:5433,three/shop?target_session_attrs=primary",
+        "postgresql://shop:a%2Fb%3F%23%40@db/shop",
+        "postgresql://%2Frun%2Fpostgresql/shop",
+    ],
+)
+def test_address_of_postgres_in_any_form_is_accepted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("HEADRACE_DATABASE", url)
+    assert load_settings().database_url == url
+
+
 def test_names_are_distinct() -> None:
     names = [name for name, _ in variables()]
     assert len(names) == len(set(names))
@@ -83,6 +109,10 @@ def test_settings_cannot_be_changed_once_read() -> None:
         load_settings().log = "memory"
 
 
+NO_DATABASE = (
+    "HEADRACE_DATABASE must be embedded or postgresql://user@host:port/name, in which a password has its /, ?, # and @ "
+    "percent-encoded"
+)
 RELATIONS: list[tuple[dict[str, str], str]] = [
     ({"HEADRACE_LOG": "rabbit"}, "HEADRACE_LOG must be embedded, memory or kafka://host:port[,host:port]"),
     ({"HEADRACE_LOG": "kafka"}, "HEADRACE_LOG must be embedded, memory or kafka://host:port[,host:port]"),
@@ -118,11 +148,11 @@ RELATIONS: list[tuple[dict[str, str], str]] = [
     ({"HEADRACE_ROLE": "bad"}, "HEADRACE_ROLE='bad': Input should be 'all', 'ingest' or 'worker'"),
     (
         {"HEADRACE_DATABASE": "mysql://root:hunter2@db/shop"},
-        "HEADRACE_DATABASE must be embedded or postgresql://user@host:port/name",
+        NO_DATABASE,
     ),
     (
         {"HEADRACE_DATABASE": "postgresql://root:hunter2@[::1"},
-        "HEADRACE_DATABASE must be embedded or postgresql://user@host:port/name",
+        NO_DATABASE,
     ),
     (
         {"HEADRACE_LOG": "kafka://a:1", "HEADRACE_KAFKA_MAX_POLL_SECONDS": "30"},

@@ -117,7 +117,10 @@ class Settings(BaseSettings):
         if not self.is_kafka and self.role != "all":
             raise ValueError(f"HEADRACE_ROLE={self.role} needs a log that processes share: HEADRACE_LOG=kafka://...")
         if not self.is_database_embedded and not _is_postgres(self.database.get_secret_value()):
-            raise ValueError("HEADRACE_DATABASE must be embedded or postgresql://user@host:port/name")
+            raise ValueError(
+                "HEADRACE_DATABASE must be embedded or postgresql://user@host:port/name, in which a password has its "
+                "/, ?, # and @ percent-encoded"
+            )
         if self.is_kafka and self.engine.batch_seconds >= self.kafka.max_poll_seconds:
             raise ValueError("HEADRACE_ENGINE_BATCH_SECONDS must be below HEADRACE_KAFKA_MAX_POLL_SECONDS")
         if self.is_kafka and self.database_options.idle_in_transaction_seconds >= self.kafka.session_timeout_seconds:
@@ -184,7 +187,14 @@ def _is_host(name: str) -> bool:
 
 
 def _is_postgres(url: str) -> bool:
+    """True for an address that is read as it was meant: a sign of a password that cuts it off would be told as a port,
+    a host or a parameter, and the password with it."""
     try:
-        return urlsplit(url).scheme in ("postgresql", "postgres", "postgresql+asyncpg")
+        parts = urlsplit(url)
     except ValueError:
         return False
+    hosts = [host.rpartition("]")[2] for host in parts.netloc.rpartition("@")[2].split(",")]
+    has_ports = all(port.isdecimal() or not port for port in (host.partition(":")[2] for host in hosts))
+    has_names = all("=" in field for field in parts.query.split("&") if field)
+    is_whole = "#" not in url and "@" not in parts.path and has_ports and has_names
+    return is_whole and parts.scheme in ("postgresql", "postgres", "postgresql+asyncpg")

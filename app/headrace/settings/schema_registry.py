@@ -46,16 +46,17 @@ class SchemaRegistrySettings(BaseSettings):
     def _check(self) -> Self:
         if self.url is None:
             return self
-        try:
-            parts = urlsplit(self.url)
-        except ValueError:
-            parts = urlsplit("")
-        if "@" in parts.netloc:
+        if "@" in self.url:
             raise ValueError(
                 "HEADRACE_SCHEMA_REGISTRY_URL holds no user and no password; set HEADRACE_SCHEMA_REGISTRY_USERNAME and "
                 "HEADRACE_SCHEMA_REGISTRY_PASSWORD_FILE"
             )
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.url)
+            is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_right = False
+        if not is_right:
             raise ValueError("HEADRACE_SCHEMA_REGISTRY_URL must be http://host:port or https://host:port")
         return self
 
