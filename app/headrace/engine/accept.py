@@ -25,9 +25,10 @@ from headrace.engine.continuity import is_another
 from headrace.errors import ConfigurationError
 from headrace.ledger.inheritance import inherit_ids
 from headrace.ledger.moves import note_move
-from headrace.ledger.rows import insert_row, move
+from headrace.ledger.rows import insert_row, move, read_unmarked
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import Bounds, Log, TopicInfo, TopicPartition
+from headrace.outbox.rows import ANY_SIZE, new_row, write
 
 FETCH_SECONDS = 5.0
 DRAIN_SECONDS = 60.0
@@ -124,6 +125,7 @@ async def _waiting(connection: Connection, topic: str, ends: Mapping[tuple[str, 
 async def _take(connection: Connection, log: Log, info: TopicInfo, claims: Sequence[Any], window_ids: int) -> list[str]:
     """Move, stamp and add claims, which are locked. The bounds are read again: the claims may have advanced."""
     bounds = await _bounds(log, info)
+    await _keep_emits(connection, info)
     await connection.execute(sql.claim.REMOVE_PARTITIONS, info.topic, info.partitions)
     await connection.execute(sql.topic.REMEMBER, info.topic, info.partitions, info.log_id)
     for query in (sql.timer.FOLLOW_PARTITIONS, sql.effect.FOLLOW_PARTITIONS):
@@ -131,6 +133,20 @@ async def _take(connection: Connection, log: Log, info: TopicInfo, claims: Seque
     await _keep_letters(connection, sorted(_known(claims)), info.partitions)
     moved = [line for claim in claims if (line := await _follow(connection, log, info, bounds, claim))]
     return moved + await _add_missing(connection, info, bounds, claims, window_ids)
+
+
+async def _keep_emits(connection: Connection, info: TopicInfo) -> None:
+    """Put what partitions that are gone have emitted into the outbox, unless it is known to be in the log.
+
+    Their owners may be gone before they have published it.
+    """
+    for claim in await connection.fetch(sql.claim.LOST_FOR_UPDATE, info.topic, info.partitions):
+        group, place = claim["subscription"], TopicPartition(info.topic, claim["partition"])
+        service, after = group.partition(".")[0], claim["emitted_through"]
+        while rows := await read_unmarked(connection, group, place, after):
+            emitted = [record for _, records in rows for record in records]
+            await write(connection, service, [new_row(record, ANY_SIZE) for record in emitted])
+            after = rows[-1][0]
 
 
 async def _keep_letters(connection: Connection, groups: Sequence[str], partitions: int) -> None:

@@ -18,7 +18,7 @@ from headrace.database.failures import LOCK_NOT_AVAILABLE, sqlstate_of
 from headrace.database.pool import Connection
 from headrace.log.ports import NewRecord
 from headrace.log.stored import new_record
-from headrace.outbox.rows import bucket_of, first_of, new_row, write
+from headrace.outbox.rows import ANY_SIZE, bucket_of, first_of, new_row, write
 from headrace.timers.store import FiredTimer, fired_timer
 
 MOST_TIMERS = 100
@@ -27,7 +27,6 @@ MOST_BYTES = 4 * 2**20
 """Of what moves into the outbox in one transaction, unless a single event has more."""
 LOOKS = 10
 """How often one transaction looks again behind the keys that others hold."""
-ANY_SIZE = 2**31
 
 
 class Moved(NamedTuple):

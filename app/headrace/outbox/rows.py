@@ -22,6 +22,9 @@ default) when one transaction emits for thousands of keys."""
 SLOTS = 64
 """The most processes that share the work of a service; the trigger of `headrace.outbox` knows the number as well."""
 
+ANY_SIZE = 2**31
+"""The limit of an event that is committed already: it is too late to refuse it."""
+
 Prepare = Callable[..., CheckedEvent]
 """(event, key=..., id=...) -> the event, checked. Raises: ConfigurationError, EventError."""
 Wake = Callable[[set[int]], None]

@@ -201,6 +201,12 @@ values ($3, $1, $2, 0, gen_random_uuid(), $4, $4, $5, $6, $7, $7)
 """
 """Makes the claim on a partition that was added: at its beginning, whatever the subscription's `start` is."""
 
+LOST_FOR_UPDATE = """
+select subscription, partition, emitted_through from headrace.claim
+where topic = $1 and partition >= $2 order by subscription, partition for update
+"""
+"""Locks the claims on partitions that the topic no longer has."""
+
 REMOVE_PARTITIONS = "delete from headrace.claim where topic = $1 and partition >= $2"
 """Removes the claims on partitions that the topic no longer has."""
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
+
 from headrace import Emit, Event, Headrace, State
 from headrace.cloudevents import decode_record
+from headrace.engine.accept import accept_topic
 from headrace.errors import TransportError
 from headrace.log.memory import MemoryLog
+from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, Position, TopicPartition
 from headrace.settings import Settings
 from tests.support.platform import (
@@ -84,6 +88,29 @@ async def test_new_owner_publishes_the_emits_that_the_old_one_left(database_url:
             assert await value(second, "select count(*) from headrace.ledger where skipped > 0") > 0, (
                 "no duplicate came"
             )
+
+
+async def test_emits_of_partitions_that_are_gone_still_leave(database_url: str, topic_name: str) -> None:
+    """The topic is made again with fewer partitions, before the owner could publish what it had committed."""
+    dam, topics = Dam(), (topic_name, f"{topic_name}-echoes")
+    gone = next(page for page in map(str, range(99)) if partition_for(page.encode(), 3) == 2)
+    pages = [*PAGES, gone]
+
+    async def is_echoed() -> bool:
+        return await _echoes(runtime) == {page: [1, 2, 3] for page in pages}
+
+    async with running(_echoing(settings_for(database_url, partitions=3), topic_name), dam) as runtime:
+        dam.is_closed = True
+        await publish(runtime, *spread(topic_name, pages, 3))
+        applied = f"select sum(applied) = {3 * len(pages)} from headrace.ledger where emits is not null"
+        await until(lambda: value(runtime, applied), "all is applied and emitted")
+    log, connection = MemoryLog(), await asyncpg.connect(database_url)
+    for topic in topics:
+        await log.create(topic, 2)
+        await accept_topic(connection, log, topic, window_ids=1_000)
+    await connection.close()
+    async with running(_echoing(settings_for(database_url, partitions=2), topic_name), log) as runtime:
+        await until(is_echoed, "all are echoed, in order")
 
 
 async def test_emits_are_marked_when_the_stream_stands_still(database_url: str, topic_name: str) -> None:
