@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
 def _held(name: str | None) -> str | None:
     """Return a name as a query can ask for it: Postgres refuses a NUL, and nothing that it holds is named so."""
-    return plain(name) if name else None
+    return plain(name) if name is not None else None
 
 
 def place_of(row: Row) -> Place:

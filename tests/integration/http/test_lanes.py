@@ -8,6 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
+from headrace.queries.lane_store import Filter, retry
 from tests.integration.http.conftest import Opener
 
 LANE = """
@@ -115,6 +116,19 @@ async def test_one_lane_is_retried_or_all(platform: Opener, pool: asyncpg.Pool[A
         assert await due(pool) == {("shop.wallets", key) for key in (b"ada", b"bob", b"eve")}
         assert await pool.fetchval(mark) > first
         assert (await client.get("/subscriptions/wallets")).json()["paused"] is False
+
+
+@pytest.mark.parametrize("name", ["handler", "error_type", "key"])
+async def test_empty_name_means_no_lane_and_not_all(platform: Opener, pool: asyncpg.Pool[Any], name: str) -> None:
+    """As a script asks whose variable is not set."""
+    await park(pool, b"ada")
+    shop = await platform(pool=pool)
+    async with shop.client() as client:
+        assert await keys(client, **{name: ""}) == []
+        await client.post("/subscriptions/wallets/lanes/retry", params={name: ""})
+    assert await due(pool) == set()
+    async with pool.acquire() as connection:
+        assert await retry(connection, Filter(subscription="")) == 0
 
 
 async def test_a_retry_leaves_a_pause_alone(platform: Opener, pool: asyncpg.Pool[Any]) -> None:
