@@ -105,7 +105,7 @@ REMOVE = {
     table: f"delete from headrace.{table} where subscription = $1"  # noqa: S608 - the tables are those below
     for table in (
         *("parked", "lane", "dead_letter", "effect", "step", "timer", "saga", "state", "ledger", "outage"),
-        *("claim_move", "claim", "subscription"),
+        *("state_change", "claim_move", "claim", "subscription"),
     )
 }
 """Deletes what each table holds of a subscription, table by table."""

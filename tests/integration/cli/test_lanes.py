@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from headrace.sql.subscription import REMOVE
 from tests.support.command import headrace
 from tests.support.service import Service
 from tests.support.small_app import publish
@@ -39,7 +40,14 @@ insert into headrace.ledger (subscription, topic, partition, sequence, kind, epo
                              skipped, parked, dead, ids, emits)
 values ($1, 'things', 0, 5, 0, 1, 0, 9, 9, 0, 0, 0, '', '\\x90')
 """
-TABLES = ("claim", "lane", "parked", "state", "dead_letter", "ledger")
+CHANGE = (
+    "insert into headrace.state_change (subscription, state, key, action, by) values ($1, 'seen', 'ada', 'put', 'me')"
+)
+TABLES = ("claim", "lane", "parked", "state", "dead_letter", "ledger", "state_change")
+OF_SUBSCRIPTIONS = """
+select table_name from information_schema.columns join information_schema.tables using (table_schema, table_name)
+where table_schema = 'headrace' and column_name = 'subscription' and table_name !~ '^ledger_'
+"""
 
 
 async def fill(address: str, group: str, owner: str | None = None) -> None:
@@ -49,7 +57,7 @@ async def fill(address: str, group: str, owner: str | None = None) -> None:
     for key in (b"ada", b"\xff"):
         await connection.execute(LANE, group, key)
         await connection.execute(PARKED, group, key)
-    for sql in (STATE, LETTER, LEDGER):
+    for sql in (STATE, LETTER, LEDGER, CHANGE):
         await connection.execute(sql, group)
     await connection.close()
 
@@ -141,6 +149,11 @@ async def test_what_is_left_of_a_subscription_is_listed_and_removed(folder: Path
     assert await groups_of(database_url) == {table: {"small.older"} for table in TABLES}
     again = await headrace(folder, "subscriptions", "remove", "small.old", "--yes", settings=settings)
     assert again.code == 1 and "knows no subscription 'small.old'" in again.err
+
+
+async def test_nothing_of_a_subscription_is_forgotten(database_url: str) -> None:
+    """A table that gets rows of subscriptions is one that they are removed from."""
+    assert {row[0] for row in await rows(database_url, OF_SUBSCRIPTIONS)} == set(REMOVE)
 
 
 async def test_a_subscription_in_use_is_not_removed(folder: Path, database_url: str) -> None:
