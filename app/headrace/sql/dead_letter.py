@@ -25,14 +25,25 @@ left join lateral (
 
 INSERT_REFUSED_EMIT = """
 insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", key, record_key, value,
-                                  headers, source, event_id, type, reason, error, error_type)
-select $1, $2, $3, -1, (extract(epoch from now()) * 1000)::bigint, $4, $4, $5, $6, $7, $8, $9, 'emit_refused', $10, $11
+                                  headers, source, event_id, type, reason, error, error_type, edited_value, history)
+select $1, $2, $3, -1, (extract(epoch from now()) * 1000)::bigint, $4, $4,
+       case when before.edited_value is null then $5 else before.value end,
+       $6, $7, $8, $9, 'emit_refused', $10, $11, before.edited_value, coalesce(before.history, '[]')
+from (values (true)) as one left join lateral (
+    select value, edited_value, history from headrace.dead_letter
+    where subscription = $1 and source = $7 and event_id = $8 and type = $9 and reason = 'emit_refused'
+      and decision = 'replay' and settled_at is not null and coalesce(edited_value, value) is not distinct from $5
+    order by settled_at desc limit 1
+) as before on true
 where not exists (
     select from headrace.dead_letter
     where subscription = $1 and source = $7 and event_id = $8 and reason = 'emit_refused' and decision is null
 )
 """
-"""Writes an emitted event that the log refused; it has no offset. A second owner may find it refused as well."""
+"""Writes an emitted event that the log refused; it has no offset. A second owner may find it refused as well.
+
+One that was replayed and is refused again keeps its original value, its edit and its history.
+"""
 
 WAITING_REPLAYS = """
 with waiting as (
@@ -72,8 +83,7 @@ with waiting as (
 )
 select id, topic, record_key, value, headers from first where bytes <= $3 or place = 1 order by place
 """
-"""Locks the first events of an outbox that the log refused and that are to be published again, as edited, but for
-some keys.
+"""Locks the first refused events of an outbox that are to be published again, as edited, but for some keys.
 
 They have at most so many bytes together, unless it is a single one.
 """

@@ -105,11 +105,22 @@ async def test_edit_of_a_refused_event_is_what_is_published(database_url: str) -
         await emit(platform, HERE, 1, 3)
         await until(lambda: sample(runtime, "outbox_refused_total", topic="orders") == 1, "it is a dead letter")
         (letter,) = (await http.get("/dead-letters", params={"subscription": "outbox"})).json()["dead_letters"]
-        edit = {"data": {"customer": HERE, "number": 30}}
-        for verb, body in (("edit", edit), ("replay", {})):
-            answer = await http.post(f"/dead-letters/{letter['id']}/{verb}", json=body)
-            assert answer.status_code == 200, answer.text
-        await until_arrived(runtime, {HERE: [1, 30]})
+        log.too_large = {30}
+
+        async def mend(identity: str, number: int) -> None:
+            edit = {"data": {"customer": HERE, "number": number}}
+            for verb, body in (("edit", edit), ("replay", {})):
+                answer = await http.post(f"/dead-letters/{identity}/{verb}", json=body)
+                assert answer.status_code == 200, answer.text
+
+        await mend(letter["id"], 30)
+        await until(lambda: sample(runtime, "outbox_refused_total", topic="orders") == 2, "the edit is refused as well")
+        (again,) = (await http.get("/dead-letters", params={"subscription": "outbox"})).json()["dead_letters"]
+        shown = (await http.get(f"/dead-letters/{again['id']}")).json()
+        assert (again["edited"], [done["did"] for done in shown["history"]]) == (True, ["edit", "replay"])
+        assert '"number":3}' in shown["value"] and '"number":30' in shown["edited_value"]
+        await mend(again["id"], 31)
+        await until_arrived(runtime, {HERE: [1, 31]})
 
 
 async def test_a_partition_that_is_away_delays_its_own_events_only(database_url: str) -> None:
