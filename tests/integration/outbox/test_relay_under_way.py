@@ -15,7 +15,7 @@ from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, Position, TopicPartition
 from headrace.outbox import moving, relay
-from headrace.outbox.rows import SLOTS, NewRow, slot_of
+from headrace.outbox.rows import SLOTS, NewRow, slot_of, write
 from headrace.runtime import Runtime
 from tests.support.orders import Placed, books, order_service
 from tests.support.platform import running, settings_for
@@ -103,7 +103,7 @@ async def test_timer_is_not_lost_between_its_table_and_the_outbox(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The relay fails when it has taken the timer and has not written its event."""
-    write, failures = moving.write, list[int]()
+    failures: list[int] = []
 
     async def write_or_fail(connection: Connection, service: str, rows: Sequence[NewRow]) -> set[int]:
         if not failures:

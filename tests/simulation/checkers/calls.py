@@ -53,8 +53,9 @@ def check_counted_deaths(simulation: Simulation, transaction: Transaction) -> No
         for (table, key), row in transaction.written.items()
         if table == "effect" and row is not None and _is_counted(tables.get("effect", key), row)
     }
-    process = transaction.session.process
-    for partition in counted if process is not None else ():
+    if (process := transaction.session.process) is None:
+        return
+    for partition in counted:
         deaths[process.name, partition] -= 1
         if deaths[process.name, partition] < 0:
             raise Violation("I12 a death counts", f"{process.name} counts attempts in {partition}, and nobody has died")
