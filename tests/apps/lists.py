@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -20,7 +20,7 @@ from headrace.audit.memory import audit_memory
 from headrace.engine.worker import Phase
 from headrace.http.runtime_of import runtime_of
 from tests.apps import kind, lists_sagas, lists_trouble
-from tests.apps.lists_numbers import FAILING, HEARD, RAISING, REMIND_SECONDS
+from tests.apps.lists_numbers import EARLIER, EARLIER_SECONDS, FAILING, HEARD, RAISING, REMIND_SECONDS
 from tests.apps.lists_sagas import Placed
 from tests.apps.numbers import next_number
 from tests.crash.points import install
@@ -72,10 +72,11 @@ class Stepped(Event, type="stepped", topic=f"{NAME}-steps", key="key"):
 
 
 class Echoed(Event, type="echoed", topic=f"{NAME}-echoes", key="key"):
-    """What a handler emitted."""
+    """What a handler emitted. `at` is what it is about, in Unix seconds: for some a time that is over."""
 
     key: str
     number: int
+    at: float
 
 
 class Heard(Event, type="heard", topic=f"{NAME}-echoes", key="key"):
@@ -158,7 +159,9 @@ echoes = events.subscription("echoes")
 mails = events.subscription("mails")
 side = events.subscription("side")
 steps = events.subscription("steps", order=InSequence(by=lambda event: event.number, first=0, wait_seconds=600))
-windows = events.windows("windows", Numbers, size=timedelta(seconds=1))
+windows = events.windows(
+    "windows", Numbers, size=timedelta(seconds=1), time=lambda event: datetime.fromtimestamp(event.at, UTC)
+)
 events.declare(Mailed, Booked, Windowed, Heard)
 lists_sagas.declare(events)
 
@@ -174,7 +177,8 @@ def note(event: Noted, kept: State[Numbers], emit: Emit) -> None:
     """Append the number, do what is asked for besides, and make trouble behind all of it."""
     kept.numbers.append(event.number)
     if event.echoes:
-        emit(Echoed(key=event.key, number=event.number))
+        earlier = EARLIER_SECONDS if event.number % EARLIER == 0 else 0.0
+        emit(Echoed(key=event.key, number=event.number, at=time.time() - earlier))
     if event.reminds:
         reminder = Reminded(key=event.key, number=event.number)
         emit(reminder, after=timedelta(seconds=REMIND_SECONDS), name=str(event.number))

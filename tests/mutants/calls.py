@@ -70,7 +70,7 @@ CALLS = (
     Mutant(
         "the calls of a partition have one number",
         (Patch(CALLS_FILE, "            self.number_from(call.number + 1)\n", ""),),
-        hunt=_DEAD,
+        hunt=dead_at("ended effects are removed", tells=1.0),
     ),
     Mutant(
         "a call begins though one of its key is under way",

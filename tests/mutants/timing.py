@@ -22,7 +22,7 @@ TIMING = (
             Patch(TIMER_MODEL, 'if row["due_at"] <= now]\n        due.sort', "]\n        due.sort"),
             Patch(TIMER_MODEL, 'if kept is not None and kept["due_at"] <= now and', "if kept is not None and"),
         ),
-        hunt=Hunt(events=1_200, workers=1, partitions=1, shares={"reminds": 0.2}),
+        hunt=Hunt(events=6_000, workers=1, partitions=1, shares={"reminds": 0.2}),
     ),
 )
 """The crash machine hunts these as well."""
