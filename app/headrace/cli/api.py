@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -66,7 +67,7 @@ class Api:
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
         request = Request(address, content, headers, method=method)  # noqa: S310 - http or https, checked
         try:
-            return _Answer(self._url, json.loads(await asyncio.to_thread(_read, request)))
+            return _Answer(self._url, json.loads(await _answered(request)))
         except HTTPError as error:
             with error:
                 problem = _problem(error)
@@ -143,6 +144,32 @@ def read_key(file: Path | None) -> str | None:
     if not key or not key.isascii() or not key.isprintable():
         raise ConfigurationError(f"--api-key-file {file} holds no key: one line of plain characters.")
     return key
+
+
+async def _answered(request: Request) -> bytes:
+    """Return the body of an answer. Cancel: safe; nobody waits for the thread, so that Ctrl-C ends the command."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[bytes] = loop.create_future()
+
+    def tell(body: bytes | None, error: Exception | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(body or b"")
+
+    def ask() -> None:
+        body, fault = None, None
+        try:
+            body = _read(request)
+        except Exception as error:
+            fault = error
+        with suppress(RuntimeError):  # the loop is closed: the command has ended
+            loop.call_soon_threadsafe(tell, body, fault)
+
+    threading.Thread(target=ask, name="headrace-ask", daemon=True).start()
+    return await answer
 
 
 def _read(request: Request) -> bytes:

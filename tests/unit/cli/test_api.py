@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -108,6 +109,22 @@ def test_no_redirect_is_followed_with_the_key(serve: Serve) -> None:
         ConfigurationError, match=f"answered 302: it leads to {elsewhere}/subscriptions, and no redirect"
     ):
         ask(here, "secret")
+
+
+def test_interrupt_waits_for_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.cli.api.TIMEOUT_SECONDS", 3600.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        async def interrupted() -> None:
+            asking = asyncio.create_task(Api(f"http://127.0.0.1:{silent.getsockname()[1]}", None).ask("GET", "/"))
+            connection, _ = await asyncio.to_thread(silent.accept)
+            asking.cancel()
+            await asyncio.wait({asking})
+            kept.append(connection)
+
+        kept: list[socket.socket] = []
+        asyncio.run(interrupted())
+        kept[0].close()
 
 
 def test_id_that_is_a_route_of_its_own_is_refused() -> None:
