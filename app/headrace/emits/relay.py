@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
@@ -29,6 +29,10 @@ from headrace.telemetry.trace_context import names_sampled
 from headrace.telemetry.tracing import Tracing
 
 logger = get_logger(__name__)
+
+CALL_BYTES = 16 * 2**20
+"""The most bytes of one publish, unless it is a single emit: Postgres, where the embedded log is, refuses a gigabyte
+whenever it is sent, and nothing behind it would ever leave."""
 
 
 class Pending(NamedTuple):
@@ -105,11 +109,16 @@ class Relay:
                 self._has_caught_up = True
                 return
             for sequence, records in rows:
-                await self._publish(records)
+                await self._publish_all(records)
                 self._through = sequence
                 for topic, count in Counter([record.topic for record in records]).items():
                     labels = {"subscription": self._subscription, "topic": topic}
                     self._metrics.emits_republished_total.labels(**labels).inc(count)
+
+    async def _publish_all(self, records: Sequence[NewRecord]) -> None:
+        """Publish the records, in several calls if they are large. Raises: as `_publish`."""
+        for part in _parts(records):
+            await self._publish(part)
 
     async def _publish(self, records: Sequence[NewRecord]) -> None:
         """Publish the records; one that the log refuses is found by halving, and becomes a dead letter.
@@ -169,7 +178,7 @@ class Relay:
                 records = [record for pending in batch for record in pending.records]
                 started_ns = time.time_ns()
                 try:
-                    await self._publish(records)
+                    await self._publish_all(records)
                 except (Exception, asyncio.CancelledError) as error:  # the emits are committed and must leave
                     if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                         raise
@@ -201,3 +210,15 @@ class Relay:
             source = EventLink(event.traceparent, event.tracestate, event.causationid or "", -1, "applied")
             facts = EmitFacts(self._subscription, record.topic, source, event.id, started_ns, ended_ns)
             self._tracing.emitted(span, facts)
+
+
+def _parts(records: Sequence[NewRecord]) -> Iterator[Sequence[NewRecord]]:
+    """Yield the records in the parts that one publish takes, in order: nearly always all of them."""
+    sizes = [len(record.value or b"") for record in records]
+    begin = size = 0
+    for place, each in enumerate(sizes if sum(sizes) > CALL_BYTES else ()):
+        size += each
+        if size > CALL_BYTES and place > begin:
+            yield records[begin:place]
+            begin, size = place, each
+    yield records[begin:]

@@ -23,17 +23,19 @@ from tests.support.waiting import until
 
 
 class Sluice(MemoryLog):
-    """A memory log that takes nothing until it is opened; `asked` are the publishes that came to it."""
+    """A memory log that takes nothing until it is opened; `asked` counts the publishes, `calls` holds their sizes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.opened = asyncio.Event()
         self.asked = 0
+        self.calls: list[list[int]] = []
         self.failures = 0
 
     async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
         """Append once the sluice is open, unless a failure is still to come."""
         self.asked += 1
+        self.calls.append([len(record.value or b"") for record in records])
         await self.opened.wait()
         if self.failures:
             self.failures -= 1
@@ -113,6 +115,20 @@ async def test_emits_that_the_log_does_not_take_stay_pending(relay: Relay, log: 
     relay.push(4, [emit(2)], None)
     assert await relay.flush(30)
     assert log.values == [b"1", b"2"]
+
+
+async def test_large_emits_leave_in_calls_that_the_log_takes(
+    relay: Relay, log: Sluice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order, and one that is larger than a call alone."""
+    monkeypatch.setattr("headrace.emits.relay.CALL_BYTES", 100, raising=False)
+    sizes = [60, 30, 30, 250, 1, 99, 2]
+    for sequence, records in enumerate((sizes[:3], sizes[3:]), 3):
+        relay.push(sequence, [NewRecord("echoes", b"a", bytes(size), []) for size in records], None)
+    log.opened.set()
+    assert await relay.flush(30)
+    assert [len(value or b"") for value in log.values] == sizes
+    assert log.calls == [[60, 30], [30], [250], [1, 99], [2]]
 
 
 async def test_flush_tells_what_is_left_after_its_time(relay: Relay, log: Sluice) -> None:
