@@ -49,22 +49,25 @@ async def find_pending(
     if not positions:
         return None
     for record in await _read(log, positions, MOST_RECORDS):
-        try:
-            envelope, _ = decode_record(record)
-        except DecodeError:
-            continue
-        if envelope.id != asked.id or (asked.source or envelope.source, asked.type or envelope.type) != (
-            envelope.source,
-            envelope.type,
-        ):
+        named = _source_and_type(record, asked)
+        if named is None or (asked.source or named[0], asked.type or named[1]) != named:
             continue
         before = record.offset - positions[TopicPartition(record.topic, record.partition)]
         detail = f"it waits in the log, with {before} records of its partition before it."
-        place = position_of(record)
-        return Fate(
-            subscription.name, "pending", detail, envelope.source, envelope.type, *place, None, moment(record.timestamp)
-        )
+        place, (source, type_) = position_of(record), named
+        return Fate(subscription.name, "pending", detail, source, type_, *place, None, moment(record.timestamp))
     return None
+
+
+def _source_and_type(record: Record, asked: Asked) -> tuple[str, str | None] | None:
+    """Return what the event of a record is called if it has the id that is asked for; a decoder may give its type."""
+    if asked.id == f"{record.partition}/{record.offset}/{record.timestamp}":
+        return f"/topics/{record.topic}", asked.type
+    try:
+        envelope, _ = decode_record(record)
+    except DecodeError:
+        return None
+    return (envelope.source, envelope.type) if envelope.id == asked.id else None
 
 
 async def _read(log: Log, positions: Mapping[TopicPartition, int], most: int) -> list[Record]:

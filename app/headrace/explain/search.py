@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ ROWS, RETRIES = 10_000, 200
 """The newest ledger rows of a claim, and rows of retries, that are looked through."""
 IDS = 200_000
 """The newest ids of a claim that are looked through."""
+_PLACE = re.compile(r"\d+/\d+/-?\d+")
+"""What a record of a foreign topic has for an id: its partition, offset and time."""
 
 
 class Asked(NamedTuple):
@@ -63,7 +66,14 @@ def _names(subscription: Subscription, asked: Asked, sources: Sequence[str]) -> 
     types = [asked.type] if asked.type else sorted(subscription.event_types)
     if asked.source:
         return {(asked.source, type_) for type_ in types}
-    return {(source, type_) for type_ in types for source in (source_of(service, type_), *sources)}
+    names = {(source, type_) for type_ in types for source in (source_of(service, type_), *sources)}
+    if _PLACE.fullmatch(asked.id):
+        names |= {
+            (f"/topics/{subscription.event_types[type_].topic}", type_)
+            for type_ in types
+            if type_ in subscription.event_types
+        }
+    return names
 
 
 def _parked(subscription: Subscription, row: Row, event_id: str) -> Fate:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from headrace import Emit, Event, Headrace, State, Step
+from headrace import Emit, Event, Headrace, Record, State, Step
 from headrace.handlers.verdicts import DeadLetter
 from headrace.log.memory import MemoryLog
+from headrace.log.ports import NewRecord, TopicPartition
 from headrace.settings import Settings
 from tests.support.platform import Notes, client, noted, publish, record, running, settings_for, value
 from tests.support.waiting import until
@@ -188,6 +189,44 @@ async def test_a_held_event_and_a_type_with_other_signs(database_url: str, topic
         await until(lambda: is_told("3", "applied"), "the third one is applied")
         assert "no paper) and is held; it waits for `headrace lanes retry`." in (await fate("1"))["detail"]
         assert "behind the event 1 of its key (offset 0), which is held: " in (await fate("2"))["detail"]
+
+
+async def test_record_of_a_foreign_topic_is_found_by_its_place(database_url: str, topic_name: str) -> None:
+    """Its id is its partition, offset and time; nobody has to name the source as well."""
+    platform, log = Headrace("notebook", settings_for(database_url, partitions=1)), MemoryLog()
+
+    class Counted(Event, type="counted", topic=topic_name):
+        page: str
+
+    @platform.decoder(topic_name)
+    def count(record: Record) -> Counted:
+        return Counted(page=(record.value or b"").decode())
+
+    @platform.subscription("notes").on(Counted)
+    def note(event: Counted, kept: State[Notes]) -> None:
+        kept.numbers.append(1)
+
+    await log.create(topic_name, 1)
+    async with running(platform, log) as runtime, client(platform) as http:
+
+        async def is_told(record: Record, outcome: str) -> bool:
+            answer = await http.get(f"/events/{record.partition}/{record.offset}/{record.timestamp}")
+            (fate,) = answer.json()["fates"]
+            return bool((fate["outcome"], fate["source"]) == (outcome, f"/topics/{topic_name}"))
+
+        async def written(offset: int) -> Record:
+            await log.publish([NewRecord(topic_name, b"key", b"page", [])])
+            reader = await log.reader({TopicPartition(topic_name, 0): offset})
+            ((record,),) = (await reader.fetch(1, 1_000, 1.0)).values()
+            await reader.close()
+            return record
+
+        applied = await written(0)
+        await until(lambda: is_told(applied, "applied"), "it is applied")
+        await http.post("/subscriptions/notes/pause")
+        await until(lambda: runtime.consumers["notes"].workers[0].orders.is_paused, "the subscription is paused")
+        waiting = await written(1)
+        await until(lambda: is_told(waiting, "pending"), "it waits")
 
 
 async def test_an_id_may_hold_slashes(database_url: str, topic_name: str) -> None:
