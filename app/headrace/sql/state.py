@@ -45,9 +45,10 @@ COUNT_OLDER = "select count(*) from headrace.state where subscription = $1 and s
 
 OLDER = """
 select key, version, data, class_version from headrace.state
-where subscription = $1 and state = $2 and class_version < $3 and key > $4 order by key limit $5
+where subscription = $1 and state = $2 and class_version < $3 and ($4::text is null or key > $4)
+order by key limit $5
 """
-"""Lists states that an older version of their class has written, behind a key."""
+"""Lists states that an older version of their class has written, behind a key; null: from the first on."""
 
 RAISE = """
 update headrace.state as kept set data = new.data, version = kept.version + 1, class_version = $6

@@ -35,7 +35,8 @@ async def migrate(connection: Connection, group: str, state: StateType, report: 
 
     Raises: StateError.
     """
-    version, written, after = state.keeping.version, 0, ""
+    version, written = state.keeping.version, 0
+    after: str | None = None
     total = await connection.fetchval(sql.state.COUNT_OLDER, group, state.name, version)
     refused: list[tuple[str, str]] = []
     report(0, total)
