@@ -1,4 +1,5 @@
-"""Mutants: the engine with one mistake each, which a safety checker of both machines has to find by name.
+"""Mutants: the product with one mistake each, which a safety checker of both machines has to find by name; of one where
+the other has no such part, or cannot see the mistake (`catalogue.py`).
 
 `make mutants` copies the code for each mutant, makes the mistake in the copy, and simulates seeds with it until a
 checker finds something, or two minutes are over. A promise that is merely late (I10) does not count. A mutant that

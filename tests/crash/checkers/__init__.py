@@ -7,7 +7,7 @@
 | I5 the ledger's ranges are contiguous and end at the claim, I12 its counts are those of the log | `ledger.py` |
 | I6 a claim never goes back, I7 nobody but its owner moves it | `claims.py` |
 | I7 nobody is fenced, I1 nothing is refused for nothing, I12 an attempt counts once, before it runs | `steady.py` |
-| I8 calls to the outside are made for what is applied, in order, with one key | `outside.py` |
+| I8 calls to the outside are made for what is applied, in order, with one key; kept answers are used | `outside.py` |
 | I9 what owners remember is what Postgres has: a last wave, then I1 to I3 | `memory.py`, `applied.py` |
 | I10 nothing stays stuck | `../settling.py`, `../machine.py` |
 | I11 memory and connections are bounded | `bounds.py` |
