@@ -112,6 +112,34 @@ async def test_held_key_waits_for_an_operator(database_url: str, topic_name: str
         await until(lambda: has_pages(runtime, {"a": [1, 2, 7]}), "the held events are applied in order")
 
 
+async def test_replay_leaves_a_held_key_held(database_url: str, topic_name: str) -> None:
+    """The replayed event waits with the others until an operator lets the key go on."""
+    errors: dict[int, Exception] = {1: DeadLetter("as asked"), 2: KeyError("x")}
+    runs: list[int] = []
+
+    def answer(number: int) -> None:
+        runs.append(number)
+        if number in errors:
+            raise errors[number]
+
+    platform = notebook(database_url, topic_name, answer, attempts=1, at_end="hold")
+    async with watched(platform, MemoryLog()) as runtime, client(platform) as http:
+        await publish(runtime, noted(topic_name, "a", 1), noted(topic_name, "a", 2))
+        await until(lambda: _is_held(runtime), "the key is held")
+        runs.clear()
+        del errors[1]
+        (letter,) = await fetch(runtime, "select id from headrace.dead_letter")
+        assert (await http.post(f"/dead-letters/{letter['id']}/replay")).status_code == 200
+        settled = "select settled_at is not null from headrace.dead_letter"
+        await until(lambda: value(runtime, settled), "the replay has joined its key")
+        await publish(runtime, noted(topic_name, "b", 5))
+        await until(lambda: has_pages(runtime, {"b": [5]}), "the other key flows on")
+        assert runs == [5]
+        errors.clear()
+        assert (await http.post("/subscriptions/notes/lanes/retry", params={"held": "true"})).json()["lanes"] == 1
+        await until(lambda: has_pages(runtime, {"a": [2, 1]}), "the replayed event is applied behind it")
+
+
 @pytest.mark.parametrize("is_returned", [True, False], ids=["returned", "raised"])
 async def test_handler_says_what_becomes_of_its_event(database_url: str, topic_name: str, is_returned: bool) -> None:
     """What it did before it said so is undone, and what is skipped or given up holds its key back no longer."""
