@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 from typing import Literal
 
@@ -93,8 +94,7 @@ class Simulation:
 
     def run(self) -> Result:
         """Run to the end."""
-        if not gc.get_freeze_count():
-            gc.freeze()  # what is here before the first run need not be looked at behind each
+        _leave_out_what_is_here()
         gc.disable()
         try:
             with virtual_time(self.loop), chance_of_its_own(self.plan.seed):
@@ -332,3 +332,9 @@ def _partitions(count: int) -> list[Partition]:
 def simulate(plan: Plan) -> Result:
     """Run a plan."""
     return Simulation(plan).run()
+
+
+@cache
+def _leave_out_what_is_here() -> None:
+    """Let what is here before the first run not be looked at behind each."""
+    gc.freeze()

@@ -2,7 +2,7 @@
 
 clock = turned_clock(tmp_path)
 ...                       # a process is started with clock.environment
-clock.turn(hours=-6)      # it follows within a second
+clock.turn(hours=-6)      # it follows at once, all of its processes together
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TurnedClock:
         return {
             "LD_PRELOAD": str(self.library),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
-            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }

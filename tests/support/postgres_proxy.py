@@ -135,5 +135,4 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
     except OSError:
         pass  # the other end is gone
-    finally:
-        writer.close()
+    writer.close()  # not if this is cancelled: then the connection is cut later, or not at all
