@@ -189,7 +189,11 @@ class Tape:
                 Step(sql.lane.NOTE_DEATH, (group, number)),
                 Step(sql.lane.PARK, (group, number, *(list(column) for column in zip(*events, strict=True)))),
                 Step(sql.lane.PARK, (group, number, *(list(column) for column in zip(*events, strict=True)))),
-                Step(sql.lane.FIRST_EVENTS, (group, number, keys, chance.randint(1, 2), chance.randint(0, 12)), True),
+                Step(
+                    sql.lane.FIRST_EVENTS,
+                    (group, number, keys, [chance.randint(1, 2) for _ in keys], chance.randint(0, 12)),
+                    True,
+                ),
                 Step(sql.lane.UNPARK, (group, number, keys, numbers)),
             )
         )
@@ -296,7 +300,7 @@ class Tape:
             steps.append(Step(sql.effect.LOAD, (group, number), returns=True))
             steps.append(Step(sql.claim_move.LAST, (group, number), returns=True))
             steps.append(Step(sql.lane.LOAD, (group, number), returns=True))
-            steps.append(Step(sql.lane.FIRST_EVENTS, (group, number, KEYS, 100, 100_000), returns=True))
+            steps.append(Step(sql.lane.FIRST_EVENTS, (group, number, KEYS, [100] * len(KEYS), 100_000), returns=True))
             for topic in TOPICS:
                 steps.append(Step(sql.claim_move.WINDOW_FROM, (group, topic, number), returns=True))
                 steps.append(Step(sql.ledger.NEWEST_IDS, (group, topic, number, 1_000, 1_000), returns=True))

@@ -277,14 +277,14 @@ def reason_of(item: Item) -> str:
 
 
 async def read_heads(
-    connection: Connection, group: str, partition: int, keys: Sequence[str], *, events: int, max_bytes: int
+    connection: Connection, group: str, partition: int, most: Mapping[str, int], *, max_bytes: int
 ) -> list[tuple[str, int, StoredRecord]]:
-    """Return (key, number, record) of the first events of each lane, `max_bytes` in all or a single event.
+    """Return (key, number, record) of the first events of lanes: so `most` of each, `max_bytes` in all or a single one.
 
     The lanes come in the order given; the last ones are missing when the bytes do not suffice.
     """
     rows = await connection.fetch(
-        sql.lane.FIRST_EVENTS, group, partition, [key.encode() for key in keys], events, max_bytes
+        sql.lane.FIRST_EVENTS, group, partition, [key.encode() for key in most], list(most.values()), max_bytes
     )
     return [(row["key"].decode(), row["number"], stored_record(row, partition)) for row in rows]
 

@@ -6,7 +6,8 @@ keeper ─▶ all that are due ──────────▶ one run of them
        └▶ another such key ────────────▶ a run alone ───┘
 ```
 Handlers run outside of the turn, so that whatever they do holds up neither the batches nor the other lanes. The keys of
-a run are its own until it has ended.
+a run are its own until it has ended. Of a lane whose head has failed, the head runs alone; what is behind it follows in
+the next run.
 """
 
 from __future__ import annotations
@@ -251,14 +252,17 @@ class Retries:
                 self._failures[name] = processor.failures
 
     async def _read(self, keys: Sequence[str], events: int) -> list[Parked]:
-        processor = self._processor
+        """Read the events of a run. A head that has failed runs alone of its lane.
+
+        Else what hangs behind it would hold up its commit, and its next attempt would be blamed for that one's end.
+        """
+        processor, lanes = self._processor, self._lanes.by_key
         async with processor.context.connection() as connection:
             return await read_heads(
                 connection,
                 processor.subscription.group,
                 processor.partition,
-                keys,
-                events=events,
+                {key: 1 if lanes[key].attempts else events for key in keys},
                 max_bytes=processor.context.settings.engine.batch_bytes,
             )
 

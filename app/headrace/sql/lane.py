@@ -104,16 +104,16 @@ with head as (
            sum(coalesce(octet_length(value), 0) + octet_length(headers)) over (order by lane.place, parked.number)
                as bytes,
            row_number() over (order by lane.place, parked.number) as place
-    from unnest($3::bytea[]) with ordinality as lane (key, place)
+    from unnest($3::bytea[], $4::int[]) with ordinality as lane (key, most, place)
     cross join lateral (
         select * from headrace.parked
-        where subscription = $1 and partition = $2 and key = lane.key order by number limit $4
+        where subscription = $1 and partition = $2 and key = lane.key order by number limit lane.most
     ) as parked
 )
 select lane_key as key, number, topic, "offset", "timestamp", record_key, value, headers
 from head where bytes <= $5 or place = 1 order by place
 """
-"""Reads the first events of each lane, in the order of the lanes given, up to a number of bytes."""
+"""Reads the first events of each lane, in the order of the lanes given, so many of each and up to a number of bytes."""
 
 UNPARK = """
 delete from headrace.parked using unnest($3::bytea[], $4::bigint[]) as gone (key, number)

@@ -91,6 +91,30 @@ def _service(settings: Settings, topic: str, keeper: Keeper, kind: str) -> Headr
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_event_that_had_failed_waits_for_none_behind_it(
+    database_url: str, topic_name: str, keeper: Keeper, kind: str
+) -> None:
+    """It is committed before the next event of its key runs, whose end would else be held against it."""
+    keeper.held, keeper.broken = {"a"}, {"a"}
+
+    def enter(event: Any) -> None:
+        keeper.enter(event) if event.number == 2 else keeper._begin(event)
+
+    async def enter_async(event: Any) -> None:
+        await keeper.enter_async(event) if event.number == 2 else keeper._begin(event)
+
+    platform = entered(settings_for(database_url, partitions=1, **WAITS), topic_name, kind, enter, enter_async)
+    async with running(platform, MemoryLog(), pace=PACE) as runtime:
+        await publish(runtime, *spread(topic_name, ["a"], 2))
+        await until(lambda: value(runtime, "select count(*) = 2 from headrace.parked"), "both are parked")
+        keeper.broken.clear()
+        await until(lambda: has_pages(runtime, {"a": [1]}), "the first one is applied")
+        await until(lambda: ("a", 2) in keeper.began, "the second one runs")
+        keeper.let_go()
+        await until(lambda: has_pages(runtime, {"a": [1, 2]}), "both are applied")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_key_that_hangs_delays_that_key_only(
     database_url: str, topic_name: str, keeper: Keeper, kind: str
 ) -> None:

@@ -194,7 +194,7 @@ async def test_heir_of_a_polite_owner_retries_all_lanes_at_once(
     async with running(platform, log) as runtime:
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"a": [1, 2], "b": [1, 2], "c": [1, 2]}
-        assert await _retried(runtime) == [6]
+        assert await _retried(runtime) == [3, 3], "the heads, and what waited behind them"
         assert await value(runtime, "select count(*) from headrace.parked") == 0
 
 
@@ -268,7 +268,8 @@ async def test_head_of_a_lane_is_read_however_large_it_is(pool: asyncpg.Pool) ->
         await park(connection, "notebook.notes", 1, [_parked("b", 0)])
 
         async def numbers(events: int, max_bytes: int) -> list[tuple[str, int]]:
-            heads = await read_heads(connection, "notebook.notes", 0, ["b", "a"], events=events, max_bytes=max_bytes)
+            most = dict.fromkeys(("b", "a"), events)
+            heads = await read_heads(connection, "notebook.notes", 0, most, max_bytes=max_bytes)
             return [(key, number) for key, number, _ in heads]
 
         assert await numbers(2, 2**20) == [("b", 3), ("b", 5), ("a", 1), ("a", 2)]

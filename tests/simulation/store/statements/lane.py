@@ -138,12 +138,12 @@ def park(t: Transaction, group: str, partition: int, *columns: list[Any]) -> Wor
 
 @reads(sql.lane.FIRST_EVENTS)
 def first_events(
-    t: Transaction, group: str, partition: int, keys: list[bytes], events: int, max_bytes: int
+    t: Transaction, group: str, partition: int, keys: list[bytes], most: list[int], max_bytes: int
 ) -> list[Row]:
     names = ("number", "topic", "offset", "timestamp", "record_key", "value", "headers")
     found: list[Row] = []
     size = 0
-    for key in keys:
+    for key, events in zip(keys, most, strict=True):
         for row in _parked(t, group, partition, key)[:events]:
             size += len(row["value"] or b"") + len(row["headers"])
             if found and size > max_bytes:
