@@ -9,6 +9,7 @@ import asyncpg
 from pydantic import BaseModel
 
 from headrace import Event, Headrace, State
+from headrace.log.ports import Log
 from headrace.runtime import Runtime
 from headrace.settings import Settings
 from tests.support.platform import states
@@ -51,3 +52,12 @@ async def create_orders(database_url: str) -> None:
 async def books(runtime: Runtime) -> dict[str, list[int]]:
     """Return what has arrived, by customer."""
     return {customer: book["numbers"] for customer, book in (await states(runtime, "books", "book")).items()}
+
+
+async def begin_beside(settings: Settings, log: Log) -> tuple[Headrace, Runtime]:
+    """Start another process of the service, which takes events in and has a part of the outbox; the test stops it."""
+    platform = order_service(settings)
+    runtime = Runtime(settings.model_copy(update={"role": "ingest"}), platform.registry)
+    runtime.log, platform.runtime = log, runtime
+    await runtime.start()
+    return platform, runtime

@@ -113,12 +113,13 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+_DURATION = is_duration, "a number of seconds above 0, up to a hundred years"
 _RULES: dict[str, tuple[Any, str]] = {
     "attempts": (lambda value: type(value) is int and value >= 1, "a number from 1 on"),
-    "first_seconds": (is_duration, "a number of seconds above 0, up to a hundred years"),
-    "max_seconds": (is_duration, "a number of seconds above 0, up to a hundred years"),
+    "first_seconds": _DURATION,
+    "max_seconds": _DURATION,
     "jitter": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
-    "timeout_seconds": (is_duration, "a number of seconds above 0, up to a hundred years"),
+    "timeout_seconds": _DURATION,
     "at_end": (lambda value: value in ENDS, "'dead_letter' or 'hold'"),
     **{kind: (lambda value: True, "") for kind in KINDS},
 }

@@ -148,9 +148,7 @@ class KafkaControl:
         """Return the offset of the first record of this time or later; see the port."""
 
         async def ask(client: KafkaClient) -> int:
-            node = (await self._leaders(client, [partition]))[partition]
-            if node < 0:
-                raise LeaderNotAvailableError(f"{partition.topic}[{partition.partition}]")
+            node = await self._leader(client, partition)
             found = await _from_leader(_offsets(client, node, [partition], milliseconds, READ_COMMITTED), [partition])
             if partition not in found:
                 raise LeaderNotAvailableError(f"{partition.topic}[{partition.partition}]")
@@ -163,9 +161,7 @@ class KafkaControl:
         """Return the partition's part of one raw fetch response, from the offset on, without waiting for more."""
 
         async def ask(client: KafkaClient) -> Any:
-            node = (await self._leaders(client, [partition]))[partition]
-            if node < 0:
-                raise LeaderNotAvailableError(f"{partition.topic}[{partition.partition}]")
+            node = await self._leader(client, partition)
             request = FetchRequest(
                 0, 1, max_bytes, READ_COMMITTED, [(partition.topic, [(partition.partition, offset, max_bytes)])]
             )
@@ -189,6 +185,13 @@ class KafkaControl:
             return state not in ("Stable", "Empty", "Dead")
 
         return await self._answered(ask)
+
+    async def _leader(self, client: KafkaClient, partition: TopicPartition) -> int:
+        """Return the broker that leads the partition. Raises: as `_leaders`, LeaderNotAvailableError (it has none)."""
+        node = (await self._leaders(client, [partition]))[partition]
+        if node < 0:
+            raise LeaderNotAvailableError(f"{partition.topic}[{partition.partition}]")
+        return node
 
     async def _leaders(self, client: KafkaClient, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the node that leads each partition, -1 if none does. Raises: LogMismatchError (no such partition)."""

@@ -16,7 +16,7 @@ from headrace.log.ports import NewRecord, Position
 from headrace.outbox import relay
 from headrace.outbox.rows import SLOTS, slot_of
 from headrace.runtime import Runtime
-from tests.support.orders import Placed, books, order_service
+from tests.support.orders import Placed, begin_beside, books, order_service
 from tests.support.platform import client, fetch, running, sample, settings_for, value
 from tests.support.waiting import until
 
@@ -186,15 +186,12 @@ async def test_the_relay_comes_back_after_its_session_was_ended(database_url: st
 async def test_two_processes_share_the_slots_and_tell_each_other(database_url: str) -> None:
     """Each publishes its half; when one leaves, the other one takes what it had."""
     log = MemoryLog()
-    first, second = (order_service(settings_for(database_url)) for _ in range(2))
+    first = order_service(settings_for(database_url))
     async with running(first, log) as runtime:
         one = runtime.outbox
         assert one is not None
         await until(lambda: len(one.owned) == SLOTS, "the first one has all slots")
-        ingest = settings_for(database_url).model_copy(update={"role": "ingest"})
-        other = Runtime(ingest, second.registry)
-        other.log, second.runtime = log, other
-        await other.start()
+        second, other = await begin_beside(settings_for(database_url), log)
         two = other.outbox
         assert two is not None
         await until(lambda: (len(one.owned), len(two.owned)) == (SLOTS // 2, SLOTS // 2), "each has half of them")

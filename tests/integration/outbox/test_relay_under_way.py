@@ -16,8 +16,7 @@ from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, Position, TopicPartition
 from headrace.outbox import moving, relay
 from headrace.outbox.rows import SLOTS, NewRow, slot_of, write
-from headrace.runtime import Runtime
-from tests.support.orders import Placed, books, order_service
+from tests.support.orders import Placed, begin_beside, books, order_service
 from tests.support.platform import running, settings_for
 from tests.support.waiting import until
 
@@ -128,16 +127,14 @@ async def test_timer_is_not_lost_between_its_table_and_the_outbox(
 async def test_slot_stays_while_its_events_are_being_published(database_url: str) -> None:
     """Another process joins and takes its share meanwhile; the event is published once."""
     log = Gated()
-    first, second = (order_service(settings_for(database_url)) for _ in range(2))
+    first = order_service(settings_for(database_url))
     async with running(first, log) as runtime:
         one = runtime.outbox
         assert one is not None
         await until(lambda: len(one.owned) == SLOTS, "the first one has all slots")
         await emit(first, FIRST, 1)
         await until(lambda: log.calls == [1], "it is being published")
-        other = Runtime(settings_for(database_url).model_copy(update={"role": "ingest"}), second.registry)
-        other.log, second.runtime = log, other
-        await other.start()
+        _, other = await begin_beside(settings_for(database_url), log)
         two = other.outbox
         assert two is not None
         await until(lambda: (len(one.owned), len(two.owned)) == (SLOTS // 2, SLOTS // 2), "each has half of them")
