@@ -14,6 +14,7 @@ from headrace.engine.pace import Pace
 from headrace.errors import HeadraceError
 from headrace.platform import Headrace
 from headrace.settings import Settings
+from headrace.stopping import end_tasks
 from headrace.telemetry.health import Health
 from headrace.telemetry.metrics import Metrics, catalogue
 from headrace.telemetry.tracing import Tracing
@@ -56,6 +57,7 @@ class Pod:
         )
         self.consumers: list[Consumer] = []
         self._platform = platform
+        self._starting: asyncio.Task[None] | None = None
         self.is_stopping = False
         self.has_stopped = False
 
@@ -80,12 +82,17 @@ class Pod:
         self._loop.call_soon(self._loop.create_task, work, context=context)
 
     async def _start(self) -> None:
+        if self.is_stopping:
+            return
+        self._starting = asyncio.current_task()
         for subscription in self._platform.registry.subscriptions.values():
             consumer = Consumer(self._context, subscription)
             self.consumers.append(consumer)
             await consumer.start()
 
     async def _stop(self) -> None:
+        if self._starting is not None and not self._starting.done():
+            await end_tasks({self._starting}, 2.0)
         stops = [consumer.stop(DRAIN_SECONDS) for consumer in self.consumers]
         try:
             async with asyncio.timeout(DRAIN_SECONDS * 2 + 10):

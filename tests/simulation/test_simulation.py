@@ -106,6 +106,13 @@ def test_frozen_process_goes_on_where_it_was() -> None:
     assert result.violation is None
 
 
+def test_process_that_leaves_as_it_starts_claims_no_more() -> None:
+    """It has joined two of its groups by then, and joins no other."""
+    fault = Fault(3.717321378844232, "leave", 6, 0, 2.0)
+    plan = Plan(1001269, sink="lists", processes=2, latency=0.0005, late_seconds=60.0, faults=(fault,))
+    assert simulate(plan).violation is None
+
+
 def test_violation_reads_as_a_sentence() -> None:
     assert str(Violation("I2 applied once", "page has number 1 twice")) == "I2 applied once: page has number 1 twice"
 
