@@ -16,7 +16,7 @@ import pytest
 
 from tests.simulation.checkers.violation import Violation
 from tests.simulation.loop import EndlessError, Loop
-from tests.simulation.plan import FAULTS, IN_CLAIMS, Fault, Plan, PlannedEvent, draw
+from tests.simulation.plan import FAULTS, IN_CLAIMS, SMALL, Fault, Plan, PlannedEvent, draw
 from tests.simulation.shrink import shrink
 from tests.simulation.simulation import Simulation, simulate
 from tests.simulation.store.client import Connection
@@ -108,9 +108,7 @@ def test_frozen_process_goes_on_where_it_was() -> None:
 
 def test_process_that_leaves_as_it_starts_claims_no_more() -> None:
     """It has joined two of its groups by then, and joins no other."""
-    fault = Fault(3.717321378844232, "leave", 6, 0, 2.0)
-    plan = Plan(1001269, sink="lists", processes=2, latency=0.0005, late_seconds=60.0, faults=(fault,))
-    assert simulate(plan).violation is None
+    assert simulate(draw(1001269, SMALL)).violation is None
 
 
 def test_violation_reads_as_a_sentence() -> None:
