@@ -85,6 +85,9 @@ class Item(msgspec.Struct, gc=False, eq=False):
     """The number of this run of the event, from 1."""
     place: int | None = None
     """Where the order of its key has it; None in a subscription without one."""
+    blamed: tuple[Outcome, BaseException] | None = None
+    """How it ends if its turn has come, since its run may have ended its process; only in a subscription with an order.
+    If its turn has not come, its handler was not called, and it is not to blame."""
     wait_is_over: bool = False
     """True if it was held, and the events before it have been missing for as long as it may wait."""
 
@@ -92,6 +95,13 @@ class Item(msgspec.Struct, gc=False, eq=False):
     def is_named(self) -> bool:
         """True if the envelope could be read."""
         return self.envelope is not NO_ENVELOPE
+
+    def blame(self, outcome: Outcome, error: BaseException) -> None:
+        """Fail the record for what its run did; if it has an order, once it is known that its turn has come."""
+        if self.handler is None or self.handler.order is None:
+            self.failed(outcome, error)
+        else:
+            self.blamed = outcome, error
 
     def failed(self, outcome: Outcome, error: BaseException) -> None:
         """Set the outcome of the record and the error that explains it."""

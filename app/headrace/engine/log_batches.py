@@ -135,7 +135,11 @@ def _exclude(items: Sequence[Item], excluded: Mapping[int, Exclusion]) -> None:
         if item.outcome is not Outcome.READY:
             continue
         if item.record.offset in excluded:
-            item.failed(*excluded[item.record.offset])
+            outcome, error = excluded[item.record.offset]
+            if outcome is Outcome.PROCESS_KILLED:
+                item.blame(outcome, error)
+            else:
+                item.failed(outcome, error)
             if item.outcome in PARKED:
                 parked.add(item.key)
         elif item.key in parked:

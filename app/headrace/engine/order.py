@@ -12,9 +12,14 @@ from headrace.order.state import HeadraceOrder
 def admit(order: Order, kept: HeadraceOrder, item: Item, failed_keys: set[str]) -> bool:
     """Let the place of the key move on, and return True; or say what becomes of an event that may not run now.
 
-    If it is held, its key is among the failed ones from then on: the later events of the key wait behind it.
+    If it is held, or blamed, its key is among the failed ones from then on: the later events of the key wait behind it.
     """
     outcome = ruling(order, kept, item)
+    if outcome is Outcome.READY and item.blamed is not None:
+        assert item.key is not None
+        failed_keys.add(item.key)
+        item.failed(*item.blamed)
+        return False
     if outcome is Outcome.READY:
         move_on(order, kept, item)
         return True

@@ -315,23 +315,28 @@ class Retries:
             if item.outcome in SKIPPED:
                 continue
             reason = self._failure(item, key, is_head=key not in heads)
+            is_blamed = key not in heads and self._is_blamed(item, key)
             heads.add(key)
             if key in failed:
                 item.outcome = Outcome.BEHIND_KEY
             elif reason is not None:
                 failed.add(key)
                 item.failed(Outcome.HANDLER_ERROR, HandlerError(reason, ""))
+            elif is_blamed:
+                item.blame(Outcome.HANDLER_ERROR, HandlerError(KILLED, ""))
+                if item.outcome is not Outcome.READY:
+                    failed.add(key)
         return items
 
     def _failure(self, item: Item, key: str, *, is_head: bool) -> str | None:
         """Return why an event of a lane is not run, or None."""
         if (hung := self._hung.get(key)) is not None and hung.number == item.number:
             return hung.error
-        if not is_head:
-            return None
-        if key in self._refused:
-            return self._refused[key]
-        return KILLED if self._lanes.by_key[key].attempts > self._lanes.policy_of(item.handler).attempts else None
+        return self._refused.get(key) if is_head else None
+
+    def _is_blamed(self, item: Item, key: str) -> bool:
+        """True if the head's last attempt was counted and ended its process."""
+        return self._lanes.by_key[key].attempts > self._lanes.policy_of(item.handler).attempts
 
     def _shrink(self, keys: Sequence[str], events: int, reason: str) -> None:
         """Take fewer lanes, then fewer events, until the one event is found that is at fault."""

@@ -24,7 +24,8 @@ have no place and run as they come.
 **What the key has** is a state of its own beside the handler's (`state.py`): it is read, written, undone, rewound and
 compared with the versions of other owners as any state is, and commits with what the handler did. An event whose
 handler fails moves nothing. So a dead letter leaves a gap: the key waits for its replay as for an event that has not
-come yet. One that the handler skips is done, and leaves none.
+come yet. One that the handler skips is done, and leaves none. One whose turn has not come is not to blame for owners
+that died, since its handler was not called: it is held.
 
 **Held events are parked** in the lane of their key, so that they survive whatever lanes survive: deaths, rebalances and
 a restored database. Only one thing is different: the number of a parked event begins with its place, so that reading a

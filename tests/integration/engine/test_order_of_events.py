@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
 from headrace import Event, Headrace, InSequence, Latest, State
+from headrace.engine.claim import BLAMED_CRASHES
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
 from headrace.runtime import Runtime
@@ -83,6 +85,32 @@ async def test_held_events_are_applied_when_the_gap_is_filled(database_url: str,
         await until_settled(runtime, "notes")
         assert await has_pages(runtime, {"a": [1, 2, 3, 4, 5], "b": [1, 2]})
         assert sample(runtime, "events_parked_total", reason="held") >= 1
+        assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
+
+
+async def test_event_whose_turn_has_not_come_is_not_to_blame(
+    database_url: str, topic_name: str, pool: asyncpg.Pool
+) -> None:
+    """Its handler was not called, so it has ended none of the owners that died: not those of its batch or its lane."""
+    await pool.execute(
+        "insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset, "
+        "crashes, is_applying) values ('notebook.notes', $1, 0, 1, gen_random_uuid(), 'dead', 0, 0, $2, true)",
+        topic_name,
+        BLAMED_CRASHES - 1,
+    )
+    platform, log = ordered(settings_for(database_url, partitions=1), topic_name, LONG), MemoryLog()
+    await log.create(topic_name, 1)
+    await log.publish(numbered(topic_name, "a", 3))
+    async with watched(platform, log) as runtime:
+        await until(lambda: held(runtime), "the event is held")
+        assert sample(runtime, "events_parked_total", reason="process_killed") == 0
+    await pool.execute("update headrace.lane set attempts = 100, is_running = true")
+    async with watched(platform, log) as runtime:
+        await publish(runtime, *numbered(topic_name, "a", 2))
+        await until(lambda: value(runtime, "select count(*) = 2 from headrace.parked"), "both are held")
+        await publish(runtime, *numbered(topic_name, "a", 1))
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 2, 3]})
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
 
 
