@@ -6,6 +6,9 @@ it parses:
 connected ──▶ head: HEADER_SECONDS, MAX_HEADER_BYTES ──▶ body: 16 KiB each BODY_SECONDS ──▶ answered ──▶ head again
      └─▶ 503 beyond MAX_CONNECTIONS         └─▶ 408, 431, 429          └─▶ 408, 400
 ```
+A connection on which nothing is under way is closed after some seconds, whatever came behind the last answer, such as a
+body that no route has read. One that brings more than MOST_PIPELINED requests ahead of their answers is closed.
+
 An event that could not be begun in time is answered 429 before the application sees it (`pressure.py`).
 Nor may a client leave an answer unread for ever: one that takes nothing for STALL_SECONDS, or for LEAVING_SECONDS while
 the process stops, is disconnected.
@@ -38,6 +41,9 @@ BODY_STEP_BYTES = 16_384
 """What a body brings at least in `body_seconds`: 550 bytes a second by default, slower than any modem."""
 ROUTE_FIRST_SECONDS = 1.0
 """A route that bounds the time of its body itself (`http/body.py`) answers before the connection is closed."""
+MOST_PIPELINED = 100
+"""How many requests may wait in a connection for the answer to the one before. Each takes a hundred times the memory
+that it took on the wire, and after each answer more are read."""
 STALL_SECONDS = 60.0
 """How long a client may take nothing of an answer, such as a stream of events, while more waits to be sent."""
 TCP_INFO = getattr(socket, "TCP_INFO", None)
@@ -127,6 +133,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._expect_body()
             elif self._has_begun:
                 self._expect_head()
+            elif self.cycle.response_complete:
+                self._expect_another()
 
     def on_message_begin(self) -> None:
         """Note that a request has begun."""
@@ -134,12 +142,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The body comes next."""
+        """The body comes next; a client that sends ever more without waiting for answers is disconnected."""
         self._cancel_deadline()
         self._is_in_head = self._has_begun = False
         self._unparsed_bytes = 0
         self._body_bytes = 0
         super().on_headers_complete()
+        if len(self.pipeline) > MOST_PIPELINED:
+            self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         """Count the body, and what stands between its chunks from here."""
@@ -173,6 +183,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def _expect_another(self) -> None:
+        """Close the connection after a while, as uvicorn does after an answer, but not if more came after that."""
+        if self.timeout_keep_alive_task is None:
+            seconds = self.timeout_keep_alive
+            self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _expect_head(self) -> None:
         self._set_deadline(self.limits.header_seconds, self._head_is_late)
