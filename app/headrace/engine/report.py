@@ -19,7 +19,7 @@ from headrace.engine.trace import batch_facts, trace_batch
 from headrace.errors import DataRefusedError, HeadraceError, SchemaRegistryError
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.handlers.verdicts import HandlerVerdict
-from headrace.item import DEAD, PARKED, SKIPPED, Item, Outcome
+from headrace.item import DEAD, GIVEN_UP, PARKED, SKIPPED, Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord
@@ -33,6 +33,8 @@ VERIFIED_KEYS = 100_000
 
 UNREADABLE = frozenset({Outcome.DECODE, Outcome.SCHEMA, Outcome.UNKNOWN_TYPE})
 """What is wrong with these events may quote their data: the dead letter has it, the log does not."""
+ENDED_WAIT = frozenset({Outcome.APPLIED, Outcome.SKIPPED_BY_HANDLER, Outcome.HANDLER_ERROR}) | GIVEN_UP
+"""So ends the run of an event that is not held any longer, though events before it are missing."""
 
 ShrinkReason = Literal["data", "timeout", "memory"]
 
@@ -161,8 +163,8 @@ class Reporter:
     def _report_gaps(self, effects: Effects) -> None:
         """Count the gaps that were not filled in time, and name one."""
         for item in effects.items:
-            if item.wait_is_over and item.outcome in (Outcome.APPLIED, Outcome.GAP):
-                end = "went_on" if item.outcome is Outcome.APPLIED else "dead_letter"
+            if item.wait_is_over and item.outcome in ENDED_WAIT:
+                end = "dead_letter" if item.outcome is Outcome.GAP else "went_on"
                 self._child("sequence_gaps_total", subscription=self._name, end=end).inc()
                 what = "events are missing in the sequence of a key, and it does not wait any longer"
                 self._warn_once_a_minute(what, end, end=end, sequence=item.place, **_of_item(item))

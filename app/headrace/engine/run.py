@@ -29,7 +29,7 @@ from headrace.engine.invoke import await_handler, call_handler, emit_returned, s
 from headrace.engine.list_sizes import ListSizes
 from headrace.engine.lists import ListCalls
 from headrace.engine.memory import keys_by_state
-from headrace.engine.order import admit, move_on
+from headrace.engine.order import RunOrder
 from headrace.engine.patience import OverdueError, Patience, Wait
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.trace import link_of
@@ -121,8 +121,7 @@ class Run:
         self.tracing = tracing
         self.calls: list[HandlerCall] = []
         """Handler calls that deserve a span."""
-        self._passed: set[str] = set()
-        """Keys of ordered events that their handler has skipped: their place has moved on all the same."""
+        self._order = RunOrder(caches, self.written)
 
     async def execute(self, threads: HandlerThreads, connection: Connection | None) -> None:
         """Run READY items for about `target_seconds`, in order and one at least.
@@ -214,8 +213,8 @@ class Run:
     def touched(self) -> dict[str, set[str]]:
         """Return the keys whose state a handler was given, by state."""
         keys = keys_by_state(self.items, Outcome.APPLIED, self._caches)
-        if self._passed:
-            keys[ORDER_STATE] |= self._passed
+        if self._order.moved:
+            keys[ORDER_STATE] |= self._order.moved
         return keys
 
     def _run_sync(self, items: Sequence[Item]) -> None:
@@ -244,7 +243,7 @@ class Run:
                 if self.is_careful:
                     saved = self.save(handler, key)
                 if handler.is_wrapped:
-                    if handler.order is not None and not admit(handler.order, states[-1], item, failed):
+                    if handler.order is not None and not self._order.admits(item, failed):
                         now = clock()
                         continue
                     call_handler(item, handler, states, emitter)
@@ -299,7 +298,7 @@ class Run:
             try:
                 if self.is_careful:
                     saved = self.save(handler, key)
-                if handler.order is not None and not admit(handler.order, states[-1], item, self.failed_keys):
+                if handler.order is not None and not self._order.admits(item, self.failed_keys):
                     continue
                 async with savepoint(connection if self.is_careful and handler.signature.wants_transaction else None):
                     await await_handler(item, handler, states, transaction, self.emitter, time_limit)
@@ -341,16 +340,6 @@ class Run:
         }
         self.written |= written
 
-    def _pass_over(self, item: Item, handler: Handler) -> None:
-        """Let the place of the key move on, since its handler has skipped the event."""
-        if handler.order is None or item.key is None:
-            return
-        cache = self._caches[ORDER_STATE]
-        kept = cache.entries[item.key].value
-        move_on(handler.order, kept, item)
-        self.written[ORDER_STATE, item.key] = cache.state.encode(kept)
-        self._passed.add(item.key)
-
     def called(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
         self._observe(handler, seconds)
         self._trace_call(item, handler, seconds, error_type)
@@ -373,7 +362,7 @@ class Run:
         if isinstance(error, HandlerVerdict):
             if isinstance(error, Skip):
                 item.outcome = Outcome.SKIPPED_BY_HANDLER
-                self._pass_over(item, handler)
+                self._order.skipped(item)
                 self.called(item, handler, seconds)
                 return
             wrapped = HandlerError(f"{handler.name}: {text_of(error)}", handler.name)
@@ -381,6 +370,7 @@ class Run:
             self._report_failed(item, error)
             wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {text_of(error)}", handler.name)
         self.failed_keys.add(key)
+        self._order.failed(item)
         wrapped.__cause__ = error
         item.failed(Outcome.HANDLER_ERROR, wrapped)
         self.called(item, handler, seconds, type(error).__name__)

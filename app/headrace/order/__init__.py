@@ -34,8 +34,9 @@ its `due` is the end of the wait. A new owner looks at each of them once. An ope
 without the missing events.
 
 **The wait** begins when the gap is found, by the clock of the owner, and each gap has its own: after an outage of the
-subscription, what is missing may be the next record of the log. An event that comes when its gap was passed over is
-stale. A replay of a dead letter is applied all the same, since a person asked for it.
+subscription, what is missing may be the next record of the log. An event that runs without those before it, and fails,
+has waited for all of its attempts: the place of the key moves on to it. An event that comes when its gap was passed
+over is stale. A replay of a dead letter is applied all the same, since a person asked for it.
 
 Equal places: two events with one `sequence` are one too many, and the second is stale; two with one `time` are common,
 and come in the order of the log.

@@ -165,6 +165,17 @@ async def test_time_limit_ends_the_wait(database_url: str, topic_name: str) -> N
         assert sample(runtime, "sequence_gaps_total", end="went_on") == 2
 
 
+async def test_event_that_fails_behind_a_gap_comes_to_an_end(database_url: str, topic_name: str) -> None:
+    """The gap was waited for once: it is passed over for all attempts of the event."""
+    settings = settings_for(database_url, partitions=1, retry_attempts=3, retry_first_seconds=0.01)
+    platform = ordered(settings, topic_name, InSequence(wait_seconds=0.3), {3})
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, *numbered(topic_name, "a", 1, 3))
+        await until_settled(runtime, "notes")
+        assert await value(runtime, "select attempts from headrace.dead_letter") == 3
+        assert sample(runtime, "sequence_gaps_total", end="went_on") == 1
+
+
 async def test_replays_of_what_was_given_up_are_applied_in_sequence(database_url: str, topic_name: str) -> None:
     order = InSequence(wait_seconds=0.2, at_end="dead_letter")
     platform = ordered(settings_for(database_url, partitions=1), topic_name, order)
