@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from headrace.backoff import Backoff
+from headrace.errors import ConfigurationError
 from headrace.processes.child import Up, read_up
 from headrace.processes.pages import GroupPages
 from headrace.supervisor import CUT_SHORT
@@ -27,7 +29,8 @@ STEADY_SECONDS = 60.0
 class Group:
     """The processes of one application.
 
-    `command` is that of one process, without its interpreter; what it needs to know of its parent is added.
+    `command` is that of one process, without its interpreter; what it needs to know of its parent is added. Once it is
+    stopped, the group closes the `listeners`: who connects while the processes drain is refused, and does not wait.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class Group:
         """Run the processes until `stop`; return the exit code of the group.
 
         `announce` is called once the first process is up. If that one ends before, its exit code is returned.
-        Cancel: not safe; call `stop`.
+        Cancel: not safe; call `stop`. Raises: ConfigurationError (the first process cannot be started).
         """
         first_up: asyncio.Future[Up] = asyncio.get_running_loop().create_future()
         first = asyncio.create_task(self._keep(0, first_up), name="process 0")
@@ -62,24 +65,40 @@ class Group:
         """Ask all processes to drain; at the second call, end them at once."""
         is_second = self._stopping.is_set()
         self._stopping.set()
+        for listener in self._listeners:
+            listener.close()
         for process in self._running:
             with suppress(ProcessLookupError):
                 process.kill() if is_second else process.terminate()
 
     async def _keep(self, number: int, first_up: asyncio.Future[Up] | None = None) -> int:
         """Run process `number`, and another in its place if it ends by itself; return the exit code of the last one."""
-        backoff = Backoff(SHORTEST_PAUSE, LONGEST_PAUSE)
-        while True:
+        backoff, code = Backoff(SHORTEST_PAUSE, LONGEST_PAUSE), 0
+        while not self._stopping.is_set():
             began = time.monotonic()
-            code = await self._live(number, first_up)
-            if self._stopping.is_set() or (first_up is not None and not first_up.done()):
-                return _exit_code(code)
+            is_first = first_up is not None and not first_up.done()
+            try:
+                code = await self._live(number, first_up)
+            except OSError as error:  # the machine has no memory for it, or no file descriptor
+                if is_first:
+                    raise ConfigurationError(f"no process can be started: {error.strerror}; see its limits.") from error
+                code = CUT_SHORT
+                logger.error("a process cannot be started, it is tried again", process=number, error=str(error))
+            else:
+                if self._stopping.is_set() or (first_up is not None and not first_up.done()):
+                    return self._exit_code(code)
+                logger.error("a process has ended, another one takes its place", process=number, exit_code=code)
             if time.monotonic() - began > STEADY_SECONDS:
                 backoff.reset()
-            logger.error("a process has ended, another one takes its place", process=number, exit_code=code)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff.next_seconds())
-                return _exit_code(code)
+        return self._exit_code(code)
+
+    def _exit_code(self, code: int) -> int:
+        """Return the exit code of a process that ended with `code`, which is negative if a signal ended it."""
+        if self._stopping.is_set() and code == -signal.SIGTERM:
+            return 0  # it was still starting: a process that works takes the signal as the begin of its drain
+        return code if code >= 0 else CUT_SHORT
 
     async def _live(self, number: int, first_up: asyncio.Future[Up] | None) -> int:
         """Run one process from its start to its end; return its exit code, negative for a signal."""
@@ -120,8 +139,3 @@ class Group:
         self._pages.ports = {**self._pages.ports, number: up.management_port}
         if first_up is not None and not first_up.done():
             first_up.set_result(up)
-
-
-def _exit_code(code: int) -> int:
-    """Return the exit code of a process that ended with `code`, which is negative if a signal ended it."""
-    return code if code >= 0 else CUT_SHORT
