@@ -3,8 +3,8 @@
 Brokers create a topic that they are asked about if `auto.create.topics.enable` is true (their default) and the
 metadata request allows it. aiokafka 0.14 always allows it and has no option for it, so a topic that is deleted while
 the platform runs would be back within a second, with one partition. It also forgets connections: the one whose
-bootstrap is cancelled, and one that is made while the client is closed. tests/unit/log/test_kafka_client.py fails if
-aiokafka's side of this changes.
+bootstrap is cancelled, one that is made while the client is closed, and one that the broker closed a moment before the
+next request. tests/unit/log/test_kafka_client.py fails if aiokafka's side of this changes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.conn import CloseReason
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from headrace.log.kafka_connection import Options
+from headrace.log.kafka_connection import KafkaConnection, Options, connect
 
 _BOOTSTRAP = ("bootstrap", ConnectionGroup.DEFAULT)
 
@@ -54,8 +54,8 @@ class KafkaClient(AIOKafkaClient):  # type: ignore[misc]
             return
         raise KafkaConnectionError(f"Unable to bootstrap from {self.hosts}")
 
-    async def _connect(self, host: str, port: int) -> AIOKafkaConnection:
-        return await create_conn(
+    async def _connect(self, host: str, port: int, **how: Any) -> KafkaConnection:
+        return await connect(
             host,
             port,
             client_id=self._client_id,
@@ -66,15 +66,39 @@ class KafkaClient(AIOKafkaClient):  # type: ignore[misc]
             sasl_mechanism=self._sasl_mechanism,
             sasl_plain_username=self._sasl_plain_username,
             sasl_plain_password=self._sasl_plain_password,
+            **how,
         )
 
-    async def _get_conn(self, node_id: Any, **how: Any) -> AIOKafkaConnection | None:
-        """Return a connection to the broker; None if there is none, or the client was closed meanwhile."""
-        connection = await super()._get_conn(node_id, **how)
-        if connection is not None and self._is_closed:
-            connection.close()
+    async def _get_conn(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT) -> KafkaConnection | None:
+        """Return a connection to the broker; None if there is none, or the client was closed meanwhile.
+
+        Replaces aiokafka's method of that name. `group` tells apart the connections to one broker.
+        """
+        name = (node_id, group)
+        known: KafkaConnection | None = self._conns.get(name)
+        if known is not None:
+            if known.connected():
+                return known
+            del self._conns[name]
+            known.close(CloseReason.CONNECTION_BROKEN)  # its own task, which would do it, may not have run yet
+        broker = self.cluster.broker_metadata(node_id)
+        if broker is None:
+            self.force_metadata_update()
             return None
-        return connection
+        async with self._get_conn_lock:
+            known = self._conns.get(name)
+            if known is not None:
+                return known
+            try:
+                made = await self._connect(broker.host, broker.port, on_close=self._on_connection_closed)
+            except (OSError, KafkaError, TimeoutError):
+                self.force_metadata_update()
+                return None
+            if self._is_closed:
+                made.close()
+                return None
+            self._conns[name] = made
+            return made
 
     async def _metadata_update(self, cluster_metadata: ClusterMetadata, topics: Collection[str] | None) -> bool:
         """Ask one broker after the other; True once one has answered. Replaces aiokafka's method of that name.

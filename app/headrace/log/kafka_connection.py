@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, CloseReason, collect_hosts
 from aiokafka.errors import (
     AuthenticationFailedError,
     AuthenticationMethodNotSupported,
@@ -32,6 +33,33 @@ from headrace.errors import ConfigurationError, HeadraceError, TransportError
 from headrace.settings import KafkaSettings
 
 Options = dict[str, Any]
+
+
+class KafkaConnection(AIOKafkaConnection):  # type: ignore[misc]
+    """A connection whose socket is closed when it is closed, whatever the broker does.
+
+    aiokafka waits until what it wrote last has left, which may take a quarter of an hour if the broker's machine is
+    gone, and with TLS until the broker has said goodbye too, which may take 30 s. Nothing is lost with what was not
+    sent: whoever asked is told that there is no answer.
+    """
+
+    def close(self, reason: CloseReason | None = None, exc: BaseException | None = None) -> asyncio.Future[None]:
+        """Disconnect; the future is done when the socket is closed."""
+        writer = self._writer
+        closed: asyncio.Future[None] = super().close(reason, exc)
+        if writer is not None:
+            writer.transport.abort()
+        return closed
+
+
+async def connect(host: str, port: int, **how: Any) -> KafkaConnection:
+    """Return a connection that the broker has let in; nothing is left of one that it has not.
+
+    Raises: KafkaError, OSError, TimeoutError.
+    """
+    connection = KafkaConnection(host, port, **how)
+    await connection.connect()
+    return connection
 
 
 def client_options(brokers: Sequence[str], settings: KafkaSettings) -> Options:
@@ -67,7 +95,7 @@ async def log_in(options: Options) -> None:
     for host, port, _ in collect_hosts(options["bootstrap_servers"], randomize=False):
         arguments = {name: value for name, value in options.items() if name != "bootstrap_servers"}
         try:
-            connection = await create_conn(host, port, **arguments)
+            connection = await connect(host, port, **arguments)
             try:
                 await connection.send(MetadataRequest([]))
             finally:

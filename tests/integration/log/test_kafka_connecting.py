@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.protocol.admin import ApiVersionResponse_v0
-from aiokafka.structs import BrokerMetadata
 
 from headrace.errors import ConfigurationError, TransportError
 from headrace.log.kafka import KafkaLog
-from headrace.log.kafka_client import KafkaClient
 from headrace.telemetry.logging import FIELDS
 from headrace.testing.conformance.log_suite import Seat
 from tests.integration.log.support import kafka_log, records, settings_for, write_read_and_join
@@ -119,64 +114,6 @@ async def test_publishers_share_the_attempt_to_connect(topic_name: str) -> None:
     silent.close()
     for writer in writers:
         writer.close()
-
-
-class TerseBroker:
-    """A broker that says which requests it knows, once `is_heard` is set, and answers nothing else."""
-
-    def __init__(self) -> None:
-        self.is_heard = asyncio.Event()
-        self.asked = 0
-        self.connected = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take the requests of one connection until it is closed."""
-        self.connected += 1
-        try:
-            while size := await reader.read(4):
-                request = await reader.readexactly(int.from_bytes(size))
-                self.asked += 1
-                if self.asked == 1:
-                    await self.is_heard.wait()
-                    answer = request[4:8] + ApiVersionResponse_v0(0, [(3, 0, 5), (18, 0, 0)]).encode()
-                    writer.write(len(answer).to_bytes(4) + answer)
-        finally:
-            self.connected -= 1
-            writer.close()
-
-
-@asynccontextmanager
-async def terse_broker() -> AsyncIterator[tuple[TerseBroker, KafkaClient, int]]:
-    """Yield the broker, a client of it, and its port."""
-    broker = TerseBroker()
-    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    yield broker, KafkaClient(bootstrap_servers=f"127.0.0.1:{port}"), port
-    server.close()
-
-
-async def test_a_connection_that_is_given_up_is_closed() -> None:
-    """The client is let in, and cancelled before it is told which brokers there are."""
-    async with terse_broker() as (broker, client, _):
-        broker.is_heard.set()
-        connecting = asyncio.create_task(client.bootstrap())
-        await until(lambda: broker.asked == 2, "the client asks for the brokers")
-        connecting.cancel()
-        await asyncio.wait({connecting})
-        await client.close()
-        await until(lambda: not broker.connected, "the connection is closed")
-
-
-async def test_a_connection_that_comes_after_the_end_is_closed() -> None:
-    """The client is closed while somebody else waits for a connection to a broker."""
-    async with terse_broker() as (broker, client, port):
-        client.cluster._brokers = {1: BrokerMetadata(1, "127.0.0.1", port, None)}
-        reaching = asyncio.create_task(client.ready(1))
-        await until(lambda: broker.asked == 1, "the client asks what the broker knows")
-        await client.close()
-        broker.is_heard.set()
-        assert await reaching is False
-        await until(lambda: not broker.connected, "the connection is closed")
 
 
 async def test_a_host_that_is_not_known_is_named() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import aiokafka
 from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer.group_coordinator import BaseCoordinator, GroupCoordinator
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -59,9 +60,30 @@ def test_our_bootstrap_replaces_aiokafkas() -> None:
     assert given == ours + other_mechanisms
 
 
+def test_our_connections_replace_aiokafkas() -> None:
+    """One that is at its end is forgotten by aiokafka, and each is made in a place that we replace."""
+    ours, theirs = (inspect.signature(client._get_conn) for client in (KafkaClient, AIOKafkaClient))
+
+    assert set(theirs.parameters) - set(ours.parameters) == {"no_hint"}
+    source = inspect.getsource(AIOKafkaClient._get_conn)
+    assert "if not conn.connected():\n                del self._conns[conn_id]" in source
+    assert "on_close=self._on_connection_closed" in source
+    counts = {file.relative_to(PACKAGE): file.read_text().count("await create_conn(") for file in PACKAGE.rglob("*.py")}
+    assert {str(file): count for file, count in counts.items() if count} == {"client.py": 2}
+
+
+def test_aiokafka_closes_what_is_not_let_in() -> None:
+    """With the `close` that we replace; and the future that it returns is done when the socket is closed."""
+    connect = inspect.getsource(AIOKafkaConnection.connect)
+
+    assert "self.close()\n            raise" in connect
+    assert list(inspect.signature(AIOKafkaConnection.close).parameters) == ["self", "reason", "exc"]
+    assert "return self._closed_fut" in inspect.getsource(AIOKafkaConnection.close)
+
+
 def test_the_private_names_that_we_use_exist() -> None:
     client = inspect.getsource(AIOKafkaClient)
-    for name in ("_conns", "_md_update_fut", "_get_conn", "_wait_on_metadata", "_sync_task"):
+    for name in ("_conns", "_md_update_fut", "_get_conn", "_get_conn_lock", "_wait_on_metadata", "_sync_task"):
         assert name in client
     coordinator = inspect.getsource(GroupCoordinator) + inspect.getsource(BaseCoordinator)
     for name in ("member_id", "coordinator_id", "group_id", "_closing"):
