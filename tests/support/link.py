@@ -118,6 +118,7 @@ class Link:
         task = asyncio.create_task(self._pass_on(client, to_client, source))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: to_client.close())  # also if the task was cancelled before it began
 
     async def _pass_on(
         self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter, source: tuple[str, int] | None
@@ -134,8 +135,6 @@ class Link:
                 to_server.close()
         except (OSError, asyncio.IncompleteReadError):
             pass  # one end went away, and so does the other
-        finally:
-            to_client.close()
 
     async def _serve(self, connection: Connection) -> None:
         answers, commits = asyncio.create_task(self._answer(connection)), Commits()
