@@ -86,7 +86,7 @@ def load(
     ] = None,
     growth: Annotated[float, typer.Option(help="Each step's rate is this many times the last one.", min=1.01)] = 1.5,
     seconds: Annotated[float, typer.Option(help="The length of a step.", min=1, max=86_400)] = 10,
-    warm_up: Annotated[float, typer.Option(help="Seconds at the first rate that do not count.", min=0)] = 5,
+    warm_up: Annotated[float, typer.Option(help="Seconds at the first rate that do not count.", min=0, max=86_400)] = 5,
     arrivals: Annotated[Literal["constant", "poisson"], typer.Option(help="Equal gaps, or random ones.")] = "poisson",
     batch: Annotated[int, typer.Option(help="Events per request.", min=1, max=10_000)] = 1,
     connections: Annotated[int, typer.Option(help="The most connections that send.", min=1, max=5_000)] = 128,

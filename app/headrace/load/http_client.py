@@ -38,6 +38,10 @@ class NoAnswerError(Exception):
     """The request went out, or not, and no answer came: whether it had an effect is unknown."""
 
 
+class NotSentError(NoAnswerError):
+    """The request did not go out: no connection was free, and the target answers none of those before it."""
+
+
 class Answer(NamedTuple):
     """What the target said."""
 
@@ -62,6 +66,8 @@ class HttpClient:
         self._head = f"Host: {parts.netloc}\r\nUser-Agent: headrace-load\r\n{key}"
         self._free: deque[_Connection] = deque()
         self._room = asyncio.Semaphore(connections)
+        self._answered_at = 0.0
+        """When the last answer came, by the loop's clock."""
 
     async def get(self, path: str) -> Answer:
         """Ask for a path. Raises: NoAnswerError."""
@@ -73,8 +79,15 @@ class HttpClient:
         return await self.ask(f"POST {self.path}{path} HTTP/1.1\r\n{self._head}{head}".encode() + body)
 
     async def ask(self, request: bytes) -> Answer:
-        """Send the bytes of a request and return the answer. Raises: NoAnswerError."""
+        """Send the bytes of a request and return the answer.
+
+        It waits for a free connection as long as the target answers others. Raises: NoAnswerError, NotSentError.
+        """
+        clock = asyncio.get_running_loop().time
+        began = clock()
         async with self._room:
+            if clock() - max(began, self._answered_at) > TIMEOUT_SECONDS:
+                raise NotSentError(f"not sent, since nothing was answered for {TIMEOUT_SECONDS:g} s")
             connection = None
             try:
                 async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -87,6 +100,7 @@ class HttpClient:
             finally:
                 if connection is not None and not connection.give_back(self._free):
                     connection.close()
+            self._answered_at = clock()
             return answer
 
     def close(self) -> None:

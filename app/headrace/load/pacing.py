@@ -11,6 +11,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from headrace.load.latency import Latencies
 from headrace.load.sender import Outcome, Sender
@@ -22,6 +23,10 @@ LEAD_SECONDS = 0.05
 MOST_IN_FLIGHT = 20_000
 """Sends without an answer; when so many wait, the step ends: the target is far past its knee."""
 MOST_RETRIES = 5
+LONGEST_RETRY_SECONDS = 60.0
+"""A send that is to be repeated later than this counts as what it was answered, so that a step has an end."""
+LONGEST_SLEEP_SECONDS = 0.25
+"""In which a halted step notices it, however far away the next send is."""
 
 Make = Callable[[int], list[Made]]
 
@@ -72,7 +77,7 @@ class Pacing:
             if len(self._running) >= MOST_IN_FLIGHT:
                 break
             wait = due_times[next_send] - (time.perf_counter() - begin) if next_send < count else 0
-            await asyncio.sleep(max(0.0, wait))
+            await asyncio.sleep(min(max(0.0, wait), LONGEST_SLEEP_SECONDS))
         self.unsent = (count - next_send) * self._batch
         while self._running:
             await asyncio.wait(self._running)
@@ -88,13 +93,13 @@ class Pacing:
 
     async def _send(self, events: Sequence[Made], due: float) -> None:
         outcome = await self._sender.send(events)
+        is_in_doubt = outcome.is_in_doubt
         for _ in range(MOST_RETRIES if self._honours_retry_after else 0):
-            if outcome.is_accepted or outcome.retry_after_seconds is None:
+            if outcome.is_accepted or not await self._has_waited(outcome.retry_after_seconds):
                 break
             self._count(outcome, 0)
-            self.retried += 1
-            await asyncio.sleep(outcome.retry_after_seconds)
             outcome = await self._sender.send(events)
+            is_in_doubt |= outcome.is_in_doubt  # what the log was given once it may take later
         self._count(outcome, len(events))
         if outcome.is_accepted:
             now = time.perf_counter()
@@ -102,10 +107,19 @@ class Pacing:
             self.accepted += len(events)
             self.accepted_in_time += len(events) if now <= self._end else 0
             self._expected.accept(events)
-        elif outcome.is_in_doubt:
+        elif is_in_doubt:
             self.doubtful += events
         else:
             self.refused += len(events)
+
+    async def _has_waited(self, seconds: float | None) -> bool:
+        """Wait as long as an answer says; return False if it does not say so, says too long, or the step is halted."""
+        if seconds is None or seconds > LONGEST_RETRY_SECONDS or self._halted.is_set():
+            return False
+        self.retried += 1
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._halted.wait(), seconds)
+        return not self._halted.is_set()
 
     def _count(self, outcome: Outcome, events: int) -> None:
         self.statuses[outcome.status] += events

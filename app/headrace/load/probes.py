@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from headrace.load.http_client import NoAnswerError
 from headrace.load.latency import Latencies
@@ -38,25 +39,26 @@ class Probes:
         self._give_up_seconds = give_up_seconds
         self.latencies = Latencies()
         self.doubtful: list[Made] = []
-        self.accepted = 0
+        self.sent = 0
 
-    async def run(self, due_times: Sequence[float], is_halted: Callable[[], bool]) -> None:
+    async def run(self, due_times: Sequence[float], halted: asyncio.Event) -> None:
         """Send them on schedule; returns when each was seen or given up on."""
         begin = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for due in due_times:
-                await asyncio.sleep(max(0.0, begin + due - time.perf_counter()))
-                if is_halted():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(halted.wait(), max(0.0, begin + due - time.perf_counter()))
+                if halted.is_set():
                     break
                 group.create_task(self._probe(begin + due))
 
     async def _probe(self, due: float) -> None:
         event = self._make()
+        self.sent += 1
         outcome = await self._sender.send([event])
         if not outcome.is_accepted:
             self.doubtful += [event] if outcome.is_in_doubt else []
             return
-        self.accepted += 1
         self._expected.accept([event])
         path, wait = self._path_of(event.key), FIRST_READ_SECONDS
         while time.perf_counter() - due < self._give_up_seconds:

@@ -28,6 +28,7 @@ from headrace.version import VERSION
 BETWEEN_SECONDS = 15.0
 """How long the next step waits for the lag of the last one."""
 PROBE_SECONDS = 20.0
+ASKED_TO_STOP = "It was asked to stop."
 
 
 class Display(Protocol):
@@ -63,15 +64,18 @@ class Run:
         self._expected = Expected()
         self._doubtful: list[Made] = []
         self._pacing: Pacing | None = None
-        self._is_halted = False
+        self._halted = asyncio.Event()
         self._sent = 0
         self._watching = Watching(target, plan.subscriptions, plan.topics, self._counts)
 
     async def complete(self) -> Report:
-        """Send, wait, compare, and return what was found. A first Ctrl-C or SIGTERM ends the sending only."""
+        """Send, wait, compare, and return what was found. A first Ctrl-C or SIGTERM ends the sending only.
+
+        Raises: ConfigurationError (the target does not say how far it is; nothing was sent).
+        """
         began_at = datetime.now(UTC)
         before = await self._counters.read()
-        await self._watching.sample()
+        await self._watching.begin()
         with self._stoppable():
             async with self._watched():
                 steps, knee, ended = await self._steps()
@@ -108,34 +112,42 @@ class Run:
 
     def halt(self) -> None:
         """Send nothing more, and go on to the proof."""
-        self._is_halted = True
+        self._halted.set()
         if self._pacing is not None:
             self._pacing.halt()
 
     async def _steps(self) -> tuple[list[StepResult], float | None, str]:
         """Return the steps, the highest rate that was held, and why no further one was made."""
-        plan, steps, knee = self._plan, [], None
+        plan, knee = self._plan, None
+        steps: list[StepResult] = []
+        too_many = f"The next step would go beyond --max-events {plan.max_events:,}."
         if plan.warm_up_seconds:
+            if not self._may_send(plan.rates[0], plan.warm_up_seconds):
+                return steps, knee, too_many
             steps.append(await self._step("warm-up", plan.rates[0], plan.warm_up_seconds))
             steps[0].verdict, steps[0].reasons = "warm-up", []
         for number, rate in enumerate(plan.rates, 1):
-            if self._sent + rate * plan.seconds > plan.max_events:
-                return steps, knee, f"The next step would go beyond --max-events {plan.max_events:,}."
+            if self._halted.is_set():
+                return steps, knee, ASKED_TO_STOP
+            if not self._may_send(rate, plan.seconds):
+                return steps, knee, too_many
             step = await self._step(f"step {number}", rate, plan.seconds)
             step.verdict, step.reasons = judge(step, plan.p99_milliseconds)
             self._display.ended(step)
             steps.append(step)
-            if self._was_halted():
-                return steps, knee, "It was asked to stop."
+            if self._halted.is_set():
+                return steps, knee, ASKED_TO_STOP
             if step.verdict != "held":
                 return steps, knee, f"{rate:,.0f} events/s were {'not held' if step.verdict == 'not held' else 'void'}."
             knee = rate
             if number < len(plan.rates) and not await self._watching.until_drained(BETWEEN_SECONDS):
-                return steps, knee, f"The lag did not drain within {BETWEEN_SECONDS:g} s."
+                no_drain = f"The lag did not drain within {BETWEEN_SECONDS:g} s."
+                return steps, knee, ASKED_TO_STOP if self._halted.is_set() else no_drain
         return steps, knee, "Every step was held."
 
-    def _was_halted(self) -> bool:
-        return self._is_halted
+    def _may_send(self, rate: float, seconds: float) -> bool:
+        """True if so much goes into what is left of the most events: on average, for arrivals that are drawn."""
+        return self._sent + max(rate * seconds, self._plan.batch) <= self._plan.max_events
 
     async def _step(self, name: str, rate: float, seconds: float) -> StepResult:
         plan = self._plan
@@ -144,19 +156,21 @@ class Run:
         self._pacing = pacing
         self._display.step(name, rate, seconds)
         seed = plan.seed + round(rate)
-        times = due_times(plan.arrivals, rate / plan.batch, seconds, seed)
+        times = due_times(plan.arrivals, rate / plan.batch, seconds, seed)[: self._left // plan.batch]
+        most_probes = self._left - len(times) * plan.batch
         lag_begin = self._watching.last.lag if self._watching.last is not None else None
         begin = self._watching.now
         probes = self._probes()
         async with asyncio.TaskGroup() as group:
             showing = group.create_task(self._show(pacing))
-            probing = group.create_task(probes.run(self._probe_times(seconds, seed), lambda: self._is_halted))
+            probe_times = self._probe_times(seconds, seed)[:most_probes]
+            probing = group.create_task(probes.run(probe_times, self._halted))
             await pacing.run(times)
             end = self._watching.now
             await self._watching.sample()
             await probing
             showing.cancel()
-        self._sent += pacing.sent + probes.accepted
+        self._sent += pacing.sent + probes.sent
         self._doubtful += [*pacing.doubtful, *probes.doubtful]
         seen = self._watching.between(begin, end)
         lags = [each.lag for each in seen if each.lag is not None]
@@ -168,7 +182,7 @@ class Run:
             sends=pacing.sends,
             late_sends=pacing.late_sends,
             sent=pacing.sent,
-            unsent=0 if self._is_halted else pacing.unsent,
+            unsent=0 if self._halted.is_set() else pacing.unsent,
             accepted=pacing.accepted,
             refused=pacing.refused,
             in_doubt=len(pacing.doubtful),
@@ -183,6 +197,11 @@ class Run:
             to_accepted=pacing.latencies.percentiles(),
             to_visible=probes.latencies.percentiles(),
         )
+
+    @property
+    def _left(self) -> int:
+        """Events that may still be sent."""
+        return self._plan.max_events - self._sent
 
     def _probes(self) -> Probes:
         state = self._plan.state or ("", "")
@@ -224,7 +243,7 @@ class Run:
         assert task is not None
 
         def stop() -> None:
-            if self._is_halted:
+            if self._halted.is_set():
                 task.cancel()
             self.halt()
 

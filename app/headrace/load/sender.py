@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from headrace.cloudevents.record import encode_record
 from headrace.envelope import Envelope
 from headrace.errors import HeadraceError
-from headrace.load.http_client import HttpClient, NoAnswerError
+from headrace.load.http_client import HttpClient, NoAnswerError, NotSentError
 from headrace.load.workload import Made
 from headrace.log.ports import Log
 
@@ -52,6 +52,8 @@ class HttpSender:
         body = texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
         try:
             answer = await self._client.post("/events", media_type, body.encode())
+        except NotSentError as error:
+            return Outcome(str(error))
         except NoAnswerError as error:
             return Outcome(str(error), is_in_doubt=True)
         status = str(answer.status)

@@ -7,11 +7,13 @@ import json
 import time
 from collections.abc import Callable
 
+from headrace.errors import ConfigurationError
 from headrace.load.http_client import NoAnswerError
 from headrace.load.results import Sample
 from headrace.load.target import Progress, Target
 
 PERIOD_SECONDS = 0.5
+BEGIN_ATTEMPTS = 10
 
 
 class Watching:
@@ -62,6 +64,18 @@ class Watching:
         self.samples.append(Sample(round(at, 3), accepted, applied, lag, in_flight))
         return progress
 
+    async def begin(self) -> None:
+        """Read where the run begins. Raises: ConfigurationError (the deployment does not say how far it is)."""
+        for _ in range(BEGIN_ATTEMPTS):
+            if await self.sample() is not None:
+                return
+            await asyncio.sleep(PERIOD_SECONDS)
+        names = ", ".join(self._subscriptions)
+        raise ConfigurationError(
+            f"GET /subscriptions of the deployment does not say how far {names} is, so nothing could be proved; "
+            "nothing was sent: look whether its log is connected."
+        )
+
     def between(self, begin: float, end: float) -> list[Sample]:
         """Return the samples of a stretch of the run that know how far the deployment was."""
         return [each for each in self.samples if begin <= each.at_seconds <= end and each.applied is not None]
@@ -78,9 +92,10 @@ class Watching:
 
 
 def applied_per_second(samples: list[Sample]) -> float | None:
-    """Return the rate over the samples; None if two are missing."""
+    """Return the rate over the samples; None if there are not two of different times."""
     if len(samples) < 2:
         return None
     first, last = samples[0], samples[-1]
     assert first.applied is not None and last.applied is not None
-    return (last.applied - first.applied) / (last.at_seconds - first.at_seconds)
+    seconds = last.at_seconds - first.at_seconds
+    return (last.applied - first.applied) / seconds if seconds else None

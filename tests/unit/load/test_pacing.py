@@ -81,3 +81,40 @@ async def test_halted_pacing_sends_nothing_more() -> None:
     paced.halt()
     await paced.run(array("d", [0.0, 0.1]))
     assert (sender.begun, paced.unsent) == (0, 4)
+
+
+async def test_what_one_attempt_left_in_doubt_stays_so() -> None:
+    """The log may take what a 503 left open, whatever a later attempt is answered."""
+    paced, _ = pacing(Scripted(BUSY, Outcome("429")), honours_retry_after=True)
+    await paced.run(array("d", [0.0]))
+    assert (len(paced.doubtful), paced.refused) == (2, 0)
+
+
+async def test_halted_pacing_waits_for_no_retry_after() -> None:
+    sender = Scripted(BUSY._replace(retry_after_seconds=50.0))
+    paced, _ = pacing(sender, honours_retry_after=True)
+    running = asyncio.create_task(paced.run(array("d", [0.0])))
+    await until(lambda: paced.retried, "it waits for as long as it was told to")
+    paced.halt()
+    async with asyncio.timeout(10):
+        await running
+    assert (sender.begun, len(paced.doubtful)) == (1, 2)
+
+
+async def test_longer_than_a_minute_is_no_time_to_wait() -> None:
+    sender = Scripted(Outcome("429", retry_after_seconds=61.0))
+    paced, _ = pacing(sender, honours_retry_after=True)
+    async with asyncio.timeout(10):
+        await paced.run(array("d", [0.0]))
+    assert (sender.begun, paced.refused, paced.retry_after) == (1, 2, 1)
+
+
+async def test_halted_pacing_does_not_wait_for_the_next_send() -> None:
+    sender = Scripted(ACCEPTED)
+    paced, _ = pacing(sender)
+    running = asyncio.create_task(paced.run(array("d", [0.0, 3_600.0])))
+    await until(lambda: sender.begun == 1, "the first one is sent")
+    paced.halt()
+    async with asyncio.timeout(10):
+        await running
+    assert paced.unsent == 2
