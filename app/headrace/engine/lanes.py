@@ -36,6 +36,9 @@ from headrace.order.numbers import arrival_of, number_of, place_in
 MOST_ASIDE = 10_000
 """Keys that are remembered for having taken long, of one partition."""
 
+ROUNDED_SECONDS = 0.001
+"""Postgres keeps times in microseconds: one that differs by more is another one."""
+
 ASIDE = "events of this key took long, so they run in its lane, beside all others."
 
 PolicyOf: TypeAlias = Callable[[Handler | None], Policy]
@@ -61,6 +64,8 @@ class Lane(msgspec.Struct):
     """The place of a head whose handler has failed, in a subscription in sequence: none is sorted before it."""
     expected: int | None = None
     """The place that a gap waits for; None while the lane runs, and as long as this owner has not looked."""
+    is_asked: bool = False
+    """True if an operator lets the key go on without what a gap waits for."""
 
     @property
     def is_gap(self) -> bool:
@@ -83,6 +88,10 @@ class Lanes:
         """Keys whose gap may have been filled: their lanes are due, whatever they say."""
         self._joined: set[str] = set()
         """Keys that wait for no gap, and whose lane an event has joined since it was taken: the run has not seen it."""
+        self.gaps_until = 0.0
+        """No gap's wait is over before, since the log is not read (endless), or was not for a while."""
+        self._put_off: dict[str, None] = {}
+        """Keys whose gap is due, and put off until then."""
         self.policy_of = policy_of
         """Returns the policy of a handler."""
         self._changed = changed
@@ -122,6 +131,7 @@ class Lanes:
             )
         self.events = sum(lane.events for lane in self.by_key.values())
         self.filled = {key: None for key, lane in self.by_key.items() if lane.is_gap}
+        self.stand_still()
         self._sort()
         numbers = [arrival_of(row["number"]) if self._is_in_sequence else row["number"] for row in rows]
         self.next_number = max(numbers, default=0) + 1
@@ -130,8 +140,28 @@ class Lanes:
         """Read when the lanes are due, since an operator asked for a retry. Raises: StateError."""
         for row in await connection.fetch(sql.lane.DUE_TIMES, group, partition):
             if (lane := self.by_key.get(row["key"].decode())) is not None:
+                lane.is_asked |= lane.is_gap and abs(row["due"] - lane.due) > ROUNDED_SECONDS
                 lane.due = row["due"]
         self._sort()
+
+    def stand_still(self) -> None:
+        """The log is not read for now: what gaps wait for may come meanwhile."""
+        if self._is_in_sequence:
+            self.gaps_until = math.inf
+
+    @property
+    def stands_still(self) -> bool:
+        """True if the log is not read."""
+        return self.gaps_until == math.inf
+
+    def read_on(self) -> None:
+        """The log is read again: no gap's wait is over before it `caught_up`, or for as long as one is waited for."""
+        self.gaps_until = self.now() + self.policy_of(None).gap_seconds
+
+    def caught_up(self) -> None:
+        """What came into the log while it was not read has been read."""
+        self.gaps_until = 0.0
+        self._changed()
 
     def follow(self, lanes: Mapping[str, Lane], closed: Iterable[str], parked: Sequence[Item]) -> None:
         """Follow what was committed: lanes as they are now, keys without one, events that joined."""
@@ -181,12 +211,16 @@ class Lanes:
 
         Those that are `busy` are left out: they are put back when they are not any more.
         """
+        if self._put_off and now >= self.gaps_until:
+            self._sort()
         keys = [filled for filled in self.filled if filled in self.by_key and filled not in busy][:limit]
         for filled in keys:
             del self.filled[filled]
         while len(keys) < limit and (key := self._first()) is not None and self.by_key[key].due <= now:
             heapq.heappop(self._due)
-            if key not in busy and key not in keys:
+            if self.by_key[key].is_gap and not self.has_waited(key, now):
+                self._put_off[key] = None
+            elif key not in busy and key not in keys:
                 keys.append(key)
         self._joined.difference_update(keys)
         for key in keys:  # the run may fill one gap and find another, whose event has joined meanwhile
@@ -209,14 +243,16 @@ class Lanes:
     def has_waited(self, key: str, now: float) -> bool:
         """True if the key's lane waits for a gap, and its time is over."""
         lane = self.by_key[key]
-        return lane.is_gap and lane.due <= now
+        return lane.is_gap and lane.due <= now and (lane.is_asked or now >= self.gaps_until)
 
     def seconds_to_next(self, now: float) -> float | None:
         """Return the seconds until a lane is due, or None when none will be."""
         if self.filled:
             return 0.0
-        key = self._first()
-        return max(0.0, self.by_key[key].due - now) if key is not None else None
+        times = [self.by_key[key].due] if (key := self._first()) is not None else []
+        if self._put_off and not self.stands_still:
+            times.append(self.gaps_until)
+        return max(0.0, min(times) - now) if times else None
 
     def _first(self) -> str | None:
         """Return the key that is due first."""
@@ -232,11 +268,13 @@ class Lanes:
         """Let the lanes be due so much earlier, as if the time had passed; for tests."""
         for lane in self.by_key.values():
             lane.due -= seconds
+        self.gaps_until -= seconds
         self._sort()
 
     def _sort(self) -> None:
         self._due = [(lane.due, key) for key, lane in self.by_key.items() if lane.due < math.inf]
         heapq.heapify(self._due)
+        self._put_off.clear()
         self._changed()
 
     def set_aside(self, key: str) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -230,7 +230,9 @@ class Retries:
         self._processors.add(processor)
         parked: list[Parked] = []
         began = time.monotonic()
+        now = self._lanes.now()
         try:
+            waited = {key for key in keys if self._lanes.has_waited(key, now)}  # what joins from here on is not read
             parked = await self._read(keys, events)
             keys = list(dict.fromkeys(key for key, _, _ in parked))
             if not keys:
@@ -238,7 +240,9 @@ class Retries:
             async with processor.turn():
                 await self._count(holding, keys)
             size = sum([len(record.value or b"") for _, _, record in parked])
-            batch = Batch(Kind.RETRY, holding, len(parked), size, lambda: self._decode(parked), is_probe=is_probe)
+            batch = Batch(
+                Kind.RETRY, holding, len(parked), size, lambda: self._decode(parked, waited), is_probe=is_probe
+            )
             effects = await transact(processor, batch)
         except OverdueError as error:
             self._give_up(error)
@@ -296,7 +300,8 @@ class Retries:
         for key, attempts in fresh.items():
             lanes[key].attempts, lanes[key].is_counted = attempts, True
 
-    def _decode(self, parked: Sequence[Parked]) -> list[Item]:
+    def _decode(self, parked: Sequence[Parked], waited: Container[str]) -> list[Item]:
+        """Return the events of a run; `waited`: keys whose gap has been waited for long enough."""
         lanes = self._lanes
         records = [record for _, _, record in parked]
         try:
@@ -307,10 +312,10 @@ class Retries:
             items = [Item(records[0])]  # its run fails below, for the same reason
         heads: set[str] = set()
         failed: set[str] = set()
-        order, now = self._processor.subscription.order, lanes.now()
+        order = self._processor.subscription.order
         for item, (key, number, _) in zip(items, parked, strict=True):
             item.number, item.key, item.attempt = number, key, lanes.by_key[key].attempts
-            if order is not None and lanes.has_waited(key, now):
+            if order is not None and key in waited:
                 item.wait_is_over = key not in heads or gives_up(order)
             if item.outcome in SKIPPED:
                 continue

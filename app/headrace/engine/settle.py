@@ -105,7 +105,10 @@ def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item], 
             lanes.park(after, decided, item)
             is_same = all(each.outcome is Outcome.STALE or each.place is None for each in items[:index])
             if item.outcome is Outcome.HELD and lane.is_gap and is_same:
-                after.due = lane.due  # it waits on for the same one, and no longer than it would have
+                after.due, after.is_asked = (
+                    lane.due,
+                    lane.is_asked,
+                )  # it waits on for the same one, and no longer than it would have
             return after
         if isinstance(decided, DeadLetter):
             after.error = reason_of(item)

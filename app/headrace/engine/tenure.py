@@ -109,6 +109,8 @@ class Tenure:
         self.outside = Outside(processor)
         self._reader: Reader | None = None
         self._cautious_until = 0.0
+        self._ends: dict[str, int] = {}
+        """Where the log of each topic ended when it was read again behind a standstill; empty once it is read."""
         self._is_abandoned = False
         self._held_up: Outage | None = None
         self._logger = logger.bind(subscription=subscription.name, partition=partition)
@@ -283,6 +285,7 @@ class Tenure:
                 try:
                     await self.outside.turn(next(iter(self.holdings.values())), is_paused=self._orders.is_paused)
                     if self._orders.is_paused:
+                        self.memory.lanes.stand_still()
                         self._touch()
                         await asyncio.wait({stopped}, timeout=self._context.pace.fetch)
                     else:
@@ -293,6 +296,7 @@ class Tenure:
                 except OutageError:  # the breaker has told it, and is open from now on
                     self._touch()
                 except (StateUnavailableError, SchemaRegistryError) as error:
+                    self.memory.lanes.stand_still()
                     self._held_up = held_up(error, self._held_up)
                     self._reporter.waiting(error)
                     await asyncio.wait({stopped}, timeout=backoff.next_seconds())
@@ -312,8 +316,10 @@ class Tenure:
         if await self._timers.fire(self._first_holding()):
             self._touch()
         if self._breaker.outage is not None:
+            self.memory.lanes.stand_still()
             await self._sit_out(fetches, stopped)
             return
+        await self._catch_up()
         await self._take_up_replays()
         await self._throttle(stopped)
         if self.outside.is_full:
@@ -353,6 +359,17 @@ class Tenure:
             else:
                 await self._retries.run_here(is_probe=True)
             self._touch()
+
+    async def _catch_up(self) -> None:
+        """Behind a standstill, let gaps wait until what came into the log meanwhile has been read."""
+        lanes = self.memory.lanes
+        if lanes.stands_still:
+            bounds = await self._context.log.bounds(self.partitions)
+            self._ends = {partition.topic: bounds[partition].end for partition in self.partitions}
+            lanes.read_on()
+        if self._ends and all(held.claim.next_offset >= self._ends[topic] for topic, held in self.holdings.items()):
+            self._ends = {}
+            lanes.caught_up()
 
     async def _take_up_replays(self) -> None:
         """Take replays up, and what an operator changed about lanes; run a lane in the batches' place after a death."""

@@ -33,10 +33,11 @@ lane in order reads the sequence (`numbers.py`). A lane that waits for a gap is 
 its `due` is the end of the wait. A new owner looks at each of them once. An operator's retry of such a lane goes on
 without the missing events.
 
-**The wait** begins when the gap is found, by the clock of the owner, and each gap has its own: after an outage of the
-subscription, what is missing may be the next record of the log. An event that runs without those before it, and fails,
-has waited for all of its attempts: the place of the key moves on to it. An event that comes when its gap was passed
-over is stale. A replay of a dead letter is applied all the same, since a person asked for it.
+**The wait** begins when the gap is found, by the clock of the owner, and each gap has its own. It is not over while the
+log is not read: after a pause, an outage, or a time without an owner, what is missing may be the next record, so what
+came meanwhile is read first, or for `wait_seconds` more. An event that runs without those before it, and fails, has
+waited for all of its attempts: the place of the key moves on to it. An event that comes when its gap was passed over is
+stale. A replay of a dead letter is applied all the same, since a person asked for it.
 
 Equal places: two events with one `sequence` are one too many, and the second is stale; two with one `time` are common,
 and come in the order of the log.

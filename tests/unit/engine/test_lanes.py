@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,3 +134,20 @@ def test_event_that_fills_a_gap_while_the_gap_is_being_found() -> None:
     assert lanes.take_due(100.0, 10) == ["a"]
     lanes.follow({"a": gap(expected=12)}, (), ())
     assert lanes.take_due(100.0, 10) == [], "the run has read what had joined"
+
+
+def test_no_gap_is_passed_over_before_the_log_has_been_read() -> None:
+    """While it was not read, the missing event may have come; an operator does not wait for that."""
+    lanes = Lanes(lambda handler: policy_of(handler)._replace(gap_seconds=60.0), is_in_sequence=True)
+    lanes.now = lambda: 1_000.0
+    lanes.follow({key: msgspec.structs.replace(gap(expected=12), due=900.0) for key in "ab"}, (), ())
+    lanes.stand_still()
+    assert (lanes.take_due(1_000.0, 10), lanes.seconds_to_next(1_000.0)) == ([], None)
+    lanes.read_on()
+    assert (lanes.take_due(1_000.0, 10), lanes.seconds_to_next(1_000.0)) == ([], 60.0)
+    lanes.by_key["a"].is_asked = True
+    lanes._sort()
+    assert lanes.take_due(1_000.0, 10) == ["a"]
+    lanes.caught_up()
+    assert lanes.seconds_to_next(1_000.0) == 0.0
+    assert lanes.take_due(1_000.0, 10, busy={"a"}) == ["b"]
