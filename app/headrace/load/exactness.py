@@ -24,19 +24,21 @@ Report = Callable[[str, int, int], None]
 """Tells what is being done, how much of it is done, and of how much."""
 
 
-async def settle(sender: Sender, doubtful: Sequence[Made], expected: Expected, seconds: float, report: Report) -> int:
-    """Send what is in doubt again, one by one under the same ids, until it is accepted; return what stays in doubt.
+async def settle(
+    sender: Sender, doubtful: Sequence[Made], expected: Expected, seconds: float, report: Report, *, batch: int
+) -> int:
+    """Send what is in doubt again, so many at once under the same ids, until it is accepted; return what stays so.
 
     An event that is refused now may have been accepted before, so it stays in doubt as well.
     """
     deadline = time.monotonic() + seconds
     waiting = list(doubtful)
     while waiting and time.monotonic() < deadline:
-        event = waiting[-1]
-        outcome = await sender.send([event])
+        events = waiting[-batch:]
+        outcome = await sender.send(events)
         if outcome.is_accepted:
-            waiting.pop()
-            expected.accept([event])
+            del waiting[-batch:]
+            expected.accept(events)
             report("sending again what was in doubt", len(doubtful) - len(waiting), len(doubtful))
         else:
             await asyncio.sleep(min(outcome.retry_after_seconds or 0.2, 5.0))

@@ -39,7 +39,7 @@ class NoAnswerError(Exception):
 
 
 class NotSentError(NoAnswerError):
-    """The request did not go out: no connection was free, and the target answers none of those before it."""
+    """The request did not go out: there was no connection, so it had no effect."""
 
 
 class Answer(NamedTuple):
@@ -94,9 +94,10 @@ class HttpClient:
                     connection = await self._connection()
                     answer = await connection.ask(request)
             except TimeoutError:
-                raise NoAnswerError(f"no answer within {TIMEOUT_SECONDS:g} s") from None
+                error = f"no answer within {TIMEOUT_SECONDS:g} s"
+                raise (NoAnswerError if connection is not None else NotSentError)(error) from None
             except OSError as error:
-                raise NoAnswerError(_named(error)) from error
+                raise (NoAnswerError if connection is not None else NotSentError)(_named(error)) from error
             finally:
                 if connection is not None and not connection.give_back(self._free):
                     connection.close()

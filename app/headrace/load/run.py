@@ -80,7 +80,8 @@ class Run:
             async with self._watched():
                 steps, knee, ended = await self._steps()
             unresolved = await settle(
-                self._sender, self._doubtful, self._expected, self._plan.drain_seconds, self._display.working
+                *(self._sender, self._doubtful, self._expected, self._plan.drain_seconds, self._display.working),
+                batch=self._plan.batch,
             )
             self._display.working("waiting until everything is applied", 0, 1)
             is_drained = await self._watching.until_drained(self._plan.drain_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -28,6 +29,15 @@ async def silent() -> AsyncIterator[tuple[str, list[bytes]]]:
     server = await asyncio.start_server(take, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", taken
+
+
+async def test_what_nobody_took_is_not_in_doubt() -> None:
+    """Sent again one after the other, what a target missed while it was away would outlast the time to settle it."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        client = HttpClient(f"http://127.0.0.1:{nobody.getsockname()[1]}", connections=1)
+        outcome = await HttpSender(client, "/load", sets_key=False).send(Workload("r", wallets(), 10, 1).make(1))
+    assert (outcome.status, outcome.is_accepted, outcome.is_in_doubt) == ("connection refused", False, False)
 
 
 async def test_what_queued_for_a_silent_target_is_not_sent(

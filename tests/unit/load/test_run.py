@@ -11,7 +11,7 @@ import pytest
 
 from headrace.errors import ConfigurationError
 from headrace.load.counters import Counters, Reading
-from headrace.load.exactness import Proof
+from headrace.load.exactness import Proof, settle
 from headrace.load.http_client import NoAnswerError
 from headrace.load.pacing import Pacing
 from headrace.load.plan import Plan
@@ -66,9 +66,10 @@ class Double(Target):
         self.is_away = False
         self.lag = 0
         self.silent_samples = 0
-        self.reads = 0
+        self.reads = self.sends = 0
 
     async def send(self, events: Sequence[Made]) -> Outcome:
+        self.sends += 1
         if self.is_away:
             return Outcome("connection refused", is_in_doubt=True)
         self.expected.accept(events)
@@ -194,6 +195,13 @@ async def test_states_are_not_asked_for_when_nobody_answers(monkeypatch: pytest.
     proof = Proof(plan(), target, expected, lambda what, done, total: None)
     await proof._compare("applied", Counter())
     assert target.reads < 100
+
+
+async def test_doubtful_events_are_sent_again_in_their_batches() -> None:
+    target, expected = Double(), Expected()
+    doubtful = [Made(f"{n}", wallets()[0], f"key-{n}", "{}", [1]) for n in range(250)]
+    assert await settle(target, doubtful, expected, 10.0, lambda what, done, total: None, batch=100) == 0
+    assert (target.sends, expected.events, target.expected.events) == (3, 250, 250)
 
 
 async def test_begin_of_the_log_is_known_before_anything_is_sent() -> None:
