@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from headrace.engine.claim import Fingerprint
 from headrace.engine.effects import Effects, StateRow
 from headrace.engine.lanes import Lane, Lanes, PolicyOf, reason_of
@@ -105,22 +107,26 @@ def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item], 
             lanes.park(after, decided, item)
             is_same = all(each.outcome is Outcome.STALE or each.place is None for each in items[:index])
             if item.outcome is Outcome.HELD and lane.is_gap and is_same:
-                after.due, after.is_asked = (
-                    lane.due,
-                    lane.is_asked,
-                )  # it waits on for the same one, and no longer than it would have
+                _wait_on(after, lane)
             return after
         if isinstance(decided, DeadLetter):
             after.error = reason_of(item)
             item.outcome = decided.reason
             effects.dead.append((item, decided.attempts))
+            if item.outcome is Outcome.GAP:  # as is what follows, though this run may end before it
+                _wait_on(after, lane)
         elif decided is not APPLY and decided is not SKIP:
-            if decided is LATER and index == 0:
-                after.attempts = lane.attempts - 1  # the run was counted, and did not come to it
+            if decided is LATER and index == 0:  # the run was counted, and did not come to it
+                return msgspec.structs.replace(lane, attempts=lane.attempts - 1, is_counted=False)
             return after
         effects.released.append(item)
         after.events -= 1
     return after
+
+
+def _wait_on(after: Lane, lane: Lane) -> None:
+    """Let the lane wait for the same missing event as before, and no longer than it would have."""
+    after.due, after.is_asked, after.error_type = lane.due, lane.is_asked, lane.error_type
 
 
 def _cause(item: Item) -> BaseException | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 from pydantic import BaseModel
 
@@ -118,6 +119,24 @@ def test_lane_that_was_left_in_its_middle_has_a_fresh_head() -> None:
     effects = _retried([_item(0, "a", APPLIED), _item(1, "a", READY), _item(2, "a", READY)], lanes)
     assert (effects.lanes["a"].attempts, effects.lanes["a"].events) == (0, 2)
     assert [item.record.offset for item in effects.released] == [0]
+
+
+def test_lane_that_the_run_did_not_come_to_is_what_it_was() -> None:
+    """An operator has let it go on without what is missing, or its handler has failed: nothing of that is forgotten."""
+    gap = Lane(due=3.0, since=0.0, attempts=1, events=1, error_type="SequenceGapError", expected=2, is_asked=True)
+    failed = Lane(due=3.0, since=0.0, attempts=4, events=1, error_type="KeyError", handler="note", place=7)
+    effects = _retried([_item(0, "a", READY), _item(1, "b", READY)], _lanes(a=gap, b=failed))
+    assert effects.lanes == {
+        "a": msgspec.structs.replace(gap, attempts=0),
+        "b": msgspec.structs.replace(failed, attempts=3),
+    }
+
+
+def test_all_that_has_waited_is_given_up_over_several_runs() -> None:
+    gap = Lane(due=3.0, since=0.0, attempts=1, events=3, error_type="SequenceGapError", is_asked=True)
+    effects = _retried([_item(0, "a", Outcome.GAP), _item(1, "a", Outcome.GAP)], _lanes(a=gap))
+    after = effects.lanes["a"]
+    assert (after.due, after.is_gap, after.is_asked, after.events) == (3.0, True, True, 1)
 
 
 class Kept(BaseModel):
