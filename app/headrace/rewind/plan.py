@@ -177,7 +177,8 @@ async def find_moves(connection: Connection, log: Log, subscription: Subscriptio
     Raises: ConfigurationError (the log does not hold what it takes), TransportError.
     """
     claims = await _claims(connection, log, subscription, target)
-    begun = await _begun(connection, subscription, claims)
+    is_whole = target.offset is None and target.at is None
+    begun = await _begun(connection, subscription, claims, is_whole=is_whole)
     bounds = await log.bounds(list(claims))
     moves = []
     for place, claimed in sorted(claims.items()):
@@ -225,20 +226,28 @@ def _counted(rows: Sequence[Any]) -> str:
 
 
 async def _begun(
-    connection: Connection, subscription: Subscription, places: Collection[TopicPartition]
+    connection: Connection, subscription: Subscription, places: Collection[TopicPartition], *, is_whole: bool
 ) -> dict[TopicPartition, int]:
-    """Return where the subscription began on each partition: by the ledger's first row, else at the log's beginning."""
+    """Return where the subscription began on each partition: by the ledger's first row, else at the log's beginning.
+
+    Raises: ConfigurationError (it has to be known, since there are states or it `is_whole`, and is not).
+    """
     firsts = {
         TopicPartition(row["topic"], row["partition"]): row["first_offset"]
         for row in await connection.fetch(sql.ledger.FIRST_ROWS, subscription.group)
         if row["sequence"] == 1
     }
     unknown = [place for place in places if place not in firsts]
-    if unknown and subscription.start == "latest" and subscription.states:
+    if unknown and subscription.start == "latest" and (subscription.states or is_whole):
         topic, partition = unknown[0]
+        advice = (
+            "its states cannot be made again: mend single keys by headrace state put."
+            if subscription.states
+            else "go back to an offset or to a time."
+        )
         raise ConfigurationError(
             f"{subscription.name!r} started at the end that {topic}/{partition} had then, and the ledger does not "
-            "reach back to it; its states cannot be made again: mend single keys by headrace state put."
+            f"reach back to it; {advice}"
         )
     return {place: firsts.get(place, 0) for place in places}
 

@@ -98,6 +98,36 @@ async def test_a_log_that_has_lost_the_beginning_is_refused(database_url: str) -
     await assert_promises_hold(database_url)
 
 
+async def test_a_beginning_that_nobody_knows_any_more_is_refused(database_url: str) -> None:
+    """Who began at the end of the log would apply events that were never meant for it, and emit anew."""
+    seen: list[int] = []
+    platform = shop(settings_for(database_url, partitions=1))
+
+    @platform.subscription("heard", start="latest").on(Sold)
+    def hear(event: Sold) -> None:
+        seen.append(event.number)
+
+    log = MemoryLog()
+    async with running(shop(settings_for(database_url, partitions=1)), log) as runtime:
+        await publish(runtime, sold("a", 1), sold("a", 2))
+        await until_settled(runtime, "sales", "counts")
+    async with running(platform, log) as runtime:
+        await until_settled(runtime, "heard")
+        await publish(runtime, sold("a", 3))
+        await until_settled(runtime, "heard")
+        await publish(runtime, sold("a", 4))
+        await until_settled(runtime, "heard")
+        await go_back(runtime, database_url, "heard")
+        await until_settled(runtime, "heard")
+        assert seen == [3, 4, 3, 4]
+        await execute(database_url, "delete from headrace.ledger where subscription = 'shop.heard' and sequence < 2")
+        with pytest.raises(ConfigurationError, match="and the ledger does not reach back to it; go back to an offset"):
+            await go_back(runtime, database_url, "heard")
+        await go_back(runtime, database_url, "heard", Target(offset=3, partition=0))
+        await until_settled(runtime, "heard")
+        assert seen == [3, 4, 3, 4, 4]
+
+
 async def test_a_topic_that_was_created_again_is_refused(database_url: str) -> None:
     """The states would be made of events that they never saw."""
     log = CreatedAgain()
