@@ -31,7 +31,7 @@ from headrace.item import Item, Outcome
 from headrace.ledger.dead_letters import error_type
 from headrace.log.ports import StoredRecord
 from headrace.log.stored import pack_headers, plain, stored_record
-from headrace.order.numbers import arrival_of, number_of, place_in
+from headrace.order.numbers import behind, number_of
 
 MOST_ASIDE = 10_000
 """Keys that are remembered for having taken long, of one partition."""
@@ -61,7 +61,8 @@ class Lane(msgspec.Struct):
     is_counted: bool = False
     """True if the head's next run was counted already, and an outage ended it."""
     place: int = 0
-    """The place of a head whose handler has failed, in a subscription in sequence: none is sorted before it."""
+    """Of a head whose handler has failed, in a subscription in sequence: what joins has this place at least, so that it
+    is not sorted before the head."""
     expected: int | None = None
     """The place that a gap waits for; None while the lane runs, and as long as this owner has not looked."""
     is_asked: bool = False
@@ -127,13 +128,13 @@ class Lanes:
                 error_type=row["error_type"],
                 handler=row["handler"],
                 is_counted=row["is_running"],
-                place=place_in(row["head"]) if self._is_in_sequence and has_failed else 0,
+                place=behind(row["head"]) if self._is_in_sequence and has_failed else 0,
             )
         self.events = sum(lane.events for lane in self.by_key.values())
         self.filled = {key: None for key, lane in self.by_key.items() if lane.is_gap}
         self.stand_still()
         self._sort()
-        numbers = [arrival_of(row["number"]) if self._is_in_sequence else row["number"] for row in rows]
+        numbers = [row["arrival"] if self._is_in_sequence else row["number"] for row in rows]
         self.next_number = max(numbers, default=0) + 1
 
     async def read_due_times(self, connection: Connection, group: str, partition: int) -> None:
@@ -294,7 +295,7 @@ class Lanes:
         """Let the lane's head wait as the verdict says, and note why."""
         lane.attempts, lane.due = park.attempts, self.due_after(park)
         lane.error, lane.error_type = reason_of(item), error_type(item.error)
-        lane.place = (item.place or 0) if park.attempts else 0
+        lane.place = max(item.place or 0, behind(item.number)) if park.attempts and self._is_in_sequence else 0
         lane.expected = item.error.expected if isinstance(item.error, SequenceGapError) else None
         lane.handler = item.handler.name if item.handler is not None else None
 

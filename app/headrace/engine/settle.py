@@ -112,9 +112,9 @@ def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item], 
         if isinstance(decided, DeadLetter):
             after.error = reason_of(item)
             item.outcome = decided.reason
-            effects.dead.append((item, decided.attempts))
             if item.outcome is Outcome.GAP:  # as is what follows, though this run may end before it
                 _wait_on(after, lane)
+            effects.dead.append((item, decided.attempts))
         elif decided is not APPLY and decided is not SKIP:
             if decided is LATER and index == 0:  # the run was counted, and did not come to it
                 return msgspec.structs.replace(lane, attempts=lane.attempts - 1, is_counted=False)

@@ -4,13 +4,16 @@ LOAD = """
 select lane.key, lane.attempts, lane.is_running, extract(epoch from lane.due_at)::float8 as due, lane.error,
        lane.error_type, lane.handler,
        extract(epoch from lane.parked_at)::float8 as since, count(*) as events,
-       min(parked.number) as head, max(parked.number) as number
+       min(parked.number) as head, max(parked.number) as number, max(parked.number & 524287) as arrival
 from headrace.lane join headrace.parked using (subscription, partition, key)
 where subscription = $1 and partition = $2
 group by lane.key, lane.attempts, lane.is_running, lane.due_at, lane.error, lane.error_type, lane.handler,
          lane.parked_at
 """
-"""Reads which keys are parked, with the first and the last number of their events."""
+"""Reads which keys are parked, with the first and the last number of their events.
+
+`arrival` is the last order of arrival that numbers of a subscription in sequence end with (`order/numbers.py`).
+"""
 
 DUE_TIMES = """
 select key, extract(epoch from due_at)::float8 as due from headrace.lane where subscription = $1 and partition = $2

@@ -53,6 +53,7 @@ def load(t: Transaction, group: str, partition: int) -> list[Row]:
                 events=len(events),
                 head=events[0]["number"],
                 number=events[-1]["number"],
+                arrival=max(int(event["number"]) & 524287 for event in events),
             )
         )
     return rows

@@ -1,0 +1,61 @@
+"""Parked events of a subscription in sequence are numbered so that none overtakes another of its place, over owners."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from headrace.engine.lanes import Lane, Lanes, open_lanes, park
+from headrace.engine.verdict import Park
+from headrace.handlers.policy import Policy
+from headrace.item import Item
+from headrace.log.ports import StoredRecord
+from headrace.order.numbers import number_of
+
+
+def lanes_in_sequence() -> Lanes:
+    return Lanes(lambda handler: Policy(12, 0.5, 300.0), is_in_sequence=True)
+
+
+def event(place: int | None, number: int = 0) -> Item:
+    return Item(StoredRecord("pages", 0, 0, 0, b"a", b"", ()), key="a", place=place, number=number)
+
+
+async def test_next_owner_goes_on_behind_all_arrivals(pool: asyncpg.Pool) -> None:
+    """The event with the highest place has not come last; one of an internal type has no place but its arrival."""
+    async with pool.acquire() as borrowed:
+        connection: Any = borrowed
+        numbers = [number_of(9, 1, is_replay=False), number_of(0, 6, is_replay=False), number_of(3, 7, is_replay=True)]
+        await park(connection, "notes", 0, [event(None, number) for number in numbers])
+        await open_lanes(connection, "notes", 0, {"a": Lane(due=0.0, since=0.0)})
+        lanes = lanes_in_sequence()
+        await lanes.load(connection, "notes", 0)
+        joining = lanes.number_of(event(None), lanes.next_number, lanes.by_key["a"])
+        assert joining > numbers[1], "internal events run as they come"
+
+
+@pytest.mark.parametrize("is_replay", [False, True], ids=["moved behind another", "replayed"])
+async def test_nothing_is_sorted_before_a_head_that_failed(pool: asyncpg.Pool, is_replay: bool) -> None:
+    """Its number is higher than its place says: what joins would be blamed for its attempts."""
+    head = event(2, number_of(2 if is_replay else 3, 5, is_replay=is_replay))
+    lanes = lanes_in_sequence()
+    lane = lanes.opened(Park(attempts=1, delay=0.0), head)
+    lane.error_type = "ValueError"
+    assert lanes.number_of(event(None), 6, lane) > head.number
+    assert lanes.number_of(event(2), 6, lane) > head.number
+    async with pool.acquire() as borrowed:
+        connection: Any = borrowed
+        await park(connection, "notes", 0, [head])
+        await open_lanes(connection, "notes", 0, {"a": lane})
+        next_owner = lanes_in_sequence()
+        await next_owner.load(connection, "notes", 0)
+        assert next_owner.number_of(event(None), 6, next_owner.by_key["a"]) > head.number
+
+
+def test_largest_place_can_be_replayed() -> None:
+    largest = 2**43 - 1
+    lanes = lanes_in_sequence()
+    lane = lanes.opened(Park(attempts=1, delay=0.0), event(largest, number_of(largest, 5, is_replay=True)))
+    assert lanes.number_of(event(1), 6, lane) < 2**63
