@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from headrace.cli.api import Api, KeyFile, api_of
 from headrace.cli.output import harmless, stdout
-from headrace.errors import ConfigurationError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -27,10 +25,8 @@ def explain_event(
     """Say for each subscription what became of an event; exit code 1 if none knows it."""
 
     async def ask(api: Api) -> dict[str, Any]:
-        return await api.ask("GET", f"/events/{quote(event_id, safe='')}", {"source": source, "type": event_type})
+        return await api.ask("GET", "/events", {"id": event_id, "source": source, "type": event_type})
 
-    if event_id == "stream":
-        raise ConfigurationError("an event with this id cannot be asked for: GET /events/stream follows all events.")
     api = api_of(url, api_key_file)
     assert api is not None, "a URL is always there"
     answer = asyncio.run(ask(api))

@@ -52,6 +52,8 @@ async def find_pending(
         named = _source_and_type(record, asked)
         if named is None or (asked.source or named[0], asked.type or named[1]) != named:
             continue
+        if named[1] is not None and named[1] not in subscription.event_types:
+            continue
         before = record.offset - positions[TopicPartition(record.topic, record.partition)]
         detail = f"it waits in the log, with {before} records of its partition before it."
         place, (source, type_) = position_of(record), named

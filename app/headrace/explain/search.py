@@ -9,6 +9,7 @@ from typing import NamedTuple
 from headrace import sql
 from headrace.cloudevents import decode_record
 from headrace.database.pool import Connection, Row
+from headrace.emits.emitter import emit_id, ids_of
 from headrace.envelope import identity
 from headrace.errors import SequenceGapError
 from headrace.explain.effects import with_effect
@@ -23,6 +24,8 @@ ROWS, RETRIES = 10_000, 200
 """The newest ledger rows of a claim, and rows of retries, that are looked through."""
 IDS = 200_000
 """The newest ids of a claim that are looked through."""
+MOST_TIMERS = 1_000
+"""Timers that an event may have set between two events that it emitted: they are counted together."""
 _PLACE = re.compile(r"\d+/\d+/-?\d+")
 """What a record of a foreign topic has for an id: its partition, offset and time."""
 
@@ -123,7 +126,7 @@ async def _applied(
     if was_stale:
         detail = f"it was skipped as stale at {at}: a later event of its key had been applied."
         return Fate(subscription.name, "stale", detail, source, type_, *place, row["committed_at"])
-    emitted = _emitted(row["emits"], asked.id, row["sequence"] <= row["emitted_through"])
+    emitted = _emitted(row["emits"], row["id"], asked.id, row["sequence"] <= row["emitted_through"])
     waited = row["parked"] > 0
     if waited and not emitted:
         emitted = await _emitted_later(connection, subscription.group, row, asked.id)
@@ -135,12 +138,13 @@ async def _applied(
 async def _emitted_later(connection: Connection, group: str, row: Row, event_id: str) -> list[Emitted]:
     place = row["topic"], row["partition"], row["sequence"]
     for later in await connection.fetch(sql.explain.RETRIES_WITH_EMITS, group, *place, RETRIES):
-        if emitted := _emitted(later["emits"], event_id, later["sequence"] <= row["emitted_through"]):
+        if emitted := _emitted(later["emits"], row["id"], event_id, later["sequence"] <= row["emitted_through"]):
             return emitted
     return []
 
 
-def _emitted(packed: bytes | None, event_id: str, published: bool) -> list[Emitted]:
+def _emitted(packed: bytes | None, cause: bytes, event_id: str, published: bool) -> list[Emitted]:
+    """Return what the event of an identity has emitted, of all that some batch has: another source may have its id."""
     if packed is None:
         return []
     found = []
@@ -148,5 +152,9 @@ def _emitted(packed: bytes | None, event_id: str, published: bool) -> list[Emitt
         stored = StoredRecord(record.topic, 0, -1, 0, record.key, record.value, (*record.headers,))
         envelope, _ = decode_record(stored)
         if envelope.causationid == event_id:
-            found.append(Emitted(envelope.type, record.topic, envelope.id, published))
-    return found
+            found.append((envelope, record.topic))
+    if not found:
+        return []
+    ids = ids_of(found[0][0].source)
+    its = {emit_id(cause, position, ids) for position in range(len(found) + MOST_TIMERS)}
+    return [Emitted(each.type, topic, each.id, published) for each, topic in found if each.id in its]

@@ -12,7 +12,7 @@ cross join lateral (
 ) as head
 where subscription = $1 and parked.event_id = $2
   and ($3::text is null or parked.source = $3) and ($4::text is null or parked.type = $4)
-order by parked.number limit 10
+order by parked.number limit 100
 """
 """Reads where an event waits, and behind which one; a lane without a time is held."""
 
@@ -22,9 +22,9 @@ select id, topic, partition, "offset", source, type, reason, error, handler, att
 from headrace.dead_letter
 where subscription = $1 and event_id = $2
   and ($3::text is null or source = $3) and ($4::text is null or type = $4) and reason <> 'emit_refused'
-order by created_at desc limit 10
+order by settled_at is not null, created_at desc limit 100
 """
-"""Reads the dead letters of an event, the newest first."""
+"""Reads the dead letters of an event, first those that are not settled, each the newest first."""
 
 LEDGER = """
 select c.topic, c.partition, c.next_offset, c.emitted_through, row.sequence, row.parked, row.dead, row.committed_at,

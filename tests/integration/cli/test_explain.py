@@ -58,3 +58,13 @@ async def test_explain_tells_where_an_effect_stands(start: Start, tmp_path: Path
     assert "effect mail (failed): it was given up on" in failed.out and "Its answered steps: stamp." in failed.out
     unknown = await headrace(tmp_path, "explain", "to-bob", "--url", service.url)
     assert unknown.code == 1 and "mails: unknown" in unknown.out
+
+
+async def test_explain_finds_an_event_that_is_called_stream(start: Start, folder: Path) -> None:
+    service = await start({"HEADRACE_LOG": "memory"})
+    async with http_client() as client:
+        headers = {"Idempotency-Key": "stream"}
+        answer = await client.post(f"{service.url}/events/thing.made", json={"name": "one"}, headers=headers)
+        assert answer.status_code == 202, answer.text
+    said = await headrace(folder, "explain", "stream", "--url", service.url)
+    assert said.code == 0 and said.out.startswith("things: "), said.out + said.err

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace import Emit, Event, Headrace, Record, State, Step
@@ -13,10 +14,18 @@ from headrace.handlers.verdicts import DeadLetter
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord, TopicPartition
 from headrace.settings import Settings
-from tests.support.platform import Notes, client, noted, publish, record, running, settings_for, value
+from tests.support.platform import Notes, client, execute, noted, publish, record, running, settings_for, value
 from tests.support.waiting import until
 
 SOURCE = {"source": "/tests"}
+SETTLED = """
+insert into headrace.dead_letter (subscription, partition, topic, "offset", "timestamp", headers, source, event_id,
+                                  type, reason, error, decision, decided_at, settled_at)
+select subscription, partition, topic, "offset", "timestamp", headers, '/others/' || number, event_id, type, reason,
+       error, 'replay', now(), now()
+from headrace.dead_letter, generate_series(1, 20) as number
+"""
+"""Makes twenty letters of other sources out of the one that is there, all of them replayed."""
 
 
 def notebook(settings: Settings, topic: str) -> Headrace:
@@ -227,6 +236,46 @@ async def test_record_of_a_foreign_topic_is_found_by_its_place(database_url: str
         await until(lambda: runtime.consumers["notes"].workers[0].orders.is_paused, "the subscription is paused")
         waiting = await written(1)
         await until(lambda: is_told(waiting, "pending"), "it waits")
+
+
+async def test_events_of_several_sources_with_one_id(database_url: str, topic_name: str) -> None:
+    """Each has what it emitted itself, though one batch has applied both."""
+    platform = notebook(settings_for(database_url, partitions=1), topic_name)
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+        one, other = (noted(topic_name, page, 1, "7") for page in ("ada", "bob"))
+        headers = [(name, b"/others" if name == "ce_source" else value) for name, value in other.headers]
+        await publish(runtime, one, msgspec.structs.replace(other, headers=headers))
+        await until(
+            lambda: value(runtime, "select count(*) = 4 from headrace.state"), "both are applied, and their echoes"
+        )
+        emitted: list[str] = []
+        for source in ("/tests", "/others"):
+            answer = await http.get("/events/7", params={"source": source})
+            (fate,) = [each for each in answer.json()["fates"] if each["subscription"] == "notes"]
+            emitted += [each["id"] for each in fate["emitted"]]
+        assert len(emitted) == len(set(emitted)) == 2
+
+
+async def test_a_type_that_nobody_takes_is_not_pending(database_url: str, topic_name: str) -> None:
+    platform = notebook(settings_for(database_url, partitions=1), topic_name)
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+        await http.post("/subscriptions/notes/pause")
+        await until(lambda: runtime.consumers["notes"].workers[0].orders.is_paused, "the subscription is paused")
+        await publish(runtime, record(topic_name, "foreign", {}, key="ada", id="8"))
+        answer = await http.get("/events/8", params=SOURCE)
+        assert [fate["outcome"] for fate in answer.json()["fates"]] == ["unknown", "unknown"]
+
+
+async def test_an_open_letter_is_found_behind_settled_ones(database_url: str, topic_name: str) -> None:
+    """Of many sources that use one id."""
+    platform = notebook(settings_for(database_url, partitions=1), topic_name)
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+        await publish(runtime, record(topic_name, "noted", {"page": 7}, key="odd", id="9"))
+        await until(lambda: value(runtime, "select count(*) = 1 from headrace.dead_letter"), "it is given up on")
+        await execute(database_url, SETTLED)
+        answer = await http.get("/events/9", params={})
+        (fate,) = [each for each in answer.json()["fates"] if each["subscription"] == "notes"]
+        assert fate["outcome"] == "dead_letter"
 
 
 async def test_an_id_may_hold_slashes(database_url: str, topic_name: str) -> None:
