@@ -6,6 +6,7 @@ A route reads its body itself, after its caller was admitted: FastAPI would read
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,8 +21,10 @@ _CLOSE = {"Connection": "close"}
 """The rest of a slow body is not waited for. After a 413 it is: a client that still sends would not see the answer."""
 
 
-async def read_body(request: Request, limits: IngestSettings) -> bytes:
-    """Return the body.
+async def read_body(
+    request: Request, limits: IngestSettings, arrived: Callable[[int], None] = lambda size: None
+) -> bytes:
+    """Return the body; `arrived` is called with the size of each part, and may refuse it.
 
     Raises: Problem 413 as soon as the body is known to be too large, before the rest is read; Problem 408 if it has not
     come in time.
@@ -32,7 +35,7 @@ async def read_body(request: Request, limits: IngestSettings) -> bytes:
         raise too_large(f"the body has {declared} bytes; at most {most} are taken (HEADRACE_INGEST_MAX_BODY_BYTES).")
     try:
         async with asyncio.timeout(limits.body_seconds):
-            return await _read(request, most)
+            return await _read(request, most, arrived)
     except TimeoutError:
         detail = (
             f"the body did not come within {limits.body_seconds:g} s (HEADRACE_INGEST_BODY_SECONDS); send it again."
@@ -71,7 +74,7 @@ def _inlined(schema: Any, components: dict[str, Any]) -> Any:
     return {name: _inlined(part, components) for name, part in schema.items()}
 
 
-async def _read(request: Request, most: int) -> bytes:
+async def _read(request: Request, most: int, arrived: Callable[[int], None]) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -82,6 +85,7 @@ async def _read(request: Request, most: int) -> bytes:
         size += len(chunk)
         if size > most:
             raise too_large(f"the body has over {most} bytes, the most that is taken (HEADRACE_INGEST_MAX_BODY_BYTES).")
+        arrived(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)

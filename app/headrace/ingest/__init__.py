@@ -11,7 +11,7 @@ nothing behind: every event of a batch is checked before the first is published.
 outcome is unknown; the answer is 503, and sending the same ids again is safe, since they are recognised.
 
 A publish is never cancelled, neither by the timeout nor by a caller who leaves: it continues, and its request keeps its
-place until it ends, so that a log that hangs fills `HEADRACE_INGEST_MAX_IN_FLIGHT` and not the memory.
+place until it ends, so that a log that hangs fills `HEADRACE_INGEST_MAX_IN_FLIGHT`, or `..._BYTES`, and not the memory.
 """
 
 from headrace.ingest.routes import build_router

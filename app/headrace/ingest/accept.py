@@ -48,12 +48,12 @@ async def accept(
     with (
         runtime.tracing.ingest(route, request.headers) as span,
         Measurement(runtime.metrics, mode, span) as measurement,
-        limiter.place(limits.max_in_flight) as place,
+        limiter.place(limits.max_in_flight, limits.max_in_flight_bytes) as place,
     ):
         log = connected_log(runtime)
         rates.check(caller)
         check_encoding(request.headers)
-        body = await read_body(request, limits)
+        body = await read_body(request, limits, place.bring)
         parsed = parse_request(mode, request.headers, body, plain=plain, limits=limits)
         measurement.events = len(parsed)
         events = await check_all(parsed, runtime.registry.types, span, mode)

@@ -29,6 +29,13 @@ class IngestSettings(BaseSettings):
         description="The most requests at once whose bodies are being read or whose events wait for the log; further "
         "ones are answered 429.",
     )
+    max_in_flight_bytes: int = Field(
+        33_554_432,
+        ge=1_024,
+        le=1_073_741_824,
+        description="The most bytes that the bodies of such requests have together; what would exceed them is answered "
+        "429, unless nothing else is in flight. Until the log has an event, it takes several times its size in memory.",
+    )
     max_wait_seconds: float = Field(
         0.25,
         gt=0,

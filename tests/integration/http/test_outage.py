@@ -144,9 +144,9 @@ async def test_bodies_on_their_way_are_bounded_too(platform: Opener, monkeypatch
     shop = await platform(max_in_flight=2)
     ends, taken, place = asyncio.Event(), list[int](), Limiter.place
 
-    def counted(self: Limiter, most: int) -> AbstractContextManager[Place]:
+    def counted(self: Limiter, most: int, most_bytes: int) -> AbstractContextManager[Place]:
         taken.append(most)
-        return place(self, most)
+        return place(self, most, most_bytes)
 
     monkeypatch.setattr(Limiter, "place", counted)
 
@@ -162,6 +162,32 @@ async def test_bodies_on_their_way_are_bounded_too(platform: Opener, monkeypatch
         ends.set()
         assert [(await task).status_code for task in held] == [202, 202]
     assert (await post(shop)).status_code == 202
+
+
+async def test_bytes_in_flight_are_bounded(platform: Opener) -> None:
+    """Few large requests take the memory of many small ones; a body that is alone may be larger than the limit."""
+    log = HeldLog()
+    shop = await platform(log=log, max_in_flight_bytes=1_024)
+    large = json.dumps(EVENT).encode() + b" " * 900
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield large
+
+    async with shop.client() as client:
+        held = asyncio.create_task(client.post("/events", headers=STRUCTURED, content=large))
+        await until(lambda: log.waiting == 1, "the first one waits")
+        for content in (large, pieces()):
+            answer = await client.post("/events", headers=STRUCTURED, content=content)
+            assert (answer.status_code, answer.json()["type"]) == (429, "/problems/rate-limited")
+            assert "HEADRACE_INGEST_MAX_IN_FLIGHT_BYTES" in answer.json()["detail"]
+            assert int(answer.headers["retry-after"]) >= 1
+        assert (await post(shop)).status_code == 429
+        log.released.set()
+        assert (await held).status_code == 202
+        answer = await client.post("/events", headers=STRUCTURED, content=large + b" " * 900)
+        assert answer.status_code == 202
+    assert shop.sample("ingest_rejected_total", reason="rate_limited") == 3
 
 
 async def test_a_body_that_does_not_come_is_408(platform: Opener) -> None:
