@@ -86,8 +86,8 @@ class Item(msgspec.Struct, gc=False, eq=False):
     place: int | None = None
     """Where the order of its key has it; None in a subscription without one."""
     blamed: tuple[Outcome, BaseException] | None = None
-    """How it ends if its turn has come, since its run may have ended its process; only in a subscription with an order.
-    If its turn has not come, its handler was not called, and it is not to blame."""
+    """How it ends without a run if its turn has come, since a run ended its process, hung, or was refused; only in a
+    subscription with an order. If its turn has not come, its handler was not called, and it is not to blame."""
     wait_is_over: bool = False
     """True if it was held, and the events before it have been missing for as long as it may wait."""
 

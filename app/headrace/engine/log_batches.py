@@ -19,6 +19,9 @@ from headrace.log.ports import Record
 Exclusion = tuple[Outcome, BaseException]
 """How an event ends that is not run, and why."""
 
+_OF_A_RUN = frozenset({Outcome.PROCESS_KILLED, Outcome.HANDLER_ERROR})
+"""Of these the event's handler is to blame, if it was called."""
+
 KILLED = (
     "the process died each time while this event was being handled (out of memory, or a crash in native code), "
     "or its handler did not return."
@@ -136,7 +139,7 @@ def _exclude(items: Sequence[Item], excluded: Mapping[int, Exclusion]) -> None:
             continue
         if item.record.offset in excluded:
             outcome, error = excluded[item.record.offset]
-            if outcome is Outcome.PROCESS_KILLED:
+            if outcome in _OF_A_RUN:
                 item.blame(outcome, error)
             else:
                 item.failed(outcome, error)

@@ -22,15 +22,24 @@ class RunOrder:
         self.moved: set[str] = set()
         """Keys whose place has moved on without their handler."""
 
+    def blame(self, item: Item, error: BaseException) -> None:
+        """Fail an event; if the order of its key could be read, once it is known that its turn has come."""
+        if ORDER_STATE in self._caches and item.key in self._caches[ORDER_STATE].entries:
+            item.blame(Outcome.HANDLER_ERROR, error)
+        else:
+            item.failed(Outcome.HANDLER_ERROR, error)
+
     def admits(self, item: Item, failed_keys: set[str]) -> bool:
         """Return whether the event runs now; else it is said what becomes of it, as by `admit`."""
         assert item.handler is not None and item.handler.order is not None and item.key is not None
-        kept = self._caches[ORDER_STATE].entries[item.key].value
-        if admit(item.handler.order, kept, item, failed_keys):
-            return True
-        if item.blamed is not None and item.outcome is item.blamed[0]:
+        return admit(item.handler.order, self._caches[ORDER_STATE].entries[item.key].value, item, failed_keys)
+
+    def refuse(self, item: Item, failed_keys: set[str]) -> None:
+        """Say what becomes of an event that is to blame if its turn has come."""
+        assert item.blamed is not None
+        self.admits(item, failed_keys)
+        if item.outcome is item.blamed[0]:
             self.failed(item)
-        return False
 
     def skipped(self, item: Item) -> None:
         """Let the place of the key move on, since its handler has skipped the event."""

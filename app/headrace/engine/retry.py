@@ -83,6 +83,8 @@ class Retries:
         self._hung: dict[str, Hung] = {}
         self._refused: dict[str, str] = {}
         """Keys whose head Postgres refused, alone in its run, with the error."""
+        self._refused_again: set[str] = set()
+        """Those of which it did not even take the failure."""
         self._failures: Counter[str] = Counter()
         """What `BatchProcessor.failures` counts, by the key of a run alone; "" is the run of all others."""
         self._lanes_limit, self._events_limit = MOST_LANES, MOST_EVENTS
@@ -285,6 +287,7 @@ class Retries:
         self._events_limit = min(MOST_EVENTS, self._events_limit * 2)
         for key in keys:
             self._refused.pop(key, None)
+            self._refused_again.discard(key)
             if self._hung.pop(key, None) is None and seconds_each < self._processor.context.pace.patience:
                 self._lanes.aside.pop(key, None)
 
@@ -320,15 +323,15 @@ class Retries:
             if item.outcome in SKIPPED:
                 continue
             reason = self._failure(item, key, is_head=key not in heads)
-            is_blamed = key not in heads and self._is_blamed(item, key)
             heads.add(key)
             if key in failed:
                 item.outcome = Outcome.BEHIND_KEY
             elif reason is not None:
-                failed.add(key)
-                item.failed(Outcome.HANDLER_ERROR, HandlerError(reason, ""))
-            elif is_blamed:
-                item.blame(Outcome.HANDLER_ERROR, HandlerError(KILLED, ""))
+                error = HandlerError(reason, "")
+                if key in self._refused_again:  # it may be its state that cannot be read: nothing can be asked of it
+                    item.failed(Outcome.HANDLER_ERROR, error)
+                else:
+                    item.blame(Outcome.HANDLER_ERROR, error)
                 if item.outcome is not Outcome.READY:
                     failed.add(key)
         return items
@@ -337,11 +340,12 @@ class Retries:
         """Return why an event of a lane is not run, or None."""
         if (hung := self._hung.get(key)) is not None and hung.number == item.number:
             return hung.error
-        return self._refused.get(key) if is_head else None
-
-    def _is_blamed(self, item: Item, key: str) -> bool:
-        """True if the head's last attempt was counted and ended its process."""
-        return self._lanes.by_key[key].attempts > self._lanes.policy_of(item.handler).attempts
+        if not is_head:
+            return None
+        if key in self._refused:
+            return self._refused[key]
+        # Its last attempt was counted, and ended its process.
+        return KILLED if self._lanes.by_key[key].attempts > self._lanes.policy_of(item.handler).attempts else None
 
     def _shrink(self, keys: Sequence[str], events: int, reason: str) -> None:
         """Take fewer lanes, then fewer events, until the one event is found that is at fault."""
@@ -355,4 +359,5 @@ class Retries:
                 lane = lanes.by_key[keys[0]]
                 policy, attempts = lanes.policy_of(None), max(1, lane.attempts)
                 lane.due = lanes.due_after(Park(attempts, policy.delay(attempts), policy.jitter))
+                self._refused_again.add(keys[0])
             self._refused[keys[0]] = reason

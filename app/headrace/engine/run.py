@@ -232,6 +232,9 @@ class Run:
             if failed and key in failed:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
+            if handler.is_wrapped and item.blamed is not None:
+                self._order.refuse(item, failed)
+                continue
             caches = entries_of[handler]
             # One state is the rule, and a comprehension costs more than all the rest of this loop.
             states = (caches[0][key].value,) if len(caches) == 1 else [entries[key].value for entries in caches]
@@ -287,6 +290,9 @@ class Run:
             assert handler is not None and key is not None
             if key in self.failed_keys:
                 item.outcome = Outcome.BEHIND_KEY
+                continue
+            if item.blamed is not None:
+                self._order.refuse(item, self.failed_keys)
                 continue
             states = [entries[key].value for entries in self._entries_of[handler]]
             self.emitter.cause, self.emitter.position = item, 0
@@ -376,7 +382,7 @@ class Run:
         self.called(item, handler, seconds, type(error).__name__)
 
     def _refuse_unreadable(self, items: Sequence[Item]) -> list[Item]:
-        """Fail the events whose state does not fit its class; return the others."""
+        """Fail the events whose state does not fit its class; return the others, and those that have an order."""
         reasons = {key: error for cache in self._caches.values() for key, error in cache.unreadable.items()}
         if not reasons:
             return list(items)
@@ -386,9 +392,10 @@ class Run:
             if item.key in self.failed_keys:
                 item.outcome = Outcome.BEHIND_KEY
                 continue
-            self.failed_keys.add(item.key)
             reason = f"the state of this key does not fit its class: {text_of(reasons[item.key])}"
-            item.failed(Outcome.HANDLER_ERROR, HandlerError(reason, item.handler.name if item.handler else ""))
+            self._order.blame(item, HandlerError(reason, item.handler.name if item.handler else ""))
+            if item.outcome is not Outcome.READY:
+                self.failed_keys.add(item.key)
         return [item for item in items if item.outcome is Outcome.READY]
 
 

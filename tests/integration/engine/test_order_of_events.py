@@ -9,7 +9,10 @@ import msgspec
 import pytest
 
 from headrace import Event, Headrace, InSequence, Latest, State
+from headrace.engine import commit
 from headrace.engine.claim import BLAMED_CRASHES
+from headrace.engine.lanes import open_lanes
+from headrace.errors import BatchTooLargeError
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
 from headrace.runtime import Runtime
@@ -229,3 +232,53 @@ async def test_latest_wins_over_owners_and_a_stale_event_says_so(
 
 async def _is(runtime: Runtime, sql: str, expected: Any) -> bool:
     return bool(await value(runtime, sql) == expected)
+
+
+async def test_early_event_does_not_fail_for_its_state(database_url: str, topic_name: str) -> None:
+    """A state that cannot be read is no failure of an event whose turn has not come: what is missing runs first."""
+    settings, log = (
+        settings_for(database_url, partitions=1, retry_first_seconds=600, retry_max_seconds=600),
+        MemoryLog(),
+    )
+    async with running(ordered(settings, topic_name, LONG), log) as runtime:
+        await publish(runtime, *numbered(topic_name, "a", 1))
+        await until(lambda: has_pages(runtime, {"a": [1]}), "the first is applied")
+    await execute(database_url, "update headrace.state set data = '{\"numbers\": 7}' where state = 'notes'")
+    async with running(ordered(settings, topic_name, LONG), log) as runtime:
+        await publish(runtime, *numbered(topic_name, "a", 3))
+        await until(lambda: value(runtime, "select true from headrace.parked"), "the early one is parked")
+        await publish(runtime, *numbered(topic_name, "a", 2))
+        failed = (
+            "select true from headrace.lane join headrace.parked using (key) where attempts = 1 having count(*) = 2"
+        )
+        await until(lambda: value(runtime, failed), "the one that was missing fails")
+    await execute(database_url, "update headrace.state set data = '{\"numbers\": [1]}' where state = 'notes'")
+    await execute(database_url, "update headrace.lane set due_at = now()")
+    async with running(ordered(settings, topic_name, LONG), log) as runtime:
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 2, 3]})
+
+
+async def test_early_event_does_not_fail_for_postgres(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was to look for a gap takes too long in Postgres, alone: the event's handler was not called."""
+    settings, log = settings_for(database_url, partitions=1), MemoryLog()
+    async with running(ordered(settings, topic_name, LONG), log) as runtime:
+        await publish(runtime, *numbered(topic_name, "a", 1, 3))
+        await until(lambda: held(runtime), "the event is held")
+    refused = 0
+
+    async def refuse_once(*args: Any) -> None:
+        nonlocal refused
+        refused += 1
+        if refused == 1:
+            raise BatchTooLargeError("Postgres timed out", reason="timeout")
+        await open_lanes(*args)
+
+    monkeypatch.setattr(commit, "open_lanes", refuse_once)
+    async with running(ordered(settings, topic_name, LONG), log) as runtime:
+        await until(lambda: refused > 1, "the owner has looked for the gap again")
+        await publish(runtime, *numbered(topic_name, "a", 2))
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 2, 3]})
