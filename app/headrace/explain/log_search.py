@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 
 from headrace.cloudevents import decode_record
@@ -12,10 +13,11 @@ from headrace.explain.fate import Fate
 from headrace.explain.search import Asked
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Log, Record, TopicPartition, position_of
+from headrace.log.sizes import size_bytes
 
 FETCH_RECORDS, FETCH_BYTES, FETCH_SECONDS = 500, 4 * 2**20, 0.5
-MOST_RECORDS = 5_000
-"""Records of the ones that wait that are looked through."""
+MOST_RECORDS, MOST_BYTES = 5_000, 64 * 2**20
+"""Of the records that wait so many are looked through, until they had so many bytes."""
 
 
 async def with_acceptance(log: Log, fates: Sequence[Fate]) -> list[Fate]:
@@ -28,9 +30,10 @@ async def _accepted_at(log: Log, fate: Fate) -> datetime | None:
         return None
     place = TopicPartition(fate.topic, fate.partition)
     try:
-        for record in await _read(log, {place: fate.offset}, 1):
-            if record.offset == fate.offset:
-                return moment(record.timestamp)
+        async with aclosing(_read(log, {place: fate.offset}, 1)) as records:
+            async for record in records:
+                if record.offset == fate.offset:
+                    return moment(record.timestamp)
     except HeadraceError:
         return None
     return None
@@ -48,16 +51,17 @@ async def find_pending(
     }
     if not positions:
         return None
-    for record in await _read(log, positions, MOST_RECORDS):
-        named = _source_and_type(record, asked)
-        if named is None or (asked.source or named[0], asked.type or named[1]) != named:
-            continue
-        if named[1] is not None and named[1] not in subscription.event_types:
-            continue
-        before = record.offset - positions[TopicPartition(record.topic, record.partition)]
-        detail = f"it waits in the log, with {before} records of its partition before it."
-        place, (source, type_) = position_of(record), named
-        return Fate(subscription.name, "pending", detail, source, type_, *place, None, moment(record.timestamp))
+    async with aclosing(_read(log, positions, MOST_RECORDS)) as records:
+        async for record in records:
+            named = _source_and_type(record, asked)
+            if named is None or (asked.source or named[0], asked.type or named[1]) != named:
+                continue
+            if named[1] is not None and named[1] not in subscription.event_types:
+                continue
+            before = record.offset - positions[TopicPartition(record.topic, record.partition)]
+            detail = f"it waits in the log, with {before} records of its partition before it."
+            place, (source, type_) = position_of(record), named
+            return Fate(subscription.name, "pending", detail, source, type_, *place, None, moment(record.timestamp))
     return None
 
 
@@ -72,16 +76,22 @@ def _source_and_type(record: Record, asked: Asked) -> tuple[str, str | None] | N
     return (envelope.source, envelope.type) if envelope.id == asked.id else None
 
 
-async def _read(log: Log, positions: Mapping[TopicPartition, int], most: int) -> list[Record]:
-    """Return at most so many records from the positions on; fewer if no more come within half a second."""
+async def _read(log: Log, positions: Mapping[TopicPartition, int], most: int) -> AsyncGenerator[Record, None]:
+    """Yield at most so many records from the positions on; fewer if they are large, or none comes for half a second.
+
+    Those of one fetch are kept at a time.
+    """
     reader = await log.reader(positions)
-    found: list[Record] = []
+    count = size = 0
     try:
-        while len(found) < most:
-            fetched = await reader.fetch(min(FETCH_RECORDS, most - len(found)), FETCH_BYTES, FETCH_SECONDS)
+        while count < most and size < MOST_BYTES:
+            fetched = await reader.fetch(min(FETCH_RECORDS, most - count), FETCH_BYTES, FETCH_SECONDS)
             if not fetched:
                 break
-            found += [record for records in fetched.values() for record in records]
+            for records in fetched.values():
+                count += len(records)
+                size += sum(map(size_bytes, records))
+                for record in records:
+                    yield record
     finally:
         await reader.close()
-    return found
