@@ -113,6 +113,8 @@ class Tenure:
         """Where the log of each topic ended when it was read again behind a standstill; empty once it is read."""
         self._is_abandoned = False
         self._held_up: Outage | None = None
+        self._probes_lane = False
+        """True if it is a lane's turn to be the probe of an outage."""
         self._logger = logger.bind(subscription=subscription.name, partition=partition)
 
     @property
@@ -344,17 +346,24 @@ class Tenure:
             self._touch()
 
     async def _sit_out(self, fetches: Fetches, stopped: asyncio.Task[bool]) -> None:
-        """Wait for the end of a handler's outage: run a single event if it is this partition's turn to probe."""
+        """Wait for the end of a handler's outage: run a single event if it is this partition's turn to probe.
+
+        The log and the lanes take turns: what is behind a failed event of its key tells nothing, its lane does.
+        """
         self._touch()
         pace = min(self._context.pace.fetch, self.memory.timers.seconds)
-        holding = next((holding for holding in self.holdings.values() if holding.pending), None)
-        if holding is None and not self._retries.are_due:
+        if is_full := self.is_full:
+            self._reporter.lanes_full(len(self.memory.lanes.by_key), self.memory.lanes.events)
+        holding = next((holding for holding in self.holdings.values() if holding.pending and not is_full), None)
+        probes_lane = self._retries.are_due and (holding is None or self._probes_lane)
+        if holding is None and not probes_lane and not is_full:
             self._take(await fetches.wait(pace, stopped) or {})
-        elif not self._breaker.take_probe():
-            await asyncio.wait({stopped}, timeout=min(pace, self._breaker.seconds_to_probe()))
+        elif (holding is None and not probes_lane) or not self._breaker.take_probe():
+            await asyncio.wait({stopped}, timeout=min(pace, self._breaker.seconds_to_probe() or pace))
         else:
             self.processor.is_careful = True
-            if holding is not None:
+            self._probes_lane = not probes_lane
+            if holding is not None and not probes_lane:
                 await self._batches.apply(holding, is_probe=True)
             else:
                 await self._retries.run_here(is_probe=True)

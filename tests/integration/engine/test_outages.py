@@ -25,6 +25,9 @@ from tests.support.platform import (
 )
 from tests.support.waiting import until
 
+AT_ONCE: dict[str, Any] = {"retry_first_seconds": 0.001, "retry_max_seconds": 0.001}
+"""Lets a lane be due as soon as it waits."""
+
 PAGES = [f"page-{number}" for number in range(30)]
 
 
@@ -82,6 +85,33 @@ async def test_poison_does_not_keep_the_breaker_open(database_url: str, topic_na
         await until_settled(runtime, "notes")
         assert await has_pages(runtime, {page: [1] for page in PAGES[10:]})
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 10
+
+
+async def test_lanes_are_tried_though_the_log_has_more(database_url: str, topic_name: str) -> None:
+    """What waits behind a key's failed event tells nothing about the outage: only its lane does."""
+    bank = Bank()
+    settings = settings_for(database_url, partitions=1, outage_keys=1, **AT_ONCE)
+    async with watched(notebook(settings, topic_name, bank), MemoryLog()) as runtime:
+        await publish(runtime, *spread(topic_name, ["page"], 400))
+        await until(lambda: bank.calls > 4, "single events are tried")
+        assert await value(runtime, "select count(*) from headrace.parked") < 200
+        bank.is_away = False
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"page": [*range(1, 401)]})
+
+
+async def test_outage_parks_no_more_than_a_partition_may(database_url: str, topic_name: str) -> None:
+    bank = Bank()
+    settings = settings_for(database_url, partitions=1, outage_keys=1, parked_events=3, **AT_ONCE)
+    async with watched(notebook(settings, topic_name, bank), MemoryLog()) as runtime:
+        await publish(runtime, *spread(topic_name, ["page"], 40))
+        await until(lambda: sample(runtime, "lane_full_partitions") == 1, "the partition is full")
+        calls = bank.calls
+        await until(lambda: bank.calls > calls + 3, "what is parked is tried")
+        assert await value(runtime, "select count(*) from headrace.parked") == 3
+        bank.is_away = False
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"page": [*range(1, 41)]})
 
 
 async def _is_told(http: Any) -> bool:
