@@ -20,6 +20,8 @@ class Retry(HandlerVerdict):
     The attempt counts: an event that has used up its attempts comes to the end that its policy names.
     """
 
+    after_seconds: float | None = None
+
     def __init__(self, after: float | timedelta | None = None, reason: str = "") -> None:
         seconds = after.total_seconds() if isinstance(after, timedelta) else after
         if seconds is not None and not 0 <= seconds <= LONGEST_SECONDS:
@@ -27,7 +29,7 @@ class Retry(HandlerVerdict):
                 f"Retry({after!r}): after is a timedelta, or a number of seconds, from 0 to a hundred years."
             )
         super().__init__(reason or "it asked for a retry")
-        self.after_seconds = seconds
+        self.after_seconds = None if seconds is None else float(seconds)  # it may be a Decimal
 
 
 class DeadLetter(HandlerVerdict):

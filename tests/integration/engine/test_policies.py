@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -34,6 +35,12 @@ from tests.support.waiting import until
 
 Answer = Callable[[int], object]
 """What a handler answers to a number: it raises, or returns it."""
+
+
+class MutedRetry(Retry):
+    """A team's own verdict, which says nothing to its base."""
+
+    def __init__(self) -> None: ...
 
 
 def notebook(database_url: str, topic: str, answer: Answer, **options: Any) -> Headrace:
@@ -202,6 +209,17 @@ async def test_declared_outage_uses_up_no_attempt(
         await until_settled(runtime, "notes")
         assert await pages(runtime) == {"a": [1, 2]}
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
+
+
+@pytest.mark.parametrize("verdict", [Retry(Decimal("0.01")), MutedRetry()], ids=["decimal", "subclass"])
+async def test_any_retry_is_one(database_url: str, topic_name: str, verdict: Retry) -> None:
+    """A number that Postgres returned is a Decimal, and a class of a team's own may forget its base's constructor."""
+    platform = notebook(database_url, topic_name, fails(verdict, 1), attempts=3, first_seconds=0.01)
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, *spread(topic_name, ["a"], 2))
+        await until_settled(runtime, "notes")
+        assert await pages(runtime) == {"a": [2]}
+        assert await value(runtime, "select attempts from headrace.dead_letter") == 3
 
 
 async def test_each_handler_has_its_own_time_limit(database_url: str, topic_name: str, gate: Gate) -> None:
