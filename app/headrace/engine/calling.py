@@ -262,7 +262,7 @@ class Runner:
         """Let a failed call wait as its policy says; return why, if it is given up on."""
         policy = self._policies.of(call.effect.handler)
         if is_outage:
-            policy = policy._replace(outage=(BaseException,))
+            policy = policy.in_an_outage()
         decided = verdict(Outcome.HANDLER_ERROR, attempt, policy, error)
         if isinstance(decided, DeadLetter):
             return decided

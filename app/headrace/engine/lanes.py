@@ -109,7 +109,7 @@ class Lanes:
 
     def policy_of_probe(self, handler: Handler | None) -> Policy:
         """Return the policy of a handler while an event is a probe: whatever it raises is of the outage."""
-        return self.policy_of(handler)._replace(outage=(BaseException,))
+        return self.policy_of(handler).in_an_outage()
 
     async def load(self, connection: Connection, group: str, partition: int) -> None:
         """Read which keys are parked. A run that had begun counts if its owner died, which the claim has noted."""

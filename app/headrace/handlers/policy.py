@@ -66,6 +66,10 @@ class Policy(NamedTuple):
         doublings = min(attempt - 1, 64)  # a float overflows after 1,024 of them
         return min(self.max_seconds, self.first_seconds * 2.0**doublings)
 
+    def in_an_outage(self) -> Policy:
+        """Return the policy during an outage: what is not permanent, or came to no error at all, is a sign of it."""
+        return self._replace(transient=(), outage=(object,))  # type: ignore[arg-type]
+
     def kind_of(self, error: BaseException | None) -> ErrorKind:
         """Return what an exception means."""
         for base in type(error).__mro__:

@@ -211,6 +211,28 @@ async def test_declared_outage_uses_up_no_attempt(
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
 
 
+async def test_outage_of_a_transient_error_uses_up_no_attempt(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nearly all keys fail: the breaker knows better than the policy what that means."""
+    monkeypatch.setattr(breaker, "FIRST_PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(breaker, "LONGEST_PROBE_SECONDS", 0.05)
+    names, calls = [f"page-{number}" for number in range(30)], 0
+
+    def answer(number: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= 70:
+            raise ConnectionRefusedError("the bank is away")
+
+    platform = notebook(database_url, topic_name, answer, attempts=1, transient=ConnectionError)
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, *spread(topic_name, names, 1))
+        await until_settled(runtime, "notes")
+        assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
+        assert await has_pages(runtime, {name: [1] for name in names})
+
+
 @pytest.mark.parametrize("verdict", [Retry(Decimal("0.01")), MutedRetry()], ids=["decimal", "subclass"])
 async def test_any_retry_is_one(database_url: str, topic_name: str, verdict: Retry) -> None:
     """A number that Postgres returned is a Decimal, and a class of a team's own may forget its base's constructor."""

@@ -84,3 +84,15 @@ def test_single_attempt_means_no_second_run() -> None:
 @pytest.mark.parametrize("attempt", [1, 2, 3, 4, 100, 1_025, 1_000_000])
 def test_delay_doubles_up_to_the_longest(attempt: int) -> None:
     assert POLICY.delay(attempt) == min(3.0, 0.5 * 2 ** min(attempt - 1, 10))
+
+
+@pytest.mark.parametrize("error", [None, ValueError(), TimeoutError(), ConnectionResetError()], ids=repr)
+def test_probe_uses_up_no_attempt(error: BaseException | None) -> None:
+    """Nor does one whose handler is given up on, which has raised nothing."""
+    policy = POLICY._replace(attempts=1, transient=(OSError,)).in_an_outage()
+    assert verdict(Outcome.HANDLER_ERROR, 1, policy, error) == Park(0, 3.0, 0.2)
+
+
+def test_probe_that_is_permanent_is_a_dead_letter() -> None:
+    decided = verdict(Outcome.HANDLER_ERROR, 1, POLICY.in_an_outage(), KeyError("x"))
+    assert decided == DeadLetter(Outcome.PERMANENT, 1)
