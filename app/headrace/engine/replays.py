@@ -117,7 +117,10 @@ class Replays:
         return await decoded(lambda: self._processor.off_loop(decode, large=large))
 
     def _due_lanes(self, items: Sequence[Item]) -> dict[str, Lane]:
-        """Return the items' lanes, due at once; a key that is held stays so, with the replayed event in its place."""
+        """Return the items' lanes, due at once; a key that is held stays so, with the replayed event in its place.
+
+        Its lane is not written: an operator may have let it go on, which is not known here yet.
+        """
         lanes = self._processor.memory.lanes
         now, known = lanes.now(), lanes.by_key
         opened: dict[str, Lane] = {}
@@ -126,9 +129,8 @@ class Replays:
             kept = known.get(item.key)
             if kept is None:
                 opened[item.key] = Lane(due=now, since=now, error="replayed")
-            else:
-                waits_on = kept.is_gap or kept.due == math.inf
-                opened[item.key] = msgspec.structs.replace(kept, due=kept.due if waits_on else now)
+            elif not kept.is_gap and kept.due < math.inf:
+                opened[item.key] = msgspec.structs.replace(kept, due=now)
         return opened
 
 

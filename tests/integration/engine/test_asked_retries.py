@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headrace import DeadLetter
 from headrace.engine.lanes import Lanes
 from headrace.errors import StateUnavailableError
 from headrace.log.memory import MemoryLog
@@ -61,6 +62,30 @@ async def test_an_asked_retry_outlives_an_outage(
         assert answer.status_code == 200, answer.text
         await until(lambda: has_pages(runtime, {"a": [1]}), "it is applied")
     assert tries == 2
+
+
+async def test_held_key_is_released_though_a_letter_of_it_is_replayed(database_url: str, topic_name: str) -> None:
+    """The replay joins the lane first, which the owner knows as held: what the operator has said stands."""
+    is_broken = True
+
+    def fail(event: Any) -> None:
+        if is_broken:
+            raise DeadLetter("it is wrong") if event.number == 1 else ValueError("not yet")
+
+    settings = settings_for(database_url, partitions=1, retry_attempts=1, retry_at_end="hold")
+    platform = notebook(settings, topic_name, fail)
+    async with watched(platform, MemoryLog()) as runtime, client(platform) as http:
+        await publish(runtime, noted(topic_name, "a", 1), noted(topic_name, "a", 2))
+        await until(lambda: value(runtime, "select true from headrace.lane where due_at = 'infinity'"), "it is held")
+        is_broken = False
+        await http.post("/subscriptions/notes/pause")
+        orders = runtime.consumers["notes"].workers[0].orders
+        await until(lambda: orders.is_paused, "the worker knows")
+        assert (await http.post("/subscriptions/notes/lanes/retry?key=a")).json()["lanes"] == 1
+        assert (await http.post("/dead-letters/replay", json={"where": {"subscription": "notes"}})).is_success
+        await until(lambda: orders.reads_due_times, "the worker is told so")
+        await http.post("/subscriptions/notes/resume")
+        await until(lambda: has_pages(runtime, {"a": [2, 1]}), "both are applied", 10)
 
 
 async def test_settled_dead_letters_expire_and_open_ones_stay(database_url: str, topic_name: str) -> None:
