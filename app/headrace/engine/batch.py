@@ -142,6 +142,7 @@ class BatchProcessor:
     def beside(self, *, is_patient: bool) -> BatchProcessor:
         """Return one that runs lanes beside this one's batches; an `is_patient` one gives each call its whole limit.
 
+        Any other waits for no call that takes long, however many do: its key runs alone next, in a patient one.
         It reads the states of its keys anew: a key that has a lane is the lane's alone, and so are its states.
         """
         other = copy.copy(self)
@@ -149,8 +150,7 @@ class BatchProcessor:
         other.is_beside = other.is_careful = True
         other.lists = ListSizes(1)
         other.failures, other.running, other._has_turn = 0, None, False
-        if is_patient:
-            other.patience = None
+        other.patience = None if is_patient else Patience(self.context.pace.patience)
         return other
 
     async def attempt(self, batch: Batch) -> Effects:

@@ -20,6 +20,7 @@ from headrace.settings import Settings
 from tests.support.obstacles import die
 from tests.support.platform import (
     QUICK,
+    client,
     execute,
     fetch,
     has_pages,
@@ -154,6 +155,23 @@ async def test_many_keys_that_hang_delay_nobody_else(database_url: str, topic_na
         keeper.let_go()
         await until_settled(runtime, "notes")
         assert await pages(runtime) == expected | {name: [1] for name in names}
+
+
+async def test_lanes_that_hang_leave_other_lanes_their_turn(database_url: str, topic_name: str, keeper: Keeper) -> None:
+    """More than a batch gives up on in a row: each runs alone from then on, and the others go on without it."""
+    names = [f"held-{number}" for number in range(30)]
+    keeper.broken = {*names, "a", "b"}
+    waits: dict[str, Any] = WAITS | {"retry_first_seconds": 600.0, "retry_max_seconds": 600.0, "outage_keys": 0}
+    platform = _service(settings_for(database_url, partitions=1, **waits), topic_name, keeper, "async")
+    async with running(platform, MemoryLog(), pace=PACE) as runtime, client(platform) as http:
+        await publish(runtime, *spread(topic_name, ["a", *names, "b"], 1))
+        await until(lambda: value(runtime, "select count(*) = 32 from headrace.lane"), "all are parked")
+        keeper.held = {*names}
+        keeper.broken.clear()
+        await http.post("/subscriptions/notes/lanes/retry")
+        await until(lambda: has_pages(runtime, {"a": [1], "b": [1]}), "the others are applied")
+        keeper.let_go()
+        await until_settled(runtime, "notes")
 
 
 async def test_key_that_took_long_is_not_tried_in_a_batch_again(
