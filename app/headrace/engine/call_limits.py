@@ -90,10 +90,14 @@ class Limiter:
         self.wake_all()
 
     def _wake_next(self) -> None:
-        """Let the one that has waited for longest try: it waits again, behind the others, if there is more for it."""
-        if self._waiting:
-            wake = next(iter(self._waiting))
-            del self._waiting[wake]
+        """Let the one that has waited for longest try: it waits again, behind the others, if there is more for it.
+
+        One that begins nothing any more, since its partition is leaving, keeps none of the others waiting.
+        """
+        for wake in list(self._waiting):
+            if self.in_flight >= self._limits.concurrency or self._timer is not None:
+                return
+            self._waiting.pop(wake, None)
             wake()
 
 

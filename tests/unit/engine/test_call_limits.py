@@ -56,6 +56,25 @@ def test_calls_at_once_are_shared_in_turn() -> None:
     assert limits.in_flight == 1
 
 
+def test_partition_that_is_leaving_keeps_no_call_of_others_waiting() -> None:
+    """It is woken first, and begins nothing any more."""
+    limits, woken = limiter(Clock(), concurrency=1), list[str]()
+
+    def leaving() -> None:
+        woken.append("leaving")
+
+    def other() -> None:
+        woken.append("other")
+        limits.take(other)
+
+    assert limits.take(leaving)
+    assert not limits.take(leaving)
+    assert not limits.take(other)
+    limits.give_back()
+    assert woken == ["leaving", "other"]
+    assert limits.in_flight == 1
+
+
 @pytest.mark.parametrize(("partitions", "owned", "expected"), [(4, 4, 100), (4, 1, 25), (10, 3, 30)])
 async def test_rate_is_that_of_the_owned_partitions(partitions: int, owned: int, expected: int) -> None:
     clock = Clock()
