@@ -47,7 +47,10 @@ class PolicyOptions(TypedDict, total=False):
 
 
 class Policy(NamedTuple):
-    """The policy of one handler, complete. Of the classes that an exception is of, the nearest that is named counts."""
+    """The policy of one handler, complete. Of the classes that an exception is of, the nearest that is named counts.
+
+    A group of exceptions is a sign of an outage if one of them is, else permanent if one of them is.
+    """
 
     attempts: int
     first_seconds: float
@@ -76,7 +79,8 @@ class Policy(NamedTuple):
             for kind in KINDS:
                 if base in getattr(self, kind):
                     return kind
-        return "transient"
+        found = {self.kind_of(each) for each in error.exceptions} if isinstance(error, BaseExceptionGroup) else set()
+        return "outage" if "outage" in found else "permanent" if "permanent" in found else "transient"
 
 
 def complete(settings: EngineSettings, *options: Mapping[str, Any]) -> Policy:
@@ -92,6 +96,16 @@ def complete(settings: EngineSettings, *options: Mapping[str, Any]) -> Policy:
     for given in options:
         policy = policy._replace(**given)
     return policy
+
+
+def inherited(options: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a subscription with those of its handler over them, also where both name an exception."""
+    named = {each for kind in KINDS for each in own.get(kind, ())}
+    kept = {
+        name: tuple(each for each in value if each not in named) if name in KINDS else value
+        for name, value in options.items()
+    }
+    return kept | dict(own)
 
 
 def checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from headrace.errors import ConfigurationError
 from headrace.event import EventType, event_type_of
 from headrace.handlers.effect import EffectLimits, EffectOptions, check_effect, split
 from headrace.handlers.middleware import Around, HandlerName, Kind, Middleware
-from headrace.handlers.policy import PolicyOptions, checked
+from headrace.handlers.policy import PolicyOptions, checked, inherited
 from headrace.handlers.signature import Overrides, Signature, names_in
 from headrace.order.declared import Order, check_order
 from headrace.order.state import ORDER_STATE, HeadraceOrder
@@ -262,7 +262,7 @@ class Subscription:
             where = f"subscription {self.name!r}, effect {getattr(function, '__qualname__', function)}"
             limits, policy = split(options, where)
             effect = Effect(function, local_names, limits)
-            effect.handler.set_options(self.options | checked(policy, where))
+            effect.handler.set_options(inherited(self.options, checked(policy, where)))
             if self.order is not None:
                 for each in (effect.start, effect.handler):
                     each.keep_order(self.order)
@@ -316,7 +316,7 @@ class Subscription:
         where = f"subscription {self.name!r}, handler {handler.name}"
         own = dict(options)
         handler.most_events = _most_events(own, handler, where)
-        handler.set_options(self.options | checked(own, where))
+        handler.set_options(inherited(self.options, checked(own, where)))
         if self.order is not None:
             if signature.is_batch:
                 raise ConfigurationError(

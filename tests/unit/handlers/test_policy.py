@@ -46,6 +46,35 @@ def test_nearest_option_counts() -> None:
     assert complete(EngineSettings()) == Policy(12, 0.5, 300.0, 0.5, 30.0, "dead_letter")
 
 
+@pytest.mark.parametrize("own", ["transient", "permanent", "outage"])
+@pytest.mark.parametrize("inherited", ["transient", "permanent", "outage"])
+def test_what_a_handler_says_of_an_exception_counts(own: Any, inherited: Any) -> None:
+    """Whatever its subscription says of it; of others that still counts."""
+    subscription = Subscription("notes", service="shop", **{inherited: (OSError, KeyError)})
+    subscription.on(Noted, **{own: OSError})(note)
+    policy = Policies(subscription, SETTINGS).of(subscription.handlers["noted"])
+    assert policy.kind_of(OSError()) == own
+    if own != inherited:
+        assert policy.kind_of(KeyError()) == inherited
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ([ConnectionResetError()], "outage"),
+        ([ValueError(), ConnectionResetError()], "outage"),
+        ([ValueError(), KeyError()], "permanent"),
+        ([ValueError(), TimeoutError()], "transient"),
+        ([ExceptionGroup("inner", [ConnectionResetError()])], "outage"),
+    ],
+    ids=repr,
+)
+def test_group_of_exceptions_is_what_is_in_it(error: list[Exception], kind: str) -> None:
+    """A TaskGroup raises one."""
+    policy = Policy(3, 1.0, 2.0, permanent=(KeyError,), outage=(ConnectionError,))
+    assert policy.kind_of(ExceptionGroup("tasks", error)) == kind
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
