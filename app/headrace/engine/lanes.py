@@ -214,7 +214,8 @@ class Lanes:
         """
         if self._put_off and now >= self.gaps_until:
             self._sort()
-        keys = [filled for filled in self.filled if filled in self.by_key and filled not in busy][:limit]
+        filled_keys = [filled for filled in self.filled if filled in self.by_key and filled not in busy]
+        keys = dict.fromkeys(filled_keys[:limit])
         for filled in keys:
             del self.filled[filled]
         while len(keys) < limit and (key := self._first()) is not None and self.by_key[key].due <= now:
@@ -222,11 +223,11 @@ class Lanes:
             if self.by_key[key].is_gap and not self.has_waited(key, now):
                 self._put_off[key] = None
             elif key not in busy and key not in keys:
-                keys.append(key)
+                keys[key] = None
         self._joined.difference_update(keys)
         for key in keys:  # the run may fill one gap and find another, whose event has joined meanwhile
             self.by_key[key].expected = None
-        return keys
+        return list(keys)
 
     def put_back(self, keys: Iterable[str]) -> None:
         """Let the keys' lanes be taken when they are due; a gap that was taken, and no run has seen, is due now."""

@@ -55,6 +55,25 @@ def test_lanes_are_due_in_the_order_of_their_time() -> None:
     assert lanes.seconds_to_next(0.0) is None
 
 
+def test_many_lanes_that_are_due_are_taken_without_comparing_each_with_all() -> None:
+    """An operator has released all of them, and the event loop waits meanwhile."""
+
+    class Key(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    compared = 0
+    lanes = Lanes(policy_of)
+    lanes.follow({Key(number): Lane(due=100.0 + number, since=0.0) for number in range(1_000)}, (), ())
+    assert len(lanes.take_due(2_000.0, 1_000)) == 1_000
+    assert compared < 10_000
+
+
 def test_lane_is_due_when_it_was_last_said_to_be() -> None:
     """What was said before is passed over, also of a lane that has gone."""
     lanes = Lanes(policy_of)
