@@ -92,6 +92,11 @@ class Target:
                         yield each
                 cursor = f"&cursor={quote(page['next'], safe='')}" if page["next"] else None
 
+    async def has_lane(self, subscription: str, key: str) -> bool:
+        """Return True if events of the key wait in its lane. Raises: ConfigurationError."""
+        path = f"/subscriptions/{quote(subscription, safe='')}/lanes?limit=1&key={quote(key, safe='')}"
+        return bool((await self._json(path))["lanes"])
+
     async def partitions(self, subscriptions: tuple[str, ...]) -> int:
         """Return how many partitions the subscriptions have, all topics together. Raises: ConfigurationError."""
         found = (await self._json("/subscriptions"))["subscriptions"]
