@@ -112,6 +112,8 @@ class Run:
         """The item whose handler runs; None before and after."""
         self.began = 0.0
         """When its handler was called, as `time.perf_counter()` tells."""
+        self.waits_for_thread = False
+        """True while the handlers of other partitions have all threads."""
         self.outbox_slots: set[int] = set()
         """Slots of the outbox that handlers have written to in the transaction."""
         self.written: dict[tuple[str, str], bytes] = {}
@@ -157,10 +159,12 @@ class Run:
         if way.is_async if isinstance(way, Handler) else way:
             return self._run_async(items, connection) if lists is None else lists.await_calls(connection)
         call = partial(self._run_sync, items) if lists is None else lists.call
+        self.waits_for_thread = True
         return threads.run(partial(self._in_thread, call), is_beside=self.is_beside)
 
     def _in_thread(self, call: Callable[[], None]) -> None:
         """Call the handlers; the last one is not to blame for the time until the event loop hears that it returned."""
+        self.waits_for_thread = False
         try:
             call()
         finally:

@@ -55,7 +55,7 @@ class Status(NamedTuple):
 
     phase: Phase
     handler_seconds: float | None
-    """How long the batch's handler has been running; None if none runs."""
+    """How long the batch's handler has been running, 0 if it waits for a thread; None if none runs."""
     longest_seconds: float
     """How long the handler has been running that has for the longest time, those of lanes included; 0 if none runs."""
     idle_seconds: float
@@ -118,8 +118,10 @@ class Worker:
     def status(self) -> Status:
         """Return how the worker is doing."""
         now, idle = time.perf_counter(), time.monotonic() - self._touched_at
-        runs = [run for run in self.tenure.running if run.current is not None] if self.tenure is not None else []
-        own = next((now - run.began for run in runs if not run.is_beside), None)
+        running = self.tenure.running if self.tenure is not None else []
+        runs = [run for run in running if run.current is not None]
+        waits = any(run.waits_for_thread for run in running if not run.is_beside)
+        own = next((now - run.began for run in runs if not run.is_beside), 0.0 if waits else None)
         longest = max((now - run.began for run in runs), default=0.0)
         return Status(self.phase, own, longest, idle, sum(self.next_offsets().values()))
 

@@ -166,6 +166,24 @@ async def test_worker_that_waits_for_postgres_is_not_called_stuck(database_url: 
         assert await pages(runtime) == {"a": [1]}
 
 
+async def test_worker_that_waits_for_a_thread_is_not_called_stuck(database_url: str, topic_name: str) -> None:
+    """Handlers of other partitions have them all, and each comes to its own end."""
+    settings = settings_for(database_url, partitions=1, handler_threads=1)
+    async with running(notebook(settings, topic_name), MemoryLog()) as runtime:
+        worker, supervisor = _worker(runtime), runtime.consumers["notes"]._supervisor
+        places = runtime.consumers["notes"].threads._places
+        await places.acquire()
+        await publish(runtime, *spread(topic_name, ["a"], 1))
+        await until(lambda: _runs(worker), "a run waits for a thread")
+        worker._touched_at -= 3_600
+        supervisor.lag[0], supervisor._waiting[0] = 1, (worker.status().position, time.monotonic() - 3_600)
+        supervisor.look()
+        places.release()
+        await until_settled(runtime, "notes")
+        assert sample(runtime, "worker_abandoned_total") == 0
+        assert await pages(runtime) == {"a": [1]}
+
+
 async def test_refused_partition_leaves_the_process_alive(
     database_url: str, topic_name: str, pool: asyncpg.Pool
 ) -> None:
@@ -197,6 +215,10 @@ async def test_slow_partition_that_gets_on_is_left_alone(database_url: str, topi
         assert sample(runtime, "events_parked_total") == 0
         assert runtime.health.liveness() == (True, [])
         assert await pages(runtime) == {page: list(range(1, 61)) for page in "ab"}
+
+
+def _runs(worker: Worker) -> bool:
+    return worker.tenure is not None and worker.tenure.running != []
 
 
 def _worker(runtime: Runtime) -> Worker:
