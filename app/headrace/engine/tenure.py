@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -401,7 +401,7 @@ class Tenure:
         return next(iter(self.holdings.values()))
 
     def _may_run_lanes(self) -> bool:
-        return not self._orders.is_paused and self._breaker.outage is None
+        return not (self._orders.is_paused or self._breaker.outage is not None or any(self._throttled()))
 
     def _is_cautious(self) -> bool:
         return time.monotonic() < self._cautious_until
@@ -419,11 +419,14 @@ class Tenure:
 
     async def _throttle(self, stopped: asyncio.Task[bool]) -> None:
         """Wait while too many emits are not in the log yet."""
+        while not stopped.done() and (relay := next(self._throttled(), None)) is not None:
+            self._touch()
+            await relay.flush(self._context.pace.fetch)
+
+    def _throttled(self) -> Iterator[Relay]:
+        """Yield the relays with so many emits that nothing may run that would add to them."""
         limit = self._context.settings.engine.emits_pending
-        for holding in self.holdings.values():
-            while holding.relay.pending > limit and not stopped.done():
-                self._touch()
-                await holding.relay.flush(self._context.pace.fetch)
+        return (holding.relay for holding in self.holdings.values() if holding.relay.pending > limit)
 
     def _seconds_to_wait(self) -> float:
         most = min(self._context.pace.fetch, self.memory.timers.seconds, self.outside.seconds)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
+import pytest
 
 from headrace import Emit, Event, Headrace, State
 from headrace.cloudevents import decode_record
+from headrace.engine import retry
 from headrace.engine.accept import accept_topic
 from headrace.errors import TransportError
 from headrace.log.memory import MemoryLog
@@ -17,6 +19,7 @@ from headrace.log.ports import NewRecord, Position, TopicPartition
 from headrace.settings import Settings
 from tests.support.platform import (
     Notes,
+    client,
     fetch,
     noted,
     publish,
@@ -138,6 +141,31 @@ async def test_reader_waits_while_too_many_emits_are_on_their_way(database_url: 
         dam.is_closed = False
         await until(lambda: _echoed(runtime, 50), "all are echoed")
         assert await _echoes(runtime) == {page: list(range(1, 51)) for page in PAGES}
+
+
+async def test_lanes_wait_while_too_many_emits_are_on_their_way(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "MOST_LANES", 1)
+    dam, is_broken = Dam(), True
+
+    def fail(event: Any) -> None:
+        if is_broken:
+            raise ValueError("not yet")
+
+    waits: dict[str, Any] = {"retry_first_seconds": 600.0, "retry_max_seconds": 600.0, "outage_keys": 0}
+    settings, names = settings_for(database_url, partitions=1, emits_pending=5, **waits), [f"p-{n}" for n in range(40)]
+    platform = _echoing(settings, topic_name, fail)
+    async with running(platform, dam) as runtime, client(platform) as http:
+        dam.is_closed = True
+        await publish(runtime, *spread(topic_name, names, 1))
+        await until(lambda: value(runtime, "select count(*) = 40 from headrace.lane"), "all are parked")
+        is_broken = False
+        await http.post("/subscriptions/notes/lanes/retry")
+        await until(lambda: dam.refused > 4, "the relay has tried again")
+        assert await value(runtime, "select count(*) from headrace.lane") >= 30
+        dam.is_closed = False
+        await until_settled(runtime, "notes", "echoes")
 
 
 async def test_failing_event_emits_nothing_and_a_retry_emits_once(database_url: str, topic_name: str) -> None:
