@@ -407,10 +407,10 @@ class Tenure:
         return time.monotonic() < self._cautious_until
 
     async def _read_due_times(self) -> None:
-        """Read what an operator changed. Raises: StateError, and then the order still stands."""
+        """Read what an operator changed, while no run writes. Raises: StateError, and then the order still stands."""
         self._orders.reads_due_times = False
         try:
-            async with self._context.connection() as connection:
+            async with self.processor.turn(), self._context.connection() as connection:
                 await self.memory.lanes.read_due_times(connection, self._subscription.group, self._partition)
                 await self.outside.read_due_times(connection)
         except StateError:

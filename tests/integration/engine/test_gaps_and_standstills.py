@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from threading import Event
+from typing import Any
+
+import pytest
+
 from headrace import InSequence
+from headrace.engine.batch import BatchProcessor
+from headrace.engine.lanes import Lanes
 from headrace.log.memory import MemoryLog
+from headrace.runtime import Runtime
 from tests.integration.engine.test_order_of_events import held, numbered, ordered
 from tests.support.platform import (
     client,
@@ -61,3 +70,60 @@ async def test_gap_that_was_due_is_passed_over_once_the_log_is_read(database_url
         await until_settled(runtime, "notes")
         assert await has_pages(runtime, {"a": [1, 3]})
         assert await value(runtime, "select count(*) from headrace.parked") == 0
+
+
+async def test_gap_that_is_found_while_due_times_are_read(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read of its lane is older than the gap: it would be due as the failed event before it was."""
+    is_broken, may_return, has_read, turns = True, Event(), False, 0
+
+    class Broken(set[int]):
+        """Number 1 raises, and then it takes until the due times have been read."""
+
+        def __contains__(self, number: object) -> bool:
+            return number == 1 and (is_broken or not may_return.wait(30))
+
+    settings = settings_for(database_url, partitions=1, retry_first_seconds=600, retry_max_seconds=600)
+    platform = ordered(settings, topic_name, LONG, Broken({1}))
+    async with watched(platform, MemoryLog()) as runtime, client(platform) as web:
+        await publish(runtime, *numbered(topic_name, "a", 1, 3), *numbered(topic_name, "b", 1))
+        await until(lambda: _count(runtime, "attempts = 1", 2), "both keys wait for a retry")
+        is_broken = False
+        workers = runtime.consumers["notes"].workers
+        await web.post("/subscriptions/notes/lanes/retry?key=a")
+        await until(lambda: workers[0].tenure is not None and workers[0].tenure.running, "the handler is called")
+
+        async def begin_turn(self: BatchProcessor) -> None:
+            nonlocal turns
+            turns += has_read
+            await begin(self)
+
+        async def read(self: Lanes, connection: Any, *arguments: Any) -> None:
+            class Late:
+                async def fetch(self, *query: Any) -> Any:
+                    nonlocal has_read
+                    rows, has_read = await connection.fetch(*query), True
+                    may_return.set()
+                    await until(lambda: turns, "the run is about to write")
+                    with suppress(TimeoutError):
+                        await until(
+                            lambda: _count(runtime, "error_type = 'SequenceGapError'", 1), "it has written", 0.5
+                        )
+                    return rows
+
+            await read_due_times(self, Late(), *arguments)
+
+        begin, read_due_times = BatchProcessor.begin_turn, Lanes.read_due_times
+        monkeypatch.setattr(BatchProcessor, "begin_turn", begin_turn)
+        monkeypatch.setattr(Lanes, "read_due_times", read)
+        await web.post("/subscriptions/notes/lanes/retry?key=b")
+        await until(lambda: has_pages(runtime, {"a": [1], "b": [1]}), "the heads are applied")
+        assert await held(runtime) == ["a"]
+        await publish(runtime, *numbered(topic_name, "a", 2))
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 2, 3], "b": [1]})
+
+
+async def _count(runtime: Runtime, condition: str, lanes: int) -> bool:
+    return bool(await value(runtime, f"select count(*) from headrace.lane where {condition}") == lanes)
