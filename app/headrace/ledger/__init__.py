@@ -5,7 +5,8 @@ batch ─▶ rows.py: offsets, counts, event ids and their marks, emitted record
                                        │                                          (loaded by a new owner)
                                        └─ partitions.py: a table per day, made ahead and dropped when nobody needs it
 ```
-Dead letters are written beside it, in the same transaction (dead_letters.py).
+Dead letters are written beside it, in the same transaction (dead_letters.py). The ids of a large window are packed
+(packed_marks.py).
 
 A row is written in the batch's own transaction, so it exists if and only if the batch took effect. A new owner of a
 partition reads two things from it: the ids of the dedupe window, and emits that may not be in the log yet.

@@ -85,9 +85,12 @@ def unpack_marks(packed: bytes | None, count: int) -> list[int]:
     """Return `count` marks; -1 each when the row was written before there were marks."""
     if packed is None:
         return [-1] * count
-    offsets, sums = array("q"), array("I")
-    offsets.frombytes(packed[: 8 * count])
-    sums.frombytes(packed[8 * count :])
+    halves, sums = array("I", packed[: 8 * count]), array("I", packed[8 * count :])
+    if sys.byteorder == "little" and halves[1::2].count(0) == count:  # offsets below four billion: a third of the time
+        words = array("I", [0]) * (2 * count)
+        words[::2], words[1::2] = sums, halves[::2]
+        return array("Q", words.tobytes()).tolist()
+    offsets = array("q", packed[: 8 * count])
     return [offset << 32 | sum_ for offset, sum_ in zip(_little_endian(offsets), _little_endian(sums), strict=True)]
 
 

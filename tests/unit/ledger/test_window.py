@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.envelope import identity
+from headrace.ledger.packed_marks import PackedMarks
 from headrace.ledger.rows import pack_marks
-from headrace.ledger.window import DedupeWindow
+from headrace.ledger.window import PLAIN_IDS, DedupeWindow, PackedRows, window_of
+from headrace.settings import EngineSettings
 
 
 def ids(*numbers: int) -> list[bytes]:
@@ -44,7 +46,11 @@ def test_empty_batch_changes_nothing() -> None:
     assert window.since == 1.0
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1)), max_size=20))
+def _positions(offsets: st.SearchStrategy[int]) -> st.SearchStrategy[list[tuple[int, int]]]:
+    return st.lists(st.tuples(offsets, st.integers(0, 2**32 - 1)), max_size=20)
+
+
+@given(_positions(st.integers(0, 2**32 - 1)) | _positions(st.integers(-(2**63), 2**63 - 1)))
 def test_packed_ids_come_back_with_their_marks(positions: list[tuple[int, int]]) -> None:
     window, marks = DedupeWindow(100), [offset << 32 | crc for offset, crc in positions]
     known = ids(*range(len(marks)))
@@ -67,3 +73,19 @@ def test_last_ids_up_to_the_limit_are_always_known(limit: int, sizes: list[int])
         _add(window, batch, float(at))
         assert set(seen[len(seen) - limit :] if limit else []) <= window.marks.keys()
         assert len(window) <= limit + 2 * max(sizes)
+
+
+def test_window_of_the_default_size_is_a_dictionary() -> None:
+    assert type(DedupeWindow(EngineSettings().dedupe_window_ids).marks) is dict
+
+
+def test_larger_window_is_packed_and_loaded_from_the_ledger() -> None:
+    rows: PackedRows = [
+        (b"".join(ids(3)), pack_marks([9 << 32 | 3]), 2.0),
+        (b"".join(ids(1, 2)), pack_marks([7, 8]), 1.0),
+    ]
+    window = window_of(rows, PLAIN_IDS + 1)
+    assert type(window.marks) is PackedMarks
+    assert window.marks == dict(zip(ids(1, 2, 3), [7, 8, 9 << 32 | 3], strict=True))
+    _add(window, [], 3.0)
+    assert (len(window), window.since) == (3, 1.0)
