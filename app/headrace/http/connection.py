@@ -125,6 +125,9 @@ class BoundedProtocol(HttpToolsProtocol):
             part = data[start : start + SLICE_BYTES]
             self._unparsed_bytes += len(part)
             super().data_received(part)
+            if self.transport.is_closing():  # what uvicorn cannot read it answers itself
+                self._leave()
+                return
             if self._unparsed_bytes > self.limits.max_header_bytes:
                 self._refuse_size()
                 return
@@ -149,13 +152,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         super().on_headers_complete()
         if len(self.pipeline) > MOST_PIPELINED:
-            self.transport.close()
+            self._end()
 
     def on_body(self, body: bytes) -> None:
         """Count the body, and what stands between its chunks from here."""
         self._unparsed_bytes = 0
         self._body_bytes += len(body)
         super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """Begin what is next; if that is the end of the connection, do not wait for ever for the client to read."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._leave()
 
     def on_message_complete(self) -> None:
         """Wait for the next request without a deadline: uvicorn closes an idle connection."""
@@ -198,7 +207,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         if not self._unparsed_bytes:  # a connection that a browser opened in advance
-            self.transport.close()
+            self._end()
             return
         seconds = self.limits.header_seconds
         self._refuse(408, "request-timeout", f"no request within {seconds:g} s (HEADRACE_INGEST_HEADER_SECONDS).")
@@ -234,13 +243,18 @@ class BoundedProtocol(HttpToolsProtocol):
             head += [b"retry-after: 1\r\n"] if status == 503 else []
             head += [b"content-length: %d\r\n\r\n" % len(answer.body), bytes(answer.body)]
             self.transport.write(b"".join(head))
-        self.transport.close()
+        self._end()
 
     def _may_answer(self) -> bool:
         last: RequestResponseCycle | None = self.cycle  # None before the first request, whatever its annotation says
         if self._is_in_head:
             return last is None or last.response_complete
         return not self.cycle.response_started and not self.pipeline
+
+    def _end(self) -> None:
+        """Close the connection once the client has taken what it was sent, or does not."""
+        self.transport.close()
+        self._leave()
 
     def _leave(self) -> None:
         if self in self.connections:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
+import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from headrace.http import connection
 from headrace.http.connection import BoundedProtocol, bounded
 from headrace.settings import IngestSettings
 from tests.support.waiting import until
@@ -27,21 +30,24 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def connected(app: Any) -> AsyncIterator[tuple[BoundedProtocol, Streams]]:
+async def connected(app: Any, **limits: Any) -> AsyncIterator[tuple[BoundedProtocol, Streams]]:
     """Yield what serves the application to one client, whose connection may be idle for a moment, and the client."""
-    config = Config(app, http=bounded(IngestSettings()), lifespan="off", log_config=None, timeout_keep_alive=0)
+    config = Config(app, http=bounded(IngestSettings(**limits)), lifespan="off", log_config=None, timeout_keep_alive=0)
     config.load()
     made: list[BoundedProtocol] = []
 
     def make() -> asyncio.Protocol:
-        protocol = config.http_protocol_class(config, ServerState(), {})
-        assert isinstance(protocol, BoundedProtocol)
+        protocol = cast("type[BoundedProtocol]", config.http_protocol_class)(config, ServerState(), {})
         made.append(protocol)
         return protocol
 
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
     async with server:
-        client = await asyncio.open_connection(*server.sockets[0].getsockname())
+        taking = socket.socket()
+        taking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+        taking.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(taking, server.sockets[0].getsockname())
+        client = await asyncio.open_connection(sock=taking)
         try:
             await until(lambda: bool(made), "the connection is taken")
             yield made[0], client
@@ -86,3 +92,24 @@ async def test_requests_that_queue_in_a_connection_are_bounded() -> None:
             assert await reader.read() == b""
         assert queued < MANY / 2
         answered.set()
+
+
+@pytest.mark.parametrize(
+    "more", [b"GET / HT", SMALL * MANY, SMALL.replace(b"Host", b"Connection: close\r\nHost"), b"?!"]
+)
+async def test_who_is_refused_and_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch, more: bytes) -> None:
+    """What waits to be sent would hold the connection for ever, since it is closed only behind that."""
+    monkeypatch.setattr(connection, "LEAVING_SECONDS", 0.05)
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"40000")]})
+        await send({"type": "http.response.body", "body": b"x" * 40_000})
+
+    async with connected(answer, header_seconds=0.05) as (protocol, (reader, writer)):
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        protocol.timeout_keep_alive = 3_600
+        protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        writer.write(SMALL)
+        await until(protocol.transport.get_write_buffer_size, "an answer waits to be sent")
+        writer.write(more)
+        await until(lambda: protocol not in protocol.connections, "the connection is gone", 10)
