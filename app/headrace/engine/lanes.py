@@ -65,6 +65,8 @@ class Lane(msgspec.Struct):
     is not sorted before the head."""
     expected: int | None = None
     """The place that a gap waits for; None while the lane runs, and as long as this owner has not looked."""
+    head: int = 0
+    """The number of the head whose runs were counted, if they died while the lane waited for a gap."""
     is_asked: bool = False
     """True if an operator lets the key go on without what a gap waits for."""
 
@@ -119,7 +121,7 @@ class Lanes:
             key = row["key"].decode()
             # A run that found a gap, or died before its end, was counted as well: its head has not failed.
             has_failed = row["attempts"] and row["error_type"] not in (None, SequenceGapError.__name__)
-            self.by_key[key] = Lane(
+            lane = self.by_key[key] = Lane(
                 due=row["due"],
                 since=row["since"],
                 attempts=row["attempts"],
@@ -130,6 +132,7 @@ class Lanes:
                 is_counted=row["is_running"],
                 place=behind(row["head"]) if self._is_in_sequence and has_failed else 0,
             )
+            lane.head = row["head"] if lane.is_gap and not lane.is_counted else 0
         self.events = sum(lane.events for lane in self.by_key.values())
         self.filled = {key: None for key, lane in self.by_key.items() if lane.is_gap}
         self.stand_still()
@@ -184,6 +187,8 @@ class Lanes:
         assert item.key is not None
         lane = self.by_key[item.key]
         lane.events += 1
+        if item.place is not None and item.number < lane.head and not lane.is_counted:
+            lane.attempts = lane.head = 0  # the runs that died have not called its handler
         if not lane.is_gap:
             if self._is_in_sequence:
                 self._joined.add(item.key)

@@ -54,6 +54,25 @@ async def test_nothing_is_sorted_before_a_head_that_failed(pool: asyncpg.Pool, i
         assert next_owner.number_of(event(None), 6, next_owner.by_key["a"]) > head.number
 
 
+async def test_missing_event_is_not_to_blame_for_looks_that_died(pool: asyncpg.Pool) -> None:
+    """Owners died when they were to look for the gap. What joins behind the head, or has no place, changes nothing."""
+    head = event(5, number_of(5, 1, is_replay=False))
+    async with pool.acquire() as borrowed:
+        connection: Any = borrowed
+        await park(connection, "notes", 0, [head])
+        await open_lanes(connection, "notes", 0, {"a": Lane(due=0.0, since=0.0, error_type="SequenceGapError")})
+        await connection.execute("update headrace.lane set attempts = 12")
+        lanes = lanes_in_sequence()
+        await lanes.load(connection, "notes", 0)
+        attempts = []
+        for place in (6, None, 4):
+            joining = event(place)
+            joining.number = lanes.number_of(joining, lanes.next_number, lanes.by_key["a"])
+            lanes.follow({}, (), [joining])
+            attempts.append(lanes.by_key["a"].attempts)
+        assert attempts == [12, 12, 0]
+
+
 def test_largest_place_can_be_replayed() -> None:
     largest = 2**43 - 1
     lanes = lanes_in_sequence()
