@@ -10,7 +10,7 @@ from headrace.database.pool import Connection
 from headrace.errors import HeadraceError
 from headrace.explain.fate import Fate
 from headrace.explain.log_search import find_pending, with_acceptance
-from headrace.explain.search import Asked, find_fates
+from headrace.explain.search import Asked, find_fates, looked_since
 from headrace.handlers.subscription import Subscription
 from headrace.log.ports import Log, TopicPartition
 
@@ -33,7 +33,7 @@ async def explain(
         async with lend() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             found = await find_fates(connection, subscription, asked, emitters)
             rows = await connection.fetch(sql.claim.POSITIONS, subscription.group) if not found else []
-            since = await connection.fetchval(sql.explain.SINCE, subscription.group) if not found else None
+            since = await looked_since(connection, subscription) if not found else None
         if found:
             fates += await with_acceptance(log, found) if log is not None else found
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from headrace import sql
@@ -61,6 +62,13 @@ async def find_fates(
         if (source, type_) not in settled and (fate := await _applied(connection, subscription, asked, source, type_)):
             fates.append(await with_effect(connection, subscription, fate, asked.id))
     return fates
+
+
+async def looked_since(connection: Connection, subscription: Subscription) -> datetime | None:
+    """Return since when an event would have been found by its id; None if no id is kept. Raises: asyncpg's errors."""
+    limits = ROWS, IDS * IDENTITY_BYTES
+    since: datetime | None = await connection.fetchval(sql.explain.SINCE, subscription.group, *limits)
+    return since
 
 
 def _names(subscription: Subscription, asked: Asked, sources: Sequence[str]) -> set[tuple[str, str]]:

@@ -70,5 +70,24 @@ from headrace.effect where subscription = $1 and identity = $2
 STEPS = "select name from headrace.step where subscription = $1 and identity = $2 order by answered_at, name"
 """Reads the names of an effect's steps that are answered, as long as the effect has not ended."""
 
-SINCE = "select min(committed_at) from headrace.ledger where subscription = $1 and octet_length(ids) > 0"
-"""Tells how far back the ids of a subscription are kept."""
+SINCE = """
+with looked as (
+    select min(row.committed_at) filter (where row.is_looked_at) as since, bool_and(row.is_looked_at) as is_whole
+    from headrace.claim c cross join lateral (
+        select committed_at, row_number() over (order by sequence desc) <= $2 and coalesce(
+            sum(octet_length(ids)) over (order by sequence desc rows between unbounded preceding and 1 preceding), 0
+        ) < $3 as is_looked_at
+        from (
+            select * from headrace.ledger l
+            where l.subscription = c.subscription and l.topic = c.topic and l.partition = c.partition
+              and octet_length(l.ids) > 0 order by l.sequence desc limit $2 + 1
+        ) as newest
+    ) as row
+    where c.subscription = $1 group by c.topic, c.partition
+)
+select coalesce(max(since) filter (where not is_whole), min(since)) from looked
+"""
+"""Tells since when an event would have been found by its id.
+
+Of the claims that keep more ids than are looked through, the one that is looked through least far back says so.
+"""

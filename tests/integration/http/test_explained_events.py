@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from headrace import Emit, Event, Headrace, Record, State, Step
+from headrace.explain import search
 from headrace.handlers.verdicts import DeadLetter
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord, TopicPartition
@@ -254,6 +255,36 @@ async def test_events_of_several_sources_with_one_id(database_url: str, topic_na
             (fate,) = [each for each in answer.json()["fates"] if each["subscription"] == "notes"]
             emitted += [each["id"] for each in fate["emitted"]]
         assert len(emitted) == len(set(emitted)) == 2
+
+
+async def test_unknown_says_how_far_back_was_looked(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger may keep more ids than are looked through: what was applied before those may be in it."""
+    platform = notebook(settings_for(database_url, partitions=1), topic_name)
+    async with running(platform, MemoryLog()) as runtime, client(platform) as http:
+
+        async def unknown() -> str:
+            answer = await http.get("/events/nobody")
+            (fate,) = [each for each in answer.json()["fates"] if each["subscription"] == "notes"]
+            return str(fate["detail"])
+
+        for number in range(1, 4):
+            await publish(runtime, noted(topic_name, "ada", number))
+            applied = f"select count(*) = {number} from headrace.ledger where subscription = 'notebook.notes'"
+            await until(lambda applied=applied: value(runtime, applied), "the batch is applied")  # type: ignore[misc]
+        await execute(
+            database_url,
+            "update headrace.ledger set committed_at = committed_at - (9 - sequence) * interval '3 minutes' "
+            "where subscription = 'notebook.notes'",
+        )
+        times = (
+            "select to_char(committed_at, 'YYYY-MM-DD HH24:MI') from headrace.ledger where sequence = $1 and topic = $2"
+        )
+        first, third = [await value(runtime, times, sequence, topic_name) for sequence in (1, 3)]
+        assert f"ledger since {first} UTC" in await unknown()
+        monkeypatch.setattr(search, "IDS", 1)
+        assert f"ledger since {third} UTC" in await unknown()
 
 
 async def test_a_type_that_nobody_takes_is_not_pending(database_url: str, topic_name: str) -> None:
