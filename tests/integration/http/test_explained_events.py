@@ -278,10 +278,9 @@ async def test_unknown_says_how_far_back_was_looked(
             "update headrace.ledger set committed_at = committed_at - (9 - sequence) * interval '3 minutes' "
             "where subscription = 'notebook.notes'",
         )
-        times = (
-            "select to_char(committed_at, 'YYYY-MM-DD HH24:MI') from headrace.ledger where sequence = $1 and topic = $2"
-        )
-        first, third = [await value(runtime, times, sequence, topic_name) for sequence in (1, 3)]
+        times = "select committed_at from headrace.ledger where sequence = $1 and topic = $2"
+        at = [await value(runtime, times, sequence, topic_name) for sequence in (1, 3)]
+        first, third = (f"{each:%Y-%m-%d %H:%M}" for each in at)
         assert f"ledger since {first} UTC" in await unknown()
         monkeypatch.setattr(search, "IDS", 1)
         assert f"ledger since {third} UTC" in await unknown()
