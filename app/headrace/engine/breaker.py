@@ -36,7 +36,10 @@ SHARE = 0.7
 """Of the different keys of a handler in the window, so many have to fail. Keys of runs without failures are not
 counted, so that the share that is found is larger than the true one."""
 MOST_KEYS = 5_000
-"""The most calls in the window that are looked at, the latest."""
+"""The most calls in the window that are looked at, the latest, unless more keys have to fail."""
+SILENT_SECONDS = 60.0
+"""An outage is over as well if its handler has failed no more for so long, though events were tried: it has none left,
+and those of other handlers are not to be tried one at a time for ever."""
 FIRST_PROBE_SECONDS, LONGEST_PROBE_SECONDS = 1.0, 30.0
 
 
@@ -77,10 +80,12 @@ class Breaker:
         self._subscription = subscription
         self._keys = keys
         self._clock = clock
-        self._seen: deque[tuple[float, str, str, bool]] = deque(maxlen=MOST_KEYS)
+        self._seen: deque[tuple[float, str, str, bool]] = deque(maxlen=max(MOST_KEYS, 2 * keys))
         """(time, handler, key, whether it failed) of the runs with care in the window."""
         self._backoff = Backoff(FIRST_PROBE_SECONDS, LONGEST_PROBE_SECONDS, 0.2)
         self._probe_at = 0.0
+        self._silent_since: float | None = None
+        """Since when probes have told nothing."""
         self.outage: Outage | None = None
         """None while the breaker is closed."""
 
@@ -120,6 +125,7 @@ class Breaker:
             assert item.handler is not None
             self.outage = Outage(item.handler.name, str(item.error), time.time())
             self._seen.clear()
+            self._silent_since = None
             self._probe_at = self._clock() + self._backoff.next_seconds()
             logger.error(
                 "a handler meets an outage, its partitions wait",
@@ -141,11 +147,15 @@ class Breaker:
         return True
 
     def probed(self, items: Iterable[Item]) -> None:
-        """Note what became of a probe: close if an event of the handler was applied."""
+        """Note what became of a probe: close if an event of the handler was applied, or it has none any more."""
         if self.outage is None:
             return
         ran = {item.outcome for item in items if item.handler is not None and item.handler.name == self.outage.handler}
-        if Outcome.APPLIED in ran or Outcome.SKIPPED_BY_HANDLER in ran:
+        now = self._clock()
+        silent_since = None if Outcome.HANDLER_ERROR in ran else self._silent_since or now
+        is_silent = silent_since is not None and now - silent_since >= SILENT_SECONDS
+        self._silent_since = silent_since
+        if Outcome.APPLIED in ran or Outcome.SKIPPED_BY_HANDLER in ran or is_silent:
             seconds = round(time.time() - self.outage.since, 1)
             logger.info(
                 "the outage of a handler is over",
@@ -156,7 +166,7 @@ class Breaker:
             self.outage = None
             self._backoff.reset()
         elif Outcome.HANDLER_ERROR not in ran:
-            self._probe_at = self._clock()  # nothing was learnt: the next event tells
+            self._probe_at = now  # nothing was learnt: the next event tells
 
 
 def _kind(item: Item, policy_of: PolicyOf) -> ErrorKind | None:

@@ -149,6 +149,23 @@ def test_probes_become_rarer_until_one_is_applied(breaker: Breaker, clock: Clock
     assert breaker.seconds_to_probe() <= 1.0
 
 
+def test_outage_of_a_handler_without_events_comes_to_an_end(breaker: Breaker, clock: Clock) -> None:
+    """Its last event was given up on: the other handlers' events are not tried one at a time for ever."""
+    judge(breaker, *ran("key-1", error=ConnectionResetError()))
+    clock.now += 1.0
+    breaker.probed(ran("key-1", error=ConnectionResetError()))
+    for _ in range(61):
+        assert breaker.outage is not None
+        clock.now += 1.0
+        breaker.probed(ran("key-2", handler=OTHER))
+    assert breaker.outage is None
+
+
+def test_outage_may_be_told_from_as_many_keys_as_a_team_says(clock: Clock) -> None:
+    breaker = Breaker("notes", 8_000, clock)
+    assert judge(breaker, *ran(*keys(0, 8_000), error=ValueError("x")))
+
+
 def test_nothing_is_known_of_a_probe_without_an_outage(breaker: Breaker) -> None:
     """Another partition's probe has closed it meanwhile."""
     breaker.probed(ran("key-1", error=ValueError("x")))
