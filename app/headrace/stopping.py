@@ -94,6 +94,19 @@ def is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def ends_the_task(error: BaseException, task: asyncio.Task[object]) -> bool:
+    """Tell whether an error is no fault of what the task has called: an interrupt, or its coroutine is thrown away.
+
+    A coroutine that is thrown away gets a GeneratorExit while its task does not run.
+    """
+    if isinstance(error, GeneratorExit):
+        try:
+            return asyncio.current_task() is not task
+        except RuntimeError:  # no loop runs
+            return True
+    return isinstance(error, KeyboardInterrupt)
+
+
 def describe_task(task: asyncio.Task[object]) -> str:
     """Return the task's name and the function that keeps it waiting, such as a handler."""
     awaited: object = task.get_coro()

@@ -28,7 +28,7 @@ from headrace.errors import HandlerError, StateError
 from headrace.handlers.subscription import Effect, Subscription
 from headrace.handlers.verdicts import HandlerVerdict, Skip
 from headrace.item import DEAD, Item, Outcome
-from headrace.stopping import end_tasks
+from headrace.stopping import end_tasks, ends_the_task
 from headrace.telemetry.failures import text_of
 
 DIED = "the process died each time while this effect was waiting for its answer."
@@ -160,10 +160,8 @@ class Runner:
         started = time.perf_counter()
         try:
             await self._call(call, emitter)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
         except BaseException as error:
-            if task.cancelling():
+            if task.cancelling() or ends_the_task(error, task):
                 raise
             self._fail(call, limiter, error)
         else:

@@ -20,6 +20,7 @@ from headrace.engine.invoke import await_handler, call_handler, savepoint
 from headrace.handlers.inject import States, Transaction
 from headrace.handlers.subscription import Handler
 from headrace.item import Item, Outcome
+from headrace.stopping import ends_the_task
 from headrace.telemetry.trace_context import is_sampled
 
 if TYPE_CHECKING:
@@ -79,9 +80,9 @@ class ListCalls:
                     await await_handler(listed, handler, states, transaction, run.emitter, limit)
                 self._write(listed, states)
                 run.check_wanted(task)
-            except (KeyboardInterrupt, GeneratorExit):
-                raise
             except BaseException as error:
+                if ends_the_task(error, task):
+                    raise
                 run.check_wanted(task, error)
                 if limit.expired() and (is_cut or not run.is_careful):
                     raise run.overdue(listed.items[0], time.perf_counter() - began) from error

@@ -40,6 +40,7 @@ from headrace.handlers.verdicts import HandlerVerdict, Skip
 from headrace.item import Item, Outcome
 from headrace.order.state import ORDER_STATE
 from headrace.state.cache import Entry, StateCache
+from headrace.stopping import ends_the_task
 from headrace.telemetry.facts import HandlerCall
 from headrace.telemetry.failures import text_of
 from headrace.telemetry.trace_context import is_sampled
@@ -315,9 +316,9 @@ class Run:
                 if self.is_careful:
                     self.write(handler, key, states)
                 self.check_wanted(task)
-            except (KeyboardInterrupt, GeneratorExit):
-                raise
             except BaseException as error:
+                if ends_the_task(error, task):
+                    raise
                 self.check_wanted(task, error)
                 if time_limit.expired() and (is_cut or not self.is_careful):
                     raise self.overdue(item, time.perf_counter() - self.began) from error

@@ -64,6 +64,7 @@ BAD: dict[str, tuple[Callable[[Page], None], str]] = {
     "CancelledError": (_raise(asyncio.CancelledError()), "CancelledError"),
     "SystemExit": (_raise(SystemExit(1)), "SystemExit"),
     "KeyboardInterrupt": (_raise(KeyboardInterrupt()), "KeyboardInterrupt"),
+    "GeneratorExit": (_raise(GeneratorExit()), "GeneratorExit"),
     "StopIteration": (_raise(StopIteration()), "StopIteration"),
     "an error that is no Exception": (_raise(BaseExceptionGroup("", [SystemExit()])), "BaseExceptionGroup"),
 }
