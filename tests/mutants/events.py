@@ -62,7 +62,7 @@ EVENTS = (
         (
             Patch(
                 CLAIM,
-                "            await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition)\n",
+                "            await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition, KILLED)\n",
                 "            pass\n",
             ),
         ),

@@ -186,7 +186,7 @@ class Tape:
                 Step(sql.lane.OPEN, (group, number, keys, attempts, due, texts, [None for _ in keys], texts)),
                 Step(sql.lane.COUNT_RUN, (group, number, keys, attempts)),
                 Step(sql.lane.CLOSE, (group, number, keys)),
-                Step(sql.lane.NOTE_DEATH, (group, number)),
+                Step(sql.lane.NOTE_DEATH, (group, number, "died")),
                 Step(sql.lane.PARK, (group, number, *(list(column) for column in zip(*events, strict=True)))),
                 Step(sql.lane.PARK, (group, number, *(list(column) for column in zip(*events, strict=True)))),
                 Step(

@@ -33,6 +33,10 @@ from headrace.errors import FencedError, StateUnavailableError
 from headrace.ledger.rows import Row
 from headrace.log.ports import Record, TopicInfo, TopicPartition
 
+KILLED = (
+    "the process died each time while this event was being handled (out of memory, or a crash in native code), "
+    "or its handler did not return."
+)
 SUSPECT_CRASHES = 2
 BLAMED_CRASHES = 3
 
@@ -250,7 +254,7 @@ async def claim(
             previous = await connection.fetchrow(sql.claim.OWNER_FOR_UPDATE, group, *partition)
             is_orphaned = previous is not None and previous["owner"] not in (None, owner)
             if is_orphaned:  # here, since a claimer that gets no further is no orphan's heir when it claims again
-                await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition)
+                await connection.execute(sql.lane.NOTE_DEATH, group, partition.partition, KILLED)
                 await connection.execute(sql.effect.COUNT_DEATH, group, partition.partition, owner)
             row = await connection.fetchrow(
                 sql.claim.CLAIM, group, *partition, token, owner, log_end, info.log_id, info.topic_id

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from headrace.engine.batch import FIRING_SECONDS, INLINE_RECORDS, Batch, BatchProcessor, Holding
-from headrace.engine.claim import Fingerprint
+from headrace.engine.claim import KILLED, Fingerprint
 from headrace.engine.patience import OverdueError
 from headrace.engine.report import ShrinkReason
 from headrace.engine.sizing import BatchSize
@@ -21,11 +21,6 @@ Exclusion = tuple[Outcome, BaseException]
 
 _OF_A_RUN = frozenset({Outcome.PROCESS_KILLED, Outcome.HANDLER_ERROR})
 """Of these the event's handler is to blame, if it was called."""
-
-KILLED = (
-    "the process died each time while this event was being handled (out of memory, or a crash in native code), "
-    "or its handler did not return."
-)
 
 
 class LogBatches:

@@ -22,8 +22,8 @@ from typing import NamedTuple
 from headrace.backoff import Backoff
 from headrace.engine.batch import Batch, BatchProcessor, Holding
 from headrace.engine.breaker import Outage, OutageError, held_up
+from headrace.engine.claim import KILLED
 from headrace.engine.lanes import count_runs, read_heads
-from headrace.engine.log_batches import KILLED
 from headrace.engine.patience import OverdueError
 from headrace.engine.run import Run
 from headrace.engine.transact import transact
@@ -344,8 +344,9 @@ class Retries:
             return None
         if key in self._refused:
             return self._refused[key]
-        # Its last attempt was counted, and ended its process.
-        return KILLED if self._lanes.by_key[key].attempts > self._lanes.policy_of(item.handler).attempts else None
+        lane = self._lanes.by_key[key]
+        is_used_up = lane.attempts > self._lanes.policy_of(item.handler).attempts  # or the policy allowed more before
+        return KILLED if is_used_up and lane.error == KILLED else None
 
     def _shrink(self, keys: Sequence[str], events: int, reason: str) -> None:
         """Take fewer lanes, then fewer events, until the one event is found that is at fault."""

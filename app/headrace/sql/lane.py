@@ -42,7 +42,7 @@ MOVE = "update headrace.lane set due_at = due_at - make_interval(secs => $2) whe
 """Lets retries be due so many seconds earlier, as if the time had passed; for tests."""
 
 NOTE_DEATH = """
-update headrace.lane set is_running = false where subscription = $1 and partition = $2 and is_running
+update headrace.lane set is_running = false, error = $3 where subscription = $1 and partition = $2 and is_running
 """
 """Notes that the runs which had begun ended with their owner: they were counted, and the next ones are counted anew."""
 

@@ -187,6 +187,28 @@ async def test_death_of_the_process_in_a_run_uses_up_an_attempt(database_url: st
         assert not gates[-1].entered.is_set()
 
 
+async def test_fewer_attempts_than_were_made_are_no_death(database_url: str, topic_name: str) -> None:
+    """A release that allows fewer tries an event once more, and says what its handler raised."""
+    log, calls = MemoryLog(), 0
+
+    def fail(event: Any) -> None:
+        nonlocal calls
+        calls += 1
+        raise ValueError("a fault of the team's own")
+
+    def made(attempts: int) -> Headrace:
+        return notebook(settings_for(database_url, partitions=1, retry_attempts=attempts), topic_name, fail)
+
+    async with running(made(1_000), log) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1))
+        await until(lambda: value(runtime, "select attempts > 4 from headrace.lane"), "it was tried often")
+    before = calls
+    async with running(made(3), log) as runtime:
+        await until_settled(runtime, "notes")
+        assert "a fault of the team's own" in await value(runtime, "select error from headrace.dead_letter")
+        assert calls == before + 1
+
+
 KILL = (
     "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
     "and application_name = 'headrace'"

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from headrace import Event, Headrace, State
+from headrace.engine.claim import KILLED
 from headrace.ledger.dead_letters import Replay
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
@@ -130,7 +131,7 @@ async def test_event_whose_runs_all_killed_the_process_is_given_up(
     async with running(platform, log) as runtime:
         await publish(runtime, *spread(topic_name, ["a"], 4))
         await until(lambda: _waits(runtime, 4), "all wait in the lane")
-    await pool.execute("update headrace.lane set attempts = 1000")
+    await pool.execute("update headrace.lane set attempts = 1000, error = $1", KILLED)
     trouble.broken.clear()
     async with running(platform, log) as runtime:
         await until_settled(runtime, "notes")

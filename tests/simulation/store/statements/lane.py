@@ -106,9 +106,9 @@ def count_run(t: Transaction, group: str, partition: int, keys: list[bytes], att
 
 
 @writes(sql.lane.NOTE_DEATH, "UPDATE")
-def note_death(t: Transaction, group: str, partition: int) -> Work:
+def note_death(t: Transaction, group: str, partition: int, error: str) -> Work:
     changed = 0
-    ended = partial(_replaced, {"is_running": False})
+    ended = partial(_replaced, {"is_running": False, "error": error})
     for key in t.keys("lane", group, partition, where=_is_running):
         row = yield from t.change("lane", key, _is_running, ended)
         changed += row is not None
