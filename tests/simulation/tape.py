@@ -173,6 +173,7 @@ class Tape:
         keys = sorted(chance.sample(KEYS, chance.randint(1, 3)))
         attempts, due = [chance.randint(0, 3) for _ in keys], [1_800_000_000.0 + chance.randint(0, 9) for _ in keys]
         texts = ["wrong" for _ in keys]
+        kinds = [chance.choice((None, "SequenceGapError")) for _ in keys]
         self._numbers += 10
         events = [
             (key, self._numbers + at, "notes", at, 5, key, chance.choice((None, b"value")), b"\x90", "s", "i", "t", "r")
@@ -183,7 +184,7 @@ class Tape:
             (
                 Step(sql.lane.LOAD, (group, number), returns=True),
                 Step(sql.lane.DUE_TIMES, (group, number), returns=True),
-                Step(sql.lane.OPEN, (group, number, keys, attempts, due, texts, [None for _ in keys], texts)),
+                Step(sql.lane.OPEN, (group, number, keys, attempts, due, texts, kinds, texts)),
                 Step(sql.lane.COUNT_RUN, (group, number, keys, attempts)),
                 Step(sql.lane.CLOSE, (group, number, keys)),
                 Step(sql.lane.NOTE_DEATH, (group, number, "died")),

@@ -26,10 +26,17 @@ select $1, $2, new.key, new.attempts, to_timestamp(new.due), new.error, new.erro
 from unnest($3::bytea[], $4::int[], $5::float8[], $6::text[], $7::text[], $8::text[])
     as new (key, attempts, due, error, error_type, handler)
 on conflict (subscription, partition, key) do update
-set attempts = excluded.attempts, due_at = excluded.due_at, error = excluded.error,
-    error_type = excluded.error_type, handler = excluded.handler, is_running = false
+set attempts = excluded.attempts, error = excluded.error, error_type = excluded.error_type, handler = excluded.handler,
+    is_running = false,
+    due_at = case when lane.error_type = 'SequenceGapError' and (lane.error_type, lane.error) =
+                       (excluded.error_type, excluded.error)
+                  then least(lane.due_at, excluded.due_at) else excluded.due_at end
 """
-"""Writes lanes as they are from now on."""
+"""Writes lanes as they are from now on.
+
+One that waits for the same gap as before waits no longer than it would have: an operator may have let it go on, which
+its owner does not know yet.
+"""
 
 COUNT_RUN = """
 update headrace.lane set attempts = counted.attempts, is_running = true

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 
 from headrace import sql
+from headrace.errors import SequenceGapError
 from tests.simulation.store.statements.model import Work, reads, writes
 from tests.simulation.store.tables import Row, Values
 from tests.simulation.store.transaction import Transaction
@@ -83,9 +84,11 @@ def open_(
         yield ("lane", place)
         kept = t.get("lane", place)
         row = kept or {"subscription": group, "partition": partition, "key": key, "parked_at": t.now()}
+        known = (kept["error_type"], kept["error"]) if kept is not None else None
+        is_same_gap = error_type == SequenceGapError.__name__ and known == (error_type, error)
         changed = {
             "attempts": count,
-            "due_at": at,
+            "due_at": min(row["due_at"], at) if is_same_gap else at,
             "error": error,
             "error_type": error_type,
             "handler": handler,

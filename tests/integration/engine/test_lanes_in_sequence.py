@@ -1,4 +1,4 @@
-"""Parked events of a subscription in sequence are numbered so that none overtakes another of its place, over owners."""
+"""What Postgres keeps of lanes in sequence: numbers that nothing overtakes, attempts of the head, and times."""
 
 from __future__ import annotations
 
@@ -71,6 +71,20 @@ async def test_missing_event_is_not_to_blame_for_looks_that_died(pool: asyncpg.P
             lanes.follow({}, (), [joining])
             attempts.append(lanes.by_key["a"].attempts)
         assert attempts == [12, 12, 0]
+
+
+@pytest.mark.parametrize("found", [2, 7], ids=["same gap", "another gap"])
+async def test_released_gap_stays_released_if_a_run_looks_at_it(pool: asyncpg.Pool, found: int) -> None:
+    """Its owner does not know yet that an operator has let it go on."""
+    async with pool.acquire() as borrowed:
+        connection: Any = borrowed
+        await park(connection, "notes", 0, [event(9, number_of(9, 1, is_replay=False))])
+        for expected in (2, found):
+            lane = Lane(due=1e12, since=0.0, error=f"{expected} is missing", error_type="SequenceGapError")
+            await open_lanes(connection, "notes", 0, {"a": lane})
+            due = await connection.fetchval("select due_at <= now() from headrace.lane")
+            await connection.execute("update headrace.lane set due_at = now()")
+        assert due == (found == 2)
 
 
 def test_largest_place_can_be_replayed() -> None:
