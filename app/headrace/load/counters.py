@@ -51,7 +51,11 @@ class Counters:
                 return None
             if answer.status != 200:
                 return None
-            for family in text_string_to_metric_families(answer.body.decode()):
+            try:
+                families = list(text_string_to_metric_families(answer.body.decode()))
+            except ValueError:  # no page of metrics
+                return None
+            for family in families:
                 for sample in family.samples:
                     is_ours = sample.labels.get("subscription") in self._subscriptions
                     if sample.name == STARTED:

@@ -64,8 +64,11 @@ class Target:
         answer = await self._client.get("/subscriptions")
         if answer.status != 200:
             raise NoAnswerError(f"GET /subscriptions answered {answer.status}")
-        found = [each for each in json.loads(answer.body)["subscriptions"] if each["name"] in subscriptions]
-        read = [_progress(each, topics) for each in found]
+        try:
+            found = [each for each in json.loads(answer.body)["subscriptions"] if each["name"] in subscriptions]
+            read = [_progress(each, topics) for each in found]
+        except (ValueError, KeyError, TypeError) as error:  # a proxy's, which says that it is back soon
+            raise NoAnswerError("GET /subscriptions brought no answer of Headrace") from error
         if not read:
             return Progress(0, 0, 0, is_known=False)
         slowest = min(read, key=lambda each: each.applied)
@@ -76,7 +79,10 @@ class Target:
         """Return a state, None if there is none yet. Raises: NoAnswerError."""
         answer = await self._client.get(path)
         if answer.status == 200:
-            return dict(json.loads(answer.body))
+            try:
+                return dict(json.loads(answer.body))
+            except (ValueError, TypeError) as error:
+                raise NoAnswerError(f"GET {path} brought no answer of Headrace") from error
         if answer.status == 404:
             return None
         raise NoAnswerError(f"GET {path} answered {answer.status}")
@@ -86,7 +92,8 @@ class Target:
         for name in subscriptions:
             cursor: str | None = ""
             while cursor is not None:
-                page = await self._json(f"/dead-letters?subscription={quote(name, safe='')}&limit={PAGE}{cursor}")
+                path = f"/dead-letters?subscription={quote(name, safe='')}&limit={PAGE}{cursor}"
+                page = await self._json(path, "dead_letters", "next")
                 for each in page["dead_letters"]:
                     if each["source"] == source:
                         yield each
@@ -95,15 +102,15 @@ class Target:
     async def has_lane(self, subscription: str, key: str) -> bool:
         """Return True if events of the key wait in its lane. Raises: ConfigurationError."""
         path = f"/subscriptions/{quote(subscription, safe='')}/lanes?limit=1&key={quote(key, safe='')}"
-        return bool((await self._json(path))["lanes"])
+        return bool((await self._json(path, "lanes"))["lanes"])
 
     async def partitions(self, subscriptions: tuple[str, ...]) -> int:
         """Return how many partitions the subscriptions have, all topics together. Raises: ConfigurationError."""
-        found = (await self._json("/subscriptions"))["subscriptions"]
+        found = (await self._json("/subscriptions", "subscriptions"))["subscriptions"]
         return sum(len(each["partitions"]) for each in found if each["name"] in subscriptions)
 
-    async def _json(self, path: str) -> dict[str, Any]:
-        """Return an answer that is needed. Raises: ConfigurationError (none after some attempts)."""
+    async def _json(self, path: str, *needed: str) -> dict[str, Any]:
+        """Return an answer that is needed. Raises: ConfigurationError (none with these members after some attempts)."""
         answer = await self._patient(path)
         if answer.status in (401, 403):
             hint = "the key of --api-key-file needs the scopes read and publish"
@@ -111,9 +118,12 @@ class Target:
         if answer.status != 200:
             raise ConfigurationError(f"{self._client.url}{path} answered {answer.status}: {_detail(answer)}.")
         try:
-            return dict(json.loads(answer.body))
+            found = dict(json.loads(answer.body))
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"{self._client.url} is no Headrace: {path} is no JSON object.") from error
+        if missing := [name for name in needed if name not in found]:
+            raise ConfigurationError(f"{self._client.url} is no Headrace: {path} has no {missing[0]}.")
+        return found
 
     async def _patient(self, path: str) -> Answer:
         for attempt in range(READ_ATTEMPTS):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 
@@ -51,7 +50,7 @@ class Watching:
         at = self.now
         try:
             progress = await self._target.progress(self._subscriptions, self._topics)
-        except (NoAnswerError, json.JSONDecodeError):
+        except NoAnswerError:
             progress = None
         if progress is not None and not progress.is_known:
             progress = None
