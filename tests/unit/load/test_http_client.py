@@ -44,7 +44,7 @@ async def test_what_queued_for_a_silent_target_is_not_sent(
     silent: tuple[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else each connection would wait for one after the other of thousands, each for as long as for the first."""
-    monkeypatch.setattr(http_client, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(http_client, "TIMEOUT_SECONDS", 1.0)
     address, taken = silent
     client = HttpClient(address, connections=1)
     sender = HttpSender(client, "/load", sets_key=False)
