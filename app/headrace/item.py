@@ -90,6 +90,8 @@ class Item(msgspec.Struct, gc=False, eq=False):
     subscription with an order. If its turn has not come, its handler was not called, and it is not to blame."""
     wait_is_over: bool = False
     """True if it was held, and the events before it have been missing for as long as it may wait."""
+    is_let_go: bool = False
+    """True if an operator lets its key go on without them, whatever the subscription does at the end of the wait."""
 
     @property
     def is_named(self) -> bool:

@@ -60,7 +60,7 @@ class RunOrder:
         kept = cache.entries[item.key].value
         if is_done:
             move_on(order, kept, item)
-        elif is_early(order, kept, item) and not gives_up(order):
+        elif is_early(order, kept, item) and (item.is_let_go or not gives_up(order)):
             pass_gap(kept, item)
         else:
             return
@@ -109,7 +109,7 @@ def ruling(order: Order, kept: HeadraceOrder, item: Item) -> Outcome:
         return Outcome.READY if is_replay(item.number) else Outcome.STALE
     if not item.wait_is_over:
         return Outcome.HELD
-    return Outcome.READY if order.at_end == "go_on" else Outcome.GAP
+    return Outcome.READY if item.is_let_go or order.at_end == "go_on" else Outcome.GAP
 
 
 def move_on(order: Order, kept: HeadraceOrder, item: Item) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -234,7 +234,8 @@ class Retries:
         began = time.monotonic()
         now = self._lanes.now()
         try:
-            waited = {key for key in keys if self._lanes.has_waited(key, now)}  # what joins from here on is not read
+            # What joins from here on is not read.
+            waited = {key: self._lanes.by_key[key].is_asked for key in keys if self._lanes.has_waited(key, now)}
             parked = await self._read(keys, events)
             keys = list(dict.fromkeys(key for key, _, _ in parked))
             if not keys:
@@ -303,8 +304,8 @@ class Retries:
         for key, attempts in fresh.items():
             lanes[key].attempts, lanes[key].is_counted = attempts, True
 
-    def _decode(self, parked: Sequence[Parked], waited: Container[str]) -> list[Item]:
-        """Return the events of a run; `waited`: keys whose gap has been waited for long enough."""
+    def _decode(self, parked: Sequence[Parked], waited: Mapping[str, bool]) -> list[Item]:
+        """Return the events of a run. `waited`: keys whose gap is waited for no longer, and if an operator says so."""
         lanes = self._lanes
         records = [record for _, _, record in parked]
         try:
@@ -319,7 +320,8 @@ class Retries:
         for item, (key, number, _) in zip(items, parked, strict=True):
             item.number, item.key, item.attempt = number, key, lanes.by_key[key].attempts
             if order is not None and key in waited:
-                item.wait_is_over = key not in heads or gives_up(order)
+                is_head, item.is_let_go = key not in heads, waited[key]
+                item.wait_is_over = is_head or (gives_up(order) and not item.is_let_go)
             if item.outcome in SKIPPED:
                 continue
             reason = self._failure(item, key, is_head=key not in heads)

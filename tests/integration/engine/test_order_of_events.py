@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -143,8 +143,12 @@ async def test_held_events_are_the_next_owners(database_url: str, topic_name: st
         assert await has_pages(runtime, {"a": [1, 2, 3, 4]})
 
 
-async def test_operator_lets_a_key_go_on_without_what_is_missing(database_url: str, topic_name: str) -> None:
-    platform = ordered(settings_for(database_url, partitions=1), topic_name, LONG)
+@pytest.mark.parametrize("at_end", ["go_on", "dead_letter"])
+async def test_operator_lets_a_key_go_on_without_what_is_missing(
+    database_url: str, topic_name: str, at_end: Literal["go_on", "dead_letter"]
+) -> None:
+    order = InSequence(wait_seconds=3600, at_end=at_end)
+    platform = ordered(settings_for(database_url, partitions=1), topic_name, order)
     async with watched(platform, MemoryLog()) as runtime, client(platform) as web:
         await publish(runtime, *numbered(topic_name, "a", 1, 3, 4))
         await until(lambda: held(runtime), "the key waits")
