@@ -35,7 +35,7 @@ SMOOTHING = 0.02
 """The share of the newest request in what one is expected to take."""
 FORGET_SECONDS = 1.0
 """A request that has not begun by then waits for something else: what a middleware of the team's asks. A flood is over
-if no request came late for so long."""
+if no request came late for so long, and what requests took is forgotten if none has begun for so long."""
 KERNEL_SECONDS = 0.01
 """To which the kernel's clock tells for how long a request has waited."""
 MOST_PATHS = 10_000
@@ -95,6 +95,8 @@ class Pressure:
         waiting = self._waiting
         while waiting and now - (first := next(iter(waiting))).at > FORGET_SECONDS:
             del waiting[first]
+        if now - self._last_begun > FORGET_SECONDS:
+            self._cost_seconds = FIRST_COST_SECONDS
         if len(waiting) * self._cost_seconds > self._most_seconds or self._is_flooded(now, waited_seconds()):
             self._refused += 1
             return None

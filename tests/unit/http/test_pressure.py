@@ -96,6 +96,25 @@ def test_slow_requests_leave_room_for_fewer(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(_filled(pressure)) == 2
 
 
+def test_how_slow_requests_were_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a process that has been slow once would refuse the few requests that come at once on a quiet day."""
+    now = 100.0
+    monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
+    pressure = _pressure()
+    for _ in range(1_000):
+        for arrival in [pressure.admit(PATH), pressure.admit(PATH)]:
+            assert arrival is not None
+            now += FITTING * FIRST_COST_SECONDS
+            arrival.begins()
+    now += FORGET_SECONDS / 2
+    held = _filled(pressure)
+    assert len(held) == 2
+    for arrival in held:
+        arrival.begins()
+    now += FORGET_SECONDS + 1
+    assert len(_filled(pressure)) == FITTING + 1
+
+
 def test_late_requests_are_refused_once_others_were_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has stood still accepts what came meanwhile; one that is flooded does not."""
     now = 100.0
