@@ -317,12 +317,14 @@ class Tenure:
         """Do what is due beside the log, then one transaction of what was fetched."""
         if await self._timers.fire(self._first_holding()):
             self._touch()
+        await self._take_up_replays()
         if self._breaker.outage is not None:
             self.memory.lanes.stand_still()
             await self._sit_out(fetches, stopped)
             return
         await self._catch_up()
-        await self._take_up_replays()
+        if self._is_cautious() and await self._retries.run_here():
+            self._touch()
         await self._throttle(stopped)
         if self.outside.is_full:
             await self.outside.wait(stopped, self._seconds_to_wait())
@@ -381,7 +383,7 @@ class Tenure:
             lanes.caught_up()
 
     async def _take_up_replays(self) -> None:
-        """Take replays up, and what an operator changed about lanes; run a lane in the batches' place after a death."""
+        """Take replays up, and what an operator changed about lanes, also in an outage: it may have no other probe."""
         if self._orders.replays:
             topic = self._orders.replays[0].record.topic
             holding = self.holdings.get(topic) or next(iter(self.holdings.values()))
@@ -391,8 +393,6 @@ class Tenure:
             self._touch()
         if self._orders.reads_due_times:
             await self._read_due_times()
-        if self._is_cautious() and await self._retries.run_here():
-            self._touch()
 
     def _lanes_changed(self) -> None:
         self._retries.changed()

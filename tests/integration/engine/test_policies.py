@@ -211,6 +211,27 @@ async def test_declared_outage_uses_up_no_attempt(
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
 
 
+async def test_replay_in_an_outage_is_its_next_probe(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else is there that could be tried: the only event that met it was given up on."""
+    monkeypatch.setattr(breaker, "FIRST_PROBE_SECONDS", 0.02)
+    answers: list[Exception] = [ConnectionResetError(), ConnectionResetError(), DeadLetter("no such account")]
+
+    def answer(number: int) -> None:
+        if answers:
+            raise answers.pop(0)
+
+    platform = notebook(database_url, topic_name, answer, outage=ConnectionError)
+    async with watched(platform, MemoryLog()) as runtime, client(platform) as http:
+        await publish(runtime, noted(topic_name, "a", 1))
+        await until(lambda: value(runtime, "select count(*) = 1 from headrace.dead_letter"), "it is given up")
+        (letter,) = (await http.get("/dead-letters")).json()["dead_letters"]
+        await http.post(f"/dead-letters/{letter['id']}/replay")
+        await until(lambda: has_pages(runtime, {"a": [1]}), "it is applied")
+        await until(lambda: sample(runtime, "handler_outage", handler="note") == 0, "the outage is over")
+
+
 async def test_outage_of_a_transient_error_uses_up_no_attempt(
     database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
