@@ -253,6 +253,7 @@ class BatchProcessor:
             timeout_seconds=self._engine.handler_seconds,
             patience=self.patience if self._threads.has_room else None,
             is_beside=self.is_beside,
+            is_alone=self.patience is None,
             lists=self.lists,
             observe=self.reporter.handled,
             failed=self.reporter.failed,

@@ -86,6 +86,7 @@ class Run:
         target_seconds: float = math.inf,
         patience: Patience | None = None,
         is_beside: bool = False,
+        is_alone: bool = False,
         lists: ListSizes | None = None,
     ) -> None:
         """`patience`: how long a call is waited for that may take longer; None if each has its whole time limit.
@@ -102,6 +103,7 @@ class Run:
         self._patience = patience
         self.is_beside = is_beside
         """True if it runs lanes beside the batches."""
+        self._is_alone = is_alone
         self._target = target_seconds
         self.lists = lists if lists is not None else ListSizes()
         self._listed, self._events_listed = 1, 0
@@ -161,7 +163,7 @@ class Run:
             return self._run_async(items, connection) if lists is None else lists.await_calls(connection)
         call = partial(self._run_sync, items) if lists is None else lists.call
         self.waits_for_thread = True
-        return threads.run(partial(self._in_thread, call), is_beside=self.is_beside)
+        return threads.run(partial(self._in_thread, call), is_beside=self.is_beside, is_alone=self._is_alone)
 
     def _in_thread(self, call: Callable[[], None]) -> None:
         """Call the handlers; the last one is not to blame for the time until the event loop hears that it returned."""

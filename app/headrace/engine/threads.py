@@ -16,13 +16,14 @@ ABANDONED_THREADS = 32
 class HandlerThreads:
     """Runs functions in threads, a limited number at a time. A call that is given up on holds no place any more.
 
-    Batches have so many places, and what runs beside them as many again: lanes that hang leave the batches theirs.
+    Batches have so many places, runs of lanes beside them as many again, and lanes that run alone as well: those that
+    hang leave all others theirs.
     """
 
     def __init__(self, subscription: str, threads: int) -> None:
-        self._places, self._places_beside = asyncio.Semaphore(threads), asyncio.Semaphore(threads)
+        self._places, self._places_beside, self._places_alone = (asyncio.Semaphore(threads) for _ in range(3))
         self._executor = ThreadPoolExecutor(
-            2 * threads + ABANDONED_THREADS, thread_name_prefix=f"{THREAD_NAME}-{subscription}"
+            3 * threads + ABANDONED_THREADS, thread_name_prefix=f"{THREAD_NAME}-{subscription}"
         )
         self._abandoned: set[Future[None]] = set()
 
@@ -36,12 +37,12 @@ class HandlerThreads:
         """True if further calls may be given up on before their time."""
         return len(self._abandoned) < ABANDONED_THREADS // 4
 
-    async def run(self, function: Callable[[], None], *, is_beside: bool = False) -> None:
+    async def run(self, function: Callable[[], None], *, is_beside: bool = False, is_alone: bool = False) -> None:
         """Wait for a place, run the function in a thread, and raise what it raises.
 
         Cancel: a function that runs already continues in its thread, which counts as abandoned until it returns.
         """
-        async with self._places_beside if is_beside else self._places:
+        async with self._places_alone if is_alone else self._places_beside if is_beside else self._places:
             running = self._executor.submit(function)
             try:
                 await asyncio.wrap_future(running)

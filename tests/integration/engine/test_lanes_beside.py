@@ -157,6 +157,20 @@ async def test_many_keys_that_hang_delay_nobody_else(database_url: str, topic_na
         assert await pages(runtime) == expected | {name: [1] for name in names}
 
 
+async def test_slow_lanes_take_no_thread_from_other_lanes(database_url: str, topic_name: str, keeper: Keeper) -> None:
+    """There are fewer threads than keys whose events take long."""
+    names = [f"held-{number}" for number in range(5)]
+    keeper.held, keeper.broken = {*names}, {"a", "b"}
+    settings = settings_for(database_url, partitions=1, handler_threads=2, **WAITS)
+    async with running(_service(settings, topic_name, keeper, "sync"), MemoryLog(), pace=PACE) as runtime:
+        await publish(runtime, *spread(topic_name, [*names, "a", "b"], 1))
+        await until(lambda: len(keeper.began) > 9 and keeper.began.count((names[1], 1)) == 2, "two run in their lanes")
+        keeper.broken.clear()
+        await until(lambda: has_pages(runtime, {"a": [1], "b": [1]}), "the others are applied")
+        keeper.let_go()
+        await until_settled(runtime, "notes")
+
+
 async def test_lanes_that_hang_leave_other_lanes_their_turn(database_url: str, topic_name: str, keeper: Keeper) -> None:
     """More than a batch gives up on in a row: each runs alone from then on, and the others go on without it."""
     names = [f"held-{number}" for number in range(30)]
