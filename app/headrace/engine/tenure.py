@@ -40,7 +40,7 @@ from headrace.engine.retry import Retries
 from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.timers import DueTimers
-from headrace.errors import FencedError, SchemaRegistryError, StateError, StateUnavailableError
+from headrace.errors import FencedError, SchemaRegistryError, StateError, StateUnavailableError, TransportError
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.dead_letters import Replay
 from headrace.ledger.window import PackedRows, read_window, window_of
@@ -375,8 +375,10 @@ class Tenure:
         """Behind a standstill, let gaps wait until what came into the log meanwhile has been read."""
         lanes = self.memory.lanes
         if lanes.stands_still:
-            bounds = await self._context.log.bounds(self.partitions)
-            self._ends = {partition.topic: bounds[partition].end for partition in self.partitions}
+            self._ends = {}
+            with suppress(TransportError):  # else gaps wait for as long as any
+                bounds = await self._context.log.bounds(self.partitions)
+                self._ends = {partition.topic: bounds[partition].end for partition in self.partitions}
             lanes.read_on()
         if self._ends and all(held.claim.next_offset >= self._ends[topic] for topic, held in self.holdings.items()):
             self._ends = {}

@@ -11,6 +11,7 @@ import pytest
 from headrace import InSequence
 from headrace.engine.batch import BatchProcessor
 from headrace.engine.lanes import Lanes
+from headrace.errors import TransportError
 from headrace.log.memory import MemoryLog
 from headrace.runtime import Runtime
 from tests.integration.engine.test_order_of_events import held, numbered, ordered
@@ -57,6 +58,32 @@ async def test_missing_event_that_came_while_nobody_read_for_a_pause(database_ur
         await web.post("/subscriptions/notes/resume")
         await until_settled(runtime, "notes")
         assert await has_pages(runtime, {"a": [1, 2, 3]})
+
+
+async def test_log_that_does_not_tell_its_end_ends_no_tenure(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker is away when a pause is over: what can be fetched is applied, and gaps wait as long as any."""
+    log = MemoryLog()
+    platform = ordered(settings_for(database_url, partitions=1), topic_name, LONG)
+    async with watched(platform, log) as runtime, client(platform) as web:
+        await publish(runtime, *numbered(topic_name, "a", 1, 3))
+        await until(lambda: held(runtime), "the event is held")
+        await web.post("/subscriptions/notes/pause")
+        worker = runtime.consumers["notes"].workers[0]
+        tenure = worker.tenure
+        assert tenure is not None
+        await until(lambda: tenure.memory.lanes.stands_still, "the log is not read")
+
+        async def bounds(*arguments: Any) -> Any:
+            raise TransportError("the leader does not answer")
+
+        monkeypatch.setattr(log, "bounds", bounds)
+        await web.post("/subscriptions/notes/resume")
+        await until(lambda: not tenure.memory.lanes.stands_still, "the log is read again")
+        await log.publish(numbered(topic_name, "a", 2))
+        await until(lambda: has_pages(runtime, {"a": [1, 2, 3]}), "what comes is applied")
+        assert worker.tenure is tenure
 
 
 async def test_gap_that_was_due_is_passed_over_once_the_log_is_read(database_url: str, topic_name: str) -> None:
