@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -254,7 +254,7 @@ async def test_outage_of_a_transient_error_uses_up_no_attempt(
         assert await has_pages(runtime, {name: [1] for name in names})
 
 
-@pytest.mark.parametrize("verdict", [Retry(Decimal("0.01")), MutedRetry()], ids=["decimal", "subclass"])
+@pytest.mark.parametrize("verdict", [Retry(cast("float", Decimal("0.01"))), MutedRetry()], ids=["decimal", "subclass"])
 async def test_any_retry_is_one(database_url: str, topic_name: str, verdict: Retry) -> None:
     """A number that Postgres returned is a Decimal, and a class of a team's own may forget its base's constructor."""
     platform = notebook(database_url, topic_name, fails(verdict, 1), attempts=3, first_seconds=0.01)

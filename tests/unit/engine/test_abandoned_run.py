@@ -58,7 +58,7 @@ async def test_call_that_returned_is_not_overdue_if_its_loop_is_late() -> None:
         ran.append(event.number)
 
     class HeardLate(HandlerThreads):
-        async def run(self, function: Callable[[], None], *, is_beside: bool = False) -> None:
+        async def run(self, function: Callable[[], None], *, is_beside: bool = False, is_alone: bool = False) -> None:
             function()
             for _ in range(10):
                 await asyncio.sleep(0)
