@@ -151,7 +151,7 @@ class Run:
             await attend(self, asyncio.create_task(work, name="handlers"))
             self.current, self._listed = None, 1  # what waits for a thread is not the last handler's fault
         if self._patience is not None:
-            self._patience.called(len(ready))
+            self._patience.called(sum([item.outcome is not Outcome.READY for item in ready]))
         self.emitter.cause = None
 
     def _work(

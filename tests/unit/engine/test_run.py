@@ -19,7 +19,7 @@ from headrace import Emit, Event, State
 from headrace.cloudevents import decode_record
 from headrace.emits.emitter import Emitter
 from headrace.engine.lanes import Lane, Lanes
-from headrace.engine.patience import OverdueError, Patience
+from headrace.engine.patience import CALLS_FOR_EACH, MOST, OverdueError, Patience
 from headrace.engine.run import HandlerFailedError, Run
 from headrace.engine.settle import changed_states
 from headrace.engine.threads import HandlerThreads
@@ -243,6 +243,17 @@ async def test_state_that_does_not_fit_holds_its_key_back(bench: Bench) -> None:
     assert outcomes(items) == [FAILED, APPLIED, BEHIND]
     assert "does not fit its class" in str(items[0].error)
     assert bench.called == [("b", 1)]
+
+
+async def test_only_calls_that_were_made_are_a_credit(bench: Bench) -> None:
+    """A run that ends early has made few: handlers that always take long are waited for from then on."""
+    patience = Patience(30.0)
+    for _ in range(int(MOST)):
+        patience.given_up()
+    items = bench.items(*((f"page-{number}", 1) for number in range(2 * CALLS_FOR_EACH)))
+    await bench.run(items, seconds=0.0, patience=patience)
+    assert outcomes(items[1:2]) == [Outcome.READY]
+    assert not patience.wait(60.0).is_cut
 
 
 @pytest.mark.parametrize("patience", [None, 0.1], ids=["at its limit", "when others wait"])
