@@ -19,6 +19,8 @@ AtEnd = Literal["dead_letter", "hold"]
 Errors: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...]"
 ErrorKind = Literal["transient", "permanent", "outage"]
 
+MOST_ATTEMPTS = 1_000_000
+"""As the setting allows; Postgres counts them in four bytes."""
 ENDS: tuple[AtEnd, ...] = ("dead_letter", "hold")
 KINDS: tuple[ErrorKind, ...] = ("transient", "permanent", "outage")
 
@@ -133,7 +135,10 @@ def _is_number(value: object) -> bool:
 
 _DURATION = is_duration, "a number of seconds above 0, up to a hundred years"
 _RULES: dict[str, tuple[Any, str]] = {
-    "attempts": (lambda value: type(value) is int and value >= 1, "a number from 1 on"),
+    "attempts": (
+        lambda value: type(value) is int and 1 <= value <= MOST_ATTEMPTS,
+        f"a number from 1 to {MOST_ATTEMPTS:,}",
+    ),
     "first_seconds": _DURATION,
     "max_seconds": _DURATION,
     "jitter": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),

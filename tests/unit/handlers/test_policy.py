@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -50,8 +51,10 @@ def test_nearest_option_counts() -> None:
 @pytest.mark.parametrize("inherited", ["transient", "permanent", "outage"])
 def test_what_a_handler_says_of_an_exception_counts(own: Any, inherited: Any) -> None:
     """Whatever its subscription says of it; of others that still counts."""
-    subscription = Subscription("notes", service="shop", **{inherited: (OSError, KeyError)})
-    subscription.on(Noted, **{own: OSError})(note)
+    outer: Any = {inherited: (OSError, KeyError)}
+    inner: Any = {own: OSError}
+    subscription = Subscription("notes", service="shop", **outer)
+    subscription.on(Noted, **inner)(note)
     policy = Policies(subscription, SETTINGS).of(subscription.handlers["noted"])
     assert policy.kind_of(OSError()) == own
     if own != inherited:
@@ -98,7 +101,8 @@ def test_nearest_class_of_an_exception_counts(error: Exception | None, kind: str
     ("options", "told"),
     [
         ({"attempt": 3}, "there is no option 'attempt'"),
-        ({"attempts": 0}, "attempts=0 is wrong; it is a number from 1 on"),
+        ({"attempts": 0}, "attempts=0 is wrong; it is a number from 1 to 1,000,000"),
+        ({"attempts": sys.maxsize}, "it is a number from 1 to 1,000,000"),
         ({"attempts": True}, "attempts=True"),
         ({"first_seconds": 0}, "first_seconds=0"),
         ({"max_seconds": float("inf")}, "max_seconds=inf"),
