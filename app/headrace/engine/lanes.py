@@ -65,6 +65,8 @@ class Lane(msgspec.Struct):
     is not sorted before the head."""
     expected: int | None = None
     """The place that a gap waits for; None while the lane runs, and as long as this owner has not looked."""
+    arrival: int = 0
+    """In a subscription in sequence, the order of arrival that the number of the event ends with that came last."""
     head: int = 0
     """The number of the head whose runs were counted, if they died while the lane waited for a gap."""
     is_asked: bool = False
@@ -132,12 +134,13 @@ class Lanes:
                 is_counted=row["is_running"],
                 place=behind(row["head"]) if self._is_in_sequence and has_failed else 0,
             )
+            lane.arrival = row["arrival"] if self._is_in_sequence else 0
             lane.head = row["head"] if lane.is_gap and not lane.is_counted else 0
         self.events = sum(lane.events for lane in self.by_key.values())
         self.filled = {key: None for key, lane in self.by_key.items() if lane.is_gap}
         self.stand_still()
         self._sort()
-        numbers = [row["arrival"] if self._is_in_sequence else row["number"] for row in rows]
+        numbers = [row["number"] for row in rows]
         self.next_number = max(numbers, default=0) + 1
 
     async def read_due_times(self, connection: Connection, group: str, partition: int) -> None:
@@ -305,11 +308,15 @@ class Lanes:
         lane.expected = item.error.expected if isinstance(item.error, SequenceGapError) else None
         lane.handler = item.handler.name if item.handler is not None else None
 
-    def number_of(self, item: Item, arrival: int, lane: Lane, *, is_replay: bool = False) -> int:
-        """Return the number of an event that joins a lane: none comes before a head that has failed."""
+    def number_of(self, item: Item, number: int, lane: Lane, *, is_replay: bool = False) -> int:
+        """Return the number of an event that joins a lane: none comes before a head that has failed.
+
+        It is the next `number` of the partition, unless it is to begin with the event's place.
+        """
         if not self._is_in_sequence:
-            return arrival
-        return number_of(max(item.place or 0, lane.place), arrival, is_replay=is_replay)
+            return number
+        lane.arrival += 1  # a number that is not written after all is left out
+        return number_of(max(item.place or 0, lane.place), lane.arrival, is_replay=is_replay)
 
     def due_after(self, park: Park) -> float:
         """Return when a lane is due, in Unix seconds: chance takes off a part of the delay."""

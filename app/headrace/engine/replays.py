@@ -74,7 +74,7 @@ class Replays:
                 item.outcome = Outcome.BEHIND_KEY
             settle(effects, processor.memory.lanes)
             effects.seen = [item for item in effects.seen if item.identity not in window]
-            effects.lanes = self._due_lanes(effects.items)
+            effects.lanes = self._due_lanes(effects)
             await processor.write(connection, batch, effects)
         processor.remember(batch, effects)
         return effects
@@ -116,7 +116,7 @@ class Replays:
         large = is_large(batch.records, batch.bytes)
         return await decoded(lambda: self._processor.off_loop(decode, large=large))
 
-    def _due_lanes(self, items: Sequence[Item]) -> dict[str, Lane]:
+    def _due_lanes(self, effects: Effects) -> dict[str, Lane]:
         """Return the items' lanes, due at once; a key that is held stays so, with the replayed event in its place.
 
         Its lane is not written: an operator may have let it go on, which is not known here yet.
@@ -124,11 +124,11 @@ class Replays:
         lanes = self._processor.memory.lanes
         now, known = lanes.now(), lanes.by_key
         opened: dict[str, Lane] = {}
-        for item in items:
+        for item in effects.items:
             assert item.key is not None
             kept = known.get(item.key)
             if kept is None:
-                opened[item.key] = Lane(due=now, since=now, error="replayed")
+                opened[item.key] = Lane(due=now, since=now, error="replayed", arrival=effects.lanes[item.key].arrival)
             elif not kept.is_gap and kept.due < math.inf:
                 opened[item.key] = msgspec.structs.replace(kept, due=now)
         return opened

@@ -99,7 +99,7 @@ def _settle_lanes(effects: Effects, lanes: Lanes, policy_of: PolicyOf) -> None:
 
 
 def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item], policy_of: PolicyOf) -> Lane:
-    after = Lane(due=lanes.now(), since=lane.since, attempts=0, events=lane.events, error=lane.error)
+    after = Lane(due=lanes.now(), since=lane.since, events=lane.events, error=lane.error, arrival=lane.arrival)
     for index, item in enumerate(items):
         attempt = lane.attempts if index == 0 else 1
         decided = verdict(item.outcome, attempt, policy_of(item.handler), _cause(item))

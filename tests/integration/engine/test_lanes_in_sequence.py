@@ -42,7 +42,7 @@ async def test_nothing_is_sorted_before_a_head_that_failed(pool: asyncpg.Pool, i
     head = event(2, number_of(2 if is_replay else 3, 5, is_replay=is_replay))
     lanes = lanes_in_sequence()
     lane = lanes.opened(Park(attempts=1, delay=0.0), head)
-    lane.error_type = "ValueError"
+    lane.error_type, lane.arrival = "ValueError", 5
     assert lanes.number_of(event(None), 6, lane) > head.number
     assert lanes.number_of(event(2), 6, lane) > head.number
     async with pool.acquire() as borrowed:

@@ -139,6 +139,16 @@ def test_all_that_has_waited_is_given_up_over_several_runs() -> None:
     assert (after.due, after.is_gap, after.is_asked, after.events) == (3.0, True, True, 1)
 
 
+def test_events_without_a_place_are_numbered_as_they_come() -> None:
+    """However many events of other keys of a subscription in sequence were parked before."""
+    lanes = Lanes(lambda handler: Policy(5, 0.5, 60.0), is_in_sequence=True)
+    lanes.next_number = 2**19 - 2
+    lanes.by_key = {"a": Lane(due=0.0, since=0.0, events=1)}
+    effects = _collected([_item(offset, "a", BEHIND) for offset in range(4)], lanes)
+    numbers = [item.number for item in effects.parked]
+    assert numbers == sorted(set(numbers))
+
+
 class Kept(BaseModel):
     number: int = 0
 
