@@ -99,7 +99,7 @@ class Consumer:
         self.threads.stop()
         self.breaker.outage = None
         with suppress(HeadraceError):
-            await self._tell_outage()
+            await self._tell_outage(None)
         return clean
 
     async def _step_down(self, workers: Sequence[Worker]) -> None:
@@ -216,7 +216,7 @@ class Consumer:
         while True:
             try:
                 await self._watch.look()
-                await self._tell_outage()
+                await self._tell_outage(self._outage())
                 now = time.monotonic()
                 if now - gauged_at >= self._context.pace.gauge:
                     gauged_at = now
@@ -234,10 +234,16 @@ class Consumer:
                 logger.exception("the watch of a subscription failed", subscription=self._subscription.name)
             await asyncio.sleep(self._context.pace.watch)
 
-    async def _tell_outage(self) -> None:
+    def _outage(self) -> Outage | None:
+        """Return which outage is waited for: of a handler, of what a partition reads, or of an effect."""
+        effects, keys = self._subscription.effects.values(), self._context.settings.engine.outage_keys
+        limiters = [self._context.limiters.of(self._subscription, each, keys) for each in effects]
+        held_up = [worker.tenure.outage for worker in self.workers.values() if worker.tenure is not None]
+        met = [self.breaker.outage, *held_up, *(limiter.breaker.outage for limiter in limiters)]
+        return next(filter(None, met), None)
+
+    async def _tell_outage(self, outage: Outage | None) -> None:
         """Write into the database which outage is waited for, for those who ask any process. Raises: StateError."""
-        held_up = (worker.tenure.outage for worker in self.workers.values() if worker.tenure is not None)
-        outage = self.breaker.outage or next(filter(None, held_up), None)
         group, owner = self._subscription.group, self._context.owner
         if outage == self._told:
             return

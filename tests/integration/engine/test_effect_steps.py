@@ -289,9 +289,12 @@ async def test_outage_of_the_outside_uses_up_no_attempt(database_url: str) -> No
         await until(lambda: any(each.breaker.outage for each in limiters._known.values()), "an outage is seen")
         seen = calls[0]
         assert seen < 40, "not every key has failed"
+        told = "select count(*) = 1 from headrace.outage where handler = 'buy' and error like '%no route to host'"
+        await until(lambda: value(runtime, told), "every process tells of it")
         is_up[0] = True
         await until(lambda: _is_empty(runtime), "all are done", 60)
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
+        await until(lambda: value(runtime, "select count(*) = 0 from headrace.outage"), "and of its end")
 
 
 async def test_pause_stops_calls_and_resuming_goes_on(database_url: str) -> None:
