@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace import sql
+from headrace.cloudevents import decode_record
 from headrace.database.pool import Connection
 from headrace.envelope import identity
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, DecodeError
 from headrace.ledger.rows import IDENTITY_BYTES, Kind, Row, insert_row, pack_marks, true_offset, unpack_marks
-from headrace.log.ports import TopicPartition
+from headrace.log.ports import StoredRecord, TopicPartition
+from headrace.log.stored import unpack_headers
 from headrace.rewind.plan import Move
 
 PAGE_ROWS, ROW_IDS = 200, 50_000
@@ -40,7 +42,7 @@ async def known_before(
 def discarded(letters: Sequence[Any], move: Move, limit: int) -> list[Known]:
     """Return the ids of what was discarded: in the window, so that it is skipped when it is read again.
 
-    Raises: ConfigurationError (more events come before one than a window of the limit holds).
+    Raises: ConfigurationError (more events come before one than a window of the limit holds, or it cannot be told).
     """
     found = [row for row in letters if row["decision"] == "discard" and row["event_id"] is not None]
     farthest = max((row["offset"] for row in found), default=move.offset)
@@ -51,7 +53,23 @@ def discarded(letters: Sequence[Any], move: Move, limit: int) -> list[Known]:
             f"{farthest - limit + 1} or later, or set HEADRACE_ENGINE_DEDUPE_WINDOW_IDS above "
             f"{farthest - move.offset} here and for the workers."
         )
-    return [(identity(row["source"], row["type"], row["event_id"]), -1) for row in found]
+    return [(_identity(row, move), -1) for row in found]
+
+
+def _identity(row: Any, move: Move) -> bytes:
+    """Return who the event of a letter is. Raises: ConfigurationError (only its record tells, and it has expired)."""
+    if row["headers"] is None:
+        return identity(row["source"], row["type"], row["event_id"])
+    topic, partition = move.place
+    record = StoredRecord(topic, partition, row["offset"], 0, None, row["value"], unpack_headers(row["headers"]))
+    try:
+        return decode_record(record)[0].identity
+    except DecodeError as error:
+        raise ConfigurationError(
+            f"the event at {topic}/{partition}/{row['offset']} was discarded, and would be applied again, since its "
+            "letter has expired and its name is too long or has a character that no database holds; nothing was "
+            f"changed: go back to offset {row['offset'] + 1} or later."
+        ) from error
 
 
 async def write_known(

@@ -251,12 +251,18 @@ order by created_at
 """Tells which events became dead letters, of a subscription or for some types of the outbox, and what came of them."""
 
 OF_RANGE = """
-select source, type, event_id, "offset", decision, edited_value is not null as is_edited, settled_at
-from headrace.dead_letter
+select source, type, event_id, "offset", decision, edited_value is not null as is_edited, settled_at,
+       case when is_inexact then headers end as headers, case when is_inexact then value end as value
+from headrace.dead_letter cross join lateral (
+    select length(source) >= 2000 or strpos(source || type || event_id, chr(65533)) > 0 as is_inexact
+) as names
 where subscription = $1 and topic = $2 and partition = $3 and "offset" >= $4 and decision is distinct from 'rewind'
 order by "offset"
 """
-"""Reads the dead letters of a partition from an offset on, and what was decided about them."""
+"""Reads the dead letters of a partition from an offset on, and what was decided about them.
+
+Those whose names may have been cut, or have lost a NUL, come with their record.
+"""
 
 REWIND = """
 update headrace.dead_letter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from httpx import AsyncClient
 
@@ -52,6 +53,29 @@ async def test_a_narrow_window_keeps_it_out_or_refuses(database_url: str) -> Non
         await go_back(runtime, database_url, target=Target(offset=11, partition=0))
         await until_settled(runtime, "sales", "counts")
         assert await numbers(runtime) == {"a": [number for number in range(40) if number != BAD]}
+
+
+@pytest.mark.parametrize("odd", ["nul", "long"])
+async def test_odd_names_do_not_bring_a_discarded_event_back(database_url: str, odd: str) -> None:
+    """Postgres holds no NUL, and a letter shows no endless source: neither may change who the event is."""
+    service = Mended(settings_for(database_url, partitions=1))
+    source = b"/" + 2_047 * b"s" if odd == "long" else b"/so\x00urce"
+    async with running(service.platform, MemoryLog()) as runtime, client(service.platform) as http:
+        bad = sold("a", BAD)
+        headers = [(name, source if name == "ce_source" else value) for name, value in bad.headers]
+        await publish(runtime, sold("a", 1), msgspec.structs.replace(bad, headers=headers), sold("a", 2))
+        await until_settled(runtime, "sales", "counts")
+        assert (await discard(http)).status_code == 200
+        service.is_mended = True
+        await go_back(runtime, database_url)
+        await until_settled(runtime, "sales", "counts")
+        assert await numbers(runtime) == {"a": [1, 2]}
+        await execute(database_url, "update headrace.dead_letter set value = null, headers = '\\x90'")  # it expires
+        with pytest.raises(ConfigurationError, match="its letter has expired"):
+            await go_back(runtime, database_url)
+        await go_back(runtime, database_url, target=Target(offset=2, partition=0))
+        await until_settled(runtime, "sales", "counts")
+        assert await numbers(runtime) == {"a": [1, 2]}
 
 
 async def test_one_discarded_while_the_claim_moves_stays_out(
