@@ -315,7 +315,7 @@ class Tenure:
 
     async def _turn(self, fetches: Fetches, stopped: asyncio.Task[bool]) -> None:
         """Do what is due beside the log, then one transaction of what was fetched."""
-        if await self._timers.fire(self._first_holding()):
+        if not any(self._throttled()) and await self._timers.fire(self._first_holding()):
             self._touch()
         await self._take_up_replays()
         if self._breaker.outage is not None:
@@ -354,6 +354,9 @@ class Tenure:
         """
         self._touch()
         pace = min(self._context.pace.fetch, self.memory.timers.seconds)
+        if self.outside.is_full or any(self._throttled()):  # by other handlers' events, which tell nothing
+            await asyncio.wait({stopped}, timeout=self._context.pace.fetch)
+            return
         if is_full := self.is_full:
             self._reporter.lanes_full(len(self.memory.lanes.by_key), self.memory.lanes.events)
         holding = next((holding for holding in self.holdings.values() if holding.pending and not is_full), None)

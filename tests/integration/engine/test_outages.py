@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from headrace import Event, Headrace
 from headrace.engine import breaker
+from headrace.errors import TransportError
 from headrace.log.memory import MemoryLog
+from headrace.log.ports import NewRecord, Position
 from headrace.runtime import Runtime
 from tests.support.platform import (
     client,
     fetch,
     has_pages,
+    holdings,
     notebook,
+    noted,
     publish,
+    record,
     sample,
     settings_for,
     spread,
@@ -112,6 +119,55 @@ async def test_outage_parks_no_more_than_a_partition_may(database_url: str, topi
         bank.is_away = False
         await until_settled(runtime, "notes")
         assert await has_pages(runtime, {"page": [*range(1, 41)]})
+
+
+class Closed(MemoryLog):
+    """A log that takes nothing of one topic while it is closed."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__()
+        self.topic, self.is_closed, self.refused = topic, True, 0
+
+    async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
+        if self.is_closed and any(record.topic == self.topic for record in records):
+            self.refused += 1
+            raise TransportError("it is closed.")
+        return await super().publish(records)
+
+
+async def test_outage_lifts_no_limit_of_what_other_handlers_emit(database_url: str, topic_name: str) -> None:
+    """Their events are tried meanwhile, and tell nothing."""
+    bank, log = Bank(), Closed(f"{topic_name}-told")
+    platform = Headrace("notebook", settings_for(database_url, partitions=1, emits_pending=5))
+
+    class Paid(Event, type="paid", topic=topic_name, key="page"):
+        page: str
+
+    class Noted(Event, type="noted", topic=topic_name, key="page"):
+        page: str
+
+    class Told(Event, type="told", topic=log.topic, key="page"):
+        page: str
+
+    notes = platform.subscription("notes")
+    platform.declare(Told)
+
+    @notes.on(Paid, outage=RuntimeError)
+    def pay(event: Paid) -> None:
+        bank(event)
+
+    @notes.on(Noted)
+    def tell(event: Noted) -> Told:
+        return Told(page=event.page)
+
+    async with watched(platform, log) as runtime:
+        await publish(runtime, record(topic_name, "paid", {"page": "a"}, key="a"))
+        await until(lambda: sample(runtime, "handler_outage") == 1, "the breaker is open")
+        await publish(runtime, *(noted(topic_name, page, 1) for page in PAGES))
+        await until(lambda: log.refused > 4, "what was emitted does not leave")
+        assert sum(holding.relay.pending for holding in holdings(runtime, "notes")) <= 6
+        bank.is_away = log.is_closed = False
+        await until_settled(runtime, "notes")
 
 
 async def _is_told(http: Any) -> bool:
