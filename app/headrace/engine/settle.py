@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from headrace.engine.claim import Fingerprint
@@ -11,6 +13,7 @@ from headrace.engine.run import Run
 from headrace.engine.verdict import APPLY, LATER, SKIP, DeadLetter, Park, verdict
 from headrace.item import GIVEN_UP, Item, Outcome
 from headrace.ledger.rows import Kind, stale_mark
+from headrace.order.numbers import is_replay, place_in
 from headrace.state.cache import StateCache
 
 AT_ONCE = Park(attempts=0, delay=0.0)
@@ -91,7 +94,7 @@ def _settle_lanes(effects: Effects, lanes: Lanes, policy_of: PolicyOf) -> None:
         by_key.setdefault(item.key, []).append(item)
     for key, items in by_key.items():
         after = _settle_lane(effects, lanes, lanes.by_key[key], items, policy_of)
-        if after.events > 0:
+        if after.events > 0 or any(item.key == key for item in effects.parked):
             effects.lanes[key] = after
         else:
             effects.closed.append(key)
@@ -108,6 +111,10 @@ def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item], 
             is_same = all(each.outcome is Outcome.STALE or each.place is None for each in items[:index])
             if item.outcome is Outcome.HELD and lane.is_gap and is_same:
                 _wait_on(after, lane)
+            if item.outcome is Outcome.HELD:
+                _sort(effects, lanes, after, items[index:])
+                if lane.place:  # what is missing may be behind it
+                    after.expected = None
             return after
         if isinstance(decided, DeadLetter):
             after.error = reason_of(item)
@@ -122,6 +129,18 @@ def _settle_lane(effects: Effects, lanes: Lanes, lane: Lane, items: list[Item], 
         effects.released.append(item)
         after.events -= 1
     return after
+
+
+def _sort(effects: Effects, lanes: Lanes, after: Lane, items: Sequence[Item]) -> None:
+    """Let events be numbered by their places that are not: they were parked before their order was declared, or behind
+    a head that has turned out to wait for them."""
+    for item in items:
+        if item.place is not None and place_in(item.number) != item.place:
+            effects.released.append(item)
+            number = lanes.number_of(item, item.number, after, is_replay=is_replay(item.number))
+            effects.parked.append(msgspec.structs.replace(item, number=number))
+            after.events -= 1  # it joins again
+            after.expected = None
 
 
 def _wait_on(after: Lane, lane: Lane) -> None:

@@ -30,8 +30,9 @@ that died, since its handler was not called: it is held.
 **Held events are parked** in the lane of their key, so that they survive whatever lanes survive: deaths, rebalances and
 a restored database. Only one thing is different: the number of a parked event begins with its place, so that reading a
 lane in order reads the sequence (`numbers.py`). A lane that waits for a gap is one whose error is a `SequenceGapError`;
-its `due` is the end of the wait. A new owner looks at each of them once. An operator's retry of such a lane goes on
-without the missing events.
+its `due` is the end of the wait. A new owner looks at each of them once. What has another number, since it was parked
+before the order was declared, gets its own when a run finds that it, or the head before it, has to wait. An operator's
+retry of such a lane goes on without the missing events.
 
 **The wait** begins when the gap is found, by the clock of the owner, and each gap has its own. It is not over while the
 log is not read: after a pause, an outage, or a time without an owner, what is missing may be the next record, so what

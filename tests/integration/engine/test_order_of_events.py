@@ -37,7 +37,9 @@ from tests.support.waiting import until
 LONG = InSequence(wait_seconds=3600)
 
 
-def ordered(settings: Settings, topic: str, order: Latest | InSequence, broken: set[int] | None = None) -> Headrace:
+def ordered(
+    settings: Settings, topic: str, order: Latest | InSequence | None, broken: set[int] | None = None
+) -> Headrace:
     """Return a service that notes numbers in that order; those of `broken` raise."""
     platform = Headrace("notebook", settings)
 
@@ -282,3 +284,15 @@ async def test_early_event_does_not_fail_for_postgres(
         await publish(runtime, *numbered(topic_name, "a", 2))
         await until_settled(runtime, "notes")
         assert await has_pages(runtime, {"a": [1, 2, 3]})
+
+
+async def test_what_waits_when_the_order_is_declared_runs_in_sequence(database_url: str, topic_name: str) -> None:
+    settings = settings_for(database_url, partitions=1, retry_first_seconds=600, retry_max_seconds=600)
+    log = MemoryLog()
+    async with running(ordered(settings, topic_name, None, {1}), log) as runtime:
+        await publish(runtime, *numbered(topic_name, "a", 1, 4, 3, 2))
+        await until(lambda: _is(runtime, "select count(*) from headrace.parked", 4), "all wait")
+    await execute(database_url, "update headrace.lane set due_at = now()")
+    async with running(ordered(settings, topic_name, LONG), log) as runtime:
+        await until_settled(runtime, "notes")
+        assert await has_pages(runtime, {"a": [1, 2, 3, 4]})

@@ -16,12 +16,13 @@ from headrace.engine.run import Run
 from headrace.engine.settle import changed_states, settle
 from headrace.engine.threads import HandlerThreads
 from headrace.envelope import Envelope
-from headrace.errors import HandlerError
+from headrace.errors import HandlerError, SequenceGapError
 from headrace.handlers.policy import Policy
 from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.ports import StoredRecord
+from headrace.order.numbers import number_of
 from headrace.state.cache import StateCache
 from headrace.telemetry.tracing import Tracing
 
@@ -147,6 +148,22 @@ def test_events_without_a_place_are_numbered_as_they_come() -> None:
     effects = _collected([_item(offset, "a", BEHIND) for offset in range(4)], lanes)
     numbers = [item.number for item in effects.parked]
     assert numbers == sorted(set(numbers))
+
+
+def test_what_a_head_waits_for_is_found_behind_it() -> None:
+    """The head had failed when the missing event joined; the first look reads the head alone, the next one both."""
+    lanes = Lanes(lambda handler: Policy(5, 0.5, 60.0, gap_seconds=60.0), is_in_sequence=True)
+    head, missing = _item(0, "a", Outcome.HELD), _item(1, "a", BEHIND)
+    head.place, head.number = 3, number_of(3, 1, is_replay=False)
+    missing.place, missing.number = 2, number_of(3, 2, is_replay=False)
+    head.failed(Outcome.HELD, SequenceGapError("2 is missing", 2))
+    lanes.by_key = {"a": Lane(due=0.0, since=0.0, attempts=2, events=2, place=3, arrival=2)}
+    found = _retried([head], lanes)
+    assert (found.lanes["a"].expected, found.parked) == (None, [])
+    lanes.by_key = found.lanes
+    sorted_ = _retried([head, missing], lanes)
+    assert ([item.number for item in sorted_.released], sorted_.lanes["a"].events) == ([missing.number], 1)
+    assert [item.number for item in sorted_.parked] == [number_of(2, 3, is_replay=False)]
 
 
 class Kept(BaseModel):
