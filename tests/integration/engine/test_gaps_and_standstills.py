@@ -139,7 +139,8 @@ async def test_gap_that_is_found_while_due_times_are_read(
                         )
                     return rows
 
-            await read_due_times(self, Late(), *arguments)
+            late: Any = Late()
+            await read_due_times(self, late, *arguments)
 
         begin, read_due_times = BatchProcessor.begin_turn, Lanes.read_due_times
         monkeypatch.setattr(BatchProcessor, "begin_turn", begin_turn)

@@ -57,6 +57,7 @@ def test_lanes_are_due_in_the_order_of_their_time() -> None:
 
 def test_many_lanes_that_are_due_are_taken_without_comparing_each_with_all() -> None:
     """An operator has released all of them, and the event loop waits meanwhile."""
+    compared = 0
 
     class Key(str):
         __slots__ = ()
@@ -67,7 +68,6 @@ def test_many_lanes_that_are_due_are_taken_without_comparing_each_with_all() -> 
             compared += 1
             return str.__eq__(self, other)
 
-    compared = 0
     lanes = Lanes(policy_of)
     lanes.follow({Key(number): Lane(due=100.0 + number, since=0.0) for number in range(1_000)}, (), ())
     assert len(lanes.take_due(2_000.0, 1_000)) == 1_000

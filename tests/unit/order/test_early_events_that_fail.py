@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from headrace import Headrace, InSequence, State
-from headrace.handlers.policy import PolicyOptions
 from headrace.testing import Handlers
 from tests.unit.order.test_order_of_events import Numbered, Numbers
 
@@ -13,7 +12,7 @@ from tests.unit.order.test_order_of_events import Numbered, Numbers
 def failing(broken: set[int], **options: Any) -> Headrace:
     """Return a service in sequence whose handler raises for the numbers of `broken`; it is tried three times."""
     events = Headrace("numbers")
-    policy = PolicyOptions(attempts=3, first_seconds=1, jitter=0, **options)
+    policy: dict[str, Any] = {"attempts": 3, "first_seconds": 1, "jitter": 0} | options
     numbers = events.subscription("numbers", order=InSequence(wait_seconds=60), **policy)
 
     @numbers.on(Numbered)
