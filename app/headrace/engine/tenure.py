@@ -315,9 +315,13 @@ class Tenure:
 
     async def _turn(self, fetches: Fetches, stopped: asyncio.Task[bool]) -> None:
         """Do what is due beside the log, then one transaction of what was fetched."""
-        if not any(self._throttled()) and await self._timers.fire(self._first_holding()):
-            self._touch()
         await self._take_up_replays()
+        if (relay := next(self._throttled(), None)) is not None:
+            self._touch()
+            await relay.flush(self._context.pace.fetch)
+            return
+        if await self._timers.fire(self._first_holding()):
+            self._touch()
         if self._breaker.outage is not None:
             self.memory.lanes.stand_still()
             await self._sit_out(fetches, stopped)
@@ -325,7 +329,6 @@ class Tenure:
         await self._catch_up()
         if self._is_cautious() and await self._retries.run_here():
             self._touch()
-        await self._throttle(stopped)
         if self.outside.is_full:
             await self.outside.wait(stopped, self._seconds_to_wait())
             self._touch()
@@ -354,8 +357,8 @@ class Tenure:
         """
         self._touch()
         pace = min(self._context.pace.fetch, self.memory.timers.seconds)
-        if self.outside.is_full or any(self._throttled()):  # by other handlers' events, which tell nothing
-            await asyncio.wait({stopped}, timeout=self._context.pace.fetch)
+        if self.outside.is_full:  # by other handlers' events, which tell nothing
+            await self.outside.wait(stopped, pace)
             return
         if is_full := self.is_full:
             self._reporter.lanes_full(len(self.memory.lanes.by_key), self.memory.lanes.events)
@@ -421,12 +424,6 @@ class Tenure:
         except StateError:
             self._orders.reads_due_times = True
             raise
-
-    async def _throttle(self, stopped: asyncio.Task[bool]) -> None:
-        """Wait while too many emits are not in the log yet."""
-        while not stopped.done() and (relay := next(self._throttled(), None)) is not None:
-            self._touch()
-            await relay.flush(self._context.pace.fetch)
 
     def _throttled(self) -> Iterator[Relay]:
         """Yield the relays with so many emits that nothing may run that would add to them."""

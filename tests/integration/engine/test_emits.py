@@ -143,6 +143,29 @@ async def test_reader_waits_while_too_many_emits_are_on_their_way(database_url: 
         assert await _echoes(runtime) == {page: list(range(1, 51)) for page in PAGES}
 
 
+async def test_pause_stops_effects_while_emits_wait(database_url: str, topic_name: str) -> None:
+    """What a partition does beside its events goes on, and is steered, though the log takes nothing."""
+    dam = Dam()
+    platform = _echoing(settings_for(database_url, partitions=1, emits_pending=5), topic_name)
+
+    class Paid(Event, type="paid", topic=topic_name, key="page"):
+        page: str
+
+    @platform.registry.subscriptions["notes"].effect(Paid)
+    async def pay(event: Paid) -> None: ...
+
+    async with running(platform, dam) as runtime:
+        dam.is_closed = True
+        await publish(runtime, *spread(topic_name, PAGES, 5))
+        await until(lambda: dam.refused > 2, "what was emitted does not leave")
+        tenure = runtime.consumers["notes"].workers[0].tenure
+        assert tenure is not None and not tenure.outside.runner.is_paused
+        async with client(platform) as http:
+            assert (await http.post("/subscriptions/notes/pause")).is_success
+        await until(lambda: tenure.outside.runner.is_paused, "no call begins any more")
+        dam.is_closed = False
+
+
 async def test_lanes_wait_while_too_many_emits_are_on_their_way(
     database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
