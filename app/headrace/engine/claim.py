@@ -104,6 +104,11 @@ class Claim:
             self.last = Fingerprint(row["last_offset"], row["last_timestamp"], row["last_crc"])
 
     @property
+    def has_died_here(self) -> bool:
+        """True if owners died at the next offset, so that the event there runs alone."""
+        return self.crashes >= SUSPECT_CRASHES
+
+    @property
     def blames_next_event(self) -> bool:
         """True if the event at the next offset ended its owners one after the other."""
         return self.crashes >= BLAMED_CRASHES

@@ -15,6 +15,7 @@ from headrace.database.failures import classify, kind_of
 from headrace.database.pool import Connection, Pool
 from headrace.database.session import Session
 from headrace.engine.call_limits import Limiters
+from headrace.engine.company import Company
 from headrace.engine.group_commit import GroupCommit
 from headrace.engine.pace import Pace
 from headrace.item import Item
@@ -63,6 +64,11 @@ class EngineContext:
     def group_commit(self) -> GroupCommit:
         """What commits the small batches of this process."""
         return GroupCommit(self.connection)
+
+    @cached_property
+    def company(self) -> Company:
+        """Which runs of handlers share this process."""
+        return Company()
 
     @cached_property
     def lane_transactions(self) -> asyncio.Semaphore:

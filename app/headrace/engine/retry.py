@@ -173,7 +173,12 @@ class Retries:
         """Take what is due; what no run can begin for waits."""
         for key in self._lanes.take_due(self._lanes.now(), MOST_WAITING, self._busy):
             self._busy.add(key)
-            (self._aside if key in self._lanes.aside else self._others).append(key)
+            is_aside = key in self._lanes.aside or self._has_died(key)
+            (self._aside if is_aside else self._others).append(key)
+
+    def _has_died(self, key: str) -> bool:
+        """True if the latest run of the lane's head ended with its process."""
+        return self._lanes.by_key[key].error == KILLED
 
     def _begin(self, keys: Sequence[str], *, is_alone: bool) -> asyncio.Task[None]:
         return asyncio.create_task(self._run_beside(keys, is_alone=is_alone), name="lanes' run")
@@ -240,13 +245,14 @@ class Retries:
             keys = list(dict.fromkeys(key for key, _, _ in parked))
             if not keys:
                 raise holding.claim.fenced()  # the lanes went back with the database
-            async with processor.turn():
-                await self._count(holding, keys)
             size = sum([len(record.value or b"") for _, _, record in parked])
             batch = Batch(
                 Kind.RETRY, holding, len(parked), size, lambda: self._decode(parked, waited), is_probe=is_probe
             )
-            effects = await transact(processor, batch)
+            async with processor.context.company.enter(alone=any(map(self._has_died, keys))):
+                async with processor.turn():
+                    await self._count(holding, keys)
+                effects = await transact(processor, batch)
         except OverdueError as error:
             self._give_up(error)
         except (DataRefusedError, BatchTooLargeError) as error:

@@ -7,8 +7,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from headrace import Event, Headrace, State
 from headrace.effects.rows import load
-from headrace.engine.claim import BLAMED_CRASHES, claim, enroll, release
+from headrace.engine.claim import BLAMED_CRASHES, KILLED, SUSPECT_CRASHES, claim, enroll, release
 from headrace.engine.lanes import Lane, Lanes, count_runs, open_lanes, park
 from headrace.errors import FencedError
 from headrace.handlers.policy import Policy
@@ -17,8 +18,11 @@ from headrace.log.memory import MemoryLog
 from headrace.log.ports import StoredRecord, TopicInfo, TopicPartition
 from headrace.order.numbers import number_of
 from headrace.runtime import Runtime
+from headrace.settings import Settings
 from tests.support.obstacles import Gate, die
 from tests.support.platform import (
+    Notes,
+    client,
     fetch,
     has_pages,
     holdings,
@@ -220,6 +224,66 @@ async def test_what_is_missing_comes_before_a_head_that_never_ran(
         await lanes.load(connection, "notes", 0)
         missing = Item(StoredRecord("pages", 0, 1, 0, b"a", b"", ()), key="a", place=25)
         assert (lanes.number_of(missing, 2, lanes.by_key["a"]) < head.number) == is_first
+
+
+@pytest.mark.parametrize("where", ["batch", "lane"])
+async def test_what_has_died_before_runs_while_nothing_else_does(
+    database_url: str, topic_name: str, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """If the process dies once more, that is not held against an event that has not begun."""
+    monkeypatch.setattr("headrace.engine.company.ALONE_SECONDS", 60.0)
+    log, gate, broken = MemoryLog(), Gate(), {"a"} if where == "lane" else set[str]()
+    platform = _two_subscriptions(settings_for(database_url, partitions=1), topic_name, gate, broken)
+    async with running(platform, log) as runtime:
+        if where == "lane":
+            await publish(runtime, noted(topic_name, "a", 1))
+            await until(lambda: value(runtime, "select count(*) from headrace.lane"), "it waits in its lane")
+    broken.clear()
+    await pool.execute("update headrace.lane set error = $1, error_type = null", KILLED)
+    if where == "batch":
+        await log.publish([noted(topic_name, "a", 1)])
+        await pool.execute(
+            "update headrace.claim set crashes = $1, owner = 'dead', claimed_offset = next_offset, is_applying = true "
+            "where subscription = 'notebook.notes'",
+            SUSPECT_CRASHES - 1,
+        )
+    await pool.execute("insert into headrace.subscription (subscription, paused) values ('notebook.notes', true)")
+    async with running(platform, log) as runtime, client(platform) as web:
+        await publish(runtime, noted(topic_name, "held", 1))
+        await until(gate.entered.is_set, "a handler of another subscription runs")
+        await web.post("/subscriptions/notes/resume")
+        company = runtime.consumers["notes"]._context.company
+        await until(lambda: not company._is_open.is_set(), "it waits for that one")
+        begun = "select count(*) from headrace.lane where is_running"
+        if where == "batch":
+            begun = "select count(*) from headrace.claim where subscription = 'notebook.notes' and is_applying"
+        assert await value(runtime, begun) == 0
+        gate.open()
+        await until_settled(runtime, "notes")
+        assert await value(runtime, "select count(*) from headrace.state where key = 'a'") == 2
+        assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
+
+
+def _two_subscriptions(settings: Settings, topic: str, gate: Gate, broken: set[str]) -> Headrace:
+    """Return a service of two subscriptions to one topic: one fails on broken pages, the other has a gate."""
+    platform = Headrace("notebook", settings)
+
+    class Noted(Event, type="noted", topic=topic, key="page"):
+        page: str
+        number: int
+
+    @platform.subscription("notes").on(Noted)
+    def note(event: Noted, kept: State[Notes]) -> None:
+        if event.page in broken:
+            raise ValueError("broken")
+        kept.numbers.append(event.number)
+
+    @platform.subscription("gated").on(Noted)
+    def pass_gate(event: Noted, kept: State[Notes]) -> None:
+        gate(event)
+        kept.numbers.append(event.number)
+
+    return platform
 
 
 async def test_polite_restarts_count_no_crash(database_url: str, topic_name: str) -> None:
