@@ -13,6 +13,7 @@ from headrace.log.stored import stored_record
 from tests.simulation.service import GROUPS
 
 if TYPE_CHECKING:
+    from tests.simulation.loop import Process
     from tests.simulation.store.tables import Tables, Values
     from tests.simulation.store.transaction import Transaction
 
@@ -25,6 +26,13 @@ class Started(NamedTuple):
     order: int
 
 
+class Kept(NamedTuple):
+    """An answer of a step: the number of the commit that has kept it, and whose it was."""
+
+    commit: int
+    process: Process | None
+
+
 class History:
     """What the database has had, and has."""
 
@@ -35,6 +43,12 @@ class History:
         """The ids of the emits in the ledger."""
         self.started: dict[tuple[str, int], Started] = {}
         """Effects that were ever started, by page and number."""
+        self.answers: dict[bytes, Kept] = {}
+        """Answers of steps, by the identity of their event."""
+        self.owned_since: dict[tuple[Any, ...], int] = {}
+        """The number of the commit with which a claim has got its owner, by the key of its row."""
+        self._owners: dict[tuple[Any, ...], str | None] = {}
+        self._commits = 0
         self.called: dict[tuple[Any, str], Started] = {}
         """The latest call of a page, by the token of its owner."""
         self.deaths: Counter[tuple[str, int]] = Counter()
@@ -44,12 +58,17 @@ class History:
 
     def follow(self, transaction: Transaction) -> None:
         """Note what is committed now."""
+        self._commits += 1
         for (table, key), row in transaction.written.items():
             if row is not None and table == "state" and row["subscription"] == GROUPS["notes"]:
                 self.applied |= {(row["key"], number) for number in json.loads(row["data"])["numbers"]}
             elif row is not None and table == "state" and key[1] == "recent":
                 heard = self.heard.setdefault(row["key"], [])
                 heard += [number for number in json.loads(row["data"])["numbers"] if number not in heard]
+            elif row is not None and table == "step":
+                self.answers[row["identity"]] = Kept(self._commits, transaction.session.process)
+            elif row is not None and table == "claim" and row["owner"] != self._owners.get(key):
+                self._owners[key], self.owned_since[key] = row["owner"], self._commits
             elif row is not None and table == "ledger":
                 self.emitted.update(emit_ids(row))
             elif row is not None and table == "effect":

@@ -35,8 +35,8 @@ is correct since a key is at any time either the lane's or the batches': a batch
 a lane *before* it runs, only a lane ends its own key's being parked, and only a batch begins it. A lane's run reads the
 states of its keys anew, and the batches forget them when it has changed them.
 
-**Only what has ended its process is blamed for it** (company.py). What has died twice at one place of the log, or in its
-lane, runs while nothing else of the process does, for as long as others can be asked to wait.
+**Only what has ended its process is blamed for it** (company.py). What has died twice at one place of the log, or in
+its lane, runs while nothing else of the process does, for as long as others can be asked to wait.
 
 **Nobody waits for a call that does not return** (patience.py). A run's handlers have a thread or a task of their own.
 If a call takes longer than half a second, and few do, the run is undone and goes on without that event, which its lane

@@ -56,7 +56,7 @@ def test_calls_at_once_are_shared_in_turn() -> None:
     assert limits.in_flight == 1
 
 
-def test_partition_that_is_leaving_keeps_no_call_of_others_waiting() -> None:
+def test_partition_that_leaves_keeps_no_call_of_others_waiting() -> None:
     """It is woken first, and begins nothing any more."""
     limits, woken = limiter(Clock(), concurrency=1), list[str]()
 

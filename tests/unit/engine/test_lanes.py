@@ -55,7 +55,7 @@ def test_lanes_are_due_in_the_order_of_their_time() -> None:
     assert lanes.seconds_to_next(0.0) is None
 
 
-def test_many_lanes_that_are_due_are_taken_without_comparing_each_with_all() -> None:
+def test_many_lanes_that_are_due_are_taken_at_once() -> None:
     """An operator has released all of them, and the event loop waits meanwhile."""
     compared = 0
 
