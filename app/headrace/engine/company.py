@@ -37,31 +37,53 @@ class Company:
     async def enter(self, *, alone: bool) -> AsyncIterator[None]:
         """Run what is inside with others, or without, as far as `ALONE_SECONDS` allow it."""
         if alone:
-            async with self._next, self._for_itself():
+            async with self._for_itself():
                 yield
         else:
             while not self._is_open.is_set():
                 await self._is_open.wait()
-            self._runs += 1
-            self._is_idle.clear()
+            self._begin()
             try:
                 yield
             finally:
-                self._runs -= 1
-                if not self._runs:
-                    self._is_idle.set()
+                self._end()
 
     @asynccontextmanager
     async def _for_itself(self) -> AsyncIterator[None]:
+        await self._next.acquire()
         self._is_open.clear()
-        end = None
+        end, has_company = None, False
+
+        def have_company() -> None:
+            nonlocal has_company
+            has_company = True
+            self._begin()
+            self._open()
+
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ALONE_SECONDS):
                     await self._is_idle.wait()
-            end = asyncio.get_running_loop().call_later(ALONE_SECONDS, self._is_open.set)
+            end = asyncio.get_running_loop().call_later(ALONE_SECONDS, have_company)
             yield
         finally:
             if end is not None:
                 end.cancel()
-            self._is_open.set()
+            if has_company:
+                self._end()
+            else:
+                self._open()
+
+    def _begin(self) -> None:
+        self._runs += 1
+        self._is_idle.clear()
+
+    def _end(self) -> None:
+        self._runs -= 1
+        if not self._runs:
+            self._is_idle.set()
+
+    def _open(self) -> None:
+        """Let the others in, and behind them the next one that is to be alone."""
+        self._is_open.set()
+        self._next.release()

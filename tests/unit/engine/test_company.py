@@ -91,3 +91,22 @@ async def test_nobody_is_held_up_for_ever(company: Company, monkeypatch: pytest.
     await until(lambda: late.is_in, "and the others for it")
     for each in (hangs, alone, late):
         await each.go()
+
+
+async def test_runs_that_want_to_be_alone_wait_for_none_for_ever(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.engine.company.ALONE_SECONDS", 0.01)
+    hangs = Visit(company, alone=True)
+    await until(lambda: hangs.is_in, "nobody else is there")
+    second = Visit(company, alone=True)
+    await until(lambda: second.is_in, "it has waited long enough for the one that hangs")
+    await second.go()
+    monkeypatch.setattr("headrace.engine.company.ALONE_SECONDS", 60.0)
+    third = await begin(company, alone=True, waits=True)
+    await hangs.go()
+    await until(lambda: third.is_in, "the one that hung has gone")
+    late = await begin(company, waits=True)
+    await third.go()
+    await until(lambda: late.is_in, "it has gone")
+    await late.go()
