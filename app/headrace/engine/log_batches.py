@@ -6,8 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from headrace.engine.batch import FIRING_SECONDS, INLINE_RECORDS, Batch, BatchProcessor, Holding
-from headrace.engine.claim import KILLED, Fingerprint
-from headrace.engine.effects import Effects
+from headrace.engine.claim import KILLED, Claim, Fingerprint
 from headrace.engine.patience import OverdueError
 from headrace.engine.report import ShrinkReason
 from headrace.engine.sizing import BatchSize
@@ -65,10 +64,11 @@ class LogBatches:
         # A large batch is large whatever its bytes: only those of a small one are counted.
         size = sum([len(record.value or b"") for record in records]) if len(records) <= INLINE_RECORDS else 0
         batch = Batch(Kind.BATCH, holding, len(records), size, decode, last.offset + 1, Fingerprint.of(last), is_probe)
-        started = time.perf_counter()
         try:
             async with self._processor.context.company.enter(alone=claim.has_died_here):
-                effects = await self._transact(batch)
+                await self._begin_applying(claim)
+                started = time.perf_counter()
+                effects = await transact(self._processor, batch)
         except OverdueError as error:
             self._give_up(error)
         except DataRefusedError as error:
@@ -88,13 +88,14 @@ class LogBatches:
             holding.pending = holding.pending[len(effects.items) :]
             self._size.took(len(effects.items), time.perf_counter() - started)
 
-    async def _transact(self, batch: Batch) -> Effects:
-        """Apply the batch; from the first one on, the death of this process may be its fault. Raises: as `transact`."""
-        processor, claim = self._processor, batch.holding.claim
+    async def _begin_applying(self, claim: Claim) -> None:
+        """From the first batch on, the death of this process may be its fault.
+
+        Raises: StateUnavailableError, FencedError.
+        """
         if not claim.is_applying:
-            async with processor.turn(), processor.context.connection() as connection:
+            async with self._processor.turn(), self._processor.context.connection() as connection:
                 await claim.begin_applying(connection)
-        return await transact(processor, batch)
 
     async def skip_to(self, holding: Holding, offset: int) -> None:
         """Move the claim over offsets that hold no record (commit markers, aborted or compacted records)."""

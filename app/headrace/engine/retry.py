@@ -236,7 +236,6 @@ class Retries:
         processor.failures = self._failures.pop(name, 0)
         self._processors.add(processor)
         parked: list[Parked] = []
-        began = time.monotonic()
         now = self._lanes.now()
         try:
             # What joins from here on is not read.
@@ -250,6 +249,7 @@ class Retries:
                 Kind.RETRY, holding, len(parked), size, lambda: self._decode(parked, waited), is_probe=is_probe
             )
             async with processor.context.company.enter(alone=any(map(self._has_died, keys))):
+                began = time.monotonic()
                 async with processor.turn():
                     await self._count(holding, keys)
                 effects = await transact(processor, batch)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -9,7 +12,9 @@ import pytest
 
 from headrace import Event, Headrace, State
 from headrace.effects.rows import load
+from headrace.engine import log_batches, retry
 from headrace.engine.claim import BLAMED_CRASHES, KILLED, SUSPECT_CRASHES, claim, enroll, release
+from headrace.engine.company import Company
 from headrace.engine.lanes import Lane, Lanes, count_runs, open_lanes, park
 from headrace.errors import FencedError
 from headrace.handlers.policy import Policy
@@ -262,6 +267,35 @@ async def test_what_has_died_before_runs_while_nothing_else_does(
         await until_settled(runtime, "notes")
         assert await value(runtime, "select count(*) from headrace.state where key = 'a'") == 2
         assert await value(runtime, "select count(*) from headrace.dead_letter") == 0
+
+
+async def test_wait_for_a_run_that_is_alone_is_not_time_of_handlers(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch is as large as if nothing had been waited for, and the key of a quick lane is not slow."""
+    seconds = 0.0
+
+    @asynccontextmanager
+    async def wait_long(company: Company, *, alone: bool) -> AsyncIterator[None]:
+        nonlocal seconds
+        seconds += 1_000.0
+        yield
+
+    clock = SimpleNamespace(perf_counter=lambda: seconds, monotonic=lambda: seconds)
+    monkeypatch.setattr(Company, "enter", wait_long)
+    monkeypatch.setattr(log_batches, "time", clock)
+    monkeypatch.setattr(retry, "time", clock)
+    platform = notebook(settings_for(database_url, partitions=1), topic_name)
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, noted(topic_name, "a", 1))
+        await until_settled(runtime, "notes")
+        owner = runtime.consumers["notes"].workers[0].tenure
+        assert owner is not None
+        assert owner._batches._size.records > 1
+        owner.memory.lanes.set_aside("a")
+        await publish(runtime, noted(topic_name, "a", 2))
+        await until_settled(runtime, "notes")
+        assert not owner.memory.lanes.aside
 
 
 def _two_subscriptions(settings: Settings, topic: str, gate: Gate, broken: set[str]) -> Headrace:
