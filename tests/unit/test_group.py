@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from headrace.processes import group as module
 from headrace.processes.child import Up
 from headrace.processes.group import Group
 from headrace.processes.pages import GroupPages
+from headrace.supervisor import CUT_SHORT
 from tests.support.waiting import until
 
 DOUBLE = """#!{python}
@@ -127,3 +128,22 @@ async def test_process_that_cannot_be_started_is_tried_again(make: Any, monkeypa
     assert not started.task.done()
     started.group.stop()
     assert await started.drained() == 0
+
+
+async def test_stop_while_the_first_process_ends_at_once_is_told(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = asyncio.create_subprocess_exec
+
+    async def ending(*given: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await start(*given, **options)
+        process.kill()
+        with suppress(ProcessLookupError):
+            while True:
+                process.send_signal(0)
+                await asyncio.sleep(0)
+        started.group.stop()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", ending)
+    started = make(1)
+    async with asyncio.timeout(30):
+        assert await started.task == CUT_SHORT

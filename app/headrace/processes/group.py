@@ -117,7 +117,8 @@ class Group:
             its.close()
             self._running.add(process)
             if self._stopping.is_set():
-                process.terminate()
+                with suppress(ProcessLookupError):
+                    process.terminate()
             hearing = asyncio.create_task(self._hear(ours, number, first_up))
             try:
                 return await process.wait()
