@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +136,7 @@ async def test_stop_while_the_first_process_ends_at_once_is_told(make: Any, monk
     async def ending(*given: Any, **options: Any) -> asyncio.subprocess.Process:
         process = await start(*given, **options)
         process.kill()
-        with suppress(ProcessLookupError):
-            while True:
-                process.send_signal(0)
-                await asyncio.sleep(0)
+        await until(lambda: process._transport._proc is None, "it is known to have ended")  # type: ignore[attr-defined]
         started.group.stop()
         return process
 
