@@ -26,12 +26,13 @@ from headrace.engine.commit import ledger_row, write_effects
 from headrace.engine.context import EngineContext
 from headrace.engine.decode import BatchDecoder, decoded
 from headrace.engine.effects import Effects, StateRow
+from headrace.engine.failures import HandlerFailedError, OverdueError
 from headrace.engine.group_commit import is_small
 from headrace.engine.list_sizes import ListSizes
 from headrace.engine.memory import PartitionMemory, keys_by_state
-from headrace.engine.patience import OverdueError, Patience
+from headrace.engine.patience import Patience
 from headrace.engine.report import Reporter
-from headrace.engine.run import HandlerFailedError, Run
+from headrace.engine.run import Run
 from headrace.engine.settle import changed_states, settle
 from headrace.engine.threads import HandlerThreads
 from headrace.errors import StateError
@@ -243,8 +244,7 @@ class BatchProcessor:
             await self.off_loop(fill, large=is_large(len(stored), sum([len(row.raw) for row in stored])))
 
     async def _run(self, batch: Batch, items: Sequence[Item], connection: Connection | None) -> Run:
-        context = self.context
-        emitter = emitter_of(context.registry, self.subscription, context.settings.kafka.max_record_bytes)
+        emitter = emitter_of(self.context.registry, self.subscription, self.context.settings.kafka.max_record_bytes)
         run = batch.run = self.running = Run(
             items,
             self.caches,
@@ -257,8 +257,8 @@ class BatchProcessor:
             lists=self.lists,
             observe=self.reporter.handled,
             failed=self.reporter.failed,
-            tracing=context.tracing,
-            target_seconds=min(context.pace.target, max(FIRING_SECONDS, self.memory.timers.seconds)),
+            tracing=self.context.tracing,
+            target_seconds=min(self.context.pace.target, max(FIRING_SECONDS, self.memory.timers.seconds)),
         )
         await run.execute(self._threads, connection)
         self.running = None
@@ -280,8 +280,8 @@ class BatchProcessor:
         effects = Effects(
             batch.kind, run.items, batch.next_offset, batch.last, emits=emitter.emitted, timers=emitter.timers
         )
-        effects.rows, effects.states, effects.keeping = emitter.table, states, self._keeping
-        effects.counted = emitter.counted
+        effects.rows, effects.counted = emitter.table, emitter.counted
+        effects.states, effects.keeping = states, self._keeping
         settle(effects, self.memory.lanes, is_probe=batch.is_probe)
         if self.subscription.effects:
             effects.started = self.memory.calls.of(self.memory.calling(effects.items), self.subscription.effects)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from headrace.engine.batch import FIRING_SECONDS, INLINE_RECORDS, Batch, BatchProcessor, Holding
 from headrace.engine.claim import KILLED, Claim, Fingerprint
-from headrace.engine.patience import OverdueError
+from headrace.engine.failures import OverdueError
 from headrace.engine.report import ShrinkReason
 from headrace.engine.sizing import BatchSize
 from headrace.engine.transact import PATIENCE, transact

@@ -9,34 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from headrace.errors import HandlerError
-from headrace.item import Item
-from headrace.telemetry.failures import text_of
-
 CALLS_FOR_EACH = 100
 """One call in so many may be given up on before its limit."""
 MOST = 10.0
 """As many in a row may be, also of the first calls."""
-
-
-class OverdueError(Exception):
-    """A call was given up on: undo the run, which goes on without the event."""
-
-    def __init__(self, item: Item, seconds: float, *, is_cut: bool) -> None:
-        super().__init__(f"the handler did not return for {seconds:.3g} seconds.")
-        self.item = item
-        self.seconds = seconds
-        self.is_cut = is_cut
-        """True if its own time limit is longer: then it has not failed."""
-
-    def failure(self) -> HandlerError:
-        """Return why the event waits. An async handler has raised something when it was cancelled at its limit."""
-        cause, handler = self.__cause__, self.item.handler
-        if self.is_cut or cause is None or handler is None:
-            return HandlerError(str(self), "")
-        failure = HandlerError(f"{handler.name} raised {type(cause).__name__}: {text_of(cause)}", handler.name)
-        failure.__cause__ = cause
-        return failure
 
 
 class Wait(NamedTuple):

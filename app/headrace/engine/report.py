@@ -14,7 +14,7 @@ from headrace.cloudevents import decode_record
 from headrace.engine.claim import Claim
 from headrace.engine.context import EngineContext
 from headrace.engine.effects import Effects
-from headrace.engine.patience import OverdueError
+from headrace.engine.failures import OverdueError
 from headrace.engine.trace import batch_facts, trace_batch
 from headrace.errors import DataRefusedError, HeadraceError, SchemaRegistryError
 from headrace.handlers.subscription import Handler, Subscription

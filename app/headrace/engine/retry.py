@@ -23,8 +23,8 @@ from headrace.backoff import Backoff
 from headrace.engine.batch import Batch, BatchProcessor, Holding
 from headrace.engine.breaker import Outage, OutageError, held_up
 from headrace.engine.claim import KILLED
+from headrace.engine.failures import OverdueError
 from headrace.engine.lanes import count_runs, read_heads
-from headrace.engine.patience import OverdueError
 from headrace.engine.run import Run
 from headrace.engine.transact import transact
 from headrace.engine.verdict import Park

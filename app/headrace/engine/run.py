@@ -25,12 +25,13 @@ from typing import Any, TypeAlias
 from headrace.database.pool import Connection
 from headrace.emits.emitter import Emitter
 from headrace.engine.attend import attend
+from headrace.engine.failures import HandlerFailedError, OverdueError, failure_of
 from headrace.engine.invoke import await_handler, call_handler, emit_returned, savepoint
 from headrace.engine.list_sizes import ListSizes
 from headrace.engine.lists import ListCalls
 from headrace.engine.memory import keys_by_state
 from headrace.engine.order import RunOrder
-from headrace.engine.patience import OverdueError, Patience, Wait
+from headrace.engine.patience import Patience, Wait
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.trace import link_of
 from headrace.errors import HandlerError
@@ -45,16 +46,6 @@ from headrace.telemetry.facts import HandlerCall
 from headrace.telemetry.failures import text_of
 from headrace.telemetry.trace_context import is_sampled
 from headrace.telemetry.tracing import SLOW_CALL_SECONDS, Tracing
-
-
-class HandlerFailedError(Exception):
-    """A handler raised in the quick run: undo everything and run again with care."""
-
-    def __init__(self, item: Item | None = None) -> None:
-        super().__init__()
-        self.item = item
-        """The item whose handler raised; None if that is not known."""
-
 
 Observe = Callable[[Handler, float], None]
 """(handler, seconds of one call): called for a sample of the calls."""
@@ -372,20 +363,16 @@ class Run:
             entry.value = value
         self.emitter.undo()
         seconds = time.perf_counter() - started
-        if isinstance(error, HandlerVerdict):
-            if isinstance(error, Skip):
-                item.outcome = Outcome.SKIPPED_BY_HANDLER
-                self._order.skipped(item)
-                self.called(item, handler, seconds)
-                return
-            wrapped = HandlerError(f"{handler.name}: {text_of(error)}", handler.name)
-        else:
+        if isinstance(error, Skip):
+            item.outcome = Outcome.SKIPPED_BY_HANDLER
+            self._order.skipped(item)
+            self.called(item, handler, seconds)
+            return
+        if not isinstance(error, HandlerVerdict):
             self._report_failed(item, error)
-            wrapped = HandlerError(f"{handler.name} raised {type(error).__name__}: {text_of(error)}", handler.name)
         self.failed_keys.add(key)
         self._order.failed(item)
-        wrapped.__cause__ = error
-        item.failed(Outcome.HANDLER_ERROR, wrapped)
+        item.failed(Outcome.HANDLER_ERROR, failure_of(handler, error))
         self.called(item, handler, seconds, type(error).__name__)
 
     def _refuse_unreadable(self, items: Sequence[Item]) -> list[Item]:

@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable
 from headrace.backoff import Backoff
 from headrace.engine.batch import Batch, BatchProcessor
 from headrace.engine.effects import Effects
-from headrace.engine.run import HandlerFailedError
+from headrace.engine.failures import HandlerFailedError
 from headrace.engine.trace import trace_fenced
 from headrace.errors import (
     BatchTooLargeError,

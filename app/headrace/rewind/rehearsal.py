@@ -12,10 +12,10 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from headrace.engine.batch import emitter_of
 from headrace.engine.decode import BatchDecoder, decoded
+from headrace.engine.failures import HandlerFailedError, OverdueError
 from headrace.engine.memory import keys_by_state
-from headrace.engine.patience import OverdueError
 from headrace.engine.policies import Policies
-from headrace.engine.run import HandlerFailedError, Run
+from headrace.engine.run import Run
 from headrace.engine.threads import HandlerThreads
 from headrace.errors import HandlerError
 from headrace.handlers.subscription import Handler, Subscription

@@ -19,10 +19,11 @@ from headrace.database.pool import Connection
 from headrace.engine.batch import emitter_of
 from headrace.engine.decode import BatchDecoder, decoded
 from headrace.engine.effects import Effects
+from headrace.engine.failures import HandlerFailedError
 from headrace.engine.list_sizes import ListSizes
 from headrace.engine.memory import PartitionMemory, keys_by_state
 from headrace.engine.policies import Policies
-from headrace.engine.run import HandlerFailedError, Run
+from headrace.engine.run import Run
 from headrace.engine.settle import changed_states, settle
 from headrace.engine.threads import HandlerThreads
 from headrace.handlers.subscription import Handler, Subscription

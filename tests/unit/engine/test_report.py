@@ -15,7 +15,7 @@ from headrace import Envelope, Headrace
 from headrace.cloudevents import encode_record
 from headrace.engine.context import EngineContext
 from headrace.engine.effects import Effects
-from headrace.engine.patience import OverdueError
+from headrace.engine.failures import OverdueError
 from headrace.engine.report import Reporter, ShrinkReason, observe_ages
 from headrace.errors import DataRefusedError, RecordTooLargeError
 from headrace.item import Item, Outcome

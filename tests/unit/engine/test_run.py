@@ -18,9 +18,10 @@ import pytest_asyncio
 from headrace import Emit, Event, State
 from headrace.cloudevents import decode_record
 from headrace.emits.emitter import Emitter
+from headrace.engine.failures import HandlerFailedError, OverdueError
 from headrace.engine.lanes import Lane, Lanes
-from headrace.engine.patience import CALLS_FOR_EACH, MOST, OverdueError, Patience
-from headrace.engine.run import HandlerFailedError, Run
+from headrace.engine.patience import CALLS_FOR_EACH, MOST, Patience
+from headrace.engine.run import Run
 from headrace.engine.settle import changed_states
 from headrace.engine.threads import HandlerThreads
 from headrace.envelope import Envelope
