@@ -37,9 +37,9 @@ class Point(NamedTuple):
 
 
 POINTS = {
-    "before a claim": Point("before", "headrace.engine.tenure", "claim", "claims"),
-    "a claim is taken": Point("after", "headrace.engine.tenure", "claim", "claims"),
-    "the dedupe window is read": Point("after", "headrace.engine.tenure", "read_window", "claims"),
+    "before a claim": Point("before", "headrace.engine.takeover", "claim", "claims"),
+    "a claim is taken": Point("after", "headrace.engine.takeover", "claim", "claims"),
+    "the dedupe window is read": Point("after", "headrace.engine.takeover", "read_window", "claims"),
     "left emits are to be published": Point("before", "headrace.emits.relay", "Relay.publish_unmarked", "claims"),
     "left emits are published": Point("after", "headrace.emits.relay", "Relay.publish_unmarked", "claims"),
     "states are to be loaded": Point("before", "headrace.engine.batch", "BatchProcessor._load_states"),

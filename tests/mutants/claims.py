@@ -14,6 +14,7 @@ GROUP_MODEL = "tests/simulation/store/statements/batch.py"
 CLAIM_MODEL = "tests/simulation/store/statements/claim.py"
 BATCH = "app/headrace/engine/batch.py"
 CONTINUITY = "app/headrace/engine/continuity.py"
+TAKEOVER = "app/headrace/engine/takeover.py"
 TENURE = "app/headrace/engine/tenure.py"
 TRANSACT = "app/headrace/engine/transact.py"
 LOG_BATCHES = "app/headrace/engine/log_batches.py"
@@ -28,11 +29,11 @@ _NO_ADVANCE = """
     def advanced"""
 _HELD = 'return held == (row["epoch"], row["token"], row["next_offset"], row["sequence"])'
 _WRITE = "            await self.write(await transaction.begin(), batch, effects)\n"
-_POSITIONS = "        positions = {p: resume_at(self.holdings[p.topic].claim, bounds[p]) for p in self.partitions}\n"
+_POSITIONS = "        positions = {p: resume_at(self._holdings[p.topic].claim, bounds[p]) for p in self._partitions}\n"
 _HINT = "context.log._groups[group].offsets.get(p, 0)"
 _ASK = (
-    "        from tests.mutants.committed import committed\n\n"
-    "        of_kafka = await asyncio.to_thread(committed, context.settings.log, group, self.partitions)\n"
+    "        import asyncio\n\n        from tests.mutants.committed import committed\n\n"
+    "        of_kafka = await asyncio.to_thread(committed, context.settings.log, group, self._partitions)\n"
 )
 _IN_ADVANCE = "token = $5 and next_offset = $6\n  and sequence = $13\n"
 _IN_LOCK = "token = $5 and next_offset = $6\n  and sequence = $7\nfor update\n"
@@ -102,27 +103,27 @@ CLAIMS = (
     ),
     Mutant(
         "offset taken from Kafka",
-        simulated=(Patch(TENURE, _POSITIONS, f"        positions = {{p: {_HINT} for p in self.partitions}}\n"),),
-        on_servers=(Patch(TENURE, _POSITIONS, f"{_ASK}        positions = of_kafka\n"),),
+        simulated=(Patch(TAKEOVER, _POSITIONS, f"        positions = {{p: {_HINT} for p in self._partitions}}\n"),),
+        on_servers=(Patch(TAKEOVER, _POSITIONS, f"{_ASK}        positions = of_kafka\n"),),
         hunt=WENT_BACK,
     ),
     Mutant(
         "the larger of Kafka's offset and the claim's",
         simulated=(
             Patch(
-                TENURE,
+                TAKEOVER,
                 _POSITIONS,
                 "        positions = {\n"
-                f"            p: max(self.holdings[p.topic].claim.next_offset, {_HINT}) for p in self.partitions\n"
+                f"            p: max(self._holdings[p.topic].claim.next_offset, {_HINT}) for p in self._partitions\n"
                 "        }\n",
             ),
         ),
         on_servers=(
             Patch(
-                TENURE,
+                TAKEOVER,
                 _POSITIONS,
                 f"{_ASK}        positions = {{\n"
-                "            p: max(self.holdings[p.topic].claim.next_offset, of_kafka[p]) for p in self.partitions\n"
+                "            p: max(self._holdings[p.topic].claim.next_offset, of_kafka[p]) for p in self._partitions\n"
                 "        }\n",
             ),
         ),

@@ -8,7 +8,7 @@ from tests.mutants.hunts import LOST_COMMIT, WENT_BACK, dead_at
 from tests.mutants.mutant import Hunt, Mutant, Patch
 
 BATCH = "app/headrace/engine/batch.py"
-TENURE = "app/headrace/engine/tenure.py"
+TAKEOVER = "app/headrace/engine/takeover.py"
 RELAY = "app/headrace/emits/relay.py"
 EMITTER = "app/headrace/emits/emitter.py"
 TIMER_SQL = "app/headrace/sql/timer.py"
@@ -34,7 +34,7 @@ PUBLISHING = (
         "unmarked emits are not published again",
         (
             Patch(
-                TENURE,
+                TAKEOVER,
                 "            await holding.relay.publish_unmarked()\n",
                 "            holding.relay._has_caught_up = True\n",
             ),

@@ -2,7 +2,8 @@
 
 ```
 consumer.py (one per subscription and process): its seat in the group
-  ├─ worker.py (one per partition number) ─▶ tenure.py: claim ─▶ load ─▶ serve ─▶ close
+  ├─ worker.py (one per partition number) ─▶ tenure.py: begin ─▶ serve ─▶ close
+  │                              begin: takeover.py: claim.py, continuity.py, load ─▶ timers.py, outside.py
   │                              serve: replays.py, fetch ─▶ log_batches.py ─┐
   │                             beside: lanes that are due ─▶ retry.py ──────┴▶ transact.py ─▶ batch.py
   ├─ supervisor.py: whether workers get anywhere

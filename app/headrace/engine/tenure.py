@@ -1,8 +1,7 @@
 """A tenure: the time in which this process holds the claims of one partition number, and all that exists only then.
 
 ```
-begin:     wait for the former owner ─▶ claim ─▶ window, lanes ─▶ does the log continue here?
-             ─▶ publish unmarked emits ─▶ open a reader
+begin:     takeover.py: claim, window, lanes, unmarked emits ─▶ timers, calls to the outside ─▶ open a reader
 serve:     ┌─▶ due timers, replays ─▶ fetch ─▶ one transaction of what was fetched ─┐   until a stop;
            └────────────────────────────────────────────────────────────────────────┘   lanes run beside it
 close:     publish what was emitted, mark it, close the reader
@@ -18,18 +17,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from headrace.backoff import Backoff
-from headrace.database.pool import Connection
 from headrace.emits.relay import Relay
 from headrace.engine.batch import BatchProcessor, Holding
 from headrace.engine.breaker import Breaker, Outage, OutageError, held_up
-from headrace.engine.claim import claim, enroll, known_partitions
 from headrace.engine.context import EngineContext
-from headrace.engine.continuity import check_bounds, check_fingerprint, check_log, check_partitions, resume_at
+from headrace.engine.continuity import check_fingerprint
 from headrace.engine.fetches import Fetches
-from headrace.engine.handover import wait_for_the_former_owner
 from headrace.engine.log_batches import LogBatches
 from headrace.engine.memory import PartitionMemory
 from headrace.engine.outside import Outside
@@ -38,22 +33,18 @@ from headrace.engine.replays import Replays
 from headrace.engine.report import Reporter
 from headrace.engine.retry import Retries
 from headrace.engine.run import Run
+from headrace.engine.takeover import Takeover
 from headrace.engine.threads import HandlerThreads
 from headrace.engine.timers import DueTimers
 from headrace.errors import FencedError, SchemaRegistryError, StateError, StateUnavailableError, TransportError
 from headrace.handlers.subscription import Subscription
 from headrace.ledger.dead_letters import Replay
-from headrace.ledger.window import PackedRows, read_window, window_of
-from headrace.log.ports import Bounds, Reader, Record, TopicInfo, TopicPartition
-from headrace.sagas.store import check_steps
+from headrace.log.ports import Reader, Record, TopicPartition
 from headrace.telemetry.logging import get_logger
 
 logger = get_logger("headrace.engine")
 
 FLUSH_SECONDS = 5.0
-CAUTIOUS_SECONDS = 60.0
-"""For this long after the previous owner died, retry one parked event at a time, so that an event that ends the
-process costs only its own lane an attempt."""
 
 
 @dataclass
@@ -147,47 +138,17 @@ class Tenure:
     # Taking over
 
     async def begin(self) -> None:
-        """Claim, load what the previous owner knew, publish what it may have left unpublished, and open a reader.
+        """Take over what the former owner had and left, and open a reader.
 
         Raises: LogMismatchError (the log is not the one of the claim), StepRemovedError (the sagas are others),
         TransportError, StateError.
         """
-        context, group, started = self._context, self._subscription.group, time.perf_counter()
-        infos = await context.log.topics(self._subscription.topics)
-        bounds = await context.log.bounds(self.partitions)
-        self._reporter.partition_count = min(info.partitions for info in infos.values())
-        self._touch()
-        for info in infos.values():
-            await self._enroll(info)
-        if context.settings.is_kafka:  # no other process can hold the claims of another log
-            await wait_for_the_former_owner(context, self._subscription, self._partition, self._touch)
-        packed: dict[str, PackedRows] = {}
-        async with context.connection() as connection:
-            for partition in self.partitions:
-                holding = await self._claim(connection, partition, infos[partition.topic], bounds[partition])
-                self.holdings[partition.topic] = holding
-                limit = context.settings.engine.dedupe_window_ids
-                packed[partition.topic] = await read_window(connection, group, partition, holding.claim.sequence, limit)
-                self._touch()
-            self._claimed_at = time.monotonic()
-            is_orphaned = any(holding.claim.is_orphaned for holding in self.holdings.values())
-            await self.memory.lanes.load(connection, group, self._partition)
-            if (saga := context.registry.sagas.get(self._subscription.name)) is not None:
-                await check_steps(connection, group, self._partition, saga.course)
-        for topic, rows in packed.items():
-            fill = partial(window_of, rows, context.settings.engine.dedupe_window_ids)
-            self.memory.windows[topic] = await self.processor.off_loop(fill, large=True)
-        if is_orphaned:
-            self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
-        bounds = await self._check_bounds(bounds)
-        for holding in self.holdings.values():
-            await holding.relay.publish_unmarked()
-            self._touch()
+        context, name, started = self._context, self._subscription.name, time.perf_counter()
+        taken = await Takeover(self.processor, self.partitions, self.holdings, self._touch).take()
+        self._claimed_at, self._cautious_until = taken.claimed_at, taken.cautious_until
         await self._timers.load()
         await self.outside.load()
-        positions = {p: resume_at(self.holdings[p.topic].claim, bounds[p]) for p in self.partitions}
-        self._reader = await context.log.reader(positions)
-        name = self._subscription.name
+        self._reader = await context.log.reader(taken.positions)
         context.metrics.claim_duration_seconds.labels(subscription=name).observe(time.perf_counter() - started)
         claims = {topic: holding.claim for topic, holding in self.holdings.items()}
         self._logger.debug(
@@ -202,66 +163,6 @@ class Tenure:
         released = [holding.claim.seconds_released for holding in self.holdings.values()]
         longest = max((seconds for seconds in released if seconds is not None), default=None)
         return None if longest is None else longest + time.monotonic() - self._claimed_at
-
-    async def _enroll(self, info: TopicInfo) -> None:
-        """Make the claims' rows if the subscription never read the topic.
-
-        No connection is held while the log is asked: the embedded log needs one of the same pool.
-        """
-        async with self._context.connection() as connection:
-            known, _ = await known_partitions(connection, self._subscription.group, info.topic)
-        if known:
-            return
-        first_offsets = await self._first_offsets(info)
-        async with self._context.connection() as connection:
-            await enroll(connection, self._subscription.group, info, first_offsets)
-
-    async def _claim(
-        self, connection: Connection, partition: TopicPartition, info: TopicInfo, bounds: Bounds
-    ) -> Holding:
-        context, group = self._context, self._subscription.group
-        known, _ = await known_partitions(connection, group, partition.topic)
-        check_partitions(group, partition.partition, info, known)
-        held = await claim(
-            connection,
-            group,
-            partition,
-            context.owner,
-            info=info,
-            log_end=bounds.end,
-            suspect_records=context.settings.engine.batch_records,
-        )
-        check_log(held, info)
-        relay = Relay(
-            context.log,
-            context.metrics,
-            context.tracing,
-            self._subscription,
-            partition,
-            held.emitted_through,
-            context.connection,
-        )
-        return Holding(held, relay)
-
-    async def _first_offsets(self, info: TopicInfo) -> dict[int, int]:
-        """Return the first offset of each partition of a topic that the subscription never read.
-
-        All of them have to answer: one without a row would be taken for one that was added later.
-        Raises: TransportError.
-        """
-        partitions = [TopicPartition(info.topic, number) for number in range(info.partitions)]
-        bounds = await self._context.log.bounds(partitions)
-        is_latest = self._subscription.start == "latest"
-        return {p.partition: bounds[p].end if is_latest else bounds[p].begin for p in partitions}
-
-    async def _check_bounds(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, Bounds]:
-        """Compare the claims with the log; ask again first, since the previous owner may have read on meanwhile."""
-        claims = [holding.claim for holding in self.holdings.values()]
-        if any(held.next_offset > bounds[held.partition].end for held in claims):
-            bounds = await self._context.log.bounds(self.partitions)
-        for held in claims:
-            check_bounds(held, bounds[held.partition])
-        return bounds
 
     # Serving
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from headrace import Event, Headrace, State
-from headrace.engine import retry, tenure, watch
+from headrace.engine import retry, takeover, watch
 from headrace.engine.decode import BatchDecoder
 from headrace.engine.lanes import read_heads
 from headrace.ledger import dead_letters as owner
@@ -195,7 +195,7 @@ async def test_large_things_are_decoded_off_the_loop(
         places.noting("records", BatchDecoder.decode, lambda _, records, seen: sum(len(r.value) for r in records)),
     )
     monkeypatch.setattr(StateCache, "fill", places.noting("states", StateCache.fill, lambda _, rows: len(rows)))
-    monkeypatch.setattr(tenure, "window_of", places.noting("window", window_of, lambda rows, limit: len(rows)))
+    monkeypatch.setattr(takeover, "window_of", places.noting("window", window_of, lambda rows, limit: len(rows)))
     log, settings = MemoryLog(), settings_for(database_url, partitions=1)
     await log.create(topic_name, 1)
     await log.publish([noted(topic_name, f"page-{number}", 1) for number in range(1_000)])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from headrace import Headrace
-from headrace.engine import tenure
+from headrace.engine import takeover
 from headrace.log.memory import MemoryLog
 from headrace.runtime import Runtime
 from headrace.settings import Settings
@@ -314,7 +314,7 @@ async def test_events_of_lanes_and_batches_count_once_each(
     database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keys that fail now and then, owners that die: order, states, emits and ledger are those of one owner's."""
-    monkeypatch.setattr(tenure, "CAUTIOUS_SECONDS", 0.0)
+    monkeypatch.setattr(takeover, "CAUTIOUS_SECONDS", 0.0)
     runs: dict[tuple[str, int], int] = {}
     log, names = MemoryLog(), [f"page-{number}" for number in range(8)]
 
