@@ -107,7 +107,7 @@ class Run:
         self.began = 0.0
         """When its handler was called, as `time.perf_counter()` tells."""
         self.waits_for_thread = False
-        """True while the handlers of other partitions have all threads."""
+        """True until a thread takes its handlers up: those of other partitions may have all threads."""
         self.outbox_slots: set[int] = set()
         """Slots of the outbox that handlers have written to in the transaction."""
         self.written: dict[tuple[str, str], bytes] = {}
