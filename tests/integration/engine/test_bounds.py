@@ -126,6 +126,7 @@ async def test_replays_that_cannot_be_taken_up_starve_no_others(
     async with watched(platform, log, is_refused=obstacle == "refused") as runtime:
         if obstacle == "not owned":
             await runtime.consumers["notes"].lost([TopicPartition(topic_name, 0)])
+        await until(lambda: reads.partitions and 0 not in reads.partitions[-1], "a look has begun since then")
         before = reads.count(0)
         await _put_away(pool, topic_name, names[0], range(10, 510))
         await _put_away(pool, topic_name, names[1], range(1, 4))
