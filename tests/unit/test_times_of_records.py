@@ -43,7 +43,7 @@ async def test_an_explanation_leaves_the_time_out() -> None:
 
 
 async def test_what_waits_in_the_log_is_found_without_a_time() -> None:
-    subscription: Any = SimpleNamespace(name="s")
+    subscription: Any = SimpleNamespace(name="s", event_types={"y"})
     found = await find_pending(cast("Log", OneRecord()), subscription, {PLACE: 7}, Asked("1", None, None))
     assert found is not None and (found.outcome, found.accepted_at) == ("pending", None)
 
