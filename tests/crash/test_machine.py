@@ -37,7 +37,7 @@ async def test_short_run_on_real_servers_violates_nothing(tmp_path: Path, seed: 
     assert found.events >= plan.events
     missed = [f"{fault.kind} {fault.point}: {fault.detail}" for fault in result.history.faults if not fault.is_done]
     assert len(missed) <= 1, "these faults found nothing to hit"
-    if "freeze before COMMIT arrives" in kinds:
+    if any(fault.kind == "freeze before COMMIT arrives" and fault.is_done for fault in result.history.faults):
         assert sum(found.zombie_rejections.values()) >= 1, "no zombie was refused: the machine did not test it"
     assert found.calls >= 100
     assert found.sagas >= 15

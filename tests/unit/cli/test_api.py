@@ -125,8 +125,3 @@ def test_interrupt_waits_for_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         kept: list[socket.socket] = []
         asyncio.run(interrupted())
         kept[0].close()
-
-
-def test_id_that_is_a_route_of_its_own_is_refused() -> None:
-    said = CliRunner().invoke(cli, ["explain", "stream", "--url", "http://127.0.0.1:1"])
-    assert "GET /events/stream follows all events" in str(said.exception)
