@@ -58,6 +58,7 @@ class Steps:
         adapter = _adapter(name, call, returns)
         known = self._answers.get(name)
         if known is not None:
+            await self._memory.keep(self._identity, name, known)  # the run that got it may have ended before it was
             try:
                 return adapter.validate_json(known)
             except ValidationError as error:
