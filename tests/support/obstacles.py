@@ -67,3 +67,13 @@ async def die(runtime: Runtime) -> None:
             worker._task.cancel()
             await asyncio.wait({worker._task})
         consumer.workers.clear()
+
+
+async def leave_dead_owners(pool: asyncpg.Pool, topic: str, crashes: int) -> None:
+    """Leave the claim of partition 0 of the notebook's notes as so many owners that died at offset 0 leave it."""
+    await pool.execute(
+        "insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset, "
+        "crashes, is_applying) values ('notebook.notes', $1, 0, 1, gen_random_uuid(), 'dead', 0, 0, $2, true)",
+        topic,
+        crashes,
+    )

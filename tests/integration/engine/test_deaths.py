@@ -24,7 +24,7 @@ from headrace.log.ports import StoredRecord, TopicInfo, TopicPartition
 from headrace.order.numbers import number_of
 from headrace.runtime import Runtime
 from headrace.settings import Settings
-from tests.support.obstacles import Gate, die
+from tests.support.obstacles import Gate, die, leave_dead_owners
 from tests.support.platform import (
     Notes,
     client,
@@ -94,11 +94,7 @@ async def test_suspicion_ends_after_a_batch_of_single_events(
     database_url: str, topic_name: str, pool: asyncpg.Pool
 ) -> None:
     """The events of that batch are applied one at a time."""
-    await pool.execute(
-        "insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset, "
-        "crashes, is_applying) values ('notebook.notes', $1, 0, 1, gen_random_uuid(), 'dead', 0, 0, 1, true)",
-        topic_name,
-    )
+    await leave_dead_owners(pool, topic_name, 1)
     log, platform = MemoryLog(), notebook(settings_for(database_url, partitions=1, batch_records=20), topic_name)
     await log.create(topic_name, 1)
     await log.publish([noted(topic_name, "a", number) for number in range(100)])

@@ -17,6 +17,7 @@ from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord
 from headrace.runtime import Runtime
 from headrace.settings import Settings
+from tests.support.obstacles import leave_dead_owners
 from tests.support.platform import (
     Notes,
     client,
@@ -97,12 +98,7 @@ async def test_event_whose_turn_has_not_come_is_not_to_blame(
     database_url: str, topic_name: str, pool: asyncpg.Pool
 ) -> None:
     """Its handler was not called, so it has ended none of the owners that died: not those of its batch or its lane."""
-    await pool.execute(
-        "insert into headrace.claim (subscription, topic, partition, epoch, token, owner, claimed_offset, next_offset, "
-        "crashes, is_applying) values ('notebook.notes', $1, 0, 1, gen_random_uuid(), 'dead', 0, 0, $2, true)",
-        topic_name,
-        BLAMED_CRASHES - 1,
-    )
+    await leave_dead_owners(pool, topic_name, BLAMED_CRASHES - 1)
     platform, log = ordered(settings_for(database_url, partitions=1), topic_name, LONG), MemoryLog()
     await log.create(topic_name, 1)
     await log.publish(numbered(topic_name, "a", 3))

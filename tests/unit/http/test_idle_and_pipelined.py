@@ -56,24 +56,14 @@ async def connected(app: Any, **limits: Any) -> AsyncIterator[tuple[BoundedProto
             made[0].transport.abort()
 
 
-async def test_idle_after_a_body_that_nobody_read_is_closed() -> None:
+@pytest.mark.parametrize(("request_head", "more"), [(HEAD, b"{}"), (SMALL, b"\r\n")], ids=["body", "stray line end"])
+async def test_idle_after_what_nobody_read_is_closed(request_head: bytes, more: bytes) -> None:
     async with connected(refuse) as (protocol, (reader, writer)):
         protocol.timeout_keep_alive = 3_600
-        writer.write(HEAD)
+        writer.write(request_head)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
         protocol.timeout_keep_alive = 0
-        writer.write(b"{}")
-        async with asyncio.timeout(10):
-            assert await reader.read() == b""
-
-
-async def test_idle_after_a_stray_line_end_is_closed() -> None:
-    async with connected(refuse) as (protocol, (reader, writer)):
-        protocol.timeout_keep_alive = 3_600
-        writer.write(SMALL)
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
-        protocol.timeout_keep_alive = 0
-        writer.write(b"\r\n")
+        writer.write(more)
         async with asyncio.timeout(10):
             assert await reader.read() == b""
 
