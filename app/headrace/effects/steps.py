@@ -30,6 +30,9 @@ class Memory(Protocol):
     async def keep(self, identity: bytes, name: str, answer: str) -> None:
         """Return when the answer is kept."""
 
+    async def settle(self, identity: bytes, name: str) -> None:
+        """Return when an answer that an earlier run handed to `keep` is kept."""
+
 
 class Steps:
     """The `Step` of one run of a call; `answers` are those of earlier runs, and get those of this one."""
@@ -58,7 +61,7 @@ class Steps:
         adapter = _adapter(name, call, returns)
         known = self._answers.get(name)
         if known is not None:
-            await self._memory.keep(self._identity, name, known)  # the run that got it may have ended before it was
+            await self._memory.settle(self._identity, name)  # the run that got it may have ended before it was kept
             try:
                 return adapter.validate_json(known)
             except ValidationError as error:
@@ -86,7 +89,6 @@ class _Answer(NamedTuple):
     identity: bytes
     name: str
     answer: str
-    kept: asyncio.Future[None]
 
 
 class StepMemory:
@@ -98,15 +100,23 @@ class StepMemory:
         self.is_away = False
         """True while Postgres takes no answers."""
         self._waiting: list[_Answer] = []
+        self._unkept: dict[tuple[bytes, str], asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def keep(self, identity: bytes, name: str, answer: str) -> None:
         """Return when Postgres has the answer; an outage is waited for. Raises: DataRefusedError."""
-        kept = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Answer(identity, name, answer, kept))
+        if (identity, name) not in self._unkept:
+            self._unkept[identity, name] = asyncio.get_running_loop().create_future()
+            self._waiting.append(_Answer(identity, name, answer))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._write(), name="steps")
-        await kept
+        await self.settle(identity, name)
+
+    async def settle(self, identity: bytes, name: str) -> None:
+        """Return when the answer is no longer on its way to Postgres. Raises: DataRefusedError, if that is its end."""
+        kept = self._unkept.get((identity, name))
+        if kept is not None:
+            await asyncio.shield(kept)
 
     async def recall(self, identity: bytes) -> dict[str, str]:
         """Return the answers that are kept, by the steps' names; an outage is waited for."""
@@ -131,6 +141,7 @@ class StepMemory:
             try:
                 await self._remember(answers)
             except StateError as error:
+                answers = [each for each in answers if each[:2] in self._unkept]
                 self._waiting, self.is_away = answers + self._waiting, True
                 logger.warning("answers of steps wait", answers=len(answers), error=str(error))
                 await asyncio.sleep(backoff.next_seconds())
@@ -142,18 +153,16 @@ class StepMemory:
         """Write answers, and tell those who wait; one that Postgres refuses fails alone. Raises: StateError."""
         try:
             async with self._lend() as connection:
-                await remember(connection, self._group, [each[:3] for each in answers])
+                await remember(connection, self._group, answers)
         except DataRefusedError as error:
             if len(answers) == 1:
-                if not answers[0].kept.done():
-                    answers[0].kept.set_exception(error)
+                self._unkept.pop(answers[0][:2]).set_exception(error)
                 return
             for each in answers:
                 await self._remember([each])
             return
         for each in answers:
-            if not each.kept.done():
-                each.kept.set_result(None)
+            self._unkept.pop(each[:2]).set_result(None)
 
 
 def _key(group: str, identity: bytes, name: str = "") -> str:

@@ -37,6 +37,9 @@ class KeptSteps:
     async def keep(self, identity: bytes, name: str, answer: str) -> None:
         """Do nothing more: the answers of `Kept` have it."""
 
+    async def settle(self, identity: bytes, name: str) -> None:
+        """Do nothing: none is on its way."""
+
     @property
     def _of_event(self) -> Steps:
         item = self._emitter.cause
