@@ -76,6 +76,8 @@ START_SECONDS = 60.0
 """How long start() waits for the first connection before it lets the application serve, unready."""
 DECODING_THREADS = 4
 """Large states and batches are decoded on these; more would only wait for the interpreter's lock."""
+SEARCHES = 4
+"""How many questions about single events are answered at a time: each may read the log. The others wait."""
 THREAD_PREFIX = "headrace-"
 """How the names of the platform's own threads begin."""
 GROUP_SECONDS = 10.0
@@ -123,6 +125,8 @@ class Runtime:
         """Where the database is; None until it has started."""
         self.witness: Callable[[Item, BaseException], None] | None = None
         """Hears what handlers raise, and why an event could not be read; a test's."""
+        self.searches = asyncio.Semaphore(SEARCHES)
+        """Held while what became of an event is searched for."""
         self.management_port = settings.management_port
         self._ends_process = ends_process
         self._waiting = asyncio.Event()

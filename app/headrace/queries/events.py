@@ -55,5 +55,6 @@ def add_routes(router: APIRouter) -> None:
 async def _explained(request: Request, asked: Asked) -> Response:
     runtime = runtime_of(request)
     subscriptions = [runtime.registry.subscriptions[name] for name in sorted(runtime.registry.subscriptions)]
-    fates = await explain(lambda: connection(request), runtime.log, subscriptions, asked)
+    async with runtime.searches:
+        fates = await explain(lambda: connection(request), runtime.log, subscriptions, asked)
     return json_response(shown(asked.id, fates))

@@ -10,10 +10,12 @@ import msgspec
 import pytest
 
 from headrace import Emit, Event, Headrace, Record, State, Step
-from headrace.explain import search
+from headrace.explain import explain as explaining
+from headrace.explain import log_search, search
 from headrace.handlers.verdicts import DeadLetter
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord, TopicPartition
+from headrace.runtime import SEARCHES
 from headrace.settings import Settings
 from tests.support.platform import Notes, client, execute, noted, publish, record, running, settings_for, value
 from tests.support.waiting import until
@@ -294,6 +296,33 @@ async def test_a_type_that_nobody_takes_is_not_pending(database_url: str, topic_
         await publish(runtime, record(topic_name, "foreign", {}, key="ada", id="8"))
         answer = await http.get("/events/8", params=SOURCE)
         assert [fate["outcome"] for fate in answer.json()["fates"]] == ["unknown", "unknown"]
+
+
+async def test_many_questions_read_the_log_a_few_at_a_time(
+    database_url: str, topic_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each opens a reader; without a bound, a burst of questions about unknown ids opens as many."""
+    platform = notebook(settings_for(database_url, partitions=1), topic_name)
+    open_now, most_open, may_end = 0, 0, asyncio.Event()
+
+    async with running(platform, MemoryLog()), client(platform) as http:
+        find = log_search.find_pending
+
+        async def counted(*given: Any) -> Any:
+            nonlocal open_now, most_open
+            open_now += 1
+            most_open = max(most_open, open_now)
+            await may_end.wait()
+            open_now -= 1
+            return await find(*given)
+
+        monkeypatch.setattr(explaining, "find_pending", counted)
+        asked = asyncio.gather(*(http.get(f"/events/nobody-{number}") for number in range(20)))
+        await until(lambda: open_now == SEARCHES, "as many as may look in the log")
+        may_end.set()
+        answers = await asked
+        assert {answer.status_code for answer in answers} == {200}
+        assert most_open == SEARCHES
 
 
 async def test_an_open_letter_is_found_behind_settled_ones(database_url: str, topic_name: str) -> None:
