@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from tests.charts.helm import NAMESPACE, tool
-from tests.charts.test_alerts import rules
+from tests.charts.helm import NAMESPACE, rules, tool
 from tests.support.ports import free_ports
 from tests.support.waiting import until
 

@@ -124,6 +124,13 @@ def one(objects: Iterable[Object], kind: str, ending: str = "") -> Object:
     return found
 
 
+def rules(**alerts: Any) -> dict[str, Any]:
+    """Return the spec of the PrometheusRule, which is a rule file of Prometheus."""
+    values = merged(MINIMAL, {"alerts": {"enabled": True, **alerts}})
+    spec: dict[str, Any] = one(render(values), "PrometheusRule")["spec"]
+    return spec
+
+
 def pod_specs(objects: Iterable[Object]) -> dict[str, Any]:
     """Return the spec of every pod, by kind and name of what makes it."""
     specs: dict[str, Any] = {}

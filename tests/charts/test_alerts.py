@@ -15,7 +15,7 @@ import pytest
 from headrace.settings import variables
 from headrace.telemetry.metrics import catalogue
 from tests.charts.firing import CASES, S, flat
-from tests.charts.helm import CHART, MINIMAL, NAMESPACE, merged, one, render, run
+from tests.charts.helm import CHART, NAMESPACE, rules, run
 
 HEADINGS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
 NAMES = sorted(file.stem for file in (CHART / "alerts").glob("*.yaml"))
@@ -29,13 +29,6 @@ FIRED = re.compile(
 
 every_alert = pytest.mark.parametrize("name", CASES)
 every_runbook = pytest.mark.parametrize("name", RUNBOOKS)
-
-
-def rules(**alerts: Any) -> dict[str, Any]:
-    """Return the spec of the PrometheusRule, which is a rule file of Prometheus."""
-    values = merged(MINIMAL, {"alerts": {"enabled": True, **alerts}})
-    spec: dict[str, Any] = one(render(values), "PrometheusRule")["spec"]
-    return spec
 
 
 def alert(name: str, **values: Any) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.charts.helm import CHART, MINIMAL, merged, of_kind, render, to_json
+from tests.charts.helm import CHART, MINIMAL, merged, of_kind, render, rules, to_json
 from tests.charts.queries import OWN, faults, own_metrics
-from tests.charts.test_alerts import rules
 
 FILES = sorted((CHART / "dashboards").glob("*.json"))
 UNITS = {"bytes", "Bps", "cps", "percentunit", "reqps", "s", "short"}

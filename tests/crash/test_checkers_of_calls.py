@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.crash.checkers.outside import check_calls
+from tests.crash.clean_run import add, clean, found
 from tests.crash.cluster import NAME
 from tests.crash.evidence import Call, CountedDeath
 from tests.crash.history import ClaimChange
-from tests.crash.test_checkers import add, clean, found
 
 
 @pytest.mark.parametrize(("claimed_at", "writer", "is_found"), [(10.0, 9, False), (0.0, 9, True), (10.0, 8, True)])

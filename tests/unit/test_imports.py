@@ -1,8 +1,9 @@
-"""Imports go one way: no module, and no folder of the platform, imports itself through others."""
+"""Imports go one way: no module, and no folder of the platform, imports itself through others; none imports a test."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -16,6 +17,7 @@ FILES = {
     for file in sorted((APP / "headrace").rglob("*.py"))
 }
 ROOT = "headrace"
+OF_A_TEST = re.compile(r"^ *(?:from|import) tests\b.*\btest_\w+", re.MULTILINE)
 
 
 def test_modules_import_each_other_one_way() -> None:
@@ -32,6 +34,13 @@ def test_folders_import_each_other_one_way() -> None:
 def test_cycle_is_named() -> None:
     with pytest.raises(AssertionError, match="one imports two, two imports one"):
         refuse_cycles({"one": {"two"}, "two": {"one"}})
+
+
+def test_no_test_module_is_imported_by_another_module() -> None:
+    """What tests share is in a module of its own: in `tests/support/`, or beside them if it is of one folder only."""
+    files = [file for folder in ("tests", "bench") for file in sorted((APP.parent / folder).rglob("*.py"))]
+    found = {str(file.relative_to(APP.parent)): OF_A_TEST.findall(file.read_text()) for file in files}
+    assert {file: lines for file, lines in found.items() if lines} == {}
 
 
 def refuse_cycles(graph: Mapping[str, set[str]]) -> None:

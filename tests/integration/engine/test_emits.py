@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -12,10 +11,9 @@ from headrace import Emit, Event, Headrace, State
 from headrace.cloudevents import decode_record
 from headrace.engine import retry
 from headrace.engine.accept import accept_topic
-from headrace.errors import TransportError
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
-from headrace.log.ports import NewRecord, Position, TopicPartition
+from headrace.log.ports import TopicPartition
 from headrace.settings import Settings
 from tests.support.platform import (
     Notes,
@@ -31,29 +29,10 @@ from tests.support.platform import (
     until_settled,
     value,
 )
+from tests.support.refusing_logs import Dam
 from tests.support.waiting import until
 
 PAGES = [f"page-{number}" for number in range(6)]
-
-
-class Dam(MemoryLog):
-    """A memory log that takes no emits while it is closed, or takes them and says that it did not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_closed = False
-        self.swallows_answers = False
-        self.refused = 0
-
-    async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
-        """Append, unless the records are emits and the dam is closed."""
-        is_emit = any(record.topic.endswith("-echoes") for record in records)
-        if is_emit and self.is_closed:
-            self.refused += 1
-            if self.swallows_answers:
-                await super().publish(records)
-            raise TransportError("the dam is closed.")
-        return await super().publish(records)
 
 
 async def test_emits_that_the_log_refused_are_published_in_order(database_url: str, topic_name: str) -> None:

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from headrace import InSequence
 from headrace.engine.batch import BatchProcessor
 from headrace.engine.lanes import Lanes
 from headrace.errors import TransportError
 from headrace.log.memory import MemoryLog
 from headrace.runtime import Runtime
-from tests.integration.engine.test_order_of_events import held, numbered, ordered
 from tests.support.platform import (
     client,
     execute,
@@ -26,9 +24,8 @@ from tests.support.platform import (
     value,
     watched,
 )
+from tests.support.sequences import LONG, held, numbered, ordered
 from tests.support.waiting import until
-
-LONG = InSequence(wait_seconds=3600)
 
 
 async def test_missing_event_that_came_while_nobody_read(database_url: str, topic_name: str) -> None:

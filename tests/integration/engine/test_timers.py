@@ -12,7 +12,6 @@ from headrace import Emit, Event, Headrace, State
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
 from headrace.timers.store import take_due
-from tests.integration.engine.test_emits import Dam
 from tests.support.auditing import assert_promises_hold
 from tests.support.platform import (
     Notes,
@@ -29,6 +28,7 @@ from tests.support.platform import (
     watched,
 )
 from tests.support.postgres_proxy import PostgresProxy
+from tests.support.refusing_logs import Dam
 from tests.support.waiting import until
 
 FAR = 3_600

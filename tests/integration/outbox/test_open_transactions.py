@@ -17,10 +17,10 @@ from headrace.outbox.relay import OutboxRelay
 from headrace.outbox.rows import bucket_of
 from headrace.runtime import Runtime
 from headrace.timers.store import write as write_timers
-from tests.integration.outbox.test_relay import Moody
 from tests.support.obstacles import is_waiting_for_a_lock
 from tests.support.orders import Placed, books, order_service
 from tests.support.platform import client, execute, running, sample, settings_for, value
+from tests.support.refusing_logs import Moody
 from tests.support.waiting import until
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import asyncpg
 import pytest
 
 from headrace import Event, Headrace
-from headrace.errors import RecordTooLargeError, TransportError
 from headrace.log.memory import MemoryLog
 from headrace.log.partitioner import partition_for
-from headrace.log.ports import NewRecord, Position
 from headrace.outbox import relay
 from headrace.outbox.rows import SLOTS, slot_of
 from headrace.runtime import Runtime
 from tests.support.orders import Placed, begin_beside, books, order_service
 from tests.support.platform import client, fetch, running, sample, settings_for, value
+from tests.support.refusing_logs import Moody
 from tests.support.waiting import until
 
 HERE, ELSEWHERE = "ada", next(f"c{n}" for n in range(99) if partition_for(b"ada", 3) != partition_for(b"c%d" % n, 3))
@@ -33,28 +31,6 @@ BEHIND = next(
 
 class Parcel(Event, type="parcel", topic="parcels", key="customer"):
     customer: str
-
-
-class Moody(MemoryLog):
-    """A log that refuses events as too large, or has one partition away, as the test says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.too_large: set[int] = set()
-        self.away: int | None = None
-        self.hangs: asyncio.Event | None = None
-        self.calls: list[int] = []
-
-    async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
-        if self.hangs is not None:
-            await self.hangs.wait()
-        for record in records:
-            if any(b'"number":%d}' % number in (record.value or b"") for number in self.too_large):
-                raise RecordTooLargeError("Kafka refused an event for orders as too large.")
-            if self.away == partition_for(record.key or b"", 3):
-                raise TransportError("one partition has no leader.")
-        self.calls.append(len(records))
-        return await super().publish(records)
 
 
 async def emit(platform: Headrace, customer: str, *numbers: int) -> None:

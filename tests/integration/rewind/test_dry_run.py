@@ -16,17 +16,15 @@ import pytest
 from pydantic import BaseModel
 
 from headrace import Event, Headrace, State, States, Transaction, keep, upcast
-from headrace.database.pool import connect
 from headrace.errors import ConfigurationError
 from headrace.loading import find_platform, load_app
 from headrace.log.memory import MemoryLog
 from headrace.log.ports import NewRecord, TopicPartition
-from headrace.rewind.difference import Changed, Difference, Emits
-from headrace.rewind.dry_run import dry_run
+from headrace.rewind.difference import Changed, Emits
 from headrace.rewind.plan import Target
-from headrace.runtime import Runtime
 from headrace.settings import Settings
 from tests.support.command import Said, headrace
+from tests.support.dry_runs import rehearsed
 from tests.support.kafka import KafkaServer
 from tests.support.platform import (
     execute,
@@ -81,24 +79,6 @@ def shop(
 
 def sold(sku: str, price: int) -> NewRecord:
     return record("sales", "sold", {"sku": sku, "price": price}, key=sku, id=f"{sku}-{price}")
-
-
-BEGINNING = Target()
-
-
-async def rehearsed(
-    runtime: Runtime, database_url: str, platform: Headrace, target: Target = BEGINNING, name: str = "sales"
-) -> Difference:
-    """Run the platform's handlers dry, over what the runtime has applied."""
-    assert runtime.log is not None
-    platform.registry.complete()
-    connection = await connect(database_url)
-    await connection.execute("set default_transaction_read_only = on")
-    try:
-        subscription = platform.registry.subscriptions[name]
-        return await dry_run(connection, runtime.log, platform.registry, subscription, platform.settings, target)
-    finally:
-        await connection.close()
 
 
 async def test_the_same_code_makes_no_difference(database_url: str) -> None:

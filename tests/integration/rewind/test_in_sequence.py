@@ -9,12 +9,12 @@ from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
 from headrace.rewind.plan import Target
 from headrace.runtime import Runtime
-from tests.integration.engine.test_order_of_events import LONG, numbered, ordered
 from tests.integration.rewind.support import go_back
-from tests.integration.rewind.test_dry_run import BEGINNING, rehearsed
 from tests.support.auditing import assert_promises_hold
+from tests.support.dry_runs import BEGINNING, rehearsed
 from tests.support.kafka import KafkaServer
 from tests.support.platform import fetch, has_pages, publish, running, settings_for, until_settled
+from tests.support.sequences import LONG, numbered, ordered
 from tests.support.waiting import until
 
 SHORT = InSequence(wait_seconds=0.1)

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from headrace.loading import find_platform, load_app
-from tests.integration.rewind.test_commands import noted
 from tests.support.auditing import assert_promises_hold
 from tests.support.command import Said, headrace
 from tests.support.kafka import KafkaServer
-from tests.support.platform import client, publish, running, settings_for, states, until_settled, value
+from tests.support.platform import client, noted, publish, running, settings_for, states, until_settled, value
 from tests.support.waiting import until
 
 APP = """
@@ -63,7 +62,7 @@ async def test_the_next_rewind_takes_up_what_a_killed_one_has_left(
         async def shown() -> dict[str, object]:
             return dict((await web.get("/subscriptions/notes")).json())
 
-        await publish(runtime, *(noted(topic_name, "a", number) for number in (1, 2, 3)))
+        await publish(runtime, *(noted(topic_name, "a", number, id=f"a-{number}") for number in (1, 2, 3)))
         await until_settled(runtime, "notes")
         assert (await shown())["rewind"] is None
         (tmp_path / "held").touch()

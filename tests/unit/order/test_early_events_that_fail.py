@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace import Headrace, InSequence, State
 from headrace.testing import Handlers
-from tests.unit.order.test_order_of_events import Numbered, Numbers
+from tests.support.numbers import Numbered, Numbers
 
 
 def failing(broken: set[int], **options: Any) -> Headrace:

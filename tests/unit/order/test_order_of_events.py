@@ -7,19 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from headrace import DeadLetter, Event, Headrace, InSequence, Latest, Skip, State
 from headrace.errors import ConfigurationError
 from headrace.testing import Handlers
-
-
-class Numbered(Event, type="numbered", topic="numbers", key="owner"):
-    """An event that says what its handler does."""
-
-    owner: str
-    number: int
-    says: str = ""
+from tests.support.numbers import Numbered, Numbers
 
 
 class Other(Event, type="other", topic="numbers", key="owner"):
@@ -27,12 +19,6 @@ class Other(Event, type="other", topic="numbers", key="owner"):
 
     owner: str
     number: int
-
-
-class Numbers(BaseModel):
-    """What was applied to a key."""
-
-    numbers: list[int] = []
 
 
 def service(order: Latest | InSequence) -> Headrace:

@@ -16,8 +16,8 @@ from headrace.event import event_type_of
 from headrace.sagas import Saga
 from headrace.sagas.kept import Kept, Receipt
 from headrace.timers.changes import CancelTimers, SetTimer
-from tests.unit.emits.test_emitter import begin as at
-from tests.unit.emits.test_emitter import cause
+from tests.support.emitting import begin as at
+from tests.support.emitting import cause
 
 
 class TripEvent(Event):

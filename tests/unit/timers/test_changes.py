@@ -11,7 +11,7 @@ from headrace.emits.emitter import Emitter
 from headrace.errors import ConfigurationError
 from headrace.log.ports import NewRecord
 from headrace.timers.changes import CancelTimers, Due, SetTimer, due, folded
-from tests.unit.emits.test_emitter import Echoed, begin, cause, emitter
+from tests.support.emitting import Echoed, begin, cause, emitter
 
 SECOND = Due(1.0, None)
 

@@ -11,7 +11,7 @@ from headrace import Event, Headrace
 from headrace.cloudevents import decode_record
 from headrace.errors import ConfigurationError
 from headrace.timers.schedule import Schedule
-from tests.unit.emits.test_emitter import Echoed
+from tests.support.emitting import Echoed
 
 NINE = Schedule("/notebook/notes", Echoed(page="a"), "0 9 * * mon-fri", "Europe/Berlin")
 
