@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from headrace.cli.announcement import Announcement, address_of
 from headrace.cli.group import run_group
 from headrace.cli.loading import Target
-from headrace.cli.server import Server, cut_short, listen
+from headrace.cli.server import Server, cut_short, listen, several_times
 from headrace.database.early import keep_early_for
 from headrace.http.access import refuse_exposure
 from headrace.loading import find_platform, load_app, running
@@ -89,7 +89,7 @@ async def _serve(
 ) -> int:
     announce.watch_parent()
     server = Server(app, platform, partial(announce, address_of(host, listeners)))
-    await server.serve(listeners)
+    await server.serve(several_times(listeners))
     return _exit_code(platform, server.runtime if server.is_up else None)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -22,6 +22,8 @@ from headrace.supervisor import CUT_SHORT, end_process
 
 BACKLOG = 2_048
 """How many connections wait until the application takes them; uvicorn's own number."""
+AT_ONCE = 16
+"""New connections that are taken in one turn of the event loop."""
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -49,6 +51,15 @@ def listen(host: str, port: int) -> list[socket.socket]:
             listener.close()
         raise _refused(host, port, error) from error
     return listeners
+
+
+def several_times(listeners: Sequence[socket.socket]) -> list[socket.socket]:
+    """Return AT_ONCE sockets for each listener, which share its port: the server closes them.
+
+    uvloop takes one connection of each in a turn of its loop. In a flood, whose turns are long, thousands would wait in
+    the kernel, and some would be turned away there and come again seconds later.
+    """
+    return [each for listener in listeners for each in (listener, *(listener.dup() for _ in range(AT_ONCE - 1)))]
 
 
 def cut_short() -> None:

@@ -1,19 +1,17 @@
-"""Refuses the requests that a process cannot begin in time, when refusing them still costs little.
+"""Refuses the requests that a process cannot answer in time, when refusing them still costs little.
 
 A flood of requests queues in the event loop, before any limit that is counted in a route: each of them is parsed and
 routed first, which takes half of the time of accepting it, so that at three times the peak hardly any is accepted. So
 `connection.py` asks here before it hands a request to the application. What is known are the requests that wait to be
 begun, and how long the loop takes from one beginning to the next while some wait; together they say how long a new one
-would wait. Before that it may have waited in the kernel, where the loop takes one new connection at a time; the kernel
+would wait. Before that it may have waited in the kernel, until the loop took its connection or read from it; the kernel
 tells for how long. A process that stands still for a moment finds late requests as well, and accepts them: it is
 flooded if requests come late for longer than one may wait. Only paths are refused on which events were accepted before,
 so a team's own routes are never concerned.
 
 A request begins with its route, before its key is looked at, or is answered in front of it: by a team's middleware, or
-since nothing takes its method. Either way it waits no more.
-
-Rejected: a limit of requests in flight that follows the rate of answers. A log that answers slowly needs more of them
-at once, and such a limit would take them away.
+since nothing takes its method. Either way it waits no more. What has begun is limited while the loop makes it slow
+(`concurrency.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter
 
+from headrace.http.concurrency import ConcurrencyLimit
 from headrace.http.problems import MEDIA_TYPE, Problem
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.rate_limit import OncePerMinute
@@ -44,12 +43,14 @@ MOST_PATHS = 10_000
 class Arrival:
     """A request that was admitted."""
 
-    __slots__ = ("_path", "_pressure", "at")
+    __slots__ = ("_path", "_pressure", "at", "is_counted")
 
     def __init__(self, pressure: Pressure, path: str, at: float) -> None:
         self._pressure = pressure
         self._path = path
         self.at = at
+        self.is_counted = False
+        """True while it is in flight on a path on which events were accepted."""
 
     def begins(self) -> Pressure:
         """Note that it waits no more; return the pressure of its process."""
@@ -78,6 +79,7 @@ class Pressure:
         self._last_begun = 0.0
         self._late_since = self._late_at = -FORGET_SECONDS
         """When requests began to come late out of the kernel, and when the last one did."""
+        self._concurrency = ConcurrencyLimit(most_seconds)
         self._refused = 0
         self._warnings = OncePerMinute()
         self.refusal = _refusal(most_seconds)
@@ -97,10 +99,14 @@ class Pressure:
             del waiting[first]
         if now - self._last_begun > FORGET_SECONDS:
             self._cost_seconds = FIRST_COST_SECONDS
-        if len(waiting) * self._cost_seconds > self._most_seconds or self._is_flooded(now, waited_seconds()):
+            self._concurrency.forget()
+        is_full = self._concurrency.is_reached or len(waiting) * self._cost_seconds > self._most_seconds
+        if is_full or self._is_flooded(now, waited_seconds()):
             self._refused += 1
             return None
         waiting[arrival] = None
+        arrival.is_counted = True
+        self._concurrency.comes()
         return arrival
 
     def _is_flooded(self, now: float, waited_seconds: float) -> bool:
@@ -117,6 +123,7 @@ class Pressure:
         now, waiting = perf_counter(), self._waiting
         if arrival in waiting:
             del waiting[arrival]
+            self._concurrency.begins(now - arrival.at)
             if waiting:
                 seconds = min(LONGEST_COST_SECONDS, now - max(self._last_begun, arrival.at))
                 self._cost_seconds += SMOOTHING * (seconds - self._cost_seconds)
@@ -126,6 +133,9 @@ class Pressure:
         """Note that a request has ended: if it never began, something in front of its route has answered it."""
         if arrival in self._waiting:
             self.begins(arrival)
+        if arrival.is_counted:
+            arrival.is_counted = False
+            self._concurrency.ends(arrival.at, perf_counter())
 
     def accepted(self, path: str) -> None:
         """Note that events are accepted on the path."""
@@ -137,7 +147,7 @@ class Pressure:
         refused, self._refused = self._refused, 0
         if refused and self._warnings.held_back(SCOPE_KEY) is not None:
             logger.warning(
-                "events were answered 429, since more come than this process can begin in time; "
+                "events were answered 429, since more come than this process can answer in time; "
                 "run more processes that take events in",
                 most_seconds=self._most_seconds,
                 requests=refused,
@@ -147,8 +157,8 @@ class Pressure:
 
 def _refusal(most_seconds: float) -> bytes:
     detail = (
-        f"more requests come than this process can begin within {most_seconds:g} s (HEADRACE_INGEST_MAX_WAIT_SECONDS); "
-        "nothing was accepted."
+        f"more requests come than this process can answer within {most_seconds:g} s "
+        "(HEADRACE_INGEST_MAX_WAIT_SECONDS); nothing was accepted."
     )
     body = bytes(Problem(429, "rate-limited", "Too many requests", detail).response("/events").body)
     head = f"HTTP/1.1 429 Too Many Requests\r\ncontent-type: {MEDIA_TYPE}\r\nretry-after: 1\r\n"

@@ -63,7 +63,7 @@ class KafkaSettings(BaseSettings):
         "has gathered while the last batch was on its way. Raise it to send fewer, larger batches.",
     )
     batch_bytes: int = Field(
-        262_144, ge=1_024, le=1_073_741_824, description="The producer's largest batch per partition, in bytes."
+        1_000_000, ge=1_024, le=1_073_741_824, description="The producer's largest batch per partition, in bytes."
     )
     max_record_bytes: int = Field(
         1_048_576,
