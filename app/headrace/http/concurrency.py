@@ -2,10 +2,10 @@
 
 A request takes some twenty turns of the loop: to be read, to begin, to be sent to the log together with others, and
 back. Under a flood each turn reads more requests and takes longer, so that an event may be accepted only after seconds
-although its request began soon. Therefore the limit falls when an answer takes longer than it may, in proportion and at
-most once in the time of an answer, and grows by a twentieth in that time otherwise. It falls only if turns are long
-enough to explain what the answer took: a log that answers slowly needs more requests at once, and a client may send its
-body slowly.
+although its request began soon. Therefore the limit falls to `CUT` of what is in flight if a request is in flight for
+longer than an answer may take, at most once in the time of an answer; otherwise it grows by a twentieth in such a time.
+It falls only if turns are long enough to explain the delay: a log that answers slowly needs more requests at once, and
+a client may send its body slowly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 
 LEAST = 16.0
 """So many may always be in flight."""
-DEEPEST_CUT = 0.5
+CUT = 0.7
 GROWTH = 0.05
 """For each answer in time."""
 TURNS = 30.0
@@ -31,36 +31,46 @@ class ConcurrencyLimit:
     def __init__(self, most_seconds: float) -> None:
         """`most_seconds`: what an answer may take."""
         self._most_seconds = most_seconds
-        self._in_flight = 0
+        self._came: dict[object, float] = {}
+        """When each request in flight came, in that order."""
         self._limit = math.inf
         self._turn_seconds = 0.0
         self._cut_at = -math.inf
 
-    @property
-    def is_reached(self) -> bool:
+    def is_reached(self, now: float) -> bool:
         """True if no further request may come in."""
-        return self._in_flight >= self._limit
+        if self._came:
+            self._look(next(iter(self._came.values())), now)
+        return len(self._came) >= self._limit
 
-    def comes(self) -> None:
+    def comes(self, request: object, now: float) -> None:
         """Note that a request is in flight."""
-        self._in_flight += 1
+        self._came[request] = now
 
     def begins(self, waited_seconds: float) -> None:
         """Note for how long a request has waited to begin, which is about a turn of the loop."""
         self._turn_seconds += SMOOTHING * (waited_seconds - self._turn_seconds)
 
-    def ends(self, came: float, now: float) -> None:
-        """Note that a request which came at that time has its answer."""
-        seconds, in_flight = now - came, self._in_flight
-        self._in_flight -= 1
+    def ends(self, request: object, now: float) -> None:
+        """Note that a request has its answer; one that never came is not counted."""
+        came = self._came.get(request)
+        if came is None:
+            return
         if self._turn_seconds < IDLE_SECONDS:
             self._limit = math.inf
-        elif not self._most_seconds < seconds < TURNS * self._turn_seconds:
+        elif not self._look(came, now):
             self._limit += GROWTH
-        elif came > self._cut_at:  # what came before tells little of what the last cut has brought
-            self._limit = max(LEAST, min(self._limit, in_flight) * max(DEEPEST_CUT, self._most_seconds / seconds))
-            self._cut_at = now
+        del self._came[request]
 
     def forget(self) -> None:
         """Take the limit away: nothing has begun for a while."""
         self._limit, self._turn_seconds = math.inf, 0.0
+
+    def _look(self, came: float, now: float) -> bool:
+        """Return True if the loop makes a request late that came at that time, and then lower the limit."""
+        if not self._most_seconds < now - came < TURNS * self._turn_seconds:
+            return False
+        if came > self._cut_at:  # what came before tells little of what the last cut has brought
+            self._limit = max(LEAST, CUT * min(self._limit, len(self._came)))
+            self._cut_at = now
+        return True

@@ -43,14 +43,12 @@ MOST_PATHS = 10_000
 class Arrival:
     """A request that was admitted."""
 
-    __slots__ = ("_path", "_pressure", "at", "is_counted")
+    __slots__ = ("_path", "_pressure", "at")
 
     def __init__(self, pressure: Pressure, path: str, at: float) -> None:
         self._pressure = pressure
         self._path = path
         self.at = at
-        self.is_counted = False
-        """True while it is in flight on a path on which events were accepted."""
 
     def begins(self) -> Pressure:
         """Note that it waits no more; return the pressure of its process."""
@@ -100,13 +98,12 @@ class Pressure:
         if now - self._last_begun > FORGET_SECONDS:
             self._cost_seconds = FIRST_COST_SECONDS
             self._concurrency.forget()
-        is_full = self._concurrency.is_reached or len(waiting) * self._cost_seconds > self._most_seconds
+        is_full = self._concurrency.is_reached(now) or len(waiting) * self._cost_seconds > self._most_seconds
         if is_full or self._is_flooded(now, waited_seconds()):
             self._refused += 1
             return None
         waiting[arrival] = None
-        arrival.is_counted = True
-        self._concurrency.comes()
+        self._concurrency.comes(arrival, now)
         return arrival
 
     def _is_flooded(self, now: float, waited_seconds: float) -> bool:
@@ -133,9 +130,7 @@ class Pressure:
         """Note that a request has ended: if it never began, something in front of its route has answered it."""
         if arrival in self._waiting:
             self.begins(arrival)
-        if arrival.is_counted:
-            arrival.is_counted = False
-            self._concurrency.ends(arrival.at, perf_counter())
+        self._concurrency.ends(arrival, perf_counter())
 
     def accepted(self, path: str) -> None:
         """Note that events are accepted on the path."""

@@ -2,90 +2,112 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from headrace.http.concurrency import IDLE_SECONDS, LEAST, TURNS, ConcurrencyLimit
 
 MOST_SECONDS = 0.25
 LONG = MOST_SECONDS / 10
 """A turn of a busy loop: ten of them take what an answer may take."""
+LATE = 2 * MOST_SECONDS
 
 
-def _flooded(turn_seconds: float, in_flight: int = 100) -> ConcurrencyLimit:
-    """Return a limit with so many requests in flight, while turns of the loop take that long."""
-    limit = ConcurrencyLimit(MOST_SECONDS)
-    for _ in range(100):
-        limit.begins(turn_seconds)
-    for _ in range(in_flight):
-        limit.comes()
-    return limit
+class _Flood:
+    """Requests that came to a process at 0, while turns of its loop take as long as they are said to."""
 
+    def __init__(self, turn_seconds: float = LONG, requests: int = 100) -> None:
+        self.limit = ConcurrencyLimit(MOST_SECONDS)
+        self.turns(turn_seconds)
+        self.in_flight: deque[object] = deque()
+        self.come(requests, 0.0)
 
-def _room(limit: ConcurrencyLimit) -> int:
-    """Return how many more may come; they do."""
-    room = 0
-    while not limit.is_reached and room < 1_000:
-        limit.comes()
-        room += 1
-    return room
+    def turns(self, seconds: float) -> None:
+        """Let turns take so long from now on."""
+        for _ in range(100):
+            self.limit.begins(seconds)
+
+    def come(self, requests: int, now: float) -> int:
+        """Let requests come; return how many may."""
+        for come in range(requests):
+            if self.limit.is_reached(now):
+                return come
+            self.in_flight.append(object())
+            self.limit.comes(self.in_flight[-1], now)
+        return requests
+
+    def end(self, requests: int, now: float) -> None:
+        """Answer the first ones."""
+        for _ in range(requests):
+            self.limit.ends(self.in_flight.popleft(), now)
 
 
 def test_late_answers_of_a_busy_loop_leave_room_for_fewer() -> None:
-    """An answer that takes twice as long as it may halves what is in flight, once for all that came before."""
-    limit = _flooded(LONG)
-    limit.ends(0.0, 2 * MOST_SECONDS)
-    for _ in range(40):
-        limit.ends(0.0, 2 * MOST_SECONDS)
-    assert limit.is_reached, "59 are in flight, and 50 may be"
-    for _ in range(19):
-        limit.ends(0.0, 2 * MOST_SECONDS)
-    assert _room(limit) == 10
+    """Once for all that came before, so that seven tenths of them may be in flight."""
+    flood = _Flood()
+    flood.end(20, LATE)
+    assert flood.come(1, LATE) == 0, "80 are in flight, and 70 may be"
+    flood.end(20, LATE)
+    assert flood.come(100, LATE) == 10
+
+
+def test_what_waits_for_too_long_is_not_waited_for() -> None:
+    """The first answers of a flood come when far too many are in flight already."""
+    assert _Flood().come(1, LATE) == 0
 
 
 def test_requests_that_came_after_a_cut_may_cut_again() -> None:
     """Until answers come in time."""
-    limit = _flooded(LONG)
-    limit.ends(0.0, 0.5)
-    limit.ends(0.6, 1.1)
-    for _ in range(74):
-        limit.ends(0.0, 0.5)
-    assert _room(limit) == 1
+    flood = _Flood(requests=200)
+    flood.end(100, LATE)
+    assert flood.come(100, 1.2 * LATE) == 40
+    flood.end(100, 1.2 * LATE)
+    flood.end(20, 2.2 * LATE)
+    assert flood.come(100, 2.2 * LATE) == 8
 
 
 def test_answers_in_time_make_room_again() -> None:
     """A twentieth in the time of one answer."""
-    limit = _flooded(LONG)
-    limit.ends(0.0, 2 * MOST_SECONDS)
-    for _ in range(99):
-        limit.ends(1.0, 1.0 + MOST_SECONDS / 2)
-    assert 54 <= _room(limit) <= 55
+    flood = _Flood()
+    flood.end(100, LATE)
+    assert flood.come(100, 2 * LATE) == 70
+    flood.end(70, 2 * LATE + MOST_SECONDS / 2)
+    assert flood.come(100, 2 * LATE + MOST_SECONDS / 2) == 74
 
 
 def test_a_slow_log_is_no_reason_to_limit() -> None:
     """Requests that wait for something else than the loop may be many: they cost it nothing meanwhile."""
-    limit = _flooded(LONG)
-    limit.ends(0.0, TURNS * LONG + 0.1)
-    assert _room(limit) == 1_000
+    flood = _Flood()
+    flood.end(1, TURNS * LONG + 0.1)
+    assert flood.come(1_000, TURNS * LONG + 0.1) == 1_000
 
 
 def test_an_idle_loop_has_no_limit() -> None:
     """However long an answer takes, and also if there was a limit before."""
-    limit = _flooded(LONG)
-    limit.ends(0.0, 2 * MOST_SECONDS)
-    for _ in range(100):
-        limit.begins(IDLE_SECONDS / 2)
-    limit.ends(1.0, 2.0)
-    assert _room(limit) == 1_000
+    flood = _Flood()
+    flood.end(1, LATE)
+    flood.turns(IDLE_SECONDS / 2)
+    flood.end(1, 2 * LATE)
+    assert flood.come(1_000, 2 * LATE) == 1_000
 
 
 def test_some_may_always_be_in_flight() -> None:
     """A limit of none would never learn that the flood is over."""
-    limit = _flooded(LONG, in_flight=1)
-    limit.ends(0.0, 2 * MOST_SECONDS)
-    assert _room(limit) == LEAST
+    flood = _Flood(requests=1)
+    flood.end(1, LATE)
+    assert flood.come(100, LATE) == LEAST
 
 
 def test_a_limit_is_forgotten_when_nothing_begins() -> None:
     """What is held in front of the routes does not shut others out for ever."""
-    limit = _flooded(LONG)
-    limit.ends(0.0, 2 * MOST_SECONDS)
-    limit.forget()
-    assert _room(limit) == 1_000
+    flood = _Flood()
+    assert flood.come(1, LATE) == 0
+    flood.limit.forget()
+    assert flood.come(1_000, 2 * LATE) == 1_000
+
+
+def test_the_end_of_what_never_came_counts_nothing() -> None:
+    """A request on a path that brings no events is not limited, and does not make room either."""
+    flood = _Flood()
+    flood.end(30, LATE)
+    flood.limit.ends(object(), LATE)
+    assert flood.come(1, LATE) == 0

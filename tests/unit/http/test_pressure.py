@@ -93,6 +93,7 @@ def test_slow_requests_leave_room_for_fewer(monkeypatch: pytest.MonkeyPatch) -> 
             assert arrival is not None
             now += FITTING * FIRST_COST_SECONDS
             arrival.begins()
+            arrival.ends()
     assert len(_filled(pressure)) == 2
 
 
@@ -106,6 +107,7 @@ def test_how_slow_requests_were_long_ago_is_forgotten(monkeypatch: pytest.Monkey
             assert arrival is not None
             now += FITTING * FIRST_COST_SECONDS
             arrival.begins()
+            arrival.ends()
     now += FORGET_SECONDS / 2
     held = _filled(pressure)
     assert len(held) == 2
