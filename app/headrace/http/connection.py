@@ -184,8 +184,9 @@ class BoundedProtocol(HttpToolsProtocol):
         scope = cycle.scope
         arrival = self.pressure.admit(scope["path"], lambda: waited_seconds(self.transport))
         if arrival is not None:
+            self.pressure.watch(self.loop)
             cast("dict[str, Any]", scope)[SCOPE_KEY] = arrival
-            super()._start_asgi_task(cycle, _noting_end(arrival, app))
+            super()._start_asgi_task(cycle, _noted(arrival, app))
             return
         cycle.response_started = cycle.response_complete = True  # what comes of its body is thrown away
         self.transport.write(self.pressure.refusal)
@@ -287,8 +288,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
-def _noting_end(arrival: Arrival, app: ASGI3Application) -> ASGI3Application:
+def _noted(arrival: Arrival, app: ASGI3Application) -> ASGI3Application:
     async def answer(scope: Any, receive: Any, send: Any) -> None:
+        arrival.begins()
         try:
             return await app(scope, receive, send)
         finally:

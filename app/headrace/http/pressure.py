@@ -2,24 +2,23 @@
 
 A flood of requests queues in the event loop, before any limit that is counted in a route: each of them is parsed and
 routed first, which takes half of the time of accepting it, so that at three times the peak hardly any is accepted. So
-`connection.py` asks here before it hands a request to the application. What is known are the requests that wait to be
-begun, and how long the loop takes from one beginning to the next while some wait; together they say how long a new one
-would wait. Before that it may have waited in the kernel, until the loop took its connection or read from it; the kernel
-tells for how long. A process that stands still for a moment finds late requests as well, and accepts them: it is
-flooded if requests come late for longer than one may wait. Only paths are refused on which events were accepted before,
-so a team's own routes are never concerned.
-
-A request begins with its route, before its key is looked at, or is answered in front of it: by a team's middleware, or
-since nothing takes its method. Either way it waits no more. What has begun is limited while the loop makes it slow
-(`concurrency.py`).
+`connection.py` asks here before it hands a request to the application. What is known are the requests whose tasks have
+not begun, and how long the loop takes from one beginning to the next while some wait; together they say how long a new
+one would wait. Those that have begun are limited while the loop makes them late (`concurrency.py`). Before all that a
+request may have waited in the kernel, until the loop took its connection or read from it; the kernel tells for how
+long. A process that stands still for a moment finds late requests as well, and accepts them: it is flooded if requests
+come late for longer than one may wait. Only paths are refused on which events were accepted before, so a team's own
+routes are never concerned.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from time import perf_counter
 
 from headrace.http.concurrency import ConcurrencyLimit
+from headrace.http.loop_load import LoopLoad
 from headrace.http.problems import MEDIA_TYPE, Problem
 from headrace.telemetry.logging import get_logger
 from headrace.telemetry.rate_limit import OncePerMinute
@@ -33,8 +32,8 @@ LONGEST_COST_SECONDS = 0.1
 SMOOTHING = 0.02
 """The share of the newest request in what one is expected to take."""
 FORGET_SECONDS = 1.0
-"""A request that has not begun by then waits for something else: what a middleware of the team's asks. A flood is over
-if no request came late for so long, and what requests took is forgotten if none has begun for so long."""
+"""A flood is over if no request came late for so long, and what requests took is forgotten if none has begun for so
+long."""
 KERNEL_SECONDS = 0.01
 """To which the kernel's clock tells for how long a request has waited."""
 MOST_PATHS = 10_000
@@ -43,48 +42,51 @@ MOST_PATHS = 10_000
 class Arrival:
     """A request that was admitted."""
 
-    __slots__ = ("_path", "_pressure", "at")
+    __slots__ = ("_path", "at", "is_counted", "pressure")
 
     def __init__(self, pressure: Pressure, path: str, at: float) -> None:
-        self._pressure = pressure
+        self.pressure = pressure
+        """That of its process."""
         self._path = path
         self.at = at
+        self.is_counted = False
+        """True if its path brings events."""
 
-    def begins(self) -> Pressure:
-        """Note that it waits no more; return the pressure of its process."""
-        self._pressure.begins(self)
-        return self._pressure
+    def begins(self) -> None:
+        """Note that its task runs."""
+        self.pressure.begins(self)
 
     def ends(self) -> None:
         """Note that it was answered, by whomever."""
-        self._pressure.ends(self)
+        self.pressure.ends(self)
 
     def is_accepted(self) -> None:
         """Note that it has brought events, as its path does."""
-        self._pressure.accepted(self._path)
+        self.pressure.accepted(self._path)
 
 
 class Pressure:
-    """What waits to be begun in one process."""
+    """What is under way in one process, and how long it takes."""
 
     def __init__(self, most_seconds: float) -> None:
-        """`most_seconds`: how long a request may have to wait until it begins."""
+        """`most_seconds`: how long a request may have to wait until it begins, and what its answer may take."""
         self._most_seconds = most_seconds
-        self._waiting: dict[Arrival, None] = {}
-        """In the order in which they came."""
+        self._waiting = 0
+        """Requests whose tasks have not begun."""
         self._paths: set[str] = set()
         self._cost_seconds = FIRST_COST_SECONDS
         self._last_begun = 0.0
         self._late_since = self._late_at = -FORGET_SECONDS
         """When requests began to come late out of the kernel, and when the last one did."""
-        self._concurrency = ConcurrencyLimit(most_seconds)
+        self._load = LoopLoad()
+        self._concurrency = ConcurrencyLimit(most_seconds, self._load)
         self._refused = 0
         self._warnings = OncePerMinute()
         self.refusal = _refusal(most_seconds)
         """The answer, from its status line on."""
 
     def admit(self, path: str, waited_seconds: Callable[[], float] = lambda: 0.0) -> Arrival | None:
-        """Return None if a request for the path would wait too long; else it counts as waiting until it begins or ends.
+        """Return None if a request for the path would wait too long; else it waits until it begins.
 
         `waited_seconds` tells how long it has waited to be read.
         """
@@ -92,17 +94,16 @@ class Pressure:
         arrival = Arrival(self, path, now)
         if path not in self._paths:
             return arrival
-        waiting = self._waiting
-        while waiting and now - (first := next(iter(waiting))).at > FORGET_SECONDS:
-            del waiting[first]
         if now - self._last_begun > FORGET_SECONDS:
             self._cost_seconds = FIRST_COST_SECONDS
             self._concurrency.forget()
-        is_full = self._concurrency.is_reached(now) or len(waiting) * self._cost_seconds > self._most_seconds
+            self._load.forget()
+        is_full = self._concurrency.is_reached(now) or self._waiting * self._cost_seconds > self._most_seconds
         if is_full or self._is_flooded(now, waited_seconds()):
             self._refused += 1
             return None
-        waiting[arrival] = None
+        arrival.is_counted = True
+        self._waiting += 1
         self._concurrency.comes(arrival, now)
         return arrival
 
@@ -117,20 +118,25 @@ class Pressure:
 
     def begins(self, arrival: Arrival) -> None:
         """Note that a request begins."""
-        now, waiting = perf_counter(), self._waiting
-        if arrival in waiting:
-            del waiting[arrival]
-            self._concurrency.begins(now - arrival.at)
-            if waiting:
+        now = perf_counter()
+        if arrival.is_counted:
+            self._waiting -= 1
+            if self._waiting:
                 seconds = min(LONGEST_COST_SECONDS, now - max(self._last_begun, arrival.at))
                 self._cost_seconds += SMOOTHING * (seconds - self._cost_seconds)
         self._last_begun = now
 
     def ends(self, arrival: Arrival) -> None:
-        """Note that a request has ended: if it never began, something in front of its route has answered it."""
-        if arrival in self._waiting:
-            self.begins(arrival)
-        self._concurrency.ends(arrival, perf_counter())
+        """Note that a request was answered."""
+        if arrival.is_counted:
+            self._concurrency.ends(arrival, perf_counter())
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Measure how busy the loop is, as long as requests are in flight."""
+        self._load.watch(loop, self._has_some_in_flight)
+
+    def _has_some_in_flight(self) -> bool:
+        return self._concurrency.in_flight > 0
 
     def accepted(self, path: str) -> None:
         """Note that events are accepted on the path."""

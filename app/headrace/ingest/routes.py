@@ -78,14 +78,13 @@ def build_router() -> APIRouter:
 
 
 async def _runtime_for_publisher(request: Request) -> tuple[Runtime, Caller]:
-    """Begin a request: return the platform, and the caller, who may publish. Raises: Problem 401, 403, 503.
+    """Return the platform, and the caller, who may publish. Raises: Problem 401, 403, 503.
 
     Called by hand: as a FastAPI dependency it costs a tenth of a small request.
     """
     arrival: Arrival | None = request.scope.get(SCOPE_KEY)  # of `headrace run`, not of another server
-    pressure = arrival.begins() if arrival is not None else None
     runtime = runtime_of(request)
-    if pressure is not None and (refused := pressure.take_refused()):
+    if arrival is not None and (refused := arrival.pressure.take_refused()):
         count_refused(runtime.metrics, 429, refused)
     try:
         return runtime, await guard_of(request.app).admit(request, "publish")

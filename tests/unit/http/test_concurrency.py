@@ -1,30 +1,27 @@
-"""Requests in flight are limited while turns of the event loop make their answers late, and only then."""
+"""Requests in flight are limited while the event loop makes their answers late, and only then."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from headrace.http.concurrency import IDLE_SECONDS, LEAST, TURNS, ConcurrencyLimit
+from headrace.http.concurrency import BUSY_SHARE, IDLE_SECONDS, LAGS, LEAST, ConcurrencyLimit
+from headrace.http.loop_load import LoopLoad
 
 MOST_SECONDS = 0.25
 LONG = MOST_SECONDS / 10
-"""A turn of a busy loop: ten of them take what an answer may take."""
+"""What a busy loop lags."""
 LATE = 2 * MOST_SECONDS
 
 
 class _Flood:
-    """Requests that came to a process at 0, while turns of its loop take as long as they are said to."""
+    """Requests that came to a process at 0, while its loop lags."""
 
-    def __init__(self, turn_seconds: float = LONG, requests: int = 100) -> None:
-        self.limit = ConcurrencyLimit(MOST_SECONDS)
-        self.turns(turn_seconds)
+    def __init__(self, lag_seconds: float = LONG, requests: int = 100, share: float = 1.0) -> None:
+        self.load = LoopLoad()
+        self.load.lag_seconds, self.load.share = lag_seconds, share
+        self.limit = ConcurrencyLimit(MOST_SECONDS, self.load)
         self.in_flight: deque[object] = deque()
         self.come(requests, 0.0)
-
-    def turns(self, seconds: float) -> None:
-        """Let turns take so long from now on."""
-        for _ in range(100):
-            self.limit.begins(seconds)
 
     def come(self, requests: int, now: float) -> int:
         """Let requests come; return how many may."""
@@ -77,17 +74,22 @@ def test_answers_in_time_make_room_again() -> None:
 def test_a_slow_log_is_no_reason_to_limit() -> None:
     """Requests that wait for something else than the loop may be many: they cost it nothing meanwhile."""
     flood = _Flood()
-    flood.end(1, TURNS * LONG + 0.1)
-    assert flood.come(1_000, TURNS * LONG + 0.1) == 1_000
+    flood.end(1, LAGS * LONG + 0.1)
+    assert flood.come(1_000, LAGS * LONG + 0.1) == 1_000
 
 
 def test_an_idle_loop_has_no_limit() -> None:
     """However long an answer takes, and also if there was a limit before."""
     flood = _Flood()
     flood.end(1, LATE)
-    flood.turns(IDLE_SECONDS / 2)
+    flood.load.lag_seconds = IDLE_SECONDS / 2
     flood.end(1, 2 * LATE)
     assert flood.come(1_000, 2 * LATE) == 1_000
+
+
+def test_a_loop_that_gets_no_processor_has_no_limit() -> None:
+    """It lags, but others keep the machine busy, or the process is throttled."""
+    assert _Flood(share=BUSY_SHARE - 0.1).come(1_000, LATE) == 1_000
 
 
 def test_some_may_always_be_in_flight() -> None:
@@ -103,11 +105,3 @@ def test_a_limit_is_forgotten_when_nothing_begins() -> None:
     assert flood.come(1, LATE) == 0
     flood.limit.forget()
     assert flood.come(1_000, 2 * LATE) == 1_000
-
-
-def test_the_end_of_what_never_came_counts_nothing() -> None:
-    """A request on a path that brings no events is not limited, and does not make room either."""
-    flood = _Flood()
-    flood.end(30, LATE)
-    flood.limit.ends(object(), LATE)
-    assert flood.come(1, LATE) == 0
