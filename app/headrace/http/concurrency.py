@@ -22,7 +22,7 @@ GROWTH = 0.05
 LAGS = 50.0
 """An answer that took longer than so many times what the loop lags waited for something else."""
 IDLE_SECONDS = 0.002
-BUSY_SHARE = 0.7
+BUSY_SHARE = 0.5
 """A loop that lags less, or that runs in less of the time, has time left, and there is no limit."""
 
 
