@@ -49,6 +49,7 @@ def test_seed_breaks_no_promise(seed: int) -> None:
         pytest.param(1206026, id="event is blamed for one that ends its process beside it"),
         pytest.param(1211349, id="call goes on behind an answer that Postgres was away for"),
         pytest.param(1207294, id="former owner keeps an answer that the new one has not seen"),
+        pytest.param(1244513, id="COMMIT whose answer was lost takes effect behind the stop"),
         pytest.param(1054181, id="answer on its way when its call is cut short arrives behind the stop"),
     ],
 )

@@ -22,7 +22,8 @@ def check_fence(simulation: Simulation, transaction: Transaction) -> None:
     if process is None:
         return
     is_answer = all(table == "step" for table, _ in transaction.written)  # on its way when its call was cut short
-    if not is_answer and any(pod.process is process and pod.has_stopped for pod in simulation.pods):
+    may_be_late = is_answer or transaction.session.is_unheard
+    if not may_be_late and any(pod.process is process and pod.has_stopped for pod in simulation.pods):
         raise Violation("I7 who has stopped commits nothing", f"{process.name} commits after its stop")
     for (table, key), row in transaction.written.items():
         if table not in GUARDED or (table == "effect" and row is not None and row["attempts"]):

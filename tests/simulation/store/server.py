@@ -47,6 +47,8 @@ class Session:
         self.current: Command | None = None
         self.transaction: Transaction | None = None
         self.is_gone = False
+        self.is_unheard = False
+        """True if its client has lost it in a COMMIT that takes effect later."""
         self.commands = 0
         self.arrived_at = 0.0
         """When the last message of the client arrives: none overtakes another on its way."""
@@ -260,6 +262,7 @@ class Server:
         """Commit, or not, for a client that has gone meanwhile."""
         if session.is_gone:
             return
+        session.is_unheard = True
         if takes_effect and command.kind == "run":
             with suppress(asyncpg.PostgresError):
                 self._begin_statement(session, command)  # if it has to wait for a lock, it comes too late
