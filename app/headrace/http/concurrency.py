@@ -45,7 +45,9 @@ class ConcurrencyLimit:
 
     def is_reached(self, now: float) -> bool:
         """True if no further request may come in."""
-        if self._came:
+        if self._is_idle:
+            self._limit = math.inf
+        elif self._came:
             self._look(next(iter(self._came.values())), now)
         return len(self._came) >= self._limit
 
@@ -55,15 +57,9 @@ class ConcurrencyLimit:
 
     def ends(self, request: object, now: float) -> None:
         """Note that a request has its answer."""
-        if self._is_idle:
-            self._limit = math.inf
-        elif not self._look(self._came[request], now):
+        if not self._look(self._came[request], now):
             self._limit += GROWTH
         del self._came[request]
-
-    def forget(self) -> None:
-        """Take the limit away: nothing has begun for a while."""
-        self._limit = math.inf
 
     @property
     def _is_idle(self) -> bool:

@@ -96,7 +96,6 @@ class Pressure:
             return arrival
         if now - self._last_begun > FORGET_SECONDS:
             self._cost_seconds = FIRST_COST_SECONDS
-            self._concurrency.forget()
             self._load.forget()
         is_full = self._concurrency.is_reached(now) or self._waiting * self._cost_seconds > self._most_seconds
         if is_full or self._is_flooded(now, waited_seconds()):

@@ -99,9 +99,9 @@ def test_some_may_always_be_in_flight() -> None:
     assert flood.come(100, LATE) == LEAST
 
 
-def test_a_limit_is_forgotten_when_nothing_begins() -> None:
-    """What is held in front of the routes does not shut others out for ever."""
+def test_a_limit_ends_with_the_load_though_nothing_is_answered() -> None:
+    """What a log holds that has gone away does not shut others out for ever."""
     flood = _Flood()
     assert flood.come(1, LATE) == 0
-    flood.limit.forget()
+    flood.load.forget()
     assert flood.come(1_000, 2 * LATE) == 1_000
