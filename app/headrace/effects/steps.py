@@ -146,6 +146,8 @@ class StepMemory:
                 logger.warning("answers of steps wait", answers=len(answers), error=str(error))
                 await asyncio.sleep(backoff.next_seconds())
                 continue
+            except Exception as error:
+                self._give_up(answers, error)
             backoff.reset()
             self.is_away = False
 
@@ -156,13 +158,22 @@ class StepMemory:
                 await remember(connection, self._group, answers)
         except DataRefusedError as error:
             if len(answers) == 1:
-                self._unkept.pop(answers[0][:2]).set_exception(error)
+                self._give_up(answers, error)
                 return
             for each in answers:
                 await self._remember([each])
             return
         for each in answers:
             self._unkept.pop(each[:2]).set_result(None)
+
+    def _give_up(self, answers: Sequence[_Answer], error: Exception) -> None:
+        """Let the calls fail that wait for these; when they are tried again, they go on with what is in memory."""
+        for each in answers:
+            kept = self._unkept.pop(each[:2], None)
+            if kept is not None:
+                logger.warning("an answer of a step cannot be kept", step=each.name, error=str(error))
+                kept.set_exception(error)
+                kept.exception()  # perhaps nobody waits for it any more
 
 
 def _key(group: str, identity: bytes, name: str = "") -> str:

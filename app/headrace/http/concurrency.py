@@ -5,17 +5,19 @@ back. Under a flood each turn reads more requests and takes longer, so that an e
 although its request began soon. Therefore the limit falls to `CUT` of what is in flight if a request is in flight for
 longer than an answer may take, at most once in the time of an answer; otherwise it grows by a twentieth in such a time.
 It falls only if the loop is busy, and lags enough to explain the delay: a log that answers slowly needs more requests
-at once, clients may send their bodies slowly, and a process that gets no processor is not helped by refusing.
+at once, and clients may send their bodies slowly. A loop whose thread gets little of a processor counts as idle: it
+waits, or others have the processor or the interpreter's lock, which refusing requests does not change.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import islice
 
 from headrace.http.loop_load import LoopLoad
 
-LEAST = 16.0
-"""So many may always be in flight."""
+LEAST = 64.0
+"""So many may always be in flight: what keeps the loop busy may be something else than requests."""
 CUT = 0.7
 GROWTH = 0.05
 """For each answer in time."""
@@ -23,7 +25,9 @@ LAGS = 50.0
 """An answer that took longer than so many times what the loop lags waited for something else."""
 IDLE_SECONDS = 0.002
 BUSY_SHARE = 0.5
-"""A loop that lags less, or that runs in less of the time, has time left, and there is no limit."""
+"""A loop that lags less, or that runs in less of the time, counts as idle, and there is no limit."""
+SEARCHED = 32
+"""Of the oldest requests so many are looked at: those in front may wait for something else."""
 
 
 class ConcurrencyLimit:
@@ -47,8 +51,10 @@ class ConcurrencyLimit:
         """True if no further request may come in."""
         if self._is_idle:
             self._limit = math.inf
-        elif self._came:
-            self._look(next(iter(self._came.values())), now)
+        for came in islice(self._came.values(), SEARCHED):
+            if now - came < LAGS * self._load.lag_seconds:
+                self._look(came, now)
+                break
         return len(self._came) >= self._limit
 
     def comes(self, request: object, now: float) -> None:
@@ -57,7 +63,8 @@ class ConcurrencyLimit:
 
     def ends(self, request: object, now: float) -> None:
         """Note that a request has its answer."""
-        if not self._look(self._came[request], now):
+        came = self._came[request]
+        if not self._look(came, now) and now - came <= self._most_seconds:
             self._limit += GROWTH
         del self._came[request]
 

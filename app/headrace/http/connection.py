@@ -182,6 +182,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Hand the request to the application, or answer it at once if it would wait too long."""
         scope = cycle.scope
+        if scope["method"] != "POST":  # events come by nothing else
+            super()._start_asgi_task(cycle, app)
+            return
         arrival = self.pressure.admit(scope["path"], lambda: waited_seconds(self.transport))
         if arrival is not None:
             self.pressure.watch(self.loop)

@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import Callable
 from time import perf_counter, thread_time
 
-LOOK_SECONDS = 0.01
+LOOK_SECONDS = 0.002
 """How often it is measured."""
 WINDOW_SECONDS = 0.1
-"""Over which the processor time is measured."""
-SMOOTHING = 0.2
-"""The share of the newest measurement in `lag_seconds`."""
+"""Over which both are measured."""
 
 
 class LoopLoad:
@@ -22,33 +20,34 @@ class LoopLoad:
         """By how much it comes too late for a timer."""
         self.share = 0.0
         """Of the time in which it runs, from 0 to 1; the rest it waits."""
-        self._is_watching = False
-        self._since, self._processor_seconds = 0.0, 0.0
+        self.is_watching = False
+        """True while somebody wants to know."""
+        self._looked_at = self._since = self._processor_seconds = 0.0
 
     def watch(self, loop: asyncio.AbstractEventLoop, is_wanted: Callable[[], bool]) -> None:
-        """Measure this loop until nobody wants to know any more; a second call changes nothing. Call it in the loop."""
-        if not self._is_watching:
-            self._is_watching = True
+        """Measure this loop until nobody wants to know any more; from then on it counts as idle."""
+        if not self.is_watching:
+            self.is_watching = True
+            self._looked_at = perf_counter()
             self._begin_window()
             self._look_soon(loop, is_wanted)
-
-    def forget(self) -> None:
-        """Count the loop as idle until it is measured again."""
-        self.lag_seconds = self.share = 0.0
 
     def _look_soon(self, loop: asyncio.AbstractEventLoop, is_wanted: Callable[[], bool]) -> None:
         loop.call_later(LOOK_SECONDS, self._look, loop, is_wanted, perf_counter() + LOOK_SECONDS)
 
     def _look(self, loop: asyncio.AbstractEventLoop, is_wanted: Callable[[], bool], due: float) -> None:
         now = perf_counter()
-        self.lag_seconds += SMOOTHING * (max(0.0, now - due) - self.lag_seconds)
+        newest = min(1.0, (now - self._looked_at) / WINDOW_SECONDS)
+        self.lag_seconds += newest * (max(0.0, now - due) - self.lag_seconds)
+        self._looked_at = now
         if now - self._since > WINDOW_SECONDS:
             self.share = (thread_time() - self._processor_seconds) / (now - self._since)
             self._begin_window()
         if is_wanted():
             self._look_soon(loop, is_wanted)
         else:
-            self._is_watching = False
+            self.is_watching = False
+            self.lag_seconds = self.share = 0.0
 
     def _begin_window(self) -> None:
         self._since, self._processor_seconds = perf_counter(), thread_time()

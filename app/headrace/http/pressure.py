@@ -96,7 +96,6 @@ class Pressure:
             return arrival
         if now - self._last_begun > FORGET_SECONDS:
             self._cost_seconds = FIRST_COST_SECONDS
-            self._load.forget()
         is_full = self._concurrency.is_reached(now) or self._waiting * self._cost_seconds > self._most_seconds
         if is_full or self._is_flooded(now, waited_seconds()):
             self._refused += 1
@@ -132,7 +131,8 @@ class Pressure:
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Measure how busy the loop is, as long as requests are in flight."""
-        self._load.watch(loop, self._has_some_in_flight)
+        if self._has_some_in_flight():
+            self._load.watch(loop, self._has_some_in_flight)
 
     def _has_some_in_flight(self) -> bool:
         return self._concurrency.in_flight > 0

@@ -41,7 +41,7 @@ class IngestSettings(BaseSettings):
         gt=0,
         le=3_600,
         description="`headrace run` answers an event 429 at once if its request could not be begun within this many "
-        "seconds, or if answers take longer since the process itself is busy.",
+        "seconds, or while answers take longer than that because the process itself is busy.",
     )
     timeout_seconds: float = Field(
         10.0,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headrace import Emit, Event, Headrace, Step
+from headrace.effects import steps
 from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
@@ -167,6 +168,34 @@ async def test_step_whose_answer_is_refused_fails_alone(database_url: str) -> No
         await until(lambda: len(ended) == 3, "all are done")
         assert asked == {"good": 1, "bad": 1, "better": 1}
         assert sorted(ended) == ["bad", "better", "good"]
+
+
+async def test_answer_that_cannot_be_written_fails_its_call_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason is: the call does not wait for ever, and the next attempt goes on with the answer."""
+    asked, ended = Counter[str](), list[str]()
+
+    async def ask(order: str) -> int:
+        asked[order] += 1
+        return 1
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    platform = Headrace("shop", settings_for(database_url, partitions=1))
+
+    @platform.subscription("questions").effect(Placed, first_seconds=0.001)
+    async def question(event: Placed, step: Step) -> None:
+        await step("ask", ask, event.order)
+        ended.append(event.order)
+
+    monkeypatch.setattr(steps, "remember", broken)
+    async with running(platform, MemoryLog()) as runtime:
+        await publish(runtime, placed("1"))
+        await until(lambda: ended, "it is done")
+        assert asked == {"1": 1}
+        assert ended == ["1"]
 
 
 async def test_step_whose_name_is_no_unicode_asks_nobody(database_url: str) -> None:

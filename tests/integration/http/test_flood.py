@@ -1,4 +1,4 @@
-"""`headrace run` answers what it cannot begin in time with 429 at once, and accepts the rest."""
+"""`headrace run` answers what it cannot answer in time with 429 at once, and accepts the rest."""
 
 from __future__ import annotations
 

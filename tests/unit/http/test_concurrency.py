@@ -52,14 +52,21 @@ def test_what_waits_for_too_long_is_not_waited_for() -> None:
     assert _Flood().come(1, LATE) == 0
 
 
+def test_a_slow_client_in_front_hides_nobody() -> None:
+    """One that sends its body for seconds waits for something else; those behind it are late."""
+    flood = _Flood(requests=1)
+    assert flood.come(100, 2.0) == 100
+    assert flood.come(1, 2.0 + LATE) == 0
+
+
 def test_requests_that_came_after_a_cut_may_cut_again() -> None:
     """Until answers come in time."""
-    flood = _Flood(requests=200)
-    flood.end(100, LATE)
-    assert flood.come(100, 1.2 * LATE) == 40
-    flood.end(100, 1.2 * LATE)
-    flood.end(20, 2.2 * LATE)
-    assert flood.come(100, 2.2 * LATE) == 8
+    flood = _Flood(requests=1_000)
+    flood.end(500, LATE)
+    assert flood.come(1_000, 1.2 * LATE) == 200
+    flood.end(500, 1.2 * LATE)
+    flood.end(100, 2.2 * LATE)
+    assert flood.come(1_000, 2.2 * LATE) == 40
 
 
 def test_answers_in_time_make_room_again() -> None:
@@ -103,5 +110,5 @@ def test_a_limit_ends_with_the_load_though_nothing_is_answered() -> None:
     """What a log holds that has gone away does not shut others out for ever."""
     flood = _Flood()
     assert flood.come(1, LATE) == 0
-    flood.load.forget()
+    flood.load.lag_seconds = flood.load.share = 0.0
     assert flood.come(1_000, 2 * LATE) == 1_000

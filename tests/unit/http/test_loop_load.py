@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 
 from headrace.http.loop_load import WINDOW_SECONDS, LoopLoad
@@ -20,13 +21,23 @@ def _run_on(loop: asyncio.AbstractEventLoop, end: float) -> None:
         loop.call_soon(_run_on, loop, end)
 
 
-async def test_busy_loop_lags_and_runs_all_the_time() -> None:
-    """Turns of 50 ms of processor time: timers come late by about as much."""
-    load, loop = LoopLoad(), asyncio.get_running_loop()
-    load.watch(loop, lambda: True)
-    loop.call_soon(_run_on, loop, time.perf_counter() + 10 * WINDOW_SECONDS)
+async def test_busy_loop_lags_and_takes_its_share() -> None:
+    """Turns of 50 ms of processor time: timers come late by about as much, and the share is what the thread has had."""
+    load, loop, shares = LoopLoad(), asyncio.get_running_loop(), list[float]()
+    began, processor = time.perf_counter(), time.thread_time()
+
+    def is_wanted() -> bool:
+        if load.share:
+            shares.append(load.share)
+        return time.perf_counter() < began + 10 * WINDOW_SECONDS
+
+    load.watch(loop, is_wanted)
+    loop.call_soon(_run_on, loop, began + 10 * WINDOW_SECONDS)
     await until(lambda: load.lag_seconds > BLOCK_SECONDS / 4, "it lags")
-    await until(lambda: load.share > 0, "a window has passed")
+    await until(lambda: not is_wanted(), "the load is over")
+    had = (time.thread_time() - processor) / (time.perf_counter() - began)
+    assert had / 2 < statistics.mean(shares) <= 1.01
+    await until(lambda: load.share == load.lag_seconds == 0, "a loop that nobody asks about counts as idle")
 
 
 async def test_loop_that_waits_takes_no_processor() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from headrace.http.pressure import FIRST_COST_SECONDS, FORGET_SECONDS, KERNEL_SECONDS, Arrival, Pressure
+from tests.support.waiting import until
 
 PATH = "/events/thing.made"
 FITTING = 20
@@ -123,3 +126,38 @@ def test_late_requests_are_refused_once_others_were_for_a_while(monkeypatch: pyt
     assert admits(patience / 2), "this one came in time"
     now += FORGET_SECONDS + 1
     assert admits(late), "the flood is over"
+
+
+def test_requests_in_flight_are_limited_while_the_loop_makes_them_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have begun, so that none waits; still no more come until some have their answers."""
+    now = 100.0
+    monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
+    pressure = _pressure()
+    pressure._load.lag_seconds, pressure._load.share = FIRST_COST_SECONDS * FITTING, 1.0
+    begun = []
+    for _ in range(1_000):
+        arrival = pressure.admit(PATH)
+        assert arrival is not None
+        arrival.begins()
+        begun.append(arrival)
+    now += 2 * FIRST_COST_SECONDS * FITTING
+    assert pressure.admit(PATH) is None
+    for arrival in begun:
+        arrival.ends()
+    assert pressure.admit(PATH) is not None
+
+
+async def test_the_loop_is_measured_while_a_request_is_in_flight() -> None:
+    """And no longer, so that an idle process has no timer."""
+    pressure = _pressure()
+
+    def is_measured() -> bool:
+        pressure.watch(asyncio.get_running_loop())
+        return pressure._load.is_watching
+
+    assert not is_measured(), "nothing is in flight"
+    arrival = pressure.admit(PATH)
+    assert arrival is not None
+    assert is_measured()
+    arrival.ends()
+    await until(lambda: not is_measured(), "it is measured no more")
