@@ -3,7 +3,7 @@
 A request takes some twenty turns of the loop: to be read, to begin, to be sent to the log together with others, and
 back. Under a flood each turn reads more requests and takes longer, so that an event may be accepted only after seconds
 although its request began soon. Therefore the limit falls to `CUT` of what is in flight if a request is in flight for
-longer than an answer may take, at most once in the time of an answer; otherwise it grows by a twentieth in such a time.
+longer than an answer may take, at most once in the time of an answer; otherwise it grows by a seventh in such a time.
 It falls only if the loop is busy, and lags enough to explain the delay: a log that answers slowly needs more requests
 at once, and clients may send their bodies slowly. A loop whose thread gets little of a processor counts as idle: it
 waits, or others have the processor or the interpreter's lock, which refusing requests does not change.
@@ -19,7 +19,7 @@ from headrace.http.loop_load import LoopLoad
 LEAST = 64.0
 """So many may always be in flight: what keeps the loop busy may be something else than requests."""
 CUT = 0.7
-GROWTH = 0.05
+GROWTH = 0.15
 """For each answer in time."""
 LAGS = 50.0
 """An answer that took longer than so many times what the loop lags waited for something else."""

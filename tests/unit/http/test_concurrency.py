@@ -70,12 +70,12 @@ def test_requests_that_came_after_a_cut_may_cut_again() -> None:
 
 
 def test_answers_in_time_make_room_again() -> None:
-    """A twentieth in the time of one answer."""
+    """A seventh in the time of one answer."""
     flood = _Flood()
     flood.end(100, LATE)
     assert flood.come(100, 2 * LATE) == 70
     flood.end(70, 2 * LATE + MOST_SECONDS / 2)
-    assert flood.come(100, 2 * LATE + MOST_SECONDS / 2) == 74
+    assert flood.come(100, 2 * LATE + MOST_SECONDS / 2) == 81
 
 
 def test_a_slow_log_is_no_reason_to_limit() -> None:
