@@ -128,7 +128,7 @@ def test_late_requests_are_refused_once_others_were_for_a_while(monkeypatch: pyt
     assert admits(late), "the flood is over"
 
 
-def test_requests_in_flight_are_limited_while_the_loop_makes_them_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_in_flight_are_limited_while_the_loop_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """They have begun, so that none waits; still no more come until some have their answers."""
     now = 100.0
     monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
