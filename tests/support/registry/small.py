@@ -12,6 +12,11 @@ from tests.support.ports import free_ports
 MISSING = (404, {"error_code": 40403, "message": "Schema not found"})
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """Its own are five: of more clients that come at once, the kernel lets some wait for a second."""
+
+
 class SmallRegistry:
     """Serves the answers that a test gives it; `answers` by path, `otherwise` for all other paths."""
 
@@ -52,7 +57,7 @@ class SmallRegistry:
 
             def log_message(self, format: str, *args: Any) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
+        self._server = _Server(("127.0.0.1", self._port), Handler)
         Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
