@@ -51,6 +51,7 @@ class ConcurrencyLimit:
         """True if no further request may come in."""
         if self._is_idle:
             self._limit = math.inf
+            return False
         for came in islice(self._came.values(), SEARCHED):
             if now - came < LAGS * self._load.lag_seconds:
                 self._look(came, now)

@@ -1,4 +1,4 @@
-"""A service whose sales are noted and counted, and a rewind of it as the command does it."""
+"""A service whose sales are noted and counted, and a rewind and a dry run as the commands do them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from headrace import Event, Headrace, State
 from headrace.database.pool import connect
 from headrace.log.ports import NewRecord
+from headrace.rewind.difference import Difference
+from headrace.rewind.dry_run import dry_run
 from headrace.rewind.plan import Plan, Target, make_plan
 from headrace.rewind.rewind import Rewound, rewind
 from headrace.runtime import Runtime
@@ -78,3 +80,18 @@ async def go_back(
 
 async def numbers(runtime: Runtime, subscription: str = "sales") -> dict[str, list[int]]:
     return {key: kept["numbers"] for key, kept in (await states(runtime, subscription, subscription)).items()}
+
+
+async def rehearsed(
+    runtime: Runtime, database_url: str, platform: Headrace, target: Target = BEGINNING, name: str = "sales"
+) -> Difference:
+    """Run the platform's handlers dry, over what the runtime has applied."""
+    assert runtime.log is not None
+    platform.registry.complete()
+    connection = await connect(database_url)
+    await connection.execute("set default_transaction_read_only = on")
+    try:
+        subscription = platform.registry.subscriptions[name]
+        return await dry_run(connection, runtime.log, platform.registry, subscription, platform.settings, target)
+    finally:
+        await connection.close()

@@ -23,8 +23,8 @@ from headrace.log.ports import NewRecord, TopicPartition
 from headrace.rewind.difference import Changed, Emits
 from headrace.rewind.plan import Target
 from headrace.settings import Settings
+from tests.integration.rewind.support import rehearsed
 from tests.support.command import Said, headrace
-from tests.support.dry_runs import rehearsed
 from tests.support.kafka import KafkaServer
 from tests.support.platform import (
     execute,

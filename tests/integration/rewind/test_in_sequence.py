@@ -9,9 +9,8 @@ from headrace.errors import ConfigurationError
 from headrace.log.memory import MemoryLog
 from headrace.rewind.plan import Target
 from headrace.runtime import Runtime
-from tests.integration.rewind.support import go_back
+from tests.integration.rewind.support import BEGINNING, go_back, rehearsed
 from tests.support.auditing import assert_promises_hold
-from tests.support.dry_runs import BEGINNING, rehearsed
 from tests.support.kafka import KafkaServer
 from tests.support.platform import fetch, has_pages, publish, running, settings_for, until_settled
 from tests.support.sequences import LONG, numbered, ordered

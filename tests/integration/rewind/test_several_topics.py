@@ -15,7 +15,7 @@ from headrace.rewind.difference import Changed, Emits
 from headrace.rewind.plan import Target
 from headrace.runtime import Runtime
 from headrace.settings import Settings
-from tests.support.dry_runs import BEGINNING, rehearsed
+from tests.integration.rewind.support import BEGINNING, rehearsed
 from tests.support.kafka import KafkaServer
 from tests.support.platform import publish, record, running, settings_for, until_settled
 from tests.support.waiting import until
