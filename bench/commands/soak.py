@@ -11,13 +11,14 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import asyncpg
+import msgspec
 from rich.console import Console
 
 from bench.contenders import PYDANTIC
@@ -32,7 +33,10 @@ from tests.support.waiting import until
 from tests.support.wallets import Expected, Wire
 
 SAMPLE_SECONDS = 10.0
-CHUNK_EVENTS, MOST_AHEAD = 20_000, 200_000
+CHUNK_EVENTS, MOST_AHEAD = 50_000, 400_000
+POOL_EVENTS = 500_000
+"""These are made, and then sent again and again under other ids: to make an event costs as much as to apply it."""
+ID = b'"id":"'
 CHUNK_SECONDS = 1.0
 KEEP_BYTES = {"retention_bytes": str(256 * 2**20), "segment_bytes": str(32 * 2**20)}
 _SIZES = """
@@ -69,9 +73,7 @@ class Feeder:
 
     def __init__(self, running: Servers, topic: Topic, rate: float | None) -> None:
         self._running, self._topic, self._rate = running, topic, rate
-        self._events: Iterator[Wire] = wallet_events(
-            topic.expected, 10**12, topic.customers, running.form, is_traced=running.is_traced
-        )
+        self._events = _again_and_again(topic.expected, topic.customers, is_traced=running.is_traced)
         self.sent = 0
         self.applied = 0
         self.is_over = threading.Event()
@@ -90,6 +92,33 @@ class Feeder:
             self.sent += len(chunk)
 
 
+class _Data(msgspec.Struct):
+    customer: str
+    amount: int
+
+
+class _Event(msgspec.Struct):
+    type: str
+    data: _Data
+
+
+def _again_and_again(expected: Expected, customers: int, *, is_traced: bool) -> Iterator[Wire]:
+    """Yield a pool of events without end, each time with other ids, and count them in what is expected."""
+    pool = list(wallet_events(Expected(), POOL_EVENTS, customers, "own", is_traced=is_traced))
+    events = msgspec.json.Decoder(_Event)
+    rows = []
+    for key, value, headers in pool:
+        assert value is not None
+        event, begin = events.decode(value), value.index(ID) + len(ID)
+        credit = event.type == "wallet.credited"
+        rows.append((key, value[:begin], value[begin + 8 :], headers, event.data.customer, event.data.amount, credit))
+    for number in count():
+        mark = b"%08x" % number
+        for key, head, tail, headers, customer, amount, is_credit in rows:
+            expected.apply(customer, amount, is_credit=is_credit)
+            yield Wire(key, b"".join((head, mark, tail)), headers)
+
+
 async def _run(seconds: float, keys: int, rate: float | None) -> tuple[list[dict[str, Any]], str]:
     async with servers("own", is_traced=True) as running, running.database() as url:
         await running.kafka.create_topic("wallets", 6, **KEEP_BYTES)
@@ -103,9 +132,11 @@ async def _run(seconds: float, keys: int, rate: float | None) -> tuple[list[dict
             return await observer.applied() >= feeder.sent
 
         async with process(running, PYDANTIC, topic, url) as worker:
-            await until(observer.has_begun, "the worker has begun", START_SECONDS)
-            samples = await _sample(running, worker.pid, connection, observer, feeder, seconds)
-            feeder.is_over.set()
+            try:
+                await until(observer.has_begun, "the worker has begun", START_SECONDS)
+                samples = await _sample(running, worker.pid, connection, observer, feeder, seconds)
+            finally:
+                feeder.is_over.set()
             await feeding
             await until(is_applied, "all events are applied", RUN_SECONDS)
         fault = await observer.fault(topic.expected)

@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from confluent_kafka import Producer
 
@@ -46,8 +47,7 @@ class Expected:
                 self.overdrawn[customer] += 1
 
 
-@dataclass(frozen=True)
-class Wire:
+class Wire(NamedTuple):
     """One record as it is handed to the client."""
 
     key: bytes | None
@@ -112,6 +112,7 @@ def wallet_stream(
 
 def produce(bootstrap: str, topic: str, records: Iterator[Wire], **config: object) -> None:
     """Send the records with librdkafka, partitioned as Java does, and wait for every acknowledgement."""
+    failures: list[object] = []
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -120,22 +121,17 @@ def produce(bootstrap: str, topic: str, records: Iterator[Wire], **config: objec
             "acks": "all",
             "enable.idempotence": True,
             "queue.buffering.max.messages": 500_000,
+            "delivery.report.only.error": True,
+            "on_delivery": lambda error, _: failures.append(error),
             **config,
         }
     )
-    failures: list[object] = []
-
-    def delivered(error: object, _: object) -> None:
-        if error is not None:
-            failures.append(error)
-
     for record in records:
         while True:
             try:
-                producer.produce(topic, record.value, record.key, headers=list(record.headers), on_delivery=delivered)
+                producer.produce(topic, record.value, record.key, headers=list(record.headers))
                 break
             except BufferError:
                 producer.poll(0.1)
-        producer.poll(0)
     assert producer.flush(60) == 0
     assert not failures, failures[:3]
