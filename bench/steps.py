@@ -30,7 +30,7 @@ from headrace.engine.batch import emitter_of
 from headrace.engine.claim import Claim
 from headrace.engine.commit import ledger_row
 from headrace.engine.decode import BatchDecoder
-from headrace.engine.effects import Effects
+from headrace.engine.effects import Effects, StateRow
 from headrace.engine.memory import PartitionMemory, keys_by_state
 from headrace.engine.policies import Policies
 from headrace.engine.report import observe_ages
@@ -146,7 +146,7 @@ class Steps:
             tracing=self._tracing,
         )
 
-    def _settle(self, run: Run, states: dict[str, list[tuple[str, int, str]]]) -> Effects:
+    def _settle(self, run: Run, states: dict[str, list[StateRow]]) -> Effects:
         effects = Effects(Kind.BATCH, run.items, run.items[-1].record.offset + 1, None, emits=run.emitter.emitted)
         effects.states = states
         settle(effects, self._memory.lanes)

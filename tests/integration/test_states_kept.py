@@ -66,7 +66,7 @@ KEYS = ["", "\x1f", "a\x1fb", "\n", '{"a,b"}', "\\", "null", "\u00e4\u2028"]
 async def test_any_text_is_a_key(database_url: str, topic_name: str, keys: list[str]) -> None:
     async with running(metered(settings_for(database_url, partitions=1), topic_name), MemoryLog()) as runtime:
         for version in (1, 2):
-            rows = [(key, version, json.dumps({"key": key, "version": version})) for key in sorted(keys)]
+            rows = [(key, version, json.dumps({"key": key, "version": version}).encode()) for key in sorted(keys)]
             assert runtime.pool is not None
             async with runtime.pool.acquire() as connection:
                 await write(connection, "metering.meters", 0, "meter", rows, Keeping("meter"))

@@ -158,7 +158,7 @@ class Tape:
     def _state(self) -> Step:
         chance = self.chance
         keys = sorted(key.decode() for key in chance.sample(KEYS, chance.randint(1, 3)))
-        rows = columns_of([(key, chance.randint(1, 3), json.dumps({"n": chance.randint(0, 9)})) for key in keys])
+        rows = columns_of([(key, chance.randint(1, 3), b'{"n": %d}' % chance.randint(0, 9)) for key in keys])
         ttl = chance.choice((None, timedelta(days=1)))
         return chance.choice(
             (

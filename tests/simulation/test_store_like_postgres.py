@@ -70,7 +70,7 @@ def _grouping(group: str) -> list[Step]:
 
 
 def _writing(group: str, value: int, end: Step = COMMIT) -> list[Step]:
-    columns = columns_of([("a", 1, f'{{"n": {value}}}')])
+    columns = columns_of([("a", 1, b'{"n": %d}' % value)])
     written = Step(sql.state.WRITE, (group, "notes", 0, *columns, None, 1))
     return [BEGIN, written, end]
 

@@ -24,7 +24,7 @@ from headrace.sagas.store import EndedSaga
 from headrace.tables.writes import TableWriter
 from headrace.timers.changes import Change
 
-StateRow: TypeAlias = tuple[str, int, str]
+StateRow: TypeAlias = tuple[str, int, bytes]
 """(key, new version, JSON)."""
 
 _outcome_and_type = attrgetter("outcome", "event_type")

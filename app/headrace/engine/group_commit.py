@@ -118,7 +118,7 @@ def is_small(effects: Effects) -> bool:
     if not effects.is_plain:
         return False
     emitted = sum([len(record.value or b"") for _, record in effects.emits])
-    return emitted + sum([len(data) for rows in effects.states.values() for _, _, data in rows]) <= MOST_BYTES
+    return emitted + sum([len(raw) for rows in effects.states.values() for _, _, raw in rows]) <= MOST_BYTES
 
 
 def _tell(group: Sequence[Member], outcome: bool | Exception) -> None:
@@ -195,10 +195,10 @@ def _batch(number: int, member: Member) -> SmallBatch:
 
 def _states(number: int, effects: Effects) -> list[SmallState]:
     return [
-        SmallState(number, state, key, version, msgspec.Raw(data.encode()), kept.ttl, kept.version)
+        SmallState(number, state, key, version, msgspec.Raw(raw), kept.ttl, kept.version)
         for state, rows in effects.states.items()
         for kept in [effects.keeping[state]]
-        for key, version, data in rows
+        for key, version, raw in rows
     ]
 
 

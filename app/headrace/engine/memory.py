@@ -53,11 +53,11 @@ class PartitionMemory:
             if caches is not None and caches is not self.caches:
                 cache.forget([row[0] for row in rows])  # what a lane has made of them is not known here
                 continue
-            for key, version, data in rows:
+            for key, version, raw in rows:
                 if (entry := cache.entries.get(key)) is not None:
-                    entry.version, entry.raw = version, data.encode()
-            cache.wrote([row[0] for row in rows], effects.made_at)
-            cache.trim([row[0] for row in rows])
+                    entry.version, entry.raw = version, raw
+            cache.wrote((row[0] for row in rows), effects.made_at)
+            cache.trim(row[0] for row in rows)
         self.lanes.follow(effects.lanes, effects.closed, effects.parked)
         self.timers.follow(effects.next_timer_seconds)
         if effects.started:

@@ -136,9 +136,9 @@ class Run:
             handler.follow()
             self._entries_of[handler] = [self._caches[name].entries for name in handler.state_names]
             ways.add(handler.way)
-        parts = groupby(ready, key=_way) if len(ways) > 1 else [(way, ready) for way in ways]
-        for way, part in parts:
-            work = self._work(way, list(part), threads, connection)
+        parts = ((way, list(part)) for way, part in groupby(ready, key=_way))
+        for way, part in parts if len(ways) > 1 else [(way, ready) for way in ways]:
+            work = self._work(way, part, threads, connection)
             await attend(self, asyncio.create_task(work, name="handlers"))
             self.current, self._listed = None, 1  # what waits for a thread is not the last handler's fault
         if self._patience is not None:
@@ -375,11 +375,11 @@ class Run:
         item.failed(Outcome.HANDLER_ERROR, failure_of(handler, error))
         self.called(item, handler, seconds, type(error).__name__)
 
-    def _refuse_unreadable(self, items: Sequence[Item]) -> list[Item]:
+    def _refuse_unreadable(self, items: Sequence[Item]) -> Sequence[Item]:
         """Fail the events whose state does not fit its class; return the others, and those that have an order."""
         reasons = {key: error for cache in self._caches.values() for key, error in cache.unreadable.items()}
         if not reasons:
-            return list(items)
+            return items
         for item in items:
             if item.key not in reasons:
                 continue

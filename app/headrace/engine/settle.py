@@ -32,7 +32,7 @@ def changed_states(caches: dict[str, StateCache], run: Run) -> dict[str, list[St
             entry = entries[key]
             raw = run.written.get((name, key)) or encode(entry.value)
             if raw != entry.raw:
-                rows.append((key, entry.version + 1, raw.decode()))
+                rows.append((key, entry.version + 1, raw))
     return changed
 
 
@@ -51,9 +51,13 @@ def _settle_batch(effects: Effects, lanes: Lanes, policy_of: PolicyOf) -> None:
 
     The batch ends before the first event that the run did not come to.
     """
-    number, seen, applied = lanes.next_number, effects.seen, Outcome.APPLIED
+    number, seen = lanes.next_number, effects.seen
+    applied = [item for item in effects.items if item.outcome is Outcome.APPLIED]
+    if len(applied) == len(effects.items):  # as nearly always
+        seen += applied
+        return
     for index, item in enumerate(effects.items):
-        if item.outcome is applied:  # nearly all
+        if item.outcome is Outcome.APPLIED:
             seen.append(item)
             continue
         decided = verdict(item.outcome, 1, policy_of(item.handler), _cause(item))

@@ -104,9 +104,10 @@ async def _remake(connection: Connection, subscription: Subscription, partition:
         for name, states in remade.states.items():
             have = [key for key in step if key in states]
             await connection.execute(sql.state.FORGET, group, name, [key for key in step if key not in states])
-            data = [states[key].decode() for key in have]
+            data = [states[key] for key in have]
             version = subscription.states[name].keeping.version
-            await connection.execute(sql.state.REMAKE, group, name, partition, have, data, version)
+            texts = [raw.decode() for raw in data]
+            await connection.execute(sql.state.REMAKE, group, name, partition, have, texts, version)
             if name == SAGA_STATE:
                 await connection.execute(sql.saga.FORGET, group, [key for key in step if key not in states])
                 await connection.execute(sql.saga.REOPEN, group, have)

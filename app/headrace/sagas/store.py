@@ -38,9 +38,9 @@ async def check_steps(connection: Connection, group: str, partition: int, course
 
 
 async def follow(
-    connection: Connection, group: str, partition: int, rows: Sequence[tuple[str, int, str]]
+    connection: Connection, group: str, partition: int, rows: Sequence[tuple[str, int, bytes]]
 ) -> list[EndedSaga]:
     """Write where the sagas stand, of (key, version, JSON) sorted by key; return those that have ended with it."""
     keys, _, data = zip(*rows, strict=True)
-    written = await connection.fetch(sql.saga.WRITE, group, partition, keys, data)
+    written = await connection.fetch(sql.saga.WRITE, group, partition, keys, [raw.decode() for raw in data])
     return [EndedSaga(row["status"], row["seconds"]) for row in written if row["has_ended"]]

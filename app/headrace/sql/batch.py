@@ -30,7 +30,7 @@ with batch as (
     from json_to_recordset($5::json) as new (
         batch int, state text, key text, version bigint, data jsonb, ttl interval, class_version int
     ) join batch on batch.number = new.batch
-    order by batch.subscription, new.state, new.key
+    order by batch.subscription, new.state, new.key collate "C"
     on conflict (subscription, state, key) do update
     set version = excluded.version, data = excluded.data, partition = excluded.partition,
         expires_at = excluded.expires_at, class_version = excluded.class_version

@@ -58,7 +58,7 @@ class StateCache:
             keys = list(keys)
             now = time.monotonic()
             self.forget([key for key in keys if self._ends_at.get(key, now) < now])
-        return sorted({key for key in keys if key not in entries})
+        return sorted(set(keys).difference(entries))
 
     def fill(self, rows: Iterable[StoredState]) -> None:
         """Take in what Postgres holds, as `store.read` returned it.

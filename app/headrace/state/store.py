@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from secrets import token_hex
+from typing import AnyStr
 
 from headrace import sql
 from headrace.database.pool import Connection
@@ -36,7 +37,7 @@ async def write(
     subscription: str,
     partition: int,
     state: str,
-    rows: Sequence[tuple[str, int, str]],
+    rows: Sequence[tuple[str, int, bytes]],
     keeping: Keeping,
 ) -> None:
     """Write (key, new version, JSON) rows of a class that is kept so.
@@ -55,7 +56,7 @@ async def write(
         )
 
 
-def columns_of(rows: Sequence[tuple[str, int, str]]) -> tuple[str, str, str, str]:
+def columns_of(rows: Sequence[tuple[str, int, bytes]]) -> tuple[str, str, str, str]:
     """Return keys, versions and JSON as `sql.state.WRITE` takes them, and what separates keys and JSON.
 
     asyncpg asks of each element of a list whether it is a list itself, which costs more than all else that is done to
@@ -63,12 +64,12 @@ def columns_of(rows: Sequence[tuple[str, int, str]]) -> tuple[str, str, str, str
     """
     keys, versions, data = zip(*rows, strict=True)
     separator = "\x1f"
-    while (names := _joined(keys, separator)) is None or (values := _joined(data, separator)) is None:
+    while (names := _joined(keys, separator)) is None or (values := _joined(data, separator.encode())) is None:
         separator = token_hex()
-    return names, ",".join(map(str, versions)), values, separator
+    return names, ",".join(map(str, versions)), values.decode(), separator
 
 
-def _joined(texts: Sequence[str], separator: str) -> str | None:
+def _joined(texts: Sequence[AnyStr], separator: AnyStr) -> AnyStr | None:
     """Return the texts with the separator before each; None if one of them has it in it."""
     joined = separator + separator.join(texts)
     return joined if joined.count(separator) == len(texts) else None

@@ -125,8 +125,8 @@ class Owner:
         """Keep what a batch did, all of it."""
         kept = self.kept
         for name, rows in effects.states.items():
-            for key, version, data in rows:
-                kept.states[name, key] = data.encode(), version
+            for key, version, raw in rows:
+                kept.states[name, key] = raw, version
                 if (ttl := self.subscription.states[name].keeping.ttl_seconds) is not None:
                     kept.ends[name, key] = self._clock.now + ttl
         if effects.rows is not None:

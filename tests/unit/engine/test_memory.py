@@ -35,7 +35,7 @@ def test_committed_states_are_what_the_next_batch_compares_with(memory: Partitio
     cache = memory.caches["kept"]
     cache.put("a", b'{"number":1}', 5)
     cache.entries["a"].value.number = 2
-    memory.follow("pages", Effects(Kind.BATCH, [], 1, None, states={"kept": [("a", 6, '{"number":2}')]}))
+    memory.follow("pages", Effects(Kind.BATCH, [], 1, None, states={"kept": [("a", 6, b'{"number":2}')]}))
     assert (cache.entries["a"].version, cache.entries["a"].raw) == (6, b'{"number":2}')
     assert cache.missing(["a", "b"]) == ["b"]
 
@@ -45,7 +45,7 @@ def test_states_beyond_the_limit_are_forgotten(memory: PartitionMemory) -> None:
     cache = memory.caches["kept"]
     for key in "abcde":
         cache.put(key, b"", 0)
-    memory.follow("pages", Effects(Kind.BATCH, [], 1, None, states={"kept": [("a", 1, "{}"), ("c", 1, "{}")]}))
+    memory.follow("pages", Effects(Kind.BATCH, [], 1, None, states={"kept": [("a", 1, b"{}"), ("c", 1, b"{}")]}))
     assert set(cache.entries) == {"e", "a", "c"}
 
 
@@ -74,7 +74,7 @@ def test_key_that_another_owner_may_hold_is_read_again(memory: PartitionMemory) 
     cache = memory.caches["kept"]
     for key in "ab":
         cache.put(key, b'{"number":1}', 1)
-    states = {"kept": [("a", 2, '{"number":2}'), ("b", 2, '{"number":2}')]}
+    states = {"kept": [("a", 2, b'{"number":2}'), ("b", 2, b'{"number":2}')]}
     memory.follow("pages", Effects(Kind.BATCH, [], 1, None, states=states, strays={"a"}))
     assert cache.missing(["a", "b"]) == ["a"]
 

@@ -180,8 +180,8 @@ async def test_failed_event_leaves_state_and_emits_as_they_were(bench: Bench) ->
     assert bench.pages == {"a": [1], "b": [1]}
     assert [offset for offset, _ in echoes(run)] == [0, 0, 2, 2]
     assert changed_states({"notes": bench.cache}, run)["notes"] == [
-        ("a", 1, '{"numbers":[1]}'),
-        ("b", 1, '{"numbers":[1]}'),
+        ("a", 1, b'{"numbers":[1]}'),
+        ("b", 1, b'{"numbers":[1]}'),
     ]
 
 

@@ -180,14 +180,14 @@ async def test_states_that_differ_are_written_sorted() -> None:
     cache, run = await _run({"b": 2, "a": 1, "same": 0}, careful=False)
     cache.entries["b"].version, cache.entries["b"].raw = 6, b'{"number":1}'
     cache.entries["same"].raw = b'{"number":0}'
-    assert changed_states({"kept": cache}, run) == {"kept": [("a", 1, '{"number":1}'), ("b", 7, '{"number":2}')]}
+    assert changed_states({"kept": cache}, run) == {"kept": [("a", 1, b'{"number":1}'), ("b", 7, b'{"number":2}')]}
 
 
 async def test_careful_run_writes_a_state_as_its_handler_left_it() -> None:
     """What a later handler does to it does not count."""
     cache, run = await _run({"a": 1}, careful=True)
     cache.entries["a"].value.number = object()
-    assert changed_states({"kept": cache}, run) == {"kept": [("a", 1, '{"number":1}')]}
+    assert changed_states({"kept": cache}, run) == {"kept": [("a", 1, b'{"number":1}')]}
 
 
 async def _run(numbers: dict[str, int], *, careful: bool) -> tuple[StateCache, Run]:

@@ -34,7 +34,7 @@ def commit(
         raise asyncpg.CardinalityViolationError("ON CONFLICT DO UPDATE command cannot affect row a second time")
     for row in rows:
         group, number = told[row.batch].subscription, told[row.batch].partition
-        columns = columns_of([(row.key, row.version, bytes(row.data).decode())])
+        columns = columns_of([(row.key, row.version, bytes(row.data))])
         written += yield from write(t, group, row.state, number, *columns, row.ttl, row.class_version)
     for each in told:
         held = (each.epoch, each.token, each.held_offset)
