@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 
 from opentelemetry.trace import Span
 
@@ -17,10 +16,9 @@ from headrace.item import APPLIED, DEAD, PARKED, SKIPPED, Item
 from headrace.ledger.rows import Kind
 from headrace.telemetry.facts import BatchFacts, CallFacts, EventFacts, EventLink
 from headrace.telemetry.links import thinned
+from headrace.telemetry.trace_context import FLAGS, SAMPLED
 from headrace.telemetry.tracing import Tracing
 from headrace.timers.store import FiredTimer
-
-_traceparent = attrgetter("envelope.traceparent")
 
 
 def trace_batch(tracing: Tracing, facts: BatchFacts, effects: Effects) -> Span | None:
@@ -48,7 +46,7 @@ def trace_fenced(tracing: Tracing, claim: Claim, items: Sequence[Item], started_
 def batch_facts(claim: Claim, items: Sequence[Item], started_ns: int, ended_ns: int) -> BatchFacts:
     """Return whose batch it was, what it took and when. Times are nanoseconds since the epoch."""
     ends = (items[0].record.offset, items[-1].record.offset) if items else (claim.next_offset,) * 2
-    linked, dropped = thinned(items, list(map(_traceparent, items)))  # first: a link costs as much as a handler's call
+    linked, dropped = thinned(_sampled(items))  # first: a link costs as much as a handler's call
     name, source = claim.group.partition(".")[2], claim.partition
     links = [link_of(item) for item in linked]
     return BatchFacts(name, source.topic, source.partition, claim.epoch, *ends, started_ns, ended_ns, links)._replace(
@@ -60,6 +58,11 @@ def link_of(item: Item) -> EventLink:
     """Return how a span points to the item's event."""
     envelope = item.envelope
     return EventLink(envelope.traceparent, envelope.tracestate, envelope.id, item.record.offset, item.outcome.value)
+
+
+def _sampled(items: Sequence[Item]) -> list[Item]:
+    """Return those whose trace is kept, as `is_sampled` says, without a call for each of them."""
+    return [item for item in items if (text := item.envelope.traceparent) is not None and text[FLAGS] in SAMPLED]
 
 
 def trace_timers(tracing: Tracing, subscription: str, fired: Sequence[FiredTimer]) -> None:

@@ -10,7 +10,7 @@ from opentelemetry.trace import Link
 
 from headrace.telemetry import attributes as key
 from headrace.telemetry.facts import EventLink, HandlerCall
-from headrace.telemetry.trace_context import FLAGS, SAMPLED, parse
+from headrace.telemetry.trace_context import parse
 
 EventT = TypeVar("EventT")
 
@@ -32,20 +32,19 @@ def link_to(event: EventLink, *, is_one_of_many: bool = False) -> Link | None:
     """
     context = parse(event.traceparent, event.tracestate)
     if context is None or not is_one_of_many:
-        return Link(context) if context is not None else None
+        return Link(context, {}) if context is not None else None
     values: dict[str, str | int] = {key.MESSAGE_ID: event.event_id, key.OUTCOME: event.outcome}
     if event.offset is not None:
         values[key.OFFSET] = event.offset
     return Link(context, values)
 
 
-def thinned(events: Sequence[EventT], traceparents: Sequence[str | None]) -> tuple[list[EventT], int]:
-    """Return the sampled events, every n-th one of more than 128, and how many are left out.
+def thinned(sampled: Sequence[EventT]) -> tuple[Sequence[EventT], int]:
+    """Return every n-th one of more than 128 sampled events, and how many are left out.
 
     A link to another event leads to a trace that nobody kept, and costs as much as three events: a batch of 35 events
     spent more on its links than on the events.
     """
-    sampled = [event for event, text in zip(events, traceparents, strict=True) if text and text[FLAGS] in SAMPLED]
     linked = sampled[:: -(-len(sampled) // MAX_LINKS) or 1]
     return linked, len(sampled) - len(linked)
 

@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
 from opentelemetry.trace.span import TraceState
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_FLAGS_OF = {f"{number:02x}": TraceFlags(number) for number in range(256)}
 FLAGS, SAMPLED = slice(54, 55), frozenset("13579bdf")
 """Where the last digit of the flags stands, in every version, and what it is in a trace that is kept."""
 
@@ -51,13 +52,8 @@ def parse(traceparent: str | None, tracestate: str | None = None) -> SpanContext
     version, trace_id, span_id, flags, rest = match.groups()
     if version == "ff" or (version == "00" and rest):
         return None
-    context = SpanContext(
-        trace_id=int(trace_id, 16),
-        span_id=int(span_id, 16),
-        is_remote=True,
-        trace_flags=TraceFlags(int(flags, 16)),
-        trace_state=TraceState.from_header([tracestate]) if tracestate else None,
-    )
+    state = TraceState.from_header([tracestate]) if tracestate else None
+    context = SpanContext(int(trace_id, 16), int(span_id, 16), True, _FLAGS_OF[flags], state)
     return context if context.is_valid else None
 
 

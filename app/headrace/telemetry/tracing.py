@@ -144,7 +144,7 @@ class Tracing:
         """
         if self._tracer is None:
             return None
-        links, left_out = thinned(facts.links, [link.traceparent for link in facts.links])
+        links, left_out = thinned([link for link in facts.links if is_sampled(link.traceparent)])
         values = self._messaging("process", facts.topic) | _of_batch(facts)
         if dropped := facts.links_dropped + left_out:
             values[key.LINKS_DROPPED] = dropped
