@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
 from headrace.envelope import Envelope
 from headrace.telemetry.facts import BatchFacts, EventLink, HandlerCall
+from headrace.telemetry.own_provider import OwnProvider
 from headrace.telemetry.providers import MARKS
 from headrace.telemetry.sampling import EventSampler
 from headrace.telemetry.tracing import Tracing
@@ -23,10 +24,13 @@ NOW = 1_700_000_000_000_000_000
 class Spans:
     """A tracing whose spans stay in memory."""
 
-    def __init__(self, entry: Sampler = ALWAYS_ON) -> None:
+    def __init__(self, entry: Sampler = ALWAYS_ON, *, is_own: bool = True) -> None:
+        """`is_own`: whether the provider is Headrace's own, or one that an application has installed."""
         self._exporter = InMemorySpanExporter()
-        provider = TracerProvider(sampler=EventSampler(entry, MARKS), shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        processor, sampler = SimpleSpanProcessor(self._exporter), EventSampler(entry, MARKS)
+        provider = OwnProvider(processor, sampler) if is_own else TracerProvider(sampler, shutdown_on_exit=False)
+        if not is_own:
+            provider.add_span_processor(processor)
         self.tracing = Tracing(system="kafka", server_address="kafka:9092", provider=provider)
 
     @property

@@ -10,9 +10,11 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_QUEUE_SIZE
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Sampler
+
+from headrace.telemetry.own_provider import OwnProvider
 
 Dropped = Callable[[str, int], None]
 """Called when spans are lost, with the reason (`queue_full`, `export_failed`) and how many."""
@@ -20,7 +22,7 @@ Dropped = Callable[[str, int], None]
 DEFAULT_QUEUE_SPANS = 2_048
 
 
-def otlp_provider(service: str, version: str, sampler: Sampler | None, dropped: Dropped) -> TracerProvider:
+def otlp_provider(service: str, version: str, sampler: Sampler | None, dropped: Dropped) -> OwnProvider:
     """Return a provider that sends to the collector which the `OTEL_EXPORTER_OTLP_...` variables name.
 
     It is not installed globally: a team that traces its own code installs its own, and Headrace then uses that one.
@@ -28,9 +30,7 @@ def otlp_provider(service: str, version: str, sampler: Sampler | None, dropped: 
     own = Resource.create({SERVICE_VERSION: version})
     if str(own.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
         own = own.merge(Resource({SERVICE_NAME: service}))
-    provider = TracerProvider(sampler=sampler, resource=own, shutdown_on_exit=False)
-    provider.add_span_processor(BoundedProcessor(OTLPSpanExporter(), dropped))
-    return provider
+    return OwnProvider(BoundedProcessor(OTLPSpanExporter(), dropped), sampler, own)
 
 
 class BoundedProcessor(SpanProcessor):

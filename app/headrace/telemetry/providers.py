@@ -11,6 +11,7 @@ from opentelemetry.trace import TracerProvider
 
 from headrace.errors import ConfigurationError
 from headrace.telemetry import attributes as key
+from headrace.telemetry.recording import Recorder, RecordingProvider, TracerRecorder
 
 MARKS = (key.ERROR_TYPE, key.PARKED)
 """A batch whose span has a value under one of these is always kept."""
@@ -21,6 +22,12 @@ class Provider(NamedTuple):
 
     tracers: TracerProvider
     is_owned: bool
+
+    def recorder(self, name: str, version: str) -> Recorder:
+        """Return what makes spans of finished work in the name of a library."""
+        if isinstance(self.tracers, RecordingProvider):
+            return self.tracers.recorder(name, version)
+        return TracerRecorder(self.tracers.get_tracer(name, version))
 
 
 def find_provider(service: str, version: str, dropped: Callable[[str, int], None]) -> Provider | None:

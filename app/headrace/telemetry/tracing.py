@@ -18,7 +18,6 @@ from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
     SpanKind,
-    StatusCode,
     Tracer,
     TracerProvider,
     set_span_in_context,
@@ -30,13 +29,15 @@ from headrace.telemetry import trace_context
 from headrace.telemetry.facts import BatchFacts, CallFacts, EmitFacts, EventFacts, EventLink, HandlerCall
 from headrace.telemetry.links import MAX_LINKS, link_to, notable, thinned
 from headrace.telemetry.providers import Provider, find_provider
+from headrace.telemetry.recording import Values, Work
 from headrace.telemetry.spans import CallSpan, IngestSpan, SendSpan, WorkSpan
 from headrace.telemetry.trace_context import TraceContext, is_sampled
 
 if TYPE_CHECKING:
     from headrace.telemetry.metrics import Metrics
 
-Values = dict[str, str | float]
+ROOT = Context()
+"""The context of what begins a trace of its own."""
 
 SLOW_CALL_SECONDS = 0.1
 """A longer call of a handler gets a span of its own."""
@@ -60,6 +61,7 @@ class Tracing:
         found = Provider(provider, is_owned=False) if provider else find_provider(service, version, self._count_dropped)
         self._provider = found
         self._tracer: Tracer | None = found.tracers.get_tracer("headrace", version) if found else None
+        self._recorder = found.recorder("headrace", version) if found else None
         self._base: Values = {key.SYSTEM: system}
         self._endpoint: Values = {key.SERVER_ADDRESS: server_address} if server_address else {}
 
@@ -163,10 +165,11 @@ class Tracing:
         )
         if not span.get_span_context().trace_flags.sampled:
             return None
+        within = set_span_in_context(span, ROOT)
         for call in calls:
-            self._handler_call(call, facts.subscription, span)
+            self._handler_call(call, facts.subscription, within)
         if facts.commit_ns is not None:
-            self._commit(facts, facts.commit_ns, span)
+            self._commit(facts, facts.commit_ns, within)
         return span
 
     def emitted(self, batch: Span | None, facts: EmitFacts) -> None:
@@ -180,7 +183,8 @@ class Tracing:
         values |= {key.SUBSCRIPTION: facts.subscription, key.MESSAGE_ID: facts.event_id}
         values |= {key.CAUSATION_ID: facts.source.event_id}
         times = facts.started_ns, facts.ended_ns
-        self._record(f"send {facts.topic}", SpanKind.PRODUCER, values, [facts.source], *times, parent=batch)
+        within = set_span_in_context(batch, ROOT) if batch else ROOT
+        self._record(f"send {facts.topic}", SpanKind.PRODUCER, values, [facts.source], *times, within)
 
     def relayed(self, topic: str, envelope: Envelope, started_ns: int, ended_ns: int) -> None:
         """Record that an event of the outbox reached the log, below the route's span, if that is sampled."""
@@ -190,7 +194,8 @@ class Tracing:
         values = self._messaging("send", topic) | self._endpoint
         values[key.MESSAGE_ID] = envelope.id
         times = started_ns, ended_ns
-        self._record(f"send {topic}", SpanKind.PRODUCER, values, [], *times, parent=NonRecordingSpan(parent))
+        within = set_span_in_context(NonRecordingSpan(parent), ROOT)
+        self._record(f"send {topic}", SpanKind.PRODUCER, values, [], *times, within)
 
     def event(self, facts: EventFacts) -> None:
         """Record what happened to one event, if it is sampled or something failed."""
@@ -269,17 +274,17 @@ class Tracing:
     def _work(self, name: str, values: Values) -> WorkSpan:
         return WorkSpan(self._tracer.start_span(name, Context(), attributes=values) if self._tracer else None)
 
-    def _handler_call(self, call: HandlerCall, subscription: str, batch: Span) -> None:
+    def _handler_call(self, call: HandlerCall, subscription: str, batch: Context) -> None:
         values: Values = {key.HANDLER: call.handler, key.SUBSCRIPTION: subscription}
         values[key.MESSAGE_ID] = call.event.event_id
         name, times = f"handle {call.handler}", (call.started_ns, call.ended_ns)
-        self._record(name, SpanKind.INTERNAL, values, [call.event], *times, parent=batch, error_type=call.error_type)
+        self._record(name, SpanKind.INTERNAL, values, [call.event], *times, batch, call.error_type)
 
-    def _commit(self, facts: BatchFacts, commit_ns: int, batch: Span) -> None:
+    def _commit(self, facts: BatchFacts, commit_ns: int, batch: Context) -> None:
         values: Values = {key.DATABASE: "postgresql", key.SUBSCRIPTION: facts.subscription, key.ROWS: facts.rows}
         error_type = None if facts.error_type == "parked" else facts.error_type  # parked events were committed as such
         name, times = f"commit {facts.topic}", (commit_ns, facts.ended_ns)
-        self._record(name, SpanKind.INTERNAL, values, [], *times, parent=batch, error_type=error_type)
+        self._record(name, SpanKind.INTERNAL, values, [], *times, batch, error_type)
 
     def _record(
         self,
@@ -289,25 +294,19 @@ class Tracing:
         events: Sequence[EventLink],
         started_ns: int,
         ended_ns: int,
-        parent: Span | None = None,
+        within: Context = ROOT,
         error_type: str | None = None,
         *,
         is_about_many: bool = False,
     ) -> Span:
         """Make a span of finished work: the sampler sees how it ended."""
-        assert self._tracer is not None
-        span = self._tracer.start_span(
-            name,
-            set_span_in_context(parent, Context()) if parent else Context(),
-            kind,
-            values if error_type is None else {**values, key.ERROR_TYPE: error_type},
-            [link for event in events if (link := link_to(event, is_one_of_many=is_about_many))],
-            started_ns,
-        )
+        assert self._recorder is not None
         if error_type is not None:
-            span.set_status(StatusCode.ERROR)
-        span.end(ended_ns)
-        return span
+            values[key.ERROR_TYPE] = error_type
+        links = [link for event in events if (link := link_to(event, is_one_of_many=is_about_many))]
+        return self._recorder.record(
+            Work(name, kind, values, links, started_ns, ended_ns, error_type is not None), within
+        )
 
 
 def _of_batch(facts: BatchFacts) -> Values:

@@ -7,6 +7,7 @@ import pytest
 from tests.support.spans import Spans
 
 
-@pytest.fixture
-def spans() -> Spans:
-    return Spans()
+@pytest.fixture(params=[True, False], ids=["own", "installed"])
+def spans(request: pytest.FixtureRequest) -> Spans:
+    """Spans of Headrace's own tracer provider, and of one that an application has installed."""
+    return Spans(is_own=request.param)
