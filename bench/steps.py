@@ -153,8 +153,8 @@ class Steps:
         return effects
 
     def _trace(self, run: Run, effects: Effects, began_ns: int) -> None:
-        facts = batch_facts(self._claim, run.items, began_ns, time.time_ns())
-        trace_batch(self._tracing, facts._replace(commit_ns=began_ns, calls=run.calls), effects)
+        facts = batch_facts(self._claim, run.items, began_ns, time.time_ns(), run.calls)
+        trace_batch(self._tracing, facts._replace(commit_ns=began_ns), effects)
 
     def _observe(self, effects: Effects) -> None:
         observe_ages(self._ages, 1, [item.record.timestamp for item in effects.items])

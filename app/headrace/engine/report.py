@@ -15,7 +15,7 @@ from headrace.engine.claim import Claim
 from headrace.engine.context import EngineContext
 from headrace.engine.effects import Effects
 from headrace.engine.failures import OverdueError
-from headrace.engine.trace import batch_facts, trace_batch
+from headrace.engine.trace import Called, batch_facts, trace_batch
 from headrace.errors import DataRefusedError, HeadraceError, SchemaRegistryError
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.handlers.verdicts import HandlerVerdict
@@ -23,7 +23,6 @@ from headrace.item import DEAD, GIVEN_UP, PARKED, SKIPPED, Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord
-from headrace.telemetry.facts import HandlerCall
 from headrace.telemetry.failures import failure_fields
 from headrace.telemetry.logging import get_logger
 
@@ -124,7 +123,7 @@ class Reporter:
         return strays
 
     def committed(
-        self, claim: Claim, effects: Effects, calls: Sequence[HandlerCall], started_ns: int, commit_ns: int
+        self, claim: Claim, effects: Effects, calls: Sequence[Called], started_ns: int, commit_ns: int
     ) -> Span | None:
         """A batch is committed. Returns its span, if it is kept."""
         if not effects.items:
@@ -157,7 +156,7 @@ class Reporter:
             self._report_gaps(effects)
         if not self._context.tracing.enabled:
             return None
-        facts = batch_facts(claim, effects.items, started_ns, ended_ns)._replace(commit_ns=commit_ns, calls=calls)
+        facts = batch_facts(claim, effects.items, started_ns, ended_ns, calls)._replace(commit_ns=commit_ns)
         return trace_batch(self._context.tracing, facts, effects)
 
     def _report_gaps(self, effects: Effects) -> None:

@@ -33,7 +33,7 @@ from headrace.engine.memory import keys_by_state
 from headrace.engine.order import RunOrder
 from headrace.engine.patience import Patience, Wait
 from headrace.engine.threads import HandlerThreads
-from headrace.engine.trace import link_of
+from headrace.engine.trace import Called
 from headrace.errors import HandlerError
 from headrace.handlers.inject import Transaction
 from headrace.handlers.subscription import Handler, Way
@@ -42,9 +42,8 @@ from headrace.item import Item, Outcome
 from headrace.order.state import ORDER_STATE
 from headrace.state.cache import Entry, StateCache
 from headrace.stopping import ends_the_task
-from headrace.telemetry.facts import HandlerCall
 from headrace.telemetry.failures import text_of
-from headrace.telemetry.trace_context import is_sampled
+from headrace.telemetry.trace_context import FLAGS, SAMPLED
 from headrace.telemetry.tracing import SLOW_CALL_SECONDS, Tracing
 
 Observe = Callable[[Handler, float], None]
@@ -115,8 +114,8 @@ class Run:
         self._observe = observe
         self._report_failed = failed
         self.tracing = tracing
-        self.calls: list[HandlerCall] = []
-        """Handler calls that deserve a span."""
+        self.calls: list[Called] = []
+        """Handler calls that may get a span."""
         self._order = RunOrder(caches, self.written)
 
     async def execute(self, threads: HandlerThreads, connection: Connection | None) -> None:
@@ -262,8 +261,10 @@ class Run:
             now, began = clock(), now
             if calls % SAMPLE == 1:
                 self._observe(handler, now - began)
-            if is_traced and (now - began > SLOW_CALL_SECONDS or is_sampled(item.envelope.traceparent)):
-                self._trace_call(item, handler, now - began)
+            text = item.envelope.traceparent if is_traced else None
+            # As `is_sampled` says, without a call.
+            if (text is not None and text[FLAGS] in SAMPLED) or (is_traced and now - began > SLOW_CALL_SECONDS):
+                self.calls.append(Called(item, handler, now - began, time.time_ns()))
 
     def end(self, now: float) -> tuple[float, float]:
         """Return after which time the next item, and those behind it, are not run.
@@ -350,9 +351,7 @@ class Run:
 
     def _trace_call(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
         if self.tracing.wants_call(item.envelope.traceparent, seconds, error_type is not None):
-            ended_ns = time.time_ns()
-            started_ns = ended_ns - round(seconds * 1e9)
-            self.calls.append(HandlerCall(handler.name, link_of(item), started_ns, ended_ns, error_type))
+            self.calls.append(Called(item, handler, seconds, time.time_ns(), error_type))
 
     def fail(self, item: Item, handler: Handler, error: BaseException, saved: Saved | None, started: float) -> None:
         if not self.is_careful:

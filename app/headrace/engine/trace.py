@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from opentelemetry.trace import Span
 
@@ -12,13 +13,29 @@ from headrace.effects.calls import Call
 from headrace.engine.claim import Claim
 from headrace.engine.effects import Effects
 from headrace.errors import FencedError
+from headrace.handlers.subscription import Handler
 from headrace.item import APPLIED, DEAD, PARKED, SKIPPED, Item
 from headrace.ledger.rows import Kind
-from headrace.telemetry.facts import BatchFacts, CallFacts, EventFacts, EventLink
-from headrace.telemetry.links import thinned
+from headrace.telemetry.facts import BatchFacts, CallFacts, EventFacts, EventLink, HandlerCall
+from headrace.telemetry.links import notable, thinned
 from headrace.telemetry.trace_context import FLAGS, SAMPLED
 from headrace.telemetry.tracing import Tracing
 from headrace.timers.store import FiredTimer
+
+
+class Called(NamedTuple):
+    """One call of a handler that may get a span, as the run notes it: few of them become facts."""
+
+    item: Item
+    handler: Handler
+    seconds: float
+    ended_ns: int
+    error_type: str | None = None
+
+    @property
+    def nanoseconds(self) -> int:
+        """How long it took."""
+        return round(self.seconds * 1e9)
 
 
 def trace_batch(tracing: Tracing, facts: BatchFacts, effects: Effects) -> Span | None:
@@ -43,15 +60,23 @@ def trace_fenced(tracing: Tracing, claim: Claim, items: Sequence[Item], started_
     tracing.batch(batch_facts(claim, items, started_ns, ended_ns)._replace(error_type=FencedError.__name__))
 
 
-def batch_facts(claim: Claim, items: Sequence[Item], started_ns: int, ended_ns: int) -> BatchFacts:
+def batch_facts(
+    claim: Claim, items: Sequence[Item], started_ns: int, ended_ns: int, calls: Sequence[Called] = ()
+) -> BatchFacts:
     """Return whose batch it was, what it took and when. Times are nanoseconds since the epoch."""
     ends = (items[0].record.offset, items[-1].record.offset) if items else (claim.next_offset,) * 2
     linked, dropped = thinned(_sampled(items))  # first: a link costs as much as a handler's call
     name, source = claim.group.partition(".")[2], claim.partition
     links = [link_of(item) for item in linked]
+    chosen, calls_dropped = notable(calls)
     return BatchFacts(name, source.topic, source.partition, claim.epoch, *ends, started_ns, ended_ns, links)._replace(
-        links_dropped=dropped
+        links_dropped=dropped, calls=[_handler_call(call) for call in chosen], calls_dropped=calls_dropped
     )
+
+
+def _handler_call(call: Called) -> HandlerCall:
+    started_ns = call.ended_ns - call.nanoseconds
+    return HandlerCall(call.handler.name, link_of(call.item), started_ns, call.ended_ns, call.error_type)
 
 
 def link_of(item: Item) -> EventLink:

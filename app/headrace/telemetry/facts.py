@@ -28,6 +28,11 @@ class HandlerCall(NamedTuple):
     ended_ns: int
     error_type: str | None = None
 
+    @property
+    def nanoseconds(self) -> int:
+        """How long it took."""
+        return self.ended_ns - self.started_ns
+
 
 class BatchFacts(NamedTuple):
     """One finished batch: what it took, how it ended, and when.
@@ -54,6 +59,8 @@ class BatchFacts(NamedTuple):
     error_type: str | None = None
     links_dropped: int = 0
     """Sampled events that `links` leaves out."""
+    calls_dropped: int = 0
+    """Calls that `calls` leaves out."""
 
 
 class EventFacts(NamedTuple):

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import nlargest
-from typing import TypeVar
+from operator import attrgetter
+from typing import Protocol, TypeVar
 
 from opentelemetry.trace import Link
 
 from headrace.telemetry import attributes as key
-from headrace.telemetry.facts import EventLink, HandlerCall
+from headrace.telemetry.facts import EventLink
 from headrace.telemetry.trace_context import parse
 
 EventT = TypeVar("EventT")
+
+
+class Call(Protocol):
+    """One call of a handler: how long it took, and what it raised."""
+
+    @property
+    def nanoseconds(self) -> int: ...
+
+    @property
+    def error_type(self) -> str | None: ...
+
+
+CallT = TypeVar("CallT", bound=Call)
 
 MAX_LINKS = 128
 """Links of one batch at most, and spans of calls that failed; the SDK's own limit of links is the same."""
@@ -49,10 +63,14 @@ def thinned(sampled: Sequence[EventT]) -> tuple[Sequence[EventT], int]:
     return linked, len(sampled) - len(linked)
 
 
-def notable(calls: Sequence[HandlerCall]) -> list[HandlerCall]:
-    """Return the calls that get a span: those that failed, up to 128, and the longest of the others, up to 16."""
-    failed = [call for call in calls if call.error_type is not None]
+def notable(calls: Sequence[CallT]) -> tuple[list[CallT], int]:
+    """Return the calls that get a span, and how many do not.
+
+    Those that failed get one, up to 128, and the longest of the others, up to 16.
+    """
+    failed = [call for call in calls if call.error_type is not None][:MAX_LINKS]
     others = [call for call in calls if call.error_type is None]
     if len(others) > MAX_CALLS:
-        others = nlargest(MAX_CALLS, others, key=lambda call: call.ended_ns - call.started_ns)
-    return failed[:MAX_LINKS] + others
+        others = nlargest(MAX_CALLS, others, key=attrgetter("nanoseconds"))
+    chosen = failed + others
+    return chosen, len(calls) - len(chosen)

@@ -150,8 +150,8 @@ class Tracing:
         values = self._messaging("process", facts.topic) | _of_batch(facts)
         if dropped := facts.links_dropped + left_out:
             values[key.LINKS_DROPPED] = dropped
-        calls = notable(facts.calls)
-        if dropped := len(facts.calls) - len(calls):
+        calls, left_out = notable(facts.calls)
+        if dropped := facts.calls_dropped + left_out:
             values[key.CALLS_DROPPED] = dropped
         times = facts.started_ns, facts.ended_ns
         span = self._record(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from headrace import Emit, Event, State
 from headrace.cloudevents import decode_record
@@ -33,6 +34,7 @@ from headrace.log.ports import StoredRecord
 from headrace.state.cache import StateCache
 from headrace.telemetry.tracing import Tracing
 from tests.support.platform import Notes
+from tests.support.spans import SAMPLED, UNSAMPLED, Spans
 from tests.support.waiting import until
 
 APPLIED, FAILED, BEHIND, READY = Outcome.APPLIED, Outcome.HANDLER_ERROR, Outcome.BEHIND_KEY, Outcome.READY
@@ -104,6 +106,7 @@ class Bench:
         seconds: float = math.inf,
         timeout_seconds: float = 30.0,
         patience: Patience | None = None,
+        tracing: Tracing | None = None,
     ) -> Run:
         """Return the run of the items, before it has begun."""
         return Run(
@@ -115,7 +118,7 @@ class Bench:
             patience=patience,
             observe=lambda handler, seconds: None,
             failed=lambda item, error: None,
-            tracing=Tracing(service="notebook"),
+            tracing=tracing or Tracing(service="notebook"),
             target_seconds=seconds,
         )
 
@@ -130,6 +133,25 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made = Bench(is_async=request.param)
     yield made
     made.threads.stop()
+
+
+async def test_calls_for_sampled_events_and_those_that_fail_are_noted(bench: Bench) -> None:
+    later_version = "cc" + SAMPLED[2:] + "-more"
+    traceparents = [None, "", "01", UNSAMPLED, SAMPLED, later_version, UNSAMPLED]
+    items = bench.items(*[(str(number), number) for number in range(len(traceparents))])
+    for item, traceparent in zip(items, traceparents, strict=True):
+        item.envelope = replace(item.envelope, traceparent=traceparent)
+
+    def fail_the_last(event: Noted) -> None:
+        if event.number == 6:
+            raise ValueError
+
+    bench.act = fail_the_last
+    run = await bench.run(items, tracing=Spans().tracing)
+    assert [call.item.event.number for call in run.calls] == [4, 5, 6]
+    assert [call.error_type for call in run.calls] == [None, None, "ValueError"]
+    assert {call.handler for call in run.calls} == {items[0].handler}
+    assert not (await bench.run(items, tracing=Tracing())).calls
 
 
 def outcomes(items: Sequence[Item]) -> list[Outcome]:
