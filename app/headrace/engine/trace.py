@@ -32,11 +32,6 @@ class Called(NamedTuple):
     ended_ns: int
     error_type: str | None = None
 
-    @property
-    def nanoseconds(self) -> int:
-        """How long it took."""
-        return round(self.seconds * 1e9)
-
 
 def trace_batch(tracing: Tracing, facts: BatchFacts, effects: Effects) -> Span | None:
     """Record a committed batch and what happened to single events; return the batch's span if it is kept."""
@@ -75,7 +70,7 @@ def batch_facts(
 
 
 def _handler_call(call: Called) -> HandlerCall:
-    started_ns = call.ended_ns - call.nanoseconds
+    started_ns = call.ended_ns - round(call.seconds * 1e9)
     return HandlerCall(call.handler.name, link_of(call.item), started_ns, call.ended_ns, call.error_type)
 
 

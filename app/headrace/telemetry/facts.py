@@ -29,9 +29,9 @@ class HandlerCall(NamedTuple):
     error_type: str | None = None
 
     @property
-    def nanoseconds(self) -> int:
+    def seconds(self) -> float:
         """How long it took."""
-        return self.ended_ns - self.started_ns
+        return (self.ended_ns - self.started_ns) / 1e9
 
 
 class BatchFacts(NamedTuple):

@@ -20,7 +20,7 @@ class Call(Protocol):
     """One call of a handler: how long it took, and what it raised."""
 
     @property
-    def nanoseconds(self) -> int: ...
+    def seconds(self) -> float: ...
 
     @property
     def error_type(self) -> str | None: ...
@@ -71,6 +71,6 @@ def notable(calls: Sequence[CallT]) -> tuple[list[CallT], int]:
     failed = [call for call in calls if call.error_type is not None][:MAX_LINKS]
     others = [call for call in calls if call.error_type is None]
     if len(others) > MAX_CALLS:
-        others = nlargest(MAX_CALLS, others, key=attrgetter("nanoseconds"))
+        others = nlargest(MAX_CALLS, others, key=attrgetter("seconds"))
     chosen = failed + others
     return chosen, len(calls) - len(chosen)
