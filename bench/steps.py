@@ -19,7 +19,6 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition as KafkaPartition
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from rich.console import Console
@@ -48,6 +47,7 @@ from headrace.log.sizes import leading
 from headrace.platform import Headrace
 from headrace.settings import EngineSettings
 from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.own_provider import OwnProvider
 from headrace.telemetry.providers import MARKS
 from headrace.telemetry.sampling import event_sampler
 from headrace.telemetry.tracing import Tracing
@@ -87,9 +87,7 @@ class Steps:
         self._decoder = BatchDecoder(self._subscription, registry.types, registry.decoders)
         self._threads = HandlerThreads("wallets", 1)
         self._spans = InMemorySpanExporter()
-        provider = TracerProvider(event_sampler(MARKS))
-        provider.add_span_processor(SimpleSpanProcessor(self._spans))
-        self._tracing = Tracing(provider=provider)
+        self._tracing = Tracing(provider=OwnProvider(SimpleSpanProcessor(self._spans), event_sampler(MARKS)))
         place = TopicPartition("wallets", 0)
         self._claim = Claim(
             "shop.wallets", place, uuid4(), ROW, is_orphaned=False, seconds_released=None, suspect_records=0

@@ -10,7 +10,7 @@ tracing.py        Tracing: every span of the platform
   sampling.py       which spans are kept
   providers.py      whose provider makes them; own_provider.py: ours
   recording.py      how a span of finished work is made: by a tracer, or at once
-  exporting.py      the bounded queue to the collector; encoding.py: spans as a request to it
+  exporting.py      the bounded queue to the collector
 logging.py        configure_logging, get_logger: JSON lines, or readable ones on a terminal
   redaction.py      what a log entry leaves out; failures.py: what it says of a team's exceptions
   rate_limit.py     OncePerMinute: one entry a minute of each kind
@@ -32,10 +32,9 @@ time in a thousand. Rejected: a span per event (at 100,000 events/s it costs mor
 opened at the start (the sampler would decide too early).
 
 **What of the SDK is not used.** Most spans are made when their work is over, and where nobody else looks at them: with
-Headrace's own provider they are made at once, instead of being started, guarded by locks, cleaned and copied, and their
-request is written as bytes, instead of as an object for each attribute. That takes less than half of the time. The
-sampler, the resource, the queue and the exporter are the SDK's, and so is all of it where an application has installed
-a provider, or asks for limits of attributes. Tests compare both ways, span by span and byte by byte.
+Headrace's own provider they are made at once, instead of being started, guarded by locks, cleaned and copied, which
+takes half of the time. The sampler, the resource, the queue and the exporter are the SDK's, and so is all of it if an
+application has installed a provider, or asks for limits of attributes. Tests compare both ways, span by span.
 
 **What is left out.** Event data and secrets are in neither spans, logs nor metrics, except for what a team's own
 exceptions say (HEADRACE_LOG_HANDLER_ERRORS). Ids are in spans and logs, never in a metric's label. A collector that is
