@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from itertools import count
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count
 
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.transaction import InitProducerIdRequest
@@ -25,7 +25,7 @@ from headrace.log.kafka_client import KafkaClient
 from headrace.log.kafka_connection import Options, log_in, translate
 from headrace.log.kafka_control import KafkaControl
 from headrace.log.kafka_leader import Leader
-from headrace.log.kafka_send_queue import ProducerId, SendQueue
+from headrace.log.kafka_send_queue import Placed, ProducerId, SendQueue
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, Position, TopicPartition
 from headrace.log.refusals import no_such_topic
@@ -44,7 +44,7 @@ class KafkaPublisher:
         self._options = options
         self._settings = settings
         self._brokers = ",".join(options["bootstrap_servers"])
-        self._queues: dict[tuple[str, int], SendQueue] = {}
+        self._queues: dict[str, list[SendQueue]] = {}
         self._spread = count()
         self._client: KafkaClient | None = None
         self._leaders: dict[int, Leader] = {}
@@ -57,7 +57,7 @@ class KafkaPublisher:
 
     async def stop(self) -> None:
         """Send what is open, disconnect. Never raises."""
-        sending = [queue.task for queue in self._queues.values() if queue.task is not None]
+        sending = [queue.task for queues in self._queues.values() for queue in queues if queue.task is not None]
         if sending:
             _, late = await asyncio.wait(sending, timeout=STOP_SECONDS)
             for task in late:
@@ -73,18 +73,24 @@ class KafkaPublisher:
     async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
         """Return the positions of the records once all in-sync replicas have them; see the port."""
         client = await self.connected()
-        partitions = {topic: await self._partitions(client, topic) for topic in {record.topic for record in records}}
+        topics = {record.topic for record in records}
+        queues = {topic: self._queues_of(topic, await self._partitions(client, topic)) for topic in topics}
         self._check_sizes(records)
-        placed = [self._queue_of(record, partitions[record.topic]).append(record) for record in records]
-        for batch in {batch for batch, _ in placed}:
+        chosen = [self._chosen(record.key, queues[record.topic]) for record in records]
+        together: dict[SendQueue, list[NewRecord]] = {queue: [] for queue in chosen}
+        for queue, record in zip(chosen, records, strict=True):
+            together[queue].append(record)
+        placed = {queue: queue.append(theirs) for queue, theirs in together.items()}
+        for batch in {batch for parts in placed.values() for batch, _ in parts}:
             await batch.ended()
+        positions = {queue: _positions(parts) for queue, parts in placed.items()}
         try:
-            return [batch.position(number) for batch, number in placed]
+            return [next(positions[queue]) for queue in chosen]
         except RecordTooLargeError as error:
-            if len(placed) == 1:
+            if len(records) == 1:
                 raise
             raise RecordTooLargeError(
-                f"{error} The other {len(placed) - 1:,} events of the call may be in the log: publish them again "
+                f"{error} The other {len(records) - 1:,} events of the call may be in the log: publish them again "
                 "without this one, under the same ids."
             ) from error
 
@@ -171,6 +177,8 @@ class KafkaPublisher:
     def _check_sizes(self, records: Sequence[NewRecord]) -> None:
         """Refuse what is larger than the setting before anything of the call is sent."""
         most = self._settings.max_record_bytes
+        if _rough_bytes(records) < most // 2:
+            return
         for record in records:
             rough = len(record.key or b"") + len(record.value or b"")
             for _, value in record.headers:
@@ -183,10 +191,25 @@ class KafkaPublisher:
                     f"an event for {record.topic} has {size} bytes, more than HEADRACE_KAFKA_MAX_RECORD_BYTES={most}."
                 )
 
-    def _queue_of(self, record: NewRecord, partitions: int) -> SendQueue:
-        number = next(self._spread) % partitions if record.key is None else partition_for(record.key, partitions)
-        queue = self._queues.get((record.topic, number))
-        if queue is None:
-            partition = TopicPartition(record.topic, number)
-            queue = self._queues[partition] = SendQueue(self, partition, self._settings)
-        return queue
+    def _queues_of(self, topic: str, partitions: int) -> list[SendQueue]:
+        """Return the topic's queues by the numbers of their partitions."""
+        queues = self._queues.setdefault(topic, [])
+        for number in range(len(queues), partitions):
+            queues.append(SendQueue(self, TopicPartition(topic, number), self._settings))
+        return queues[:partitions]
+
+    def _chosen(self, key: bytes | None, queues: Sequence[SendQueue]) -> SendQueue:
+        number = next(self._spread) % len(queues) if key is None else partition_for(key, len(queues))
+        return queues[number]
+
+
+def _positions(parts: Iterable[Placed]) -> Iterator[Position]:
+    """Yield where the records of one partition are. Raises: what publish() does."""
+    return chain.from_iterable(batch.positions(numbers) for batch, numbers in parts)
+
+
+def _rough_bytes(records: Sequence[NewRecord]) -> int:
+    """Return at least as many bytes as all of the records have."""
+    headers = [len(value) for record in records for _, value in record.headers]
+    bodies = [len(record.key or b"") + len(record.value or b"") for record in records]
+    return sum(bodies) + sum(headers) + HEADER_OVERHEAD_BYTES * len(headers)

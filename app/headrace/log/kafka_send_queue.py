@@ -15,8 +15,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka.errors import (
     BrokerResponseError,
@@ -32,7 +32,7 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 from headrace.errors import HeadraceError, RecordTooLargeError, TransportError
 from headrace.log.kafka_client import KafkaClient
 from headrace.log.kafka_leader import Leader
-from headrace.log.ports import NewRecord, Position, TopicPartition
+from headrace.log.ports import NewRecord, Position, TopicPartition, positions_of
 from headrace.settings import KafkaSettings
 
 ProducerId = tuple[int, int]
@@ -77,13 +77,15 @@ class Batch:
         self.kept.add_done_callback(self._wake)
         self._waiters: list[asyncio.Future[None]] = []
 
-    def append(self, record: NewRecord) -> int | None:
-        """Return the record's number in the batch, or None if the batch is full. An empty one takes any record."""
-        number = len(self.records)
-        if self._builder.append(number, None, record.key, record.value, record.headers) is None:
-            return None
-        self.records.append(record)
-        return number
+    def extend(self, records: Sequence[NewRecord]) -> range:
+        """Take the first of the records, as many as fit; return their numbers. An empty batch takes one of any size."""
+        append, held = self._builder.append, self.records
+        first = len(held)
+        for record in records:
+            if append(len(held), None, record.key, record.value, record.headers) is None:
+                break
+            held.append(record)
+        return range(first, len(held))
 
     async def ended(self) -> None:
         """Return once the batch is kept or given up. Cancel: safe for the others who wait."""
@@ -97,18 +99,30 @@ class Batch:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def position(self, number: int) -> Position:
-        """Return where the record is. Raises: what publish() does."""
-        outcome = self.kept.result()[number]
-        if isinstance(outcome, RecordTooLargeError):
-            raise outcome
-        return Position(self._partition.topic, self._partition.partition, outcome)
+    def positions(self, numbers: range) -> Iterator[Position]:
+        """Yield where the records of these numbers are. Raises: what publish() does."""
+        topic, partition = self._partition
+        outcomes = self.kept.result()[numbers.start : numbers.stop]
+        if isinstance(outcomes, range):
+            yield from positions_of(topic, partition, outcomes)
+            return
+        for outcome in outcomes:
+            if isinstance(outcome, RecordTooLargeError):
+                raise outcome
+            yield Position(topic, partition, outcome)
 
     def build(self, producer: ProducerId, sequence: int) -> bytes:
         """Return the batch as it is sent; nothing can be appended afterwards."""
         self.size_bytes = self._builder.size()
         self._builder.set_producer_state(*producer, sequence)
         return bytes(self._builder.build())
+
+
+class Placed(NamedTuple):
+    """Records that follow each other in a batch."""
+
+    batch: Batch
+    numbers: range
 
 
 class SendQueue:
@@ -128,19 +142,28 @@ class SendQueue:
         self._is_full: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
-    def append(self, record: NewRecord) -> tuple[Batch, int]:
-        """Put the record into the open batch; return the batch and the record's number in it."""
-        if self._waiting and (number := self._waiting[-1].append(record)) is not None:
-            return self._waiting[-1], number
+    def append(self, records: Sequence[NewRecord]) -> list[Placed]:
+        """Put the records into the open batch, and into new ones when it is full; return where they are."""
+        placed: list[Placed] = []
+        if self._waiting and (numbers := self._waiting[-1].extend(records)):
+            placed.append(Placed(self._waiting[-1], numbers))
+            records = records[len(numbers) :]
+        while records:
+            placed.append(self._begin(records))
+            records = records[len(placed[-1].numbers) :]
+        return placed
+
+    def _begin(self, records: Sequence[NewRecord]) -> Placed:
+        """Open a batch with the first of the records."""
         if self._is_full is not None and self._waiting and not self._is_full.done():
             self._is_full.set_result(None)
         batch = Batch(self._partition, self._codec, self._batch_bytes)
-        number = batch.append(record)  # before it waits: a record that cannot be written must leave nothing behind
-        assert number is not None, "an empty batch takes a record of any size"
+        numbers = batch.extend(records)  # before it waits: a record that cannot be written must leave nothing behind
+        assert numbers, "an empty batch takes a record of any size"
         self._waiting.append(batch)
         if self.task is None:
             self.task = asyncio.get_running_loop().create_task(self._send_all())
-        return batch, number
+        return Placed(batch, numbers)
 
     async def _send_all(self) -> None:
         """Send what waits, until nothing does. Whatever ends it, every batch is answered: publishers wait for that."""
@@ -182,8 +205,7 @@ class SendQueue:
         middle = len(batch.records) // 2
         for records in (batch.records[:middle], batch.records[middle:]):
             half = Batch(self._partition, self._codec, self._most_batch_bytes)
-            for record in records:
-                half.append(record)
+            half.extend(records)
             outcomes += await self._outcomes(half)
         if not any(isinstance(outcome, RecordTooLargeError) for outcome in outcomes):
             fitting = max(SMALLEST_BATCH_BYTES, batch.size_bytes // 2)  # the topic takes smaller batches only

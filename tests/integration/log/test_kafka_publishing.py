@@ -66,9 +66,11 @@ async def test_publishers_are_told_when_sending_is_cancelled(kafka: KafkaServer,
         await log.create(topic_name, 1)
         publishing = [asyncio.create_task(log.publish(records(topic_name, [n]))) for n in range(3)]
         queues = log._publisher._queues
-        await until(lambda: [queue for queue in queues.values() if queue.task is not None], "the records wait")
+        await until(
+            lambda: [queue for queue in queues.get(topic_name, ()) if queue.task is not None], "the records wait"
+        )
 
-        for queue in queues.values():
+        for queue in queues[topic_name]:
             assert queue.task is not None
             queue.task.cancel()
 
