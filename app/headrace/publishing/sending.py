@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -46,16 +46,17 @@ async def send(
 
     Cancel: safe; the publish continues. Raises: TransportError, RecordTooLargeError, ConfigurationError.
     """
-    by_topic: dict[str, list[CheckedEvent]] = {}
-    for event in events:
-        by_topic.setdefault(event.event_type.topic, []).append(event)
+    types = Counter([event.event_type for event in events])
+    topics = Counter[str]()
+    for event_type, count in types.items():
+        topics[event_type.topic] += count
     with ExitStack() as spans:
-        for topic, members in by_topic.items():
-            first, links = members[0].envelope.id, [event.envelope.traceparent for event in members]
-            span = spans.enter_context(tools.tracing.send(topic, len(members), event_ids=(first,), links=links))
+        for topic, count in topics.items():
+            members = (event.envelope for event in events if event.event_type.topic == topic)
+            span = spans.enter_context(tools.tracing.send(topic, count, members))
         publishing = asyncio.get_running_loop().create_task(log.publish([event.record for event in events]))
         begun(publishing)
-        _measure(tools.metrics, publishing, {topic: len(members) for topic, members in by_topic.items()}, traceparent)
+        _measure(tools.metrics, publishing, topics, traceparent)
         timeout = tools.settings.ingest.timeout_seconds
         if not await _ends(publishing, timeout):
             raise NotAcknowledgedError(
@@ -64,7 +65,7 @@ async def send(
         positions = publishing.result()
         if len(positions) == 1:
             span.published(positions[0].partition, positions[0].offset)
-    for event_type, count in Counter([event.event_type for event in events]).items():
+    for event_type, count in types.items():
         child(tools.metrics.ingest_accepted_total, topic=event_type.topic, type=event_type.type).inc(count)
     return positions
 
@@ -92,7 +93,7 @@ async def _ends(publishing: asyncio.Future[Any], seconds: float) -> bool:
 
 
 def _measure(
-    metrics: Metrics, publishing: asyncio.Future[list[Position]], topics: dict[str, int], traceparent: str | None
+    metrics: Metrics, publishing: asyncio.Future[list[Position]], topics: Mapping[str, int], traceparent: str | None
 ) -> None:
     """Count the records as in flight, and measure the publish once it ends."""
     started = time.perf_counter()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -109,23 +110,22 @@ class Tracing:
         current = trace_context.current()
         return current if current.traceparent is not None else self.create(topic, envelope)
 
-    def send(
-        self, topic: str, count: int, *, event_ids: Sequence[str] = (), links: Sequence[str | None] = ()
-    ) -> SendSpan:
-        """Return the span around one publish; `links` are the traceparents of events with a context of their own.
+    def send(self, topic: str, count: int, events: Iterable[Envelope] = ()) -> SendSpan:
+        """Return the span around one publish of so many events; it links to those with a context of their own.
 
-        Nothing is made below a span that is not sampled: samplers follow their parents, and to ask one costs as much as
-        to encode the event.
+        Nothing is made below a span that is not sampled, and no event is looked at: samplers follow their parents, and
+        to ask one costs as much as to encode the event.
         """
         own = trace.get_current_span().get_span_context()
         if self._tracer is None or (own.is_valid and not own.trace_flags.sampled):
             return SendSpan(None)
+        linked = list(islice(events, MAX_LINKS))
         values = self._messaging("send", topic) | self._endpoint
-        if count == 1 and event_ids:
-            values[key.MESSAGE_ID] = event_ids[0]
+        if count == 1 and linked:
+            values[key.MESSAGE_ID] = linked[0].id
         if count != 1:
             values[key.MESSAGE_COUNT] = count
-        targets = [context for traceparent in links[:MAX_LINKS] if (context := trace_context.parse(traceparent))]
+        targets = [context for each in linked if (context := trace_context.parse(each.traceparent))]
         span = self._tracer.start_span(
             f"send {topic}",
             kind=SpanKind.PRODUCER if count == 1 else SpanKind.CLIENT,
