@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins  # a parameter named `type` hides the builtin
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, NoReturn, TypeVar, Unpack, cast
 
 import msgspec
@@ -80,6 +81,16 @@ class EventType:
         elif version > self.version:
             self._refuse_newer(str(version))
         return self.decode(data)
+
+    def decoder_of(self, dataschema: str | None) -> Callable[[bytes], Any]:
+        """Return what reads the data of an event that is published now: without `dataschema` it has this version.
+
+        Raises: SchemaError (newer), and so does what is returned.
+        """
+        version = self.version if dataschema is None else self.version_of(dataschema)
+        if version == self.version or not self.upcasts:
+            return self.decode
+        return partial(self.decode_version, version=version)
 
     def version_of(self, dataschema: str | None) -> int:
         """Return the version that an event was written with, as its `dataschema` says. Raises: SchemaError (newer).

@@ -17,7 +17,7 @@ decide. A media type of CloudEvents itself is refused as `datacontenttype`, sinc
 Sources: CloudEvents 1.0.2, its JSON format, its HTTP and Kafka protocol bindings.
 """
 
-from headrace.cloudevents.at_once import decode_at_once
+from headrace.cloudevents.at_once import decode_at_once, encode_at_once
 from headrace.cloudevents.attributes import check_json
 from headrace.cloudevents.http import (
     MediaTypeError,
@@ -43,6 +43,7 @@ __all__ = [
     "declared_key",
     "decode_at_once",
     "decode_record",
+    "encode_at_once",
     "encode_record",
     "encode_structured",
     "event_key",

@@ -1,4 +1,4 @@
-"""Many records in structured mode, decoded together.
+"""Many events in structured mode, decoded and encoded together.
 
 To parse one record takes half as long as the calls and checks around it. So what is checked of a record is checked of
 all of them at once; a record for which that is not enough has all of them decoded one by one.
@@ -11,10 +11,13 @@ from collections.abc import Sequence
 import msgspec
 
 from headrace.cloudevents.attributes import check_utf8
-from headrace.cloudevents.record import are_own
-from headrace.cloudevents.structured import Structured, read_structured
+from headrace.cloudevents.record import are_own, own_headers
+from headrace.cloudevents.structured import Structured, read_structured, write_structured
 from headrace.errors import DecodeError
-from headrace.log.ports import Record
+from headrace.log.ports import NewRecord, Record
+
+Trace = tuple[str | None, str | None]
+"""The traceparent and the tracestate of an event."""
 
 
 def decode_at_once(records: Sequence[Record]) -> list[Structured] | None:
@@ -37,3 +40,15 @@ def decode_at_once(records: Sequence[Record]) -> list[Structured] | None:
             if event.traceparent is None and len(own) > 1:
                 return None
     return events
+
+
+def encode_at_once(
+    events: Sequence[Structured], topics: Sequence[str], keys: Sequence[str], traces: Sequence[Trace]
+) -> list[NewRecord]:
+    """Return each event as the record that `encode_record` makes of it; those of one trace share their headers.
+
+    The events were let in, the keys are Unicode, and the traces those that the events name.
+    """
+    headers = {trace: own_headers(*trace) for trace in set(traces)}
+    values = map(write_structured, events)
+    return list(map(NewRecord, topics, map(str.encode, keys), values, [headers[trace] for trace in traces]))

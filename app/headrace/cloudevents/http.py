@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -32,7 +32,7 @@ class MediaTypeError(EventError):
     reason = "media_type"
 
 
-class ParsedEvent(NamedTuple):
+class ParsedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event whose envelope is checked; its data are JSON, not yet compared with the event type."""
 
     envelope: Envelope
@@ -95,7 +95,11 @@ def _parse_batch(body: bytes) -> list[ParsedEvent | DecodeError]:
     except (msgspec.DecodeError, RecursionError):
         events = None
     if events is not None:
-        return [_outcome(event, bytes(event.data)) for event in events]
+        wrong = set(filter(names_cloudevents, {event.datacontenttype for event in events}))
+        return [
+            _wrong_media_type(event) if event.datacontenttype in wrong else ParsedEvent(event, bytes(event.data))
+            for event in events
+        ]
     try:
         entries = _entries.decode(body)
     except RecursionError:
@@ -114,20 +118,17 @@ def _parse_entry(entry: bytes) -> ParsedEvent | DecodeError:
         return error
 
 
-def _outcome(envelope: Envelope, data: bytes) -> ParsedEvent | DecodeError:
-    try:
-        return _checked(envelope, data)
-    except DecodeError as error:
-        return error
-
-
 def _checked(envelope: Envelope, data: bytes) -> ParsedEvent:
     """Refuse what a record in binary mode could not carry."""
     if names_cloudevents(envelope.datacontenttype):
-        raise DecodeError(
-            f"datacontenttype {envelope.datacontenttype!r} names CloudEvents itself; name the media type of the data."
-        )
+        raise _wrong_media_type(envelope)
     return ParsedEvent(envelope, data)
+
+
+def _wrong_media_type(envelope: Envelope) -> DecodeError:
+    return DecodeError(
+        f"datacontenttype {envelope.datacontenttype!r} names CloudEvents itself; name the media type of the data."
+    )
 
 
 def _binary_envelope(content_type: str | None, headers: RawHeaders) -> Envelope:

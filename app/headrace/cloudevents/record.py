@@ -102,7 +102,6 @@ def encode_record(envelope: Envelope, data: bytes, *, topic: str, key: str) -> N
     `data` are those of the envelope if it was decoded together with them.
     Raises: DecodeError if a record cannot carry the event.
     """
-    headers = [OWN_HEADER]
     if names_cloudevents(envelope.datacontenttype):
         raise DecodeError(
             f"datacontenttype {envelope.datacontenttype!r} names CloudEvents itself; name the type of the data."
@@ -111,13 +110,20 @@ def encode_record(envelope: Envelope, data: bytes, *, topic: str, key: str) -> N
         for name in envelope.extensions:
             check_name(name)
     try:
-        if envelope.traceparent is not None:
-            headers.append(("traceparent", envelope.traceparent.encode()))
-        if envelope.tracestate is not None:
-            headers.append(("tracestate", envelope.tracestate.encode()))
+        headers = own_headers(envelope.traceparent, envelope.tracestate)
         return NewRecord(topic, key.encode(), encode_structured(envelope, data), headers)
     except UnicodeEncodeError as error:
         raise DecodeError(f"the event {envelope.id!r} holds text that is not Unicode: {error.reason}.") from None
+
+
+def own_headers(traceparent: str | None, tracestate: str | None) -> list[tuple[str, bytes]]:
+    """Return the headers of a record in structured mode. Raises: UnicodeEncodeError."""
+    headers = [OWN_HEADER]
+    if traceparent is not None:
+        headers.append(("traceparent", traceparent.encode()))
+    if tracestate is not None:
+        headers.append(("tracestate", tracestate.encode()))
+    return headers
 
 
 def names_cloudevents(media_type: str | None) -> bool:

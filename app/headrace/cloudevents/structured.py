@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -32,6 +33,9 @@ read_structured = msgspec.json.Decoder(Structured).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _value = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
+
+write_structured: Callable[[Structured], bytes] = _encode
+"""Return the event, with its data, as one JSON object. Raises: UnicodeEncodeError."""
 
 
 def decode_structured(value: bytes, *, extensions: bool) -> tuple[Envelope, bytes]:

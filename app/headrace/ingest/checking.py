@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ from headrace.cloudevents import Mode, ParsedEvent
 from headrace.errors import DecodeError, EventError, SchemaError, UnknownTypeError
 from headrace.event import EventType
 from headrace.http.problems import Problem
-from headrace.publishing.checking import CheckedEvent, check_event
+from headrace.ingest.columns import check_at_once
+from headrace.publishing.checking import CheckedEvent, Trace, check_event
 
 if TYPE_CHECKING:
     from headrace.telemetry.spans import IngestSpan
@@ -29,24 +30,36 @@ async def check_all(
     """Return every event, checked. Raises: Problem 400 or 422 that lists every event at fault by its index."""
     checked: list[CheckedEvent] = []
     faults: list[tuple[int, EventError]] = []
-    public: set[str] = set()
     now, trace = datetime.now(UTC), span.create if mode == "batched" else span.carry
-    for index, outcome in enumerate(parsed):
-        if index % YIELD_EVENTS == YIELD_EVENTS - 1:
+    for begin in range(0, len(parsed), YIELD_EVENTS):
+        if begin:
             await asyncio.sleep(0)
+        part = parsed[begin : begin + YIELD_EVENTS]
+        plain = check_at_once(part, types, now, span) if mode == "batched" else None
+        checked += _one_by_one(part, begin, types, now, trace, faults) if plain is None else plain
+    if faults:
+        raise _refusal(faults, len(parsed))
+    return checked
+
+
+def _one_by_one(
+    parsed: Sequence[ParsedEvent | DecodeError],
+    begin: int,
+    types: Mapping[str, EventType],
+    now: datetime,
+    trace: Trace,
+    faults: list[tuple[int, EventError]],
+) -> Iterator[CheckedEvent]:
+    """Yield the events that are right, and note the others as faults; the first one has the index `begin`."""
+    for index, outcome in enumerate(parsed, begin):
         if isinstance(outcome, DecodeError):
             faults.append((index, outcome))
             continue
         try:
-            if outcome.envelope.type not in public:
-                _refuse_internal(outcome, types)
-                public.add(outcome.envelope.type)
-            checked.append(check_event(outcome, types, now, trace))
+            _refuse_internal(outcome, types)
+            yield check_event(outcome, types, now, trace)
         except EventError as error:
             faults.append((index, error))
-    if faults:
-        raise _refusal(faults, len(parsed))
-    return checked
 
 
 def _refuse_internal(parsed: ParsedEvent, types: Mapping[str, EventType]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -15,10 +15,11 @@ from headrace.envelope import Envelope
 from headrace.errors import UnknownTypeError
 from headrace.event import EventType
 from headrace.log.ports import NewRecord
-from headrace.telemetry.trace_context import TraceContext
+from headrace.telemetry.trace_context import TraceContext, brought
 
 JSON = "application/json"
 
+EnvelopeT = TypeVar("EnvelopeT", bound=Envelope)
 Trace = Callable[[str, Envelope], TraceContext]
 """(topic, envelope) -> the trace context of an event that brings none."""
 
@@ -32,7 +33,7 @@ def source_of(service: str, type: str) -> str:
     return f"/{quote(service)}/{quote(type)}"
 
 
-class CheckedEvent(NamedTuple):
+class CheckedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event that may be published."""
 
     envelope: Envelope
@@ -42,18 +43,22 @@ class CheckedEvent(NamedTuple):
 
 def check_event(parsed: ParsedEvent, types: Mapping[str, EventType], now: datetime, trace: Trace) -> CheckedEvent:
     """Return the event, complete. Raises: EventError (type, version, data, key, or what no record can carry)."""
-    envelope, data = parsed
+    envelope, data = parsed.envelope, parsed.data
     event_type = types.get(envelope.type)
     if event_type is None:
         declared = ", ".join(sorted(name for name, each in types.items() if not each.is_internal))
         raise UnknownTypeError(f"the type {envelope.type!r} is not declared; declared are: {declared}.")
-    version = event_type.version if envelope.dataschema is None else event_type.version_of(envelope.dataschema)
-    event = event_type.decode_version(data, version)
+    event = event_type.decoder_of(envelope.dataschema)(data)
     key = event_key(envelope, event_type, event)
-    traceparent, tracestate = envelope.traceparent, envelope.tracestate
-    if traceparent is None:
-        traceparent, tracestate = trace(event_type.topic, envelope)
-    envelope = msgspec.structs.replace(
+    context = brought(envelope) if envelope.traceparent is not None else trace(event_type.topic, envelope)
+    envelope = completed(envelope, event_type, now, context)
+    return CheckedEvent(envelope, event_type, encode_record(envelope, data, topic=event_type.topic, key=key))
+
+
+def completed(envelope: EnvelopeT, event_type: EventType, now: datetime, context: TraceContext) -> EnvelopeT:
+    """Return the envelope in its trace, with what its sender may have left out: time, media type and version."""
+    traceparent, tracestate = context
+    return msgspec.structs.replace(
         envelope,
         time=envelope.time or now,
         datacontenttype=envelope.datacontenttype or JSON,
@@ -61,4 +66,3 @@ def check_event(parsed: ParsedEvent, types: Mapping[str, EventType], now: dateti
         traceparent=traceparent,
         tracestate=tracestate,
     )
-    return CheckedEvent(envelope, event_type, encode_record(envelope, data, topic=event_type.topic, key=key))

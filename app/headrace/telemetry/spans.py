@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Token
 from types import TracebackType
 from typing import Self
@@ -12,7 +12,7 @@ from opentelemetry.trace import Span, StatusCode, set_span_in_context
 
 from headrace.envelope import Envelope
 from headrace.telemetry import attributes as key
-from headrace.telemetry.trace_context import TraceContext
+from headrace.telemetry.trace_context import TraceContext, brought
 
 Create = Callable[[str, Envelope], TraceContext]
 """(topic, envelope) -> the context of a span for that event: `Tracing.create`."""
@@ -103,6 +103,15 @@ class IngestSpan(WorkSpan):
     def accepted(self, events: int) -> None:
         """Note how many events were accepted."""
         self._set(key.ACCEPTED, events)
+
+    def contexts(self, topics: Sequence[str], envelopes: Sequence[Envelope]) -> list[TraceContext]:
+        """Return the context of each event of a batched request: the one that it brings, else that of `create`."""
+        if self._left:
+            create = self.create
+            pairs = zip(topics, envelopes, strict=True)
+            return [create(topic, each) if each.traceparent is None else brought(each) for topic, each in pairs]
+        carried = self._carried
+        return [carried if each.traceparent is None else brought(each) for each in envelopes]
 
     def create(self, topic: str, envelope: Envelope) -> TraceContext:
         """Return the context that one event of a batched request carries, if it brings none of its own.

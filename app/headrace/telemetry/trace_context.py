@@ -9,6 +9,8 @@ from typing import NamedTuple
 from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
 from opentelemetry.trace.span import TraceState
 
+from headrace.envelope import Envelope
+
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _FLAGS_OF = {f"{number:02x}": TraceFlags(number) for number in range(256)}
 FLAGS, SAMPLED = slice(54, 55), frozenset("13579bdf")
@@ -20,6 +22,11 @@ class TraceContext(NamedTuple):
 
     traceparent: str | None
     tracestate: str | None
+
+
+def brought(envelope: Envelope) -> TraceContext:
+    """Return the context that an event has brought."""
+    return TraceContext(envelope.traceparent, envelope.tracestate)
 
 
 def is_sampled(traceparent: str | None) -> bool:

@@ -94,9 +94,12 @@ def test_event_at_every_limit_fits_the_log_after_http() -> None:
     attributes = SMALL | {name: "x" * limit for name, limit in LIMITS.items()}
     (parsed,) = parse_request("application/cloudevents+json", (), json.dumps(attributes | {"data": 1}).encode())
     assert isinstance(parsed, ParsedEvent)
-    record = encode_record(*parsed, topic="t", key="k")
+    record = encode_record(parsed.envelope, parsed.data, topic="t", key="k")
     assert sum(len(name) + len(value) for name, value in record.headers) < 30_000
-    assert decode_record(StoredRecord("t", 0, 0, 0, record.key, record.value, tuple(record.headers))) == parsed
+    assert decode_record(StoredRecord("t", 0, 0, 0, record.key, record.value, tuple(record.headers))) == (
+        parsed.envelope,
+        parsed.data,
+    )
 
 
 HEADERS = st.lists(

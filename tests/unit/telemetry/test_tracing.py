@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -34,9 +35,10 @@ def test_request_in_a_traced_application_is_a_part_of_its_span(spans: Spans) -> 
 
 def test_send_links_to_a_span_for_each_event_of_a_batch(spans: Spans) -> None:
     with spans.tracing.ingest("/events", {}) as request:
-        contexts = [request.create("wallets", envelope(f"e{n}", subject="ann", correlationid="c1")) for n in range(2)]
-        links = [context.traceparent for context in contexts]
-        with spans.tracing.send("wallets", 2, event_ids=["e0", "e1"], links=links):
+        events = [envelope(f"e{n}", subject="ann", correlationid="c1") for n in range(2)]
+        contexts = request.contexts(["wallets"] * 2, events)
+        sent_events = [replace(each, traceparent=context[0]) for each, context in zip(events, contexts, strict=True)]
+        with spans.tracing.send("wallets", 2, sent_events):
             pass
     created = spans.named("create wallets")
     assert [span.kind for span in created] == [SpanKind.PRODUCER] * 2
@@ -65,13 +67,13 @@ def test_send_links_to_a_span_for_each_event_of_a_batch(spans: Spans) -> None:
 
 def test_a_large_batched_request_makes_a_bounded_number_of_spans(spans: Spans) -> None:
     with spans.tracing.ingest("/events", {}) as request:
-        contexts = [request.create("wallets", envelope(str(n))) for n in range(200)]
+        contexts = request.contexts(["wallets"] * 200, [envelope(str(n)) for n in range(200)])
     assert len(spans.named("create wallets")) == 16
     assert {context.traceparent for context in contexts[16:]} == {request.traceparent}
 
 
 def test_a_single_send_tells_where_the_event_went(spans: Spans) -> None:
-    with spans.tracing.send("wallets", 1, event_ids=["e1"]) as sent:
+    with spans.tracing.send("wallets", 1, [envelope("e1")]) as sent:
         sent.published(partition=4, offset=99)
     span = spans.one("send wallets")
     assert span.kind is SpanKind.PRODUCER
