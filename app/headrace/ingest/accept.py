@@ -57,6 +57,7 @@ async def accept(
         parsed = parse_request(mode, request.headers, body, plain=plain, limits=limits)
         measurement.events = len(parsed)
         events = await check_all(parsed, runtime.registry.types, span, mode)
+        del body, parsed  # while the log is waited for, other requests need the room in the processor's caches
         _check_scopes(caller, events)
         rates.take(caller, len(events))
         try:
