@@ -1,16 +1,14 @@
-"""Hands a request's checked events to the log, with an answer for each way that can fail."""
+"""Waits until the log has a request's events, with an answer for each way that can fail."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from headrace.errors import ConfigurationError, RecordTooLargeError, TransportError
 from headrace.http.problems import too_large, unavailable
-from headrace.ingest.limiter import Place
 from headrace.log.ports import Position
-from headrace.publishing.checking import CheckedEvent
-from headrace.publishing.sending import AGAIN, NotAcknowledgedError, send
+from headrace.publishing.sending import AGAIN, NotAcknowledgedError
 from headrace.telemetry.logging import get_logger
 
 if TYPE_CHECKING:
@@ -29,15 +27,13 @@ def connected_log(runtime: Runtime) -> Log:
     return runtime.log
 
 
-async def publish(
-    runtime: Runtime, log: Log, events: Sequence[CheckedEvent], traceparent: str | None, place: Place
-) -> list[Position]:
-    """Return the positions once the log has every event. Raises: Problem 413, 503.
+async def published(sending: Awaitable[list[Position]]) -> list[Position]:
+    """Return what `send` does: the positions, once the log has every event. Raises: Problem 413, 503.
 
-    Cancel: safe; the publish continues, and the request's place stays taken until it ends.
+    Cancel: safe; the publish continues, and the place that was given to `send` stays taken until it ends.
     """
     try:
-        return await send(runtime, log, events, traceparent, place.hold)
+        return await sending
     except NotAcknowledgedError as error:
         raise unavailable(str(error)) from None
     except RecordTooLargeError as error:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 
+from headrace.envelope import Envelope
 from headrace.errors import TransportError
 from headrace.log.ports import Log, Position
 from headrace.publishing.checking import CheckedEvent
@@ -52,9 +53,9 @@ async def send(
         topics[event_type.topic] += count
     with ExitStack() as spans:
         for topic, count in topics.items():
-            members = (event.envelope for event in events if event.event_type.topic == topic)
-            span = spans.enter_context(tools.tracing.send(topic, count, members))
+            span = spans.enter_context(tools.tracing.send(topic, count, _of_topic(topic, events)))
         publishing = asyncio.get_running_loop().create_task(log.publish([event.record for event in events]))
+        del events  # their room in the processor's caches is worth more to others, while this one waits
         begun(publishing)
         _measure(tools.metrics, publishing, topics, traceparent)
         timeout = tools.settings.ingest.timeout_seconds
@@ -68,6 +69,10 @@ async def send(
     for event_type, count in types.items():
         child(tools.metrics.ingest_accepted_total, topic=event_type.topic, type=event_type.type).inc(count)
     return positions
+
+
+def _of_topic(topic: str, events: Iterable[CheckedEvent]) -> Iterator[Envelope]:
+    return (event.envelope for event in events if event.event_type.topic == topic)
 
 
 async def _ends(publishing: asyncio.Future[Any], seconds: float) -> bool:
