@@ -196,7 +196,7 @@ class KafkaPublisher:
         queues = self._queues.setdefault(topic, [])
         for number in range(len(queues), partitions):
             queues.append(SendQueue(self, TopicPartition(topic, number), self._settings))
-        return queues[:partitions]
+        return queues if len(queues) == partitions else queues[:partitions]
 
     def _chosen(self, key: bytes | None, queues: Sequence[SendQueue]) -> SendQueue:
         number = next(self._spread) % len(queues) if key is None else partition_for(key, len(queues))

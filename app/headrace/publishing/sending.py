@@ -48,9 +48,9 @@ async def send(
     Cancel: safe; the publish continues. Raises: TransportError, RecordTooLargeError, ConfigurationError.
     """
     types = Counter([event.event_type for event in events])
-    topics = Counter[str]()
+    topics: dict[str, int] = {}
     for event_type, count in types.items():
-        topics[event_type.topic] += count
+        topics[event_type.topic] = topics.get(event_type.topic, 0) + count
     with ExitStack() as spans:
         for topic, count in topics.items():
             span = spans.enter_context(tools.tracing.send(topic, count, _of_topic(topic, events)))
