@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, count
+from collections.abc import Sequence
+from itertools import chain, count, starmap
 
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.transaction import InitProducerIdRequest
@@ -25,7 +25,7 @@ from headrace.log.kafka_client import KafkaClient
 from headrace.log.kafka_connection import Options, log_in, translate
 from headrace.log.kafka_control import KafkaControl
 from headrace.log.kafka_leader import Leader
-from headrace.log.kafka_send_queue import Placed, ProducerId, SendQueue
+from headrace.log.kafka_send_queue import Batch, Placed, ProducerId, SendQueue
 from headrace.log.partitioner import partition_for
 from headrace.log.ports import NewRecord, Position, TopicPartition
 from headrace.log.refusals import no_such_topic
@@ -73,17 +73,16 @@ class KafkaPublisher:
     async def publish(self, records: Sequence[NewRecord]) -> list[Position]:
         """Return the positions of the records once all in-sync replicas have them; see the port."""
         client = await self.connected()
-        topics = {record.topic for record in records}
-        queues = {topic: self._queues_of(topic, await self._partitions(client, topic)) for topic in topics}
+        queues: dict[str, list[SendQueue]] = {}
+        for topic in {record.topic for record in records}:
+            queues[topic] = self._queues_of(topic, await self._partitions(client, topic))
         self._check_sizes(records)
         chosen = [self._chosen(record.key, queues[record.topic]) for record in records]
-        together: dict[SendQueue, list[NewRecord]] = {queue: [] for queue in chosen}
-        for queue, record in zip(chosen, records, strict=True):
-            together[queue].append(record)
-        placed = {queue: queue.append(theirs) for queue, theirs in together.items()}
-        for batch in {batch for parts in placed.values() for batch, _ in parts}:
-            await batch.ended()
-        positions = {queue: _positions(parts) for queue, parts in placed.items()}
+        placed = _placed(records, chosen)
+        for parts in placed.values():
+            for batch, _ in parts:
+                await batch.ended()
+        positions = {queue: chain.from_iterable(starmap(Batch.positions, parts)) for queue, parts in placed.items()}
         try:
             return [next(positions[queue]) for queue in chosen]
         except RecordTooLargeError as error:
@@ -203,9 +202,15 @@ class KafkaPublisher:
         return queues[number]
 
 
-def _positions(parts: Iterable[Placed]) -> Iterator[Position]:
-    """Yield where the records of one partition are. Raises: what publish() does."""
-    return chain.from_iterable(batch.positions(numbers) for batch, numbers in parts)
+def _placed(records: Sequence[NewRecord], chosen: Sequence[SendQueue]) -> dict[SendQueue, list[Placed]]:
+    """Put each record into its queue, those of one queue together; return where they are."""
+    together: dict[SendQueue, list[NewRecord]] = {}
+    for queue, record in zip(chosen, records, strict=True):
+        if queue in together:
+            together[queue].append(record)
+        else:
+            together[queue] = [record]
+    return {queue: queue.append(theirs) for queue, theirs in together.items()}
 
 
 def _rough_bytes(records: Sequence[NewRecord]) -> int:

@@ -100,16 +100,16 @@ class Batch:
                 waiter.set_result(None)
 
     def positions(self, numbers: range) -> Iterator[Position]:
-        """Yield where the records of these numbers are. Raises: what publish() does."""
-        topic, partition = self._partition
+        """Return where the records of these numbers are. Raises, as the iterator does, what publish() does."""
         outcomes = self.kept.result()[numbers.start : numbers.stop]
         if isinstance(outcomes, range):
-            yield from positions_of(topic, partition, outcomes)
-            return
-        for outcome in outcomes:
-            if isinstance(outcome, RecordTooLargeError):
-                raise outcome
-            yield Position(topic, partition, outcome)
+            return positions_of(*self._partition, outcomes)
+        return map(self._position, outcomes)
+
+    def _position(self, outcome: int | RecordTooLargeError) -> Position:
+        if isinstance(outcome, RecordTooLargeError):
+            raise outcome
+        return Position(*self._partition, outcome)
 
     def build(self, producer: ProducerId, sequence: int) -> bytes:
         """Return the batch as it is sent; nothing can be appended afterwards."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 
 from headrace.envelope import Envelope
 from headrace.errors import TransportError
+from headrace.event import EventType
 from headrace.log.ports import Log, Position
 from headrace.publishing.checking import CheckedEvent
 from headrace.settings import Settings
@@ -47,8 +47,7 @@ async def send(
 
     Cancel: safe; the publish continues. Raises: TransportError, RecordTooLargeError, ConfigurationError.
     """
-    types = Counter([event.event_type for event in events])
-    topics: dict[str, int] = {}
+    types, topics = _counted(events), dict[str, int]()
     for event_type, count in types.items():
         topics[event_type.topic] = topics.get(event_type.topic, 0) + count
     with ExitStack() as spans:
@@ -69,6 +68,14 @@ async def send(
     for event_type, count in types.items():
         child(tools.metrics.ingest_accepted_total, topic=event_type.topic, type=event_type.type).inc(count)
     return positions
+
+
+def _counted(events: Iterable[CheckedEvent]) -> dict[EventType, int]:
+    """Return how many events there are of each type. For one event a Counter would take five times as long."""
+    types: dict[EventType, int] = {}
+    for event in events:
+        types[event.event_type] = types.get(event.event_type, 0) + 1
+    return types
 
 
 def _of_topic(topic: str, events: Iterable[CheckedEvent]) -> Iterator[Envelope]:
