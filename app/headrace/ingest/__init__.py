@@ -4,7 +4,8 @@
 POST /events, /events/{type} ─▶ accept.py: one request as a list of steps
     limiter.py (a place, else 429) ─▶ rates.py (the caller's limit, else 429) ─▶ http/body.py (limit)
     ─▶ parsing.py (envelope)
-    ─▶ checking.py (type, schema, key; all or nothing) ─▶ publishing.py (the log has it) ─▶ 202
+    ─▶ checking.py (type, schema, key; all or nothing; plain batches by columns.py)
+    ─▶ publishing.py (the log has it) ─▶ 202
 ```
 A 202 is answered only after `Log.publish` returned, so what was accepted outlives any crash. A refused request leaves
 nothing behind: every event of a batch is checked before the first is published. If the log does not answer in time, the
