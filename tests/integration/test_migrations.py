@@ -17,20 +17,8 @@ from headrace.log.embedded import EmbeddedLog
 from headrace.log.memory import MemoryLog
 from headrace.settings import Settings
 from headrace.version import VERSION
-from tests.support.platform import (
-    execute,
-    fetch,
-    notebook,
-    noted,
-    pages,
-    publish,
-    running,
-    settings_for,
-    until_settled,
-)
+from tests.support.platform import fetch, notebook, running, settings_for
 from tests.support.postgres import GUEST, PostgresServer
-
-STATE_KEYS = next(each.sql for each in load_migrations() if each.name == "state_keys")
 
 
 @pytest_asyncio.fixture
@@ -171,28 +159,6 @@ async def test_a_platform_is_among_the_processes_while_it_lives(database_url: st
     connection = await asyncpg.connect(database_url)
     assert await connection.fetchval("select count(*) from headrace.process") == 0
     await connection.close()
-
-
-async def test_states_are_looked_up_by_bytes(connection: asyncpg.Connection) -> None:
-    await migrate(connection)
-    orders = await connection.fetch(
-        """
-        select attname as column, attcollation::regcollation::text as order from pg_attribute
-        where attrelid in ('headrace.state'::regclass, 'headrace.state_pkey'::regclass) and attname = 'key'
-        """
-    )
-    assert [tuple(row) for row in orders] == [("key", '"C"')] * 2
-
-
-async def test_service_goes_on_while_keys_get_their_order(database_url: str, topic_name: str) -> None:
-    await execute(database_url, STATE_KEYS.replace('"C"', '"default"'))
-    platform = notebook(settings_for(database_url, state_cache_keys=0), topic_name)
-    async with running(platform, MemoryLog()) as runtime:
-        for number in (1, 2, 3):
-            await publish(runtime, *(noted(topic_name, page, number) for page in ("a", "B", "c")))
-            await until_settled(runtime, "notes")
-            await execute(database_url, STATE_KEYS)
-        assert await pages(runtime) == {"a": [1, 2, 3], "B": [1, 2, 3], "c": [1, 2, 3]}
 
 
 async def test_the_schema_is_ours_whatever_the_search_path(connection: asyncpg.Connection) -> None:

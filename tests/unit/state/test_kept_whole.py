@@ -266,6 +266,7 @@ class BasketStruct(msgspec.Struct):
     low: float | None = None
     lines: list[LineStruct] = []
     anything: Any = None
+    packed: msgspec.Raw = msgspec.Raw(b"null")
 
 
 @pytest.mark.parametrize(
@@ -289,6 +290,7 @@ class BasketStruct(msgspec.Struct):
         (BasketStruct, "low", math.nan, "low is inf or nan, which JSON cannot hold"),
         (BasketStruct, "lines", [LineStruct(), SpecialStruct()], "lines.1 is a SpecialStruct and comes back as a Line"),
         (BasketStruct, "anything", {1, 2}, "anything is a set and comes back as a list"),
+        (BasketStruct, "packed", msgspec.Raw(b'"\xff"'), "'utf-8' codec can't decode byte 0xff"),
     ],
 )
 def test_value_that_would_not_come_back_is_refused(model: type[Any], field: str, wrong: Any, sentence: str) -> None:
