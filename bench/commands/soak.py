@@ -104,10 +104,9 @@ class _Event(msgspec.Struct):
 
 def _again_and_again(expected: Expected, customers: int, *, is_traced: bool) -> Iterator[Wire]:
     """Yield a pool of events without end, each time with other ids, and count them in what is expected."""
-    pool = list(wallet_events(Expected(), POOL_EVENTS, customers, "own", is_traced=is_traced))
     events = msgspec.json.Decoder(_Event)
     rows = []
-    for key, value, headers in pool:
+    for key, value, headers in wallet_events(Expected(), POOL_EVENTS, customers, "own", is_traced=is_traced):
         assert value is not None
         event, begin = events.decode(value), value.index(ID) + len(ID)
         credit = event.type == "wallet.credited"
@@ -134,7 +133,7 @@ async def _run(seconds: float, keys: int, rate: float | None) -> tuple[list[dict
         async with process(running, PYDANTIC, topic, url) as worker:
             try:
                 await until(observer.has_begun, "the worker has begun", START_SECONDS)
-                samples = await _sample(running, worker.pid, connection, observer, feeder, seconds)
+                samples = await _sample(running, worker.pid, connection, observer, feeder, feeding, seconds)
             finally:
                 feeder.is_over.set()
             await feeding
@@ -145,13 +144,21 @@ async def _run(seconds: float, keys: int, rate: float | None) -> tuple[list[dict
 
 
 async def _sample(
-    running: Servers, pid: int, connection: asyncpg.Connection, observer: Observer, feeder: Feeder, seconds: float
+    running: Servers,
+    pid: int,
+    connection: asyncpg.Connection,
+    observer: Observer,
+    feeder: Feeder,
+    feeding: asyncio.Task[None],
+    seconds: float,
 ) -> list[dict[str, Any]]:
     samples = []
     begun = at = perf_counter()
     sampled = applied = await observer.applied()
     used = Cpu.so_far(pid, running)
     while perf_counter() - begun < seconds:
+        if feeding.done():
+            feeding.result()  # raises: it ends by itself if it cannot go on
         while perf_counter() - at < SAMPLE_SECONDS:
             await asyncio.sleep(0.25)
             feeder.applied = applied = await observer.applied()
