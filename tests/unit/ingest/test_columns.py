@@ -13,7 +13,7 @@ from unittest.mock import Mock, patch
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.sdk.trace import RandomIdGenerator
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from starlette.datastructures import Headers
 
 from headrace.cloudevents import ParsedEvent
@@ -109,16 +109,16 @@ def test_faults_of_later_parts_have_the_indexes_of_the_batch() -> None:
 
 def parsed(changes: Sequence[Mapping[str, Any]]) -> list[ParsedEvent | DecodeError]:
     """The events of a batch: the plain one, each time with changes."""
-    body = json.dumps([PLAIN | change for change in changes]).encode()
+    body = json.dumps([{**PLAIN, **change} for change in changes]).encode()
     return parse_request("batched", BATCHED, body, plain=None, limits=IngestSettings())
 
 
 def checked(changes: Sequence[Mapping[str, Any]], traceparent: str | None, *, at_once: bool) -> tuple[list[Any], Any]:
     """Return the events, or the faults, and the spans that were made."""
     spans, numbers = Spans(), count(1)
-    way = {} if at_once else {"return_value": None}
+    way = check_at_once if at_once else Mock(return_value=None)
     with (
-        patch.object(checking, "check_at_once", wraps=check_at_once, **way),
+        patch.object(checking, "check_at_once", way),
         patch.object(checking, "datetime", Mock(now=Mock(return_value=NOW))),
         patch.object(RandomIdGenerator, "generate_span_id", lambda _: next(numbers)),
         patch.object(RandomIdGenerator, "generate_trace_id", lambda _: next(numbers)),
