@@ -16,9 +16,6 @@ from headrace.cloudevents.structured import Structured, read_structured, write_s
 from headrace.errors import DecodeError
 from headrace.log.ports import NewRecord, Record
 
-Trace = tuple[str | None, str | None]
-"""The traceparent and the tracestate of an event."""
-
 
 def decode_at_once(records: Sequence[Record]) -> list[Structured] | None:
     """Return for each record its event with its data, or None if only `decode_record` can tell what is in one of them.
@@ -43,11 +40,14 @@ def decode_at_once(records: Sequence[Record]) -> list[Structured] | None:
 
 
 def encode_at_once(
-    events: Sequence[Structured], topics: Sequence[str], keys: Sequence[str], traces: Sequence[Trace]
+    events: Sequence[Structured],
+    topics: Sequence[str],
+    keys: Sequence[str],
+    traces: Sequence[tuple[str | None, str | None]],
 ) -> list[NewRecord]:
     """Return each event as the record that `encode_record` makes of it; those of one trace share their headers.
 
-    The events were let in, the keys are Unicode, and the traces those that the events name.
+    The events were let in, the keys are Unicode, and a trace is the traceparent and the tracestate that an event names.
     """
     headers = {trace: own_headers(*trace) for trace in set(traces)}
     values = map(write_structured, events)

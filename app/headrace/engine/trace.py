@@ -64,8 +64,11 @@ def batch_facts(
     name, source = claim.group.partition(".")[2], claim.partition
     links = [link_of(item) for item in linked]
     chosen, calls_dropped = notable(calls)
-    return BatchFacts(name, source.topic, source.partition, claim.epoch, *ends, started_ns, ended_ns, links)._replace(
-        links_dropped=dropped, calls=[_handler_call(call) for call in chosen], calls_dropped=calls_dropped
+    return BatchFacts(
+        *(name, source.topic, source.partition, claim.epoch, *ends, started_ns, ended_ns, links),
+        calls=[_handler_call(call) for call in chosen],
+        links_dropped=dropped,
+        calls_dropped=calls_dropped,
     )
 
 
