@@ -183,6 +183,7 @@ def _fetched(wires: Sequence[Wire], offset: int) -> bytes:
 def _read(fetched: bytes, offset: int, count: int) -> Sequence[Record]:
     place = KafkaPartition("wallets", 0)
     part = RecordBatches(place, MemoryRecords(fetched), [], offset, None, None, True, READ_COMMITTED)
+    part.answer = fetched
     return part.take(count)
 
 

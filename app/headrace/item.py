@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.cloudevents.structured import read_structured
 from headrace.envelope import Envelope
 from headrace.event import EventType
 from headrace.handlers.subscription import Handler
@@ -70,7 +71,8 @@ class Item(msgspec.Struct, gc=False, eq=False):
 
     record: Record
     outcome: Outcome = Outcome.READY
-    envelope: Envelope = NO_ENVELOPE
+    known_envelope: Envelope | None = NO_ENVELOPE
+    """None: it is plain, and is read when somebody asks for it."""
     event_type: EventType | None = None
     event: Any = None
     handler: Handler | None = None
@@ -78,6 +80,8 @@ class Item(msgspec.Struct, gc=False, eq=False):
     mark: int = 0
     """Its offset and, in the lowest 32 bits, the CRC-32 of its data; of a duplicate, those of the first event."""
     key: str | None = None
+    is_sampled: bool = False
+    """True if its trace is kept."""
     error: BaseException | None = None
     number: int = 0
     """The item's place in its lane; 0 for an item of the log."""
@@ -94,9 +98,16 @@ class Item(msgspec.Struct, gc=False, eq=False):
     """True if an operator lets its key go on without them, whatever the subscription does at the end of the wait."""
 
     @property
+    def envelope(self) -> Envelope:
+        """The attributes of the event; NO_ENVELOPE if they could not be read."""
+        if self.known_envelope is None:
+            self.known_envelope = read_structured(self.record.value or b"")
+        return self.known_envelope
+
+    @property
     def is_named(self) -> bool:
         """True if the envelope could be read."""
-        return self.envelope is not NO_ENVELOPE
+        return self.known_envelope is not NO_ENVELOPE
 
     def blame(self, outcome: Outcome, error: BaseException) -> None:
         """Fail the record for what its run did; if it has an order, once it is known that its turn has come."""

@@ -1,21 +1,19 @@
 """Turns records into items: decode, drop duplicates, find type, handler and key. No I/O; runs off the event loop.
 
 What becomes of a record is decided here, one record at a time. Where nothing is to be decided, the same items are made
-faster by `columns.py`.
+faster by what `plain.py` chooses.
 
 What a decoder of a foreign topic has to fetch first, it fetches between two attempts: `decoded`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from zlib import crc32
 
-from headrace.cloudevents import decode_at_once, decode_record, event_key
-from headrace.cloudevents.structured import Structured
-from headrace.engine.columns import CHUNK_RECORDS, Columns
+from headrace.cloudevents import decode_record, event_key
+from headrace.engine.plain import plain_items
 from headrace.envelope import Envelope, identity
 from headrace.errors import DecodeError, EventError, SchemaNotFetchedError, UnknownTypeError
 from headrace.event import EventType, event_type_of
@@ -24,9 +22,12 @@ from headrace.item import NO_ENVELOPE, Item, Outcome
 from headrace.log.ports import Record
 from headrace.order.declared import place_of
 from headrace.registry import Decoder
+from headrace.telemetry.trace_context import is_sampled
 
 _OUTCOMES = {"decode": Outcome.DECODE, "schema": Outcome.SCHEMA, "unknown_type": Outcome.UNKNOWN_TYPE}
 _CRC = 0xFFFF_FFFF
+MOST_SKIPPED = 128
+"""Records that are decoded one by one before the next plain one is looked for, where none has been found for long."""
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class BatchDecoder:
         self._decoders = decoders
         self._extensions = subscription.wants_envelope
         self._order = subscription.order
-        self._columns = Columns(subscription, types, decoders.keys())
+        self._plain = plain_items(subscription, types, decoders.keys())
 
     def decode(self, records: Sequence[Record], seen: Mapping[bytes, int]) -> list[Item]:
         """Return an item per record, in order; `seen` are the marks of the dedupe window.
@@ -55,11 +56,15 @@ class BatchDecoder:
         items: list[Item] = []
         fresh: dict[bytes, int] = {}
         lacking: list[SchemaNotFetchedError] = []
-        for begin in range(0, len(records), CHUNK_RECORDS):
-            chunk = records[begin : begin + CHUNK_RECORDS]
-            events = decode_at_once(chunk)
-            made = self._columns.items(chunk, events, seen, fresh) if events is not None else None
-            items += made or self._one_by_one(chunk, events or repeat(None), seen, fresh, lacking)
+        begin, skipped = 0, self._plain.skipped
+        while begin < len(records):
+            made = self._plain.items(records, begin, seen, fresh)
+            items += made
+            begin += len(made)
+            skipped = self._plain.skipped if made else skipped
+            if not made:
+                items += self._one_by_one(records[begin : begin + skipped], seen, fresh, lacking)
+                begin, skipped = begin + skipped, min(2 * skipped, MOST_SKIPPED)
         if lacking:
             raise lacking[0].joined(lacking)
         return items
@@ -67,20 +72,16 @@ class BatchDecoder:
     def _one_by_one(
         self,
         records: Sequence[Record],
-        events: Iterable[Structured | None],
         seen: Mapping[bytes, int],
         fresh: dict[bytes, int],
         lacking: list[SchemaNotFetchedError],
     ) -> list[Item]:
-        """Return an item per record that lacks no schema; `events` are those of the records that were decoded already.
-
-        `fresh` are the marks of the batch's events until now.
-        """
+        """Return an item per record that lacks no schema; `fresh` are the marks of the batch's events until now."""
         items: list[Item] = []
         decoders, handlers, types, extensions = self._decoders, self._handlers, self._types, self._extensions
         order = self._order
         keep, ready = items.append, Outcome.READY  # to ask an Enum for its member costs as much as a dictionary
-        for record, structured in zip(records, events, strict=False):
+        for record in records:
             envelope, event_type, event, handler = NO_ENVELOPE, None, None, None
             known, mark, key, outcome, place = b"", 0, None, ready, None
             error: EventError | None = None
@@ -91,8 +92,6 @@ class BatchDecoder:
                         keep(Item(record, Outcome.UNHANDLED))
                         continue
                     envelope, data = _foreign_envelope(record, event), record.value or b""
-                elif structured is not None:
-                    envelope, data = structured, bytes(structured.data)
                 else:
                     envelope, data = decode_record(record, extensions=extensions)
                 kind = envelope.type
@@ -130,7 +129,8 @@ class BatchDecoder:
                 outcome = Outcome.DECODE
                 error = DecodeError(f"the record could not be read: {type(reason).__name__}: {reason}")
             # One call with all that is known: to set the fields one by one would cost as much as to decode the event.
-            item = Item(record, outcome, envelope, event_type, event, handler, known, mark, key)
+            is_kept = is_sampled(envelope.traceparent)
+            item = Item(record, outcome, envelope, event_type, event, handler, known, mark, key, is_kept)
             if error is not None:
                 item.failed(outcome, error)
             elif place is not None:

@@ -63,7 +63,7 @@ def _call(
         values: list[Any] = []
         for each in handler.dependencies:
             values.append(enter(stack, each, item, emitter, states, values))
-        result = then(handler.call(event, item.envelope, states, emitter, None, values))
+        result = then(handler.call(event, item, states, emitter, None, values))
         is_done = True
     if not is_done:
         raise RuntimeError(SWALLOWED)
@@ -84,7 +84,7 @@ def enter(
     before: Sequence[Any],
 ) -> Any:
     """Return the dependency's value; `before` are those of the ones that were called before it."""
-    value = dependency.signature.call(item.event, item.envelope, states, emitter, None, before)
+    value = dependency.signature.call(item.event, item, states, emitter, None, before)
     return stack.enter_context(contextmanager(lambda: value)()) if dependency.is_generator else value
 
 
@@ -98,7 +98,7 @@ async def enter_async(
     before: Sequence[Any],
 ) -> Any:
     """Return the dependency's value, as `enter` does."""
-    value = dependency.signature.call(item.event, item.envelope, states, emitter, transaction, before)
+    value = dependency.signature.call(item.event, item, states, emitter, transaction, before)
     if dependency.is_generator:
         if hasattr(value, "__anext__"):
             return await stack.enter_async_context(asynccontextmanager(lambda: value)())
@@ -134,7 +134,7 @@ async def await_handler(
             await _await_wrapped(item, handler, states, transaction, emitter)
         else:
             values = await _values(stack, item, handler, states, transaction, emitter)
-            emit_returned(emitter, await handler.call(item.event, item.envelope, states, emitter, transaction, values))
+            emit_returned(emitter, await handler.call(item.event, item, states, emitter, transaction, values))
         if transaction is not None:
             await transaction.check()
         is_done = True
@@ -154,7 +154,7 @@ async def _await_wrapped(
         event = item.event if handler.is_batch else handling.event
         async with AsyncExitStack() as stack:
             values = await _values(stack, item, handler, states, transaction, emitter)
-            returned = await handler.call(event, item.envelope, states, emitter, transaction, values)
+            returned = await handler.call(event, item, states, emitter, transaction, values)
             is_done = True
         if not is_done:
             raise RuntimeError(SWALLOWED)

@@ -21,7 +21,6 @@ from headrace.handlers.inject import States, Transaction
 from headrace.handlers.subscription import Handler
 from headrace.item import Item, Outcome
 from headrace.stopping import ends_the_task
-from headrace.telemetry.trace_context import is_sampled
 
 if TYPE_CHECKING:
     from headrace.engine.run import Run, Saved
@@ -155,5 +154,5 @@ class ListCalls:
         if not (self._suspects or run.is_ending):  # else an abandoned call would tell its time
             run.lists.took(self._handler, len(items), seconds)
         is_traced = run.tracing.enabled
-        first = next((each for each in items if is_traced and is_sampled(each.envelope.traceparent)), items[0])
+        first = next((each for each in items if is_traced and each.is_sampled), items[0])
         run.called(first, self._handler, seconds)

@@ -43,7 +43,6 @@ from headrace.order.state import ORDER_STATE
 from headrace.state.cache import Entry, StateCache
 from headrace.stopping import ends_the_task
 from headrace.telemetry.failures import text_of
-from headrace.telemetry.trace_context import FLAGS, SAMPLED
 from headrace.telemetry.tracing import SLOW_CALL_SECONDS, Tracing
 
 Observe = Callable[[Handler, float], None]
@@ -248,7 +247,7 @@ class Run:
                         continue
                     call_handler(item, handler, states, emitter)
                 else:
-                    returned = handler.call(item.event, item.envelope, states, emitter, None, ())
+                    returned = handler.call(item.event, item, states, emitter, None, ())
                     if returned is not None:
                         emit_returned(emitter, returned)
                 if self.is_careful:
@@ -261,9 +260,7 @@ class Run:
             now, began = clock(), now
             if calls % SAMPLE == 1:
                 self._observe(handler, now - began)
-            text = item.envelope.traceparent if is_traced else None
-            # As `is_sampled` says, without a call.
-            if (text is not None and text[FLAGS] in SAMPLED) or (is_traced and now - began > SLOW_CALL_SECONDS):
+            if is_traced and (item.is_sampled or now - began > SLOW_CALL_SECONDS):
                 self.calls.append(Called(item, handler, now - began, time.time_ns()))
 
     def end(self, now: float) -> tuple[float, float]:

@@ -18,7 +18,6 @@ from headrace.item import APPLIED, DEAD, PARKED, SKIPPED, Item
 from headrace.ledger.rows import Kind
 from headrace.telemetry.facts import BatchFacts, CallFacts, EventFacts, EventLink, HandlerCall
 from headrace.telemetry.links import notable, thinned
-from headrace.telemetry.trace_context import FLAGS, SAMPLED
 from headrace.telemetry.tracing import Tracing
 from headrace.timers.store import FiredTimer
 
@@ -84,8 +83,8 @@ def link_of(item: Item) -> EventLink:
 
 
 def _sampled(items: Sequence[Item]) -> list[Item]:
-    """Return those whose trace is kept, as `is_sampled` says, without a call for each of them."""
-    return [item for item in items if (text := item.envelope.traceparent) is not None and text[FLAGS] in SAMPLED]
+    """Return those whose trace is kept."""
+    return [item for item in items if item.is_sampled]
 
 
 def trace_timers(tracing: Tracing, subscription: str, fired: Sequence[FiredTimer]) -> None:

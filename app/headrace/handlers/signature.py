@@ -22,8 +22,11 @@ from headrace.handlers.returns import returned_models
 from headrace.handlers.sessions import warn_of_session
 from headrace.state.codec import StateType
 
-Call = Callable[[Any, Envelope, Any, Emit, "Transaction | None", Any], Any]
-"""(event, envelope, states, emit, transaction, dependencies) -> what the function returns (a coroutine if async)."""
+Call = Callable[[Any, Any, Any, Emit, "Transaction | None", Any], Any]
+"""(event, item, states, emit, transaction, dependencies) -> what the function returns (a coroutine if async).
+
+The item has the `envelope`, which is read if the function wants it.
+"""
 
 MENU = (
     "the event (annotated with its class), Envelope, State[T], Emit, Transaction, Table[T], or "
@@ -123,7 +126,7 @@ class Signature:
             raise ConfigurationError(
                 f"{self.name}: a Transaction is awaited, so the handler must be `async def {self.name}(...)`."
             )
-        code = f"lambda event, envelope, states, emit, transaction, dependencies: function({', '.join(arguments)})"
+        code = f"lambda event, item, states, emit, transaction, dependencies: function({', '.join(arguments)})"
         self.call: Call = eval(code, {"function": function})  # noqa: S307 - built from the parameters' own names
 
     def _source(self, parameter: inspect.Parameter, hint: Any, local_names: Mapping[str, Any] | None) -> str:
@@ -148,7 +151,7 @@ class Signature:
         if hint is Envelope or hint == list[Envelope]:
             self._note(parameter, is_list=hint is not Envelope)
             self.wants_envelope = True
-            return "envelope"
+            return "item.envelope"
         if hint is Emit:
             self.wants_emit = True
             return "emit"

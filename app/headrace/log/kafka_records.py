@@ -2,26 +2,42 @@
 
 aiokafka's `PartitionRecords` does what is about transactions, checksums and control batches. It also passes every
 record through a generator and makes a ConsumerRecord of eleven fields, which costs more than parsing the record did:
-two thirds of the time to read one. So the records themselves are made here. tests/unit/log/test_kafka_records.py fails
-if aiokafka's side of this changes.
+two thirds of the time to read one. So the records themselves are made here: in C, straight from the bytes of the
+broker's answer, if that is installed, and else from aiokafka's. tests/unit/log/test_kafka_records.py fails if aiokafka's
+side of this changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import proxy
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
+from aiokafka.protocol.fetch import FetchRequest
 
 from headrace.log.ports import Record, StoredRecord
+from headrace.native import speedups
+
+VERSION = 2
+_LENGTH_AT, _LENGTH_BYTES, _MAGIC_AT, _COUNT_AT, _RECORDS_AT = 8, 4, 16, 57, 61
+"""Places in a batch of version 2. Its length counts what is behind it, in every version."""
+_DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
+    1: gzip_decode,
+    2: snappy_decode,
+    3: lz4_decode,
+    4: zstd_decode,
+}
 
 
 class RecordBatches(PartitionRecords):  # type: ignore[misc]
     """The records of one partition's part of a fetch, without those of aborted transactions."""
 
+    answer = b""
+    """The bytes that the records are made of; empty if they are not known."""
     _surplus: tuple[list[Record], int] | None = None
     """Records of a batch that did not fit into the last `take`, and the offset behind them."""
 
@@ -46,23 +62,37 @@ class RecordBatches(PartitionRecords):  # type: ignore[misc]
 
     def _unpack_records(self) -> Iterator[tuple[list[Record], int]]:
         """Yield the records of each batch, and the offset behind it. Replaces aiokafka's method of that name."""
-        topic, partition = self._tp
+        begin = 0
         while self._records.has_next():
             batch = self._records.next_batch()
+            length = int.from_bytes(self.answer[begin + _LENGTH_AT : begin + _LENGTH_AT + _LENGTH_BYTES])
+            data = self.answer[begin : begin + _LENGTH_AT + _LENGTH_BYTES + length]
+            begin += len(data)
             if self._check_crcs and not batch.validate_crc():
                 raise CorruptRecordException(f"Invalid CRC - {self._tp}")
             if self._is_left_out(batch):
                 yield [], batch.next_offset
                 continue
-            begin = self.next_fetch_offset
-            yield (
-                [
-                    StoredRecord(topic, partition, r.offset, r.timestamp, r.key, r.value, r.headers)
-                    for r in batch
-                    if r.offset >= begin  # a compressed batch is sent whole
-                ],
-                batch.next_offset,
-            )
+            yield self._records_of(batch, data), batch.next_offset
+
+    def _records_of(self, batch: Any, data: bytes) -> list[Record]:
+        """Return the records of a batch, and of these bytes, from `next_fetch_offset` on: a batch is sent whole."""
+        topic, partition = self._tp
+        since = self.next_fetch_offset
+        if speedups is not None and data and data[_MAGIC_AT] == VERSION:
+            count = int.from_bytes(data[_COUNT_AT:_RECORDS_AT])
+            at, codec = _RECORDS_AT, batch.compression_type
+            if codec:
+                at, data = 0, _DECOMPRESS[codec](data[_RECORDS_AT:])
+            times = batch.first_timestamp, batch.max_timestamp if batch.timestamp_type else -1
+            records = speedups.read_records(data, at, count, topic, partition, batch.base_offset, *times, since)
+            if records is not None:
+                return records
+        return [
+            StoredRecord(topic, partition, r.offset, r.timestamp, r.key, r.value, r.headers)
+            for r in batch
+            if r.offset >= since
+        ]
 
     def _is_left_out(self, batch: Any) -> bool:
         """Tell whether the batch is a marker, or belongs to an aborted transaction."""
@@ -77,19 +107,49 @@ class RecordBatches(PartitionRecords):  # type: ignore[misc]
 
 def read_batches(consumer: AIOKafkaConsumer) -> None:
     """Make the consumer, which has been started, return Records instead of ConsumerRecords."""
-    consumer._fetcher._records = _Results(consumer._fetcher._records)
+    fetcher = consumer._fetcher
+    fetcher._records = results = _Results(fetcher._records)
+    fetcher._client = _Listening(fetcher._client, results)
 
 
 class _Results(dict[Any, Any]):
     """What was fetched and not returned yet, by partition; aiokafka's fetcher puts it here and takes it out."""
 
+    answer: Any = None
+    """What a broker has just said, whose parts are put here before anything else happens."""
+
     def __setitem__(self, partition: Any, result: Any) -> None:
         if type(result) is FetchResult:
             part = result._partition_records
             part.__class__ = RecordBatches
+            part.answer = _records_in(self.answer, partition)
             part._records_iterator = part._unpack_records()  # nothing has been read of the one that it had
             result.getall = _Taking(proxy(result))  # no cycle, which would keep what was fetched
         super().__setitem__(partition, result)
+
+
+def _records_in(answer: Any, partition: Any) -> bytes:
+    for topic, parts in answer.topics if answer is not None else ():
+        for number, *_, records in parts if topic == partition.topic else ():
+            if number == partition.partition:
+                return records or b""
+    return b""
+
+
+class _Listening:
+    """The client of a fetcher, which notes what a broker says: aiokafka hides the bytes that it parses."""
+
+    def __init__(self, client: Any, results: _Results) -> None:
+        self._client, self._results = client, results
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def send(self, *arguments: Any, **options: Any) -> Any:
+        self._results.answer = None
+        answer = await self._client.send(*arguments, **options)
+        self._results.answer = answer if answer.API_KEY == FetchRequest.API_KEY else None
+        return answer
 
 
 class _Taking:

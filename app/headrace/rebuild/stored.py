@@ -90,7 +90,7 @@ def _apply(
         event_type = projection.event_types[row["type"]]
         stored = stored_event(projection.event_types, row["stream"], row["key"], row)
         record = StoredRecord(event_type.topic, -1, row["version"], 0, row["key"].encode(), None, ())
-        item = Item(record, envelope=envelope, event_type=event_type, event=stored.event, key=row["key"])
+        item = Item(record, known_envelope=envelope, event_type=event_type, event=stored.event, key=row["key"])
         item.handler = projection.handlers[row["type"]]
         replay.handle(item, f"the stream {row['stream']!r} of {row['key']!r}, version {row['version']}")
         replay.events += 1
