@@ -292,6 +292,7 @@ static void blake2b_block(uint64_t hash[8], const uint8_t *block, uint64_t hashe
     memcpy(v + 8, BLAKE2B_IV, 64);
     v[12] ^= hashed;
     if (is_last) v[14] = ~v[14];
+#pragma GCC unroll 12
     for (int round = 0; round < 12; round++) {
         const uint8_t *s = BLAKE2B_SIGMA[round];
         MIX(0, 4, 8, 12, words[s[0]], words[s[1]]);
@@ -387,9 +388,19 @@ static bool is_plain_time(const uint8_t *at, size_t size) {
     return size == 20 || (size > 21 && at[19] == '.' && all_digits(at + 20, (int)size - 21));
 }
 
+/* True if the next eight bytes hold no quote, no backslash, no control character and nothing beyond ASCII. */
+static inline bool are_plain(const uint8_t *at) {
+    const uint64_t ones = 0x0101010101010101ULL, tops = 0x8080808080808080ULL;
+    uint64_t word;
+    memcpy(&word, at, 8);
+    uint64_t quote = word ^ ones * '"', backslash = word ^ ones * '\\';
+    return !(((quote - ones) | (backslash - ones) | (word - ones * 0x20) | word) & tops);
+}
+
 /* Reads a string without escapes, from behind its first quote to behind its last. */
 static bool read_string(const uint8_t **at, const uint8_t *end, Text *found) {
     const uint8_t *begin = *at, *here = begin;
+    while (end - here >= 8 && are_plain(here)) here += 8;
     while (here < end && *here != '"') {
         if (*here < 0x20 || *here == '\\') return false;
         here++;
@@ -549,19 +560,22 @@ static const Taken *taken_of(const Plain *self, const Event *event) {
     return NULL;
 }
 
+/* Writes the size of a text, a colon and the text; returns what is behind them. */
+static uint8_t *write_sized(uint8_t *at, Text text) {
+    uint32_t unit = 1;
+    while (text.size / unit >= 10) unit *= 10;
+    for (; unit > 0; unit /= 10) *at++ = (uint8_t)('0' + text.size / unit % 10);
+    *at++ = ':';
+    memcpy(at, text.at, text.size);
+    return at + text.size;
+}
+
 /* Returns the 16 bytes of (source, type, id), as `identity` of envelope.py does. */
 static PyObject *identity_of(const Event *event) {
     uint8_t message[2 * MAX_TEXT + 256 + 1024 + BLOCK_BYTES], digest[DIGEST_BYTES];
-    int before = snprintf((char *)message, 32, "%u:", event->source.size);
-    size_t size = (size_t)before;
-    memcpy(message + size, event->source.at, event->source.size);
-    size += event->source.size;
-    size += (size_t)snprintf((char *)message + size, 32, "%u:", event->type.size);
-    memcpy(message + size, event->type.at, event->type.size);
-    size += event->type.size;
-    memcpy(message + size, event->id.at, event->id.size);
-    size += event->id.size;
-    blake2b(message, size, digest);
+    uint8_t *at = write_sized(write_sized(message, event->source), event->type);
+    memcpy(at, event->id.at, event->id.size);
+    blake2b(message, (size_t)(at - message) + event->id.size, digest);
     return PyBytes_FromStringAndSize((const char *)digest, DIGEST_BYTES);
 }
 
