@@ -45,4 +45,5 @@ def plain_items(
     taken, foreign = taken_by(subscription, types), frozenset(foreign_topics)
     if speedups is None:
         return Columns(taken, foreign)
-    return speedups.Plain(Item, Outcome.READY, declared_key, OWN_HEADER, foreign, tuple(map(tuple, taken)))
+    plain: PlainItems = speedups.Plain(Item, Outcome.READY, declared_key, OWN_HEADER, foreign, tuple(map(tuple, taken)))
+    return plain

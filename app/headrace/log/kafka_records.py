@@ -3,8 +3,8 @@
 aiokafka's `PartitionRecords` does what is about transactions, checksums and control batches. It also passes every
 record through a generator and makes a ConsumerRecord of eleven fields, which costs more than parsing the record did:
 two thirds of the time to read one. So the records themselves are made here: in C, straight from the bytes of the
-broker's answer, if that is installed, and else from aiokafka's. tests/unit/log/test_kafka_records.py fails if aiokafka's
-side of this changes.
+broker's answer, if that is installed, and else from aiokafka's. tests/unit/log/test_kafka_records.py fails if
+aiokafka's side of this changes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class RecordBatches(PartitionRecords):  # type: ignore[misc]
             if codec:
                 at, data = 0, _DECOMPRESS[codec](data[_RECORDS_AT:])
             times = batch.first_timestamp, batch.max_timestamp if batch.timestamp_type else -1
-            records = speedups.read_records(data, at, count, topic, partition, batch.base_offset, *times, since)
+            place = topic, partition, batch.base_offset
+            records: list[Record] | None = speedups.read_records(data, at, count, *place, *times, since)
             if records is not None:
                 return records
         return [

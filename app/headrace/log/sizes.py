@@ -34,7 +34,7 @@ def leading(records: Sequence[Record], max_records: int, max_bytes: int) -> tupl
 
 
 def _sizes(records: Sequence[Record]) -> list[int]:
-    known = speedups.sizes(records, HEADER_BYTES) if speedups is not None else None
+    known: list[int] | None = speedups.sizes(records, HEADER_BYTES) if speedups is not None else None
     if known is not None:
         return known
     return [
