@@ -347,7 +347,7 @@ class Run:
         self._trace_call(item, handler, seconds, error_type)
 
     def _trace_call(self, item: Item, handler: Handler, seconds: float, error_type: str | None = None) -> None:
-        if self.tracing.wants_call(item.envelope.traceparent, seconds, error_type is not None):
+        if self.tracing.wants_call(item.is_sampled, seconds, error_type is not None):
             self.calls.append(Called(item, handler, seconds, time.time_ns(), error_type))
 
     def fail(self, item: Item, handler: Handler, error: BaseException, saved: Saved | None, started: float) -> None:

@@ -134,9 +134,9 @@ class Tracing:
         )
         return SendSpan(span)
 
-    def wants_call(self, traceparent: str | None, seconds: float, is_failed: bool) -> bool:
+    def wants_call(self, is_sampled: bool, seconds: float, is_failed: bool) -> bool:
         """Return True if a handler's call gets a span: its event is sampled, it failed, or it took more than 100 ms."""
-        return self._tracer is not None and (is_failed or seconds > SLOW_CALL_SECONDS or is_sampled(traceparent))
+        return self._tracer is not None and (is_failed or is_sampled or seconds > SLOW_CALL_SECONDS)
 
     def batch(self, facts: BatchFacts) -> Span | None:
         """Record a finished batch with its handler calls and its commit; return its span for `emitted`.

@@ -27,10 +27,10 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_sampled_failed_and_slow_calls_get_a_span(spans: Spans) -> None:
-    assert spans.tracing.wants_call(SAMPLED, 0.001, False)
-    assert spans.tracing.wants_call(None, 0.2, False)
-    assert spans.tracing.wants_call(UNSAMPLED, 0.001, True)
-    assert not spans.tracing.wants_call(UNSAMPLED, 0.001, False)
+    assert spans.tracing.wants_call(True, 0.001, False)
+    assert spans.tracing.wants_call(False, 0.2, False)
+    assert spans.tracing.wants_call(False, 0.001, True)
+    assert not spans.tracing.wants_call(False, 0.001, False)
 
 
 def test_a_batch_is_kept_where_one_of_its_events_is_sampled(spans: Spans) -> None:
@@ -114,7 +114,7 @@ def test_without_a_collector_the_callers_context_passes_through(
         pass
     tracing.event(EventFacts("park", "wallets", "wallets", link(), NOW, "ValueError"))
     tracing.rebalanced("wallets", partitions=1, started_ns=NOW, ended_ns=NOW, standstill_seconds=0)
-    assert not tracing.wants_call(SAMPLED, 10, True)
+    assert not tracing.wants_call(True, 10, True)
     tracing.shutdown(1)
 
 
