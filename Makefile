@@ -6,6 +6,10 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+SPEEDUPS := app/headrace/_speedups.c
+INSTALL = $(PIP) install --quiet --no-deps --no-build-isolation --editable . && \
+    $(BIN)/python -c 'import headrace._speedups' 2>/dev/null || \
+    echo "$(SPEEDUPS) was not compiled, so events cost half as much again: apt-get install -y gcc python3-dev, then touch it." >&2
 # The newest Python that runs: a shim of a version that is not installed is found as well, but fails.
 FIND_PYTHON = for name in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done
@@ -90,6 +94,7 @@ lock: ## resolve the dependencies again and write both locks
 
 clean: ## remove everything that was built, installed or stored (also .headrace, the embedded database)
 	rm -rf $(VENV) .headrace build dist app/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f app/headrace/*.so
 	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -103,12 +108,12 @@ $(BIN)/python:
 	echo "installing into $(VENV) with $$($$python --version) ..."; \
 	$$python -m venv $(VENV)
 
-$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+$(VENV)/.runtime: requirements.lock pyproject.toml $(SPEEDUPS) | $(BIN)/python
 	@$(PIP) install --quiet --require-hashes -r requirements.lock
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(INSTALL)
 	@touch $@
 
-$(VENV)/.development: requirements-dev.lock pyproject.toml | $(BIN)/python
+$(VENV)/.development: requirements-dev.lock pyproject.toml $(SPEEDUPS) | $(BIN)/python
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(INSTALL)
 	@touch $@ $(VENV)/.runtime
