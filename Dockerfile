@@ -6,6 +6,8 @@ ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# For the part in C; no compiler gets into the image.
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev >/dev/null
 RUN python3 -m venv /opt/headrace
 WORKDIR /source
 COPY requirements.lock ./
@@ -13,6 +15,7 @@ RUN /opt/headrace/bin/pip install --quiet --require-hashes --only-binary :all: -
 COPY pyproject.toml README.md LICENSE ./
 COPY app ./app
 RUN /opt/headrace/bin/pip install --quiet --no-deps --no-build-isolation . \
+    && /opt/headrace/bin/python -c "import headrace._speedups" \
     && /opt/headrace/bin/pip uninstall --quiet --yes setuptools
 
 # The wheel with PostgreSQL's binaries, and what only it needs, is half of everything that is installed.

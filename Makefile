@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SPEEDUPS := app/headrace/_speedups.c
 INSTALL = $(PIP) install --quiet --no-deps --no-build-isolation --editable . && \
-    $(BIN)/python -c 'import headrace._speedups' 2>/dev/null || \
-    echo "$(SPEEDUPS) was not compiled, so events cost half as much again: apt-get install -y gcc python3-dev, then touch it." >&2
+    { $(BIN)/python -c 'import headrace._speedups' 2>/dev/null || \
+    echo "$(SPEEDUPS) was not compiled, so an event costs half as much again: apt-get install -y gcc python3-dev, touch $(SPEEDUPS)." >&2; }
 # The newest Python that runs: a shim of a version that is not installed is found as well, but fails.
 FIND_PYTHON = for name in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done

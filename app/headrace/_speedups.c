@@ -172,7 +172,7 @@ static Result read_record(Record *self, const uint8_t **at, const uint8_t *end, 
     long long length, delta, number, count;
     if (!read_varint(at, end, &length) || length < 1 || length > end - *at) return MALFORMED;
     end = *at + length;
-    *at += 1; /* attributes, of which there are none */
+    if (*(*at)++ >= 0x80) return MALFORMED; /* attributes, of which Kafka has none: aiokafka reads a varint */
     if (!read_varint(at, end, &delta) || !read_varint(at, end, &number)) return MALFORMED;
     self->timestamp = appended >= 0 ? appended : first + delta;
     self->offset = base + number;

@@ -32,6 +32,8 @@ def emitter(subscription: str = "notes") -> Emitter:
 def cause(id: str = "1", source: str = "/tests", type: str = "noted") -> Item:
     """Return the item of an event."""
     item = Item(StoredRecord("pages", 0, 0, 0, b"a", b"{}", ()))
-    item.envelope = Envelope(id=id, source=source, type=type, correlationid="the-beginning", traceparent="00-1-2-01")
+    item.known_envelope = Envelope(
+        id=id, source=source, type=type, correlationid="the-beginning", traceparent="00-1-2-01"
+    )
     item.identity = item.envelope.identity
     return item

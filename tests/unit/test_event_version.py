@@ -66,7 +66,7 @@ def test_version_is_written_as_the_dataschema() -> None:
     }
     emit = Emitter("house", "doors", TYPES, 10_000)
     item = Item(record())
-    item.envelope = envelope()
+    item.known_envelope = envelope()
     begin(emit, item)
     emit(Closed(door="a"))
     assert decode_record(emit.emitted[0][1])[0].dataschema == "door.closed/v2"

@@ -15,6 +15,7 @@ from headrace.cli.output import count_of
 from headrace.errors import ConfigurationError
 from headrace.http.api_keys import KeyFile
 from headrace.loading import find_platform, load_app
+from headrace.native import speedups
 from headrace.platform import Headrace
 from headrace.settings import PREFIX, Settings
 from headrace.version import VERSION
@@ -32,9 +33,13 @@ class Check(NamedTuple):
 
 
 def check_python() -> Check:
-    """Tell which Python runs, and whether the fast event loop is there."""
+    """Tell which Python runs, and whether the fast event loop and the part in C are there."""
     loop = "uvloop" if importlib.util.find_spec("uvloop") else "asyncio (uvloop is not installed)"
-    return Check("ok", "python", f"{machine.python_version()}, {loop}, headrace {VERSION}")
+    found = f"{machine.python_version()}, {loop}, headrace {VERSION}"
+    if speedups is not None:
+        return Check("ok", "python", found)
+    advice = "apt-get install -y gcc python3-dev, then pip install --force-reinstall --no-deps headrace"
+    return Check("warn", "python", f"{found} without its part in C: an event costs half as much again", advice)
 
 
 def check_settings(settings: Settings) -> Check:

@@ -80,7 +80,7 @@ class RecordBatches(PartitionRecords):  # type: ignore[misc]
         topic, partition = self._tp
         since = self.next_fetch_offset
         if speedups is not None and data and data[_MAGIC_AT] == VERSION:
-            count = int.from_bytes(data[_COUNT_AT:_RECORDS_AT])
+            count = int.from_bytes(data[_COUNT_AT:_RECORDS_AT], signed=True)
             at, codec = _RECORDS_AT, batch.compression_type
             if codec:
                 at, data = 0, _DECOMPRESS[codec](data[_RECORDS_AT:])

@@ -73,7 +73,7 @@ def _run(subscription: Subscription, *, numbers: int, patience: Patience | None 
     items = []
     for number in range(numbers):
         item = Item(StoredRecord("pages", 0, number, 0, b"a", b"", ()), key="a")
-        item.envelope = Envelope(id=str(number), source="/tests", type="noted")
+        item.known_envelope = Envelope(id=str(number), source="/tests", type="noted")
         item.event, item.handler = Noted(page="a", number=number), subscription.handlers["noted"]
         items.append(item)
     return Run(

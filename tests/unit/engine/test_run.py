@@ -32,6 +32,7 @@ from headrace.handlers.subscription import Subscription
 from headrace.item import Item, Outcome
 from headrace.log.ports import StoredRecord
 from headrace.state.cache import StateCache
+from headrace.telemetry.trace_context import is_sampled
 from headrace.telemetry.tracing import Tracing
 from tests.support.platform import Notes
 from tests.support.spans import SAMPLED, UNSAMPLED, Spans
@@ -140,7 +141,8 @@ async def test_calls_for_sampled_events_and_those_that_fail_are_noted(bench: Ben
     traceparents = [None, "", "01", UNSAMPLED, SAMPLED, later_version, UNSAMPLED]
     items = bench.items(*[(str(number), number) for number in range(len(traceparents))])
     for item, traceparent in zip(items, traceparents, strict=True):
-        item.envelope = replace(item.envelope, traceparent=traceparent)
+        item.known_envelope = replace(item.envelope, traceparent=traceparent)
+        item.is_sampled = is_sampled(traceparent)
 
     def fail_the_last(event: Noted) -> None:
         if event.number == 6:

@@ -1,22 +1,42 @@
-"""What a fetch brought, as Records; aiokafka's classes are real, the bytes are those that a broker would send."""
+"""What a fetch brought, as Records; aiokafka's classes are real, the bytes are those that a broker would send.
+
+Every test reads in C, from the bytes of the answer, and by aiokafka, as where the part in C is not installed.
+"""
 
 from __future__ import annotations
 
 import gc
+import random
 import struct
 import weakref
+from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, patch
 
 import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
+from aiokafka.record._crecords.cutil import crc32c_cython
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from headrace.log.kafka_records import RecordBatches, _Results
+from headrace._speedups import Record as RecordInC
+from headrace.log.kafka_records import RecordBatches, _Listening, _Results
+from headrace.log.sizes import leading
 
 PARTITION = KafkaPartition("notes", 3)
+
+
+@pytest.fixture(params=["in C", "by aiokafka"], autouse=True)
+def in_c(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Whether the records are read in C."""
+    with patch.object(RecordBatches, "answer", b""), patch(f"{__name__}.IN_C", request.param == "in C"):
+        yield IN_C
+
+
+IN_C = True
 
 
 def batch(base: int, *values: bytes, producer: int = -1, transactional: bool = False) -> bytes:
@@ -27,8 +47,9 @@ def batch(base: int, *values: bytes, producer: int = -1, transactional: bool = F
 
 
 def batches(data: bytes, offset: int = 0, aborted: list[tuple[int, int]] | None = None) -> RecordBatches:
-    records = MemoryRecords(data)
-    return RecordBatches(PARTITION, records, aborted or [], offset, None, None, True, READ_COMMITTED)
+    part = RecordBatches(PARTITION, MemoryRecords(data), aborted or [], offset, None, None, True, READ_COMMITTED)
+    part.answer = data if IN_C else b""
+    return part
 
 
 def values(part: RecordBatches, most: int = 100) -> list[bytes | None]:
@@ -39,6 +60,8 @@ def test_records_have_what_the_port_promises() -> None:
     (record,) = batches(batch(7, b"one"), 7).take(10)
     assert (record.topic, record.partition, record.offset, record.timestamp) == ("notes", 3, 7, 1_000)
     assert (record.key, record.value, list(record.headers)) == (b"key", b"one", [("name", b"ann")])
+    assert isinstance(record, RecordInC) is IN_C
+    assert leading([record], 1, 1_000) == (1, 3 + 3 + 64)
 
 
 def test_taking_continues_within_and_behind_a_batch() -> None:
@@ -83,3 +106,74 @@ def test_fetch_result_hands_out_records_and_is_freed() -> None:
         assert result() is None, "no cycle keeps it"
     finally:
         gc.enable()
+
+
+def sealed(data: bytes) -> bytes:
+    """Return the batch with the checksum that its bytes have."""
+    return data[:17] + struct.pack(">I", crc32c_cython(data[21:])) + data[21:]
+
+
+def shown(part: RecordBatches) -> object:
+    """Return all records and the offsets behind them, or the name of the error."""
+    found: list[object] = []
+    try:
+        while taken := part.take(3):
+            found += [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in taken]
+            found.append(part.next_fetch_offset)
+    except Exception as error:
+        return type(error).__name__
+    return found
+
+
+def test_all_codecs_and_kinds_of_times_are_read() -> None:
+    for codec in range(5):
+        builder = DefaultRecordBatchBuilder(2, codec, False, -1, -1, -1, 1_000_000)
+        for number in range(3):
+            builder.append(number * 2, 2_000 + number, None, b"v" * number * 200, [])
+        data = bytes(builder.build())
+        for kind in (data, sealed(data[:22] + bytes([data[22] | 8]) + data[23:])):  # of the log's own time
+            (*records,) = batches(kind).take(10)
+            assert [record.offset for record in records] == [0, 2, 4]
+            times = [2_000, 2_001, 2_002] if kind is data else [2_002] * 3
+            assert [record.timestamp for record in records] == times
+            assert [len(record.value or b"") for record in records] == [0, 200, 400]
+            assert {isinstance(record, RecordInC) for record in records} == {IN_C}
+
+
+def test_malformed_batches_end_as_they_do_in_aiokafka() -> None:
+    """Bytes of records are changed, and the checksum made to fit: the same records come of it, or the same error."""
+    chance, ends = random.Random(1), set[bool]()
+    for _ in range(2_000):
+        builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1_000_000)
+        for number in range(chance.randint(1, 3)):
+            name = chance.choice(["content-type", "traceparent", "\u00e4"])
+            headers = [(name, chance.choice([b"", None, b"application/cloudevents+json"]))] * chance.randint(0, 3)
+            builder.append(number, chance.choice([0, 2**40]), chance.choice([None, b"k"]), b"v" * number, headers)
+        data = bytearray(builder.build())
+        for _ in range(chance.randint(1, 2)):
+            data[chance.randrange(57, len(data))] = chance.choice([0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)])
+        part, other = batches(sealed(bytes(data))), batches(sealed(bytes(data)))
+        other.answer = b""
+        end = shown(part)
+        assert end == shown(other)
+        ends.add(isinstance(end, list))
+    assert ends == {True, False}
+
+
+async def test_bytes_of_an_answer_go_to_its_own_partition() -> None:
+    """aiokafka hides the bytes that it parses, so they are taken from the answer that it parses just then."""
+    results = _Results()
+    of_this, of_other = batch(0, b"this"), batch(0, b"other")
+    topics: list[Any] = [("notes", [(3, 0, 1, of_this), (4, 0, 1, of_other)]), ("others", [(3, 0, 1, of_other)])]
+    client = SimpleNamespace(send=AsyncMock(return_value=SimpleNamespace(API_KEY=1, topics=topics)), hosts=["a"])
+    listening = _Listening(client, results)
+    assert listening.hosts == ["a"]
+    await listening.send(1, None)
+    for partition in (PARTITION, KafkaPartition("notes", 4), KafkaPartition("notes", 5)):
+        part = PartitionRecords(partition, MemoryRecords(of_this), [], 0, None, None, True, READ_COMMITTED)
+        results[partition] = FetchResult(partition, partition_records=part, assignment=None, backoff=0)
+    answers = [result._partition_records.answer for result in results.values()]
+    assert answers == [of_this, of_other, b""]
+    client.send.return_value = SimpleNamespace(API_KEY=2, topics=topics)  # an answer about offsets
+    await listening.send(1, None)
+    assert results.answer is None
