@@ -6,8 +6,12 @@ ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# For the part in C; no compiler gets into the image.
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev >/dev/null
+# For app/headrace/_speedups.c. Debian has the headers of its own Python in a package; the base above brings its own.
+RUN headers=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))') \
+    && apt-get update -qq \
+    && apt-get install -qq --yes --no-install-recommends gcc libc6-dev \
+        $([ -e "$headers/Python.h" ] || echo libpython3-dev) >/dev/null \
+    && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/headrace
 WORKDIR /source
 COPY requirements.lock ./
@@ -15,7 +19,7 @@ RUN /opt/headrace/bin/pip install --quiet --require-hashes --only-binary :all: -
 COPY pyproject.toml README.md LICENSE ./
 COPY app ./app
 RUN /opt/headrace/bin/pip install --quiet --no-deps --no-build-isolation . \
-    && /opt/headrace/bin/python -c "import headrace._speedups" \
+    && /opt/headrace/bin/python -c 'import headrace._speedups' \
     && /opt/headrace/bin/pip uninstall --quiet --yes setuptools
 
 # The wheel with PostgreSQL's binaries, and what only it needs, is half of everything that is installed.

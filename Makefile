@@ -6,13 +6,15 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SPEEDUPS := app/headrace/_speedups.c
-INSTALL = $(PIP) install --quiet --no-deps --no-build-isolation --editable . && \
-    { $(BIN)/python -c 'import headrace._speedups' 2>/dev/null || \
-    echo "$(SPEEDUPS) was not compiled, so an event costs half as much again: apt-get install -y gcc python3-dev, touch $(SPEEDUPS)." >&2; }
 # The newest Python that runs: a shim of a version that is not installed is found as well, but fails.
 FIND_PYTHON = for name in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done
+EXTENSION := app/headrace/_speedups
+# Also builds the extension beside its source. One of an older source would not fit the code, so it is removed first.
+INSTALL = rm -f $(EXTENSION).*.so && $(PIP) install --quiet --no-deps --no-build-isolation --editable . && \
+    { $(BIN)/python -c 'import headrace._speedups' 2>/dev/null || echo "$(NO_EXTENSION)" >&2; }
+NO_EXTENSION := $(EXTENSION).c was not compiled, so events take a third more processor time: \
+    apt-get install -y gcc libc6-dev libpython3-dev, and touch $(EXTENSION).c.
 # What a process has compiled is kept for the next one, also where the environment says otherwise: a service starts in
 # two thirds of the time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -93,8 +95,7 @@ lock: ## resolve the dependencies again and write both locks
 	done
 
 clean: ## remove everything that was built, installed or stored (also .headrace, the embedded database)
-	rm -rf $(VENV) .headrace build dist app/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f app/headrace/*.so
+	rm -rf $(VENV) .headrace build dist app/*.egg-info $(EXTENSION).*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -108,12 +109,12 @@ $(BIN)/python:
 	echo "installing into $(VENV) with $$($$python --version) ..."; \
 	$$python -m venv $(VENV)
 
-$(VENV)/.runtime: requirements.lock pyproject.toml $(SPEEDUPS) | $(BIN)/python
+$(VENV)/.runtime: requirements.lock pyproject.toml $(EXTENSION).c | $(BIN)/python
 	@$(PIP) install --quiet --require-hashes -r requirements.lock
 	@$(INSTALL)
 	@touch $@
 
-$(VENV)/.development: requirements-dev.lock pyproject.toml $(SPEEDUPS) | $(BIN)/python
+$(VENV)/.development: requirements-dev.lock pyproject.toml $(EXTENSION).c | $(BIN)/python
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
 	@$(INSTALL)
 	@touch $@ $(VENV)/.runtime

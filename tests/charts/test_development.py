@@ -49,6 +49,10 @@ def test_the_image_is_installed_from_the_lock() -> None:
     assert "--no-deps --no-build-isolation ." in DOCKERFILE
 
 
+def test_the_image_is_not_built_without_the_extension() -> None:
+    assert "-c 'import headrace._speedups'" in DOCKERFILE
+
+
 def test_what_is_copied_exists_and_is_not_ignored() -> None:
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     copied = re.findall(r"^COPY (?!--from)(.+) \./\S*$", DOCKERFILE, re.MULTILINE)

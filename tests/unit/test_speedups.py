@@ -105,7 +105,9 @@ def test_check_that_changes_the_batch_breaks_nothing(decoder: BatchDecoder) -> N
 
 def test_sizes_are_told_of_its_own_records_alone() -> None:
     batch = bytes([2 * 9, 0, 0, 0, 2, ord("k"), 4, ord("v"), ord("v"), 0])
-    (read,) = read_records(batch, 0, 1, "letters", 0, 5, 1_000, -1, 0) or ()
+    records = read_records(batch, 0, 1, "letters", 0, 5, 1_000, -1, 0)
+    assert records is not None
+    (read,) = records
     assert (read.offset, read.key, read.value, read.headers) == (5, b"k", b"vv", [])
     assert sizes([read], 64) == [3]
     assert sizes([read, record()], 64) is None

@@ -51,7 +51,7 @@ class Bench:
     async def run(self, event: Event, *, careful: bool = True) -> Item:
         """Run the event's handler once and return the item; what came of it is in `wallet` and `emitted`."""
         item = Item(StoredRecord("wallets", 0, 0, 0, b"ada", b"", ()))
-        item.event, item.envelope, item.key = event, ENVELOPE, "ada"
+        item.event, item.known_envelope, item.key = event, ENVELOPE, "ada"
         item.handler = self.subscription.handlers[event.__headrace_event_type__.type]
         caches = {name: StateCache(state, 10) for name, state in self.subscription.states.items()}
         for cache in caches.values():
