@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from hashlib import blake2b
+from types import SimpleNamespace
 from zlib import crc32
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 
 from headrace._speedups import read_records, sizes
 from headrace.cloudevents.record import OWN_HEADER
+from headrace.effects.calls import Call, Calls
 from headrace.engine.decode import BatchDecoder
 from headrace.event import event
 from headrace.item import Item, Outcome
@@ -112,6 +114,15 @@ def test_sizes_are_told_of_its_own_records_alone() -> None:
     assert sizes([read], 64) == [3]
     assert sizes([read, record()], 64) is None
     assert read_records(batch[:-1], 0, 1, "letters", 0, 5, 1_000, -1, 0) is None
+
+
+def test_call_that_waits_keeps_its_own_record_alone() -> None:
+    batch = bytes([2 * 9, 0, 0, 0, 2, ord("k"), 4, ord("v"), ord("v"), 0])
+    records = read_records(batch, 0, 1, "letters", 0, 5, 1_000, -1, 0)
+    assert records is not None
+    call = Call(Item(records[0]), SimpleNamespace(handler=None), 1)  # type: ignore[arg-type]
+    Calls().push([call])
+    assert call.item.record == StoredRecord("letters", 0, 5, 1_000, b"k", b"vv", [])
 
 
 def test_no_memory_is_lost(decoder: BatchDecoder) -> None:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from headrace.handlers.subscription import Effect
 from headrace.item import Item, Outcome
+from headrace.log.ports import alone
 
 Place: TypeAlias = tuple[int, bytes]
 """(number, identity)."""
@@ -79,6 +80,7 @@ class Calls:
         """Take calls in, behind those of their keys."""
         for call in calls:
             call.item.handler = call.effect.handler
+            call.item.record = alone(call.item.record)  # it may wait for days
             self.number_from(call.number + 1)
             if call.key in self.beyond:
                 continue

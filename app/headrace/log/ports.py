@@ -110,6 +110,12 @@ class StoredRecord(msgspec.Struct, frozen=True, gc=False):
     headers: Headers
 
 
+def alone(record: Record) -> StoredRecord:
+    """Return the record with bytes of its own: one that was read in C keeps the whole Kafka batch that it came in."""
+    place = record.topic, record.partition, record.offset, record.timestamp
+    return StoredRecord(*place, record.key, record.value, record.headers)
+
+
 class TopicInfo(NamedTuple):
     """What the log says of a topic. `log_id` names the cluster (or the embedded database) that holds it.
 

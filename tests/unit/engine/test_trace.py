@@ -14,6 +14,7 @@ from headrace.envelope import Envelope
 from headrace.handlers.subscription import Handler, Subscription
 from headrace.item import Item, Outcome
 from headrace.log.ports import StoredRecord, TopicPartition
+from headrace.telemetry.trace_context import is_sampled
 from tests.support.spans import NOW, SAMPLED, UNSAMPLED, Spans, facts
 
 
@@ -42,14 +43,13 @@ def handler() -> Handler:
 
 def items(count: int, *traceparents: str | None) -> list[Item]:
     """Return so many items, whose traceparents are the given ones over and over."""
-    return [
-        Item(
-            StoredRecord("pages", 0, offset, 0, b"a", b"{}", ()),
-            Outcome.APPLIED,
-            Envelope(id=str(offset), source="/s", type="t", traceparent=traceparents[offset % len(traceparents)]),
-        )
-        for offset in range(count)
-    ]
+    made = []
+    for offset in range(count):
+        traceparent = traceparents[offset % len(traceparents)]
+        record = StoredRecord("pages", 0, offset, 0, b"a", b"{}", ())
+        envelope = Envelope(id=str(offset), source="/s", type="t", traceparent=traceparent)
+        made.append(Item(record, Outcome.APPLIED, envelope, is_sampled=is_sampled(traceparent)))
+    return made
 
 
 def test_every_nth_sampled_event_becomes_a_link(claim: Claim) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ class Journey:
             at(self.emit, cause(str(self.number)))
             envelope = Envelope(id=str(self.number), source="/tests", type=event_type.type)
             handler = self.saga.subscription.handlers[event_type.type]
-            handler.call(event, envelope, (self.kept,), self.emit, None, ())
+            handler.call(event, SimpleNamespace(envelope=envelope), (self.kept,), self.emit, None, ())
         return self
 
     @property
