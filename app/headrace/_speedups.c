@@ -363,7 +363,7 @@ typedef struct {
 enum { ID = 1, SOURCE = 2, TYPE = 4, SPECVERSION = 8 };
 #define REQUIRED (ID | SOURCE | TYPE | SPECVERSION)
 #define MAX_TEXT 2048
-#define MAX_OPENED 128
+#define MAX_DEPTH 64
 
 static bool all_digits(const uint8_t *at, int count) {
     for (int number = 0; number < count; number++)
@@ -450,15 +450,83 @@ static bool read_member(Event *event, const uint8_t **at, const uint8_t *end, ui
     return true;
 }
 
-/* True if the data are nested deeper than anybody's: the twin then says whether they are too deep to be read. */
-static bool may_be_deep(const uint8_t *data, size_t size) {
-    size_t opened = 0;
-    for (size_t at = 0; at < size; at++) opened += data[at] == '[' || data[at] == '{';
-    return opened > MAX_OPENED;
+static const uint8_t *skip_space(const uint8_t *at, const uint8_t *end) {
+    while (at < end && (*at == ' ' || *at == '\n' || *at == '\t' || *at == '\r')) at++;
+    return at;
 }
 
-/* Reads an event as the platform writes it: without white space, escapes and unknown attributes, the data last.
-   Whether the data are JSON is not looked at. */
+static bool is_hex(uint8_t digit) {
+    return (digit >= '0' && digit <= '9') || ((digit | 0x20) >= 'a' && (digit | 0x20) <= 'f');
+}
+
+/* Returns what is behind a string, which begins behind its first quote; NULL if it is none. Halves of surrogate pairs
+   are left to the twin. */
+static const uint8_t *skip_string(const uint8_t *at, const uint8_t *end) {
+    for (;;) {
+        while (end - at >= 8 && are_plain(at)) at += 8;
+        if (at >= end || *at < 0x20) return NULL;
+        uint8_t byte = *at++;
+        if (byte == '"') return at;
+        if (byte != '\\') continue;
+        if (at >= end) return NULL;
+        byte = *at++;
+        if (byte == 'u') {
+            if (end - at < 4 || !is_hex(at[0]) || !is_hex(at[1]) || !is_hex(at[2]) || !is_hex(at[3])) return NULL;
+            if ((at[0] | 0x20) == 'd' && at[1] > '7') return NULL;
+            at += 4;
+        } else if (byte == 0 || strchr("\"\\/bfnrt", byte) == NULL) {
+            return NULL;
+        }
+    }
+}
+
+static const uint8_t *skip_digits(const uint8_t *at, const uint8_t *end) {
+    const uint8_t *begin = at;
+    while (at < end && *at >= '0' && *at <= '9') at++;
+    return at == begin ? NULL : at;
+}
+
+static const uint8_t *skip_number(const uint8_t *at, const uint8_t *end) {
+    if (*at == '-' && ++at >= end) return NULL;
+    if (*at == '0') at++;
+    else if ((at = skip_digits(at, end)) == NULL) return NULL;
+    if (at < end && *at == '.' && (at = skip_digits(at + 1, end)) == NULL) return NULL;
+    if (at < end && (*at | 0x20) == 'e') {
+        at++;
+        if (at < end && (*at == '+' || *at == '-')) at++;
+        return skip_digits(at, end);
+    }
+    return at;
+}
+
+static const uint8_t *skip_word(const uint8_t *at, const uint8_t *end, const char *word, size_t size) {
+    return (size_t)(end - at) >= size && memcmp(at, word, size) == 0 ? at + size : NULL;
+}
+
+/* Returns what is behind a value of JSON (RFC 8259); NULL if it is none, or nested deeper than anybody's. Decoders of
+   event types may take more: Pydantic's knows NaN. */
+static const uint8_t *skip_value(const uint8_t *at, const uint8_t *end, int depth) {
+    if ((at = skip_space(at, end)) >= end || depth > MAX_DEPTH) return NULL;
+    if (*at == '"') return skip_string(at + 1, end);
+    if (*at == 't') return skip_word(at, end, "true", 4);
+    if (*at == 'f') return skip_word(at, end, "false", 5);
+    if (*at == 'n') return skip_word(at, end, "null", 4);
+    if (*at != '{' && *at != '[') return skip_number(at, end);
+    bool is_object = *at == '{';
+    uint8_t last = is_object ? '}' : ']';
+    if ((at = skip_space(at + 1, end)) < end && *at == last) return at + 1;
+    for (;;) {
+        if (is_object) {
+            if ((at = skip_space(at, end)) >= end || *at != '"' || (at = skip_string(at + 1, end)) == NULL) return NULL;
+            if ((at = skip_space(at, end)) >= end || *at++ != ':') return NULL;
+        }
+        if ((at = skip_value(at, end, depth + 1)) == NULL || (at = skip_space(at, end)) >= end) return NULL;
+        if (*at == last) return at + 1;
+        if (*at++ != ',') return NULL;
+    }
+}
+
+/* Reads an event as the platform writes it: without white space, escapes and unknown attributes, the data last. */
 static bool read_event(Event *event, const uint8_t *at, size_t size) {
     const uint8_t *end = at + size;
     uint32_t known = 0;
@@ -467,7 +535,7 @@ static bool read_event(Event *event, const uint8_t *at, size_t size) {
     if (size < 2 || *at++ != '{') return false;
     while (read_member(event, &at, end, &known, &is_end)) {
         if (is_end) {
-            if ((known & REQUIRED) != REQUIRED || may_be_deep(event->data, event->data_size)) return false;
+            if ((known & REQUIRED) != REQUIRED || skip_value(event->data, end - 1, 0) != end - 1) return false;
             return event->time.at == NULL || is_plain_time(event->time.at, event->time.size);
         }
         if (at >= end || *at++ != ',') return false;
@@ -498,13 +566,30 @@ typedef struct {
 
 static PyObject *text_value, *text_headers, *text_topic, *text_offset;
 
+static int plain_traverse(Plain *self, visitproc visit, void *arg) {
+    Py_VISIT(self->item);
+    Py_VISIT(self->ready);
+    Py_VISIT(self->declared_key);
+    Py_VISIT(self->own_header);
+    Py_VISIT(self->foreign_topics);
+    Py_VISIT(self->kept);
+    return 0;
+}
+
+static int plain_clear(Plain *self) {
+    self->count = 0;
+    Py_CLEAR(self->item);
+    Py_CLEAR(self->ready);
+    Py_CLEAR(self->declared_key);
+    Py_CLEAR(self->own_header);
+    Py_CLEAR(self->foreign_topics);
+    Py_CLEAR(self->kept);
+    return 0;
+}
+
 static void plain_dealloc(Plain *self) {
-    Py_XDECREF(self->item);
-    Py_XDECREF(self->ready);
-    Py_XDECREF(self->declared_key);
-    Py_XDECREF(self->own_header);
-    Py_XDECREF(self->foreign_topics);
-    Py_XDECREF(self->kept);
+    PyObject_GC_UnTrack(self);
+    plain_clear(self);
     PyMem_Free(self->taken);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
@@ -762,7 +847,9 @@ static PyTypeObject PlainType = {
                         "key field) for each kind of event that is plain."),
     .tp_basicsize = sizeof(Plain),
     .tp_dealloc = (destructor)plain_dealloc,
-    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_traverse = (traverseproc)plain_traverse,
+    .tp_clear = (inquiry)plain_clear,
     .tp_methods = plain_methods,
     .tp_init = (initproc)plain_init,
     .tp_new = PyType_GenericNew,

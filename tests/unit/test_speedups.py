@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from hashlib import blake2b
 from types import SimpleNamespace
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -15,12 +17,16 @@ from headrace._speedups import read_records, sizes
 from headrace.cloudevents.record import OWN_HEADER
 from headrace.effects.calls import Call, Calls
 from headrace.engine.decode import BatchDecoder
-from headrace.event import event
+from headrace.event import Event, event
 from headrace.item import Item, Outcome
 from headrace.log.ports import Record, StoredRecord
 from headrace.registry import Registry
 
 BEYOND = 2**31
+
+
+class Loose(Event, type="loose", topic="letters", key="sheet"):
+    sheet: str
 
 
 @event(type="stamped", topic="letters", key="letter")
@@ -50,8 +56,8 @@ def decoder() -> BatchDecoder:
     registry = Registry("post")
     subscription = registry.add_subscription("letters", "earliest")
 
-    @subscription.on(Stamped, Hostile)
-    def read(event: Stamped | Hostile) -> None: ...
+    @subscription.on(Stamped, Hostile, Loose)
+    def read(event: Stamped | Hostile | Loose) -> None: ...
 
     registry.complete()
     return BatchDecoder(registry.subscriptions["letters"], registry.types, registry.decoders)
@@ -89,6 +95,74 @@ def test_key_is_text_whatever_its_field_is(decoder: BatchDecoder) -> None:
     for data, key in ((b'{"letter":7}', "7"), (b'{"letter":"\\u00e4"}', "ä"), (b'{"letter":""}', "1")):
         (item,) = made_in_c(decoder, record(data=data))
         assert (item.key, item.outcome) == (key, Outcome.READY)
+
+
+def test_data_that_are_no_json_are_left_alone(decoder: BatchDecoder) -> None:
+    """Whatever the decoder of an event type takes: Pydantic's knows NaN, and JSON does not."""
+    values = [
+        "NaN",
+        "-Infinity",
+        "01",
+        "1.",
+        "+1",
+        ".5",
+        "-",
+        "1e",
+        "tru",
+        '"\\ud800"',
+        '"\\x"',
+        '"\\u12g4"',
+        '"\t"',
+        "[1,]",
+    ]
+    for value in [
+        *values,
+        '"\\ud800"',
+        "[1",
+        "{",
+        '{"a"}',
+        '{"a":}',
+        '{"a":1,}',
+        "{1:2}",
+        "'a'",
+        "1 2",
+        "nullx",
+        "[]]",
+        "\x0b1",
+    ]:
+        wrong = record(data=f'{{"sheet":"a","other":{value}}}'.encode(), type="loose")
+        assert made_in_c(decoder, wrong) == [], value
+        assert decoder.decode([wrong], {})[0].outcome in (Outcome.DECODE, Outcome.READY), value
+    good = [
+        "0",
+        "-0.5e+3",
+        "1E5",
+        "true",
+        "false",
+        "null",
+        '"\\u00e4\\n\\/"',
+        "[ ]",
+        "{ }",
+        '[1, {"a": [2]}]',
+        '"\u00e4"',
+    ]
+    for value in good:
+        (item,) = made_in_c(decoder, record(data=f'{{"sheet":"a", "other": {value}}}'.encode(), type="loose"))
+        assert item.key == "a"
+
+
+def test_cycle_through_it_is_freed(decoder: BatchDecoder) -> None:
+    """Handlers lead to their platform, and that leads to the decoder."""
+
+    class Owner:
+        plain: Any
+
+    owner = Owner()
+    owner.plain = type(decoder._plain)(Item, Outcome.READY, owner, OWN_HEADER, frozenset(), ())  # type: ignore[call-arg]
+    freed = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert freed() is None
 
 
 def test_data_that_may_be_too_deep_are_left_alone(decoder: BatchDecoder) -> None:
