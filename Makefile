@@ -13,7 +13,7 @@ EXTENSION := app/headrace/_speedups
 # Also builds the extension beside its source. One of an older source would not fit the code, so it is removed first.
 INSTALL = rm -f $(EXTENSION).*.so && $(PIP) install --quiet --no-deps --no-build-isolation --editable . && \
     { $(BIN)/python -c 'import headrace._speedups' 2>/dev/null || echo "$(NO_EXTENSION)" >&2; }
-NO_EXTENSION := $(EXTENSION).c was not compiled, so events take a third more processor time: \
+NO_EXTENSION := $(EXTENSION).c was not compiled, so an event takes half as much processor time again: \
     apt-get install -y gcc libc6-dev libpython3-dev, and touch $(EXTENSION).c.
 # What a process has compiled is kept for the next one, also where the environment says otherwise: a service starts in
 # two thirds of the time.

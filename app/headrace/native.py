@@ -1,7 +1,7 @@
 """The part of the hot path that is written in C, if it is installed: `_speedups.c`.
 
-It is a fifth of a worker's processor time with it, and two fifths without. Each function of it has a twin in Python,
-which is used where it is missing: where no wheel fits, and pip found no compiler.
+To read and decode events is a third of what they cost in a worker's memory with it, and half without. Each function of
+it has a twin in Python, which is used where it is missing: where no wheel fits, and pip found no compiler.
 """
 
 from __future__ import annotations
