@@ -1,15 +1,16 @@
 """The service that `SERVICE` names, without what makes it exactly once: no identities, no dedupe window, no ledger.
 
+It runs without the extension in C, whose identities cannot be left out.
+
 The engine is changed in this process alone; the product has no such switch. A crash would lose emitted events, and a
 copy of an event is applied again. The claim moves on in the batch's transaction, as ever.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
 from typing import Any
 
+from bench.peers import headrace_in_python
 from headrace.engine import batch, columns, commit, decode
 from headrace.engine.effects import Effects
 from headrace.engine.lanes import Lanes
@@ -37,4 +38,4 @@ _replace(batch, "settle", _settle_without_identities)
 _replace(commit, "ledger_row", lambda *_: None)  # so the claim moves alone
 _replace(DedupeWindow, "add", lambda *_: None)
 
-app = importlib.import_module(os.environ["SERVICE"]).app
+app = headrace_in_python.app
