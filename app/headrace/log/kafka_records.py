@@ -9,7 +9,7 @@ aiokafka's side of this changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from weakref import proxy
 
@@ -116,25 +116,23 @@ def read_batches(consumer: AIOKafkaConsumer) -> None:
 class _Results(dict[Any, Any]):
     """What was fetched and not returned yet, by partition; aiokafka's fetcher puts it here and takes it out."""
 
-    answer: Any = None
-    """What a broker has just said, whose parts are put here before anything else happens."""
+    answer: Mapping[Any, bytes | None] | None = None
+    """The bytes of each partition in what a broker has just said, whose parts are put here before anything else
+    happens; None if that was no fetch."""
 
     def __setitem__(self, partition: Any, result: Any) -> None:
         if type(result) is FetchResult:
             part = result._partition_records
             part.__class__ = RecordBatches
-            part.answer = _records_in(self.answer, partition)
+            part.answer = (self.answer or {}).get(partition) or b""
             part._records_iterator = part._unpack_records()  # nothing has been read of the one that it had
             result.getall = _Taking(proxy(result))  # no cycle, which would keep what was fetched
         super().__setitem__(partition, result)
 
 
-def _records_in(answer: Any, partition: Any) -> bytes:
-    for topic, parts in answer.topics if answer is not None else ():
-        for number, *_, records in parts if topic == partition.topic else ():
-            if number == partition.partition:
-                return records or b""
-    return b""
+def _records_in(answer: Any) -> dict[Any, bytes | None]:
+    """Return the bytes of each partition, the last field of its part in every version: one walk for all of them."""
+    return {(topic, part[0]): part[-1] for topic, parts in answer.topics for part in parts}
 
 
 class _Listening:
@@ -149,7 +147,7 @@ class _Listening:
     async def send(self, *arguments: Any, **options: Any) -> Any:
         self._results.answer = None
         answer = await self._client.send(*arguments, **options)
-        self._results.answer = answer if answer.API_KEY == FetchRequest.API_KEY else None
+        self._results.answer = _records_in(answer) if answer.API_KEY == FetchRequest.API_KEY else None
         return answer
 
 
