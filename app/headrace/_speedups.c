@@ -557,7 +557,7 @@ typedef struct {
     PyObject *item; /* the class */
     PyObject *ready; /* the outcome of the items */
     PyObject *declared_key; /* (event_type, event) -> key, or None */
-    PyObject *own_header;
+    PyObject *is_own; /* headers -> whether the platform writes such */
     PyObject *foreign_topics;
     PyObject *kept; /* what the entries of `taken` borrow */
     Py_ssize_t count;
@@ -570,7 +570,7 @@ static int plain_traverse(Plain *self, visitproc visit, void *arg) {
     Py_VISIT(self->item);
     Py_VISIT(self->ready);
     Py_VISIT(self->declared_key);
-    Py_VISIT(self->own_header);
+    Py_VISIT(self->is_own);
     Py_VISIT(self->foreign_topics);
     Py_VISIT(self->kept);
     return 0;
@@ -581,7 +581,7 @@ static int plain_clear(Plain *self) {
     Py_CLEAR(self->item);
     Py_CLEAR(self->ready);
     Py_CLEAR(self->declared_key);
-    Py_CLEAR(self->own_header);
+    Py_CLEAR(self->is_own);
     Py_CLEAR(self->foreign_topics);
     Py_CLEAR(self->kept);
     return 0;
@@ -595,12 +595,12 @@ static void plain_dealloc(Plain *self) {
 }
 
 static int plain_init(Plain *self, PyObject *arguments, PyObject *keywords) {
-    PyObject *item, *ready, *declared_key, *own_header, *foreign_topics, *kept;
+    PyObject *item, *ready, *declared_key, *is_own, *foreign_topics, *kept;
     if (self->kept != NULL) {
         PyErr_SetString(PyExc_TypeError, "it is made already");
         return -1;
     }
-    if (!PyArg_ParseTuple(arguments, "OOOOO!O!", &item, &ready, &declared_key, &own_header, &PyFrozenSet_Type,
+    if (!PyArg_ParseTuple(arguments, "OOOOO!O!", &item, &ready, &declared_key, &is_own, &PyFrozenSet_Type,
                           &foreign_topics, &PyTuple_Type, &kept))
         return -1;
     self->count = PyTuple_GET_SIZE(kept);
@@ -612,7 +612,7 @@ static int plain_init(Plain *self, PyObject *arguments, PyObject *keywords) {
     self->item = Py_NewRef(item);
     self->ready = Py_NewRef(ready);
     self->declared_key = Py_NewRef(declared_key);
-    self->own_header = Py_NewRef(own_header);
+    self->is_own = Py_NewRef(is_own);
     self->foreign_topics = Py_NewRef(foreign_topics);
     self->kept = Py_NewRef(kept);
     for (Py_ssize_t number = 0; number < self->count; number++) {
@@ -706,19 +706,11 @@ static PyObject *mark_of(long long offset, uint32_t crc) {
 
 /* Returns 1 if the headers are our own, as `is_own` says; *count is how many there are. */
 static int are_own(const Plain *self, PyObject *headers, Py_ssize_t *count) {
-    if (!PyList_CheckExact(headers) && !PyTuple_CheckExact(headers)) return 0;
-    *count = PySequence_Fast_GET_SIZE(headers);
-    if (*count < 1 || *count > 3) return 0;
-    int is_same = PyObject_RichCompareBool(PySequence_Fast_GET_ITEM(headers, 0), self->own_header, Py_EQ);
-    for (Py_ssize_t number = 1; is_same == 1 && number < *count; number++) {
-        PyObject *header = PySequence_Fast_GET_ITEM(headers, number);
-        if (!PyTuple_CheckExact(header) || PyTuple_GET_SIZE(header) != 2) return 0;
-        PyObject *name = PyTuple_GET_ITEM(header, 0);
-        if (!PyUnicode_Check(name)) return 0;
-        is_same = PyUnicode_CompareWithASCIIString(name, TRACEPARENT) == 0 ||
-                  PyUnicode_CompareWithASCIIString(name, TRACESTATE) == 0;
-    }
-    return is_same;
+    PyObject *answer = PyObject_CallOneArg(self->is_own, headers);
+    int is_own = answer != NULL ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    if (is_own == 1 && (*count = PyObject_Size(headers)) < 0) return -1;
+    return is_own;
 }
 
 /* What of a record is needed here, whatever class it has. `value` is owned by `held`, or by the record itself. */
@@ -842,7 +834,7 @@ static PyMethodDef plain_methods[] = {
 static PyTypeObject PlainType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "headrace._speedups.Plain",
-    .tp_doc = PyDoc_STR("Plain(item, ready, declared_key, own_header, foreign_topics, taken)\n--\n\n"
+    .tp_doc = PyDoc_STR("Plain(item, ready, declared_key, is_own, foreign_topics, taken)\n--\n\n"
                         "Makes the items of plain records. `taken` has (type, dataschema, event type, handler, decode,\n"
                         "key field) for each kind of event that is plain."),
     .tp_basicsize = sizeof(Plain),

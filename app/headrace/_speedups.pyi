@@ -1,8 +1,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from headrace.engine.taken import Taken
 from headrace.event import EventType
-from headrace.handlers.subscription import Handler
 from headrace.item import Item, Outcome
 from headrace.log.ports import Headers
 from headrace.log.ports import Record as AnyRecord
@@ -30,9 +30,9 @@ class Plain:
         item: type[Item],
         ready: Outcome,
         declared_key: Callable[[EventType, Any], str | None],
-        own_header: tuple[str, bytes],
+        is_own: Callable[[Headers], bool],
         foreign_topics: frozenset[str],
-        taken: tuple[tuple[str, str | None, EventType, Handler, Callable[[bytes], Any], str | None], ...],
+        taken: tuple[Taken, ...],
         /,
     ) -> None: ...
     def items(

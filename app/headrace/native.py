@@ -6,12 +6,7 @@ it has a twin in Python, which is used where it is missing: where no wheel fits,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    from headrace import _speedups
+from types import ModuleType
 
 speedups: ModuleType | None
 try:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from headrace._speedups import read_records, sizes
-from headrace.cloudevents.record import OWN_HEADER
+from headrace.cloudevents.record import OWN_HEADER, is_own
 from headrace.effects.calls import Call, Calls
 from headrace.engine.decode import BatchDecoder
 from headrace.event import Event, event
@@ -158,7 +158,7 @@ def test_cycle_through_it_is_freed(decoder: BatchDecoder) -> None:
         plain: Any
 
     owner = Owner()
-    owner.plain = type(decoder._plain)(Item, Outcome.READY, owner, OWN_HEADER, frozenset(), ())  # type: ignore[call-arg]
+    owner.plain = type(decoder._plain)(Item, Outcome.READY, owner, is_own, frozenset(), ())  # type: ignore[call-arg]
     freed = weakref.ref(owner)
     del owner
     gc.collect()

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from headrace.cloudevents import declared_key
-from headrace.cloudevents.record import OWN_HEADER
+from headrace.cloudevents.record import is_own
 from headrace.engine.columns import Columns
 from headrace.engine.taken import taken_by
 from headrace.event import EventType
@@ -45,5 +45,5 @@ def plain_items(
     taken, foreign = taken_by(subscription, types), frozenset(foreign_topics)
     if speedups is None:
         return Columns(taken, foreign)
-    plain: PlainItems = speedups.Plain(Item, Outcome.READY, declared_key, OWN_HEADER, foreign, tuple(map(tuple, taken)))
+    plain: PlainItems = speedups.Plain(Item, Outcome.READY, declared_key, is_own, foreign, tuple(taken))
     return plain

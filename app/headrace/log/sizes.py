@@ -35,8 +35,4 @@ def leading(records: Sequence[Record], max_records: int, max_bytes: int) -> tupl
 
 def _sizes(records: Sequence[Record]) -> list[int]:
     known: list[int] | None = speedups.sizes(records, HEADER_BYTES) if speedups is not None else None
-    if known is not None:
-        return known
-    return [
-        len(record.key or b"") + len(record.value or b"") + HEADER_BYTES * len(record.headers) for record in records
-    ]
+    return known if known is not None else list(map(size_bytes, records))
