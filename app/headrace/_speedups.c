@@ -174,8 +174,8 @@ static Result read_record(Record *self, const uint8_t **at, const uint8_t *end, 
     end = *at + length;
     if (*(*at)++ >= 0x80) return MALFORMED; /* attributes, of which Kafka has none: aiokafka reads a varint */
     if (!read_varint(at, end, &delta) || !read_varint(at, end, &number)) return MALFORMED;
-    self->timestamp = appended >= 0 ? appended : first + delta;
-    self->offset = base + number;
+    self->timestamp = appended >= 0 ? appended : (long long)((uint64_t)first + (uint64_t)delta);
+    self->offset = (long long)((uint64_t)base + (uint64_t)number); /* whatever is written there: it may wrap */
     if (!read_bytes(at, end, &self->key, &self->key_size)) return MALFORMED;
     if (!read_bytes(at, end, &self->value, &self->value_size)) return MALFORMED;
     if (!read_varint(at, end, &count) || count < 0 || count > end - *at) return MALFORMED;
@@ -680,7 +680,7 @@ static PyObject *key_of(const Plain *self, const Taken *taken, const Event *even
                 key = PyObject_CallFunctionObjArgs(self->declared_key, taken->event_type, model, NULL);
                 if (key == NULL) return NULL;
             }
-            if (key == Py_None || (PyUnicode_Check(key) && PyUnicode_GET_LENGTH(key) == 0)) Py_CLEAR(key);
+            if (key == Py_None || (PyUnicode_CheckExact(key) && PyUnicode_GET_LENGTH(key) == 0)) Py_CLEAR(key);
         }
         if (key == NULL) key = unicode(event->subject.at != NULL ? event->subject : event->id);
     }
@@ -797,6 +797,10 @@ static PyObject *plain_items(Plain *self, PyObject *arguments) {
     PyObject *records, *seen, *fresh;
     Py_ssize_t begin;
     if (!PyArg_ParseTuple(arguments, "OnOO!", &records, &begin, &seen, &PyDict_Type, &fresh)) return NULL;
+    if (self->kept == NULL || begin < 0) {
+        PyErr_SetString(PyExc_ValueError, "it was not made, or no record is there");
+        return NULL;
+    }
     PyObject *items = PyList_New(0), *many = PySequence_Fast(records, "records are a sequence");
     if (items == NULL || many == NULL) goto failed;
     for (Py_ssize_t number = begin; number < PySequence_Fast_GET_SIZE(many); number++) {

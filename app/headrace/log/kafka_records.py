@@ -79,7 +79,7 @@ class RecordBatches(PartitionRecords):  # type: ignore[misc]
         """Return the records of a batch, and of these bytes, from `next_fetch_offset` on: a batch is sent whole."""
         topic, partition = self._tp
         since = self.next_fetch_offset
-        if speedups is not None and data and data[_MAGIC_AT] == VERSION:
+        if speedups is not None and len(data) >= _RECORDS_AT and data[_MAGIC_AT] == VERSION and _is_known(batch):
             count = int.from_bytes(data[_COUNT_AT:_RECORDS_AT], signed=True)
             at, codec = _RECORDS_AT, batch.compression_type
             if codec:
@@ -104,6 +104,12 @@ class RecordBatches(PartitionRecords):  # type: ignore[misc]
             if batch.is_transactional and batch.producer_id in self._aborted_producers:
                 return True
         return bool(batch.is_control_batch)
+
+
+def _is_known(batch: Any) -> bool:
+    """Tell whether the records are compressed in a way, and have times, that are not aiokafka's to judge."""
+    codec = batch.compression_type
+    return (not codec or codec in _DECOMPRESS) and not (batch.timestamp_type and batch.max_timestamp < 0)
 
 
 def read_batches(consumer: AIOKafkaConsumer) -> None:
