@@ -7,13 +7,12 @@ import sys
 import weakref
 from hashlib import blake2b
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import msgspec
 import pytest
 
-from headrace._speedups import read_records, sizes
 from headrace.cloudevents.record import OWN_HEADER, is_own
 from headrace.effects.calls import Call, Calls
 from headrace.engine.decode import BatchDecoder
@@ -21,7 +20,12 @@ from headrace.event import Event, event
 from headrace.item import Item, Outcome
 from headrace.log.ports import Record, StoredRecord
 from headrace.registry import Registry
+from tests.support.in_c import LACKS_C, needs_c
 
+if TYPE_CHECKING or not LACKS_C:
+    from headrace._speedups import Plain, read_records, sizes
+
+pytestmark = needs_c
 BEYOND = 2**31
 
 
@@ -177,6 +181,24 @@ def test_check_that_changes_the_batch_breaks_nothing(decoder: BatchDecoder) -> N
     assert [item.key for item in items] == ["a", "clear"]
     (bad,) = decoder.decode([record(data=b'{"letter":"raise"}', type="hostile")], {})
     assert bad.outcome is Outcome.SCHEMA
+
+
+def test_misuse_is_an_error_and_no_crash(decoder: BatchDecoder) -> None:
+    """One that was not made, was made wrongly, or is asked for a record before the first."""
+    body = bytes([0, 0, 0, 1, 4]) + b"{}" + bytes([2, 24]) + b"content-type" + bytes([56]) + OWN_HEADER[1]
+    records = read_records(bytes([2 * len(body)]) + body, 0, 1, "letters", 0, 5, 1_000, -1, 0)
+    assert records is not None
+    unmade, wrong = Plain.__new__(Plain), Plain.__new__(Plain)
+    with pytest.raises(TypeError):
+        wrong.__init__(1)  # type: ignore[misc,call-arg]
+    for plain in (unmade, wrong):
+        with pytest.raises(ValueError, match="not made"):
+            plain.items(records, 0, {}, {})
+    with pytest.raises(ValueError, match="no record"):
+        decoder._plain.items(records, -1, {}, {})
+    assert decoder._plain.items(records, 5, {}, {}) == []
+    with pytest.raises(TypeError):
+        decoder._plain.__init__(*[None] * 6)  # type: ignore[misc]
 
 
 def test_sizes_are_told_of_its_own_records_alone() -> None:
