@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
@@ -26,6 +27,7 @@ from headrace.registry import Registry
 from tests.support.in_c import IN_C as HAS_C
 from tests.support.in_c import IN_PYTHON, LACKS_C
 from tests.support.records import as_read_in_c, records
+from tests.support.single_changes import changes
 
 
 class Drawn(Event, type="drawn", topic="pages", key="page"):
@@ -169,6 +171,19 @@ def test_items_do_not_depend_on_the_way_they_are_made(
     with patch("headrace.engine.columns.CHUNK_RECORDS", chunk):
         items = decoder.decode(many, marks)
     assert shown(items) == shown(one_by_one(decoder, many, marks))
+
+
+@pytest.mark.parametrize("in_c", [HAS_C, IN_PYTHON])
+def test_each_single_change_ends_as_one_by_one(in_c: bool) -> None:
+    decoder, made = _decoder(in_c=in_c), Counter[bool]()
+    for record in changes():
+        many = as_read_in_c([record]) if in_c else [record]
+        found = decoder.decode(many, {})
+        assert shown(found) == shown(one_by_one(decoder, many, {})), record
+        plain_items = decoder._plain.items([record], 0, {}, {})
+        assert shown(plain_items) == shown(one_by_one(decoder, [record], {}))[: len(plain_items)], record
+        made[bool(plain_items)] += 1
+    assert min(made[True], made[False]) > 500
 
 
 @pytest.mark.parametrize("in_c", [HAS_C, IN_PYTHON])
