@@ -171,7 +171,7 @@ def records(draw: st.DrawFn, *, is_odd: bool) -> StoredRecord:
     event |= draw(odd) if is_odd else {}
     if draw(st.integers(0, 3)):
         event["data"] = event.pop("data")  # last, as the platform writes it
-    headers = [OWN_HEADER]
+    headers: list[tuple[str, bytes | None]] = [OWN_HEADER]
     if "traceparent" in event or (is_odd and draw(st.booleans())):
         headers.append(("traceparent", TRACE.encode()))
     separators = draw(st.sampled_from([(",", ":"), (",", ":"), (", ", ": ")]))
@@ -180,9 +180,8 @@ def records(draw: st.DrawFn, *, is_odd: bool) -> StoredRecord:
         text = text.replace('"data":{', f'"data":{{"other":{draw(st.sampled_from(VALUES))},', 1)
     if not draw(st.integers(0, 5)):
         text = text.replace('"page":', f'"page":{draw(st.sampled_from(VALUES))},"last":', 1)
-    value: bytes | None = text.encode(errors="surrogatepass")
-    if is_odd and not draw(st.integers(0, 3)):
-        value = draw(edited(value))
+    written = text.encode(errors="surrogatepass")
+    value: bytes | None = draw(edited(written)) if is_odd and not draw(st.integers(0, 3)) else written
     if is_odd and value and draw(st.booleans()):
         at, cut = draw(st.integers(0, len(value))), draw(st.integers(0, 2))
         value = value[:at] + draw(st.sampled_from(PIECES)) + value[at + cut :]
