@@ -41,7 +41,7 @@ def main(words: Sequence[str]) -> None:
         "--most-keys",
         type=int,
         default=1_000_000,
-        help="the last step of `keys` and `stored-keys` (default: 1000000; as an option 10000000)",
+        help="the last step of `keys` and of both `stored-keys` (default: 1000000; as an option 10000000)",
     )
     add("--shared-buffers", help="how much memory of its own Postgres has, such as 1GB (default: 256MB)")
     add("--output", type=Path, default=FOLDER, help="where results are kept (default: bench/results)")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import asyncpg
 
-from bench.contenders import Contender, headrace
+from bench.contenders import UPSERT_ALONE, Contender, headrace
 from bench.servers import Servers, Topic
 
 STORE = """
@@ -15,6 +15,9 @@ insert into headrace.state (subscription, state, key, partition, version, data)
 select 'shop.wallets-0', 'wallet', 'customer-' || number, 0, 1,
        '{{"balance": 0, "credits": 0, "debits": 0, "applied": 0}}'
 from generate_series(0, {keys} - 1) as number order by 3
+"""
+STORE_WALLETS = """
+insert into wallet (customer) select 'customer-' || number from generate_series(0, {keys} - 1) as number order by 1
 """
 STORE_SECONDS = 1_800.0
 SERVICE = headrace("headrace-growth", "Headrace, msgspec", "bench.growth.service:app")
@@ -34,11 +37,15 @@ class Step:
     processes: int = 1
     stored_keys: int = 0
     """Keys that have a state already."""
+    upserts_alone: bool = False
+    """True if nothing is read or decoded, and the rows of a table alone are upserted: what Postgres can do."""
     settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def contender(self) -> Contender:
-        """The service with this step's load."""
+        """The service with this step's load, or what only upserts."""
+        if self.upserts_alone:
+            return UPSERT_ALONE
         load = {"EMITS": str(self.emits), "SUBSCRIPTIONS": str(self.subscriptions)}
         command = SERVICE.command
         if self.processes > 1:
@@ -52,11 +59,12 @@ class Step:
         )
 
     async def prepare(self, url: str) -> None:
-        """Store the states that exist before the run."""
+        """Store the states, or rows, that exist before the run."""
         if self.stored_keys:
+            table, store = ("wallet", STORE_WALLETS) if self.upserts_alone else ("headrace.state", STORE)
             connection = await asyncpg.connect(url)
-            await connection.execute(STORE.format(keys=self.stored_keys), timeout=STORE_SECONDS)
-            await connection.execute("vacuum analyze headrace.state", timeout=STORE_SECONDS)
+            await connection.execute(store.format(keys=self.stored_keys), timeout=STORE_SECONDS)
+            await connection.execute(f"vacuum analyze {table}", timeout=STORE_SECONDS)
             await connection.close()
 
     async def topic(self, servers: Servers, known: dict[tuple[int, ...], Topic]) -> Topic:
@@ -92,7 +100,12 @@ def curves(most_keys: int) -> list[Curve]:
         Curve(
             "stored-keys",
             "keys, all of which have a state already",
-            [Step(number, 200_000, number, stored_keys=number) for number in keys],
+            [Step(number, 1_000_000, number, stored_keys=number) for number in keys],
+        ),
+        Curve(
+            "stored-keys-upserts",
+            "keys, upserting alone",
+            [Step(number, 1_000_000, number, stored_keys=number, upserts_alone=True) for number in keys],
         ),
         Curve(
             "window",
