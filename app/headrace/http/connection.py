@@ -49,6 +49,7 @@ STALL_SECONDS = 60.0
 TCP_INFO = getattr(socket, "TCP_INFO", None)
 LAST_DATA_RECEIVED = struct.Struct("=52xI")
 """`tcpi_last_data_recv` in Linux' `struct tcp_info`, in milliseconds."""
+LENGTH = b"\r\ncontent-length: "
 LEAVING_SECONDS = 3.0
 """The same if the connection is about to end, so that a client which went to sleep does not hold up a stop."""
 
@@ -189,7 +190,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if arrival is not None:
             self.pressure.watch(self.loop)
             cast("dict[str, Any]", scope)[SCOPE_KEY] = arrival
-            super()._start_asgi_task(cycle, _noted(arrival, app))
+            cycle.transport = cast("asyncio.Transport", _OneWrite(cycle.transport))
+            super()._start_asgi_task(cycle, _noted(arrival, cycle, app))
             return
         cycle.response_started = cycle.response_complete = True  # what comes of its body is thrown away
         self.transport.write(self.pressure.refusal)
@@ -291,9 +293,40 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
-def _noted(arrival: Arrival, app: ASGI3Application) -> ASGI3Application:
+class _OneWrite:
+    """The transport of one answer: a head that tells the body's length waits for it, so that one system call does.
+
+    uvicorn writes them one after the other, which costs a twentieth of a small request.
+    """
+
+    __slots__ = ("_head", "_is_begun", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._is_begun = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._is_begun:
+            self._transport.write(self._head + data if self._head else data)
+            self._head = b""
+        elif LENGTH in data:
+            self._head, self._is_begun = data, True
+        else:
+            self._transport.write(data)  # of a stream, or `100 Continue`
+
+    def close(self) -> None:
+        if self._head:
+            self.write(b"")
+        self._transport.close()
+
+
+def _noted(arrival: Arrival, cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        arrival.begins()
+        arrival.begins(is_whole=not cycle.more_body)
         try:
             return await app(scope, receive, send)
         finally:

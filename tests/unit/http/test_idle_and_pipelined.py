@@ -4,56 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from headrace.http import connection
-from headrace.http.connection import BoundedProtocol, bounded
-from headrace.settings import IngestSettings
+from tests.support.connection import connected
 from tests.support.waiting import until
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
 SMALL = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 MANY = 2_000
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def refuse(scope: Any, receive: Any, send: Any) -> None:
     """Answer before the body was read, as a route does whose caller has no key."""
     await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body", "body": b""})
-
-
-@asynccontextmanager
-async def connected(app: Any, **limits: Any) -> AsyncIterator[tuple[BoundedProtocol, Streams]]:
-    """Yield what serves the application to one client, whose connection may be idle for a moment, and the client."""
-    config = Config(app, http=bounded(IngestSettings(**limits)), lifespan="off", log_config=None, timeout_keep_alive=0)
-    config.load()
-    made: list[BoundedProtocol] = []
-
-    def make() -> asyncio.Protocol:
-        protocol = cast("type[BoundedProtocol]", config.http_protocol_class)(config, ServerState(), {})
-        made.append(protocol)
-        return protocol
-
-    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
-    async with server:
-        taking = socket.socket()
-        taking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
-        taking.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(taking, server.sockets[0].getsockname())
-        client = await asyncio.open_connection(sock=taking)
-        try:
-            await until(lambda: bool(made), "the connection is taken")
-            yield made[0], client
-        finally:
-            client[1].close()
-            made[0].transport.abort()
 
 
 @pytest.mark.parametrize(("request_head", "more"), [(HEAD, b"{}"), (SMALL, b"\r\n")], ids=["body", "stray line end"])

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from headrace.http.pressure import FIRST_COST_SECONDS, FORGET_SECONDS, KERNEL_SECONDS, Arrival, Pressure
+from headrace.http.pressure import ASKED, FIRST_COST_SECONDS, FORGET_SECONDS, KERNEL_SECONDS, Arrival, Pressure
 from tests.support.waiting import until
 
 PATH = "/events/thing.made"
@@ -126,6 +126,35 @@ def test_late_requests_are_refused_once_others_were_for_a_while(monkeypatch: pyt
     assert admits(patience / 2), "this one came in time"
     now += FORGET_SECONDS + 1
     assert admits(late), "the flood is over"
+
+
+def test_kernel_is_asked_about_a_sample_until_one_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many requests that come in time most are not asked about; behind a late one each of them is."""
+    now, asked, waited = 100.0, 0, 0.0
+    monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
+    pressure = _pressure()
+
+    def ask() -> float:
+        nonlocal asked
+        asked += 1
+        return waited
+
+    def admit(times: int) -> None:
+        for _ in range(times):
+            arrival = pressure.admit(PATH, ask)
+            assert arrival is not None
+            arrival.begins()
+            arrival.ends()
+
+    admit(1 + 5 * ASKED)
+    assert asked == 6, "the first one, and one of each ASKED behind it"
+    waited = FORGET_SECONDS
+    admit(ASKED + 10)
+    assert asked == 6 + 11, "each one behind the late one"
+    now += FORGET_SECONDS + 1
+    waited, asked = 0.0, 0
+    admit(2 * ASKED)
+    assert asked == 2
 
 
 def test_requests_in_flight_are_limited_while_the_loop_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
