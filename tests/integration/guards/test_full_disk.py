@@ -27,6 +27,8 @@ from tests.support.waiting import until
 
 MEGABYTES = 160
 FILLER_BYTES = 20_000
+START_SECONDS = 90
+"""A server that recovers waits up to 60 s for its own checkpointer before it gives up, and is started again."""
 WHY = "a disk that can be full has to be mounted, which takes root"
 
 
@@ -101,7 +103,11 @@ async def test_what_was_accepted_is_applied_once_there_is_room(
             assert superuser.is_closed(), "the server had room for its own log"
             assert not await _is_accepted(http, last)
             disk.free()
-            await until(lambda: _is_accepted_again(postgres, http, last), "the event is accepted", 60)
+            try:
+                await until(lambda: _is_accepted_again(postgres, http, last), "the event is accepted", START_SECONDS)
+            except TimeoutError as error:
+                error.add_note(postgres.log.read_text()[-4_000:])
+                raise
             await until_settled(runtime, "notes", seconds=60)
             assert await pages(runtime) == {"full": list(range(1, last + 1))}
             assert sample(runtime, "events_parked_total") == 0
