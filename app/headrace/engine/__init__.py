@@ -16,7 +16,7 @@ batch.py, one attempt:  decode ─▶ load ─▶ run ─▶ (the turn) settle �
 **One transaction per batch** writes states, lanes, dead letters and the ledger row, and ends with `UPDATE claim … WHERE
 epoch, token, next_offset, sequence` (claim.py). All of a batch happens, or nothing. The number of statements does not
 grow with the batch, which makes it fast: the commit costs a disk flush, all else is by set. Small batches of a process
-share a transaction, of one statement (group_commit.py).
+share a transaction, of one statement (group_commit.py), and what they ask of states is read together (group_read.py).
 
 **What becomes of an event that fails** is one pure function, `verdict.py`, of its handler's policy
 (`handlers/policy.py`, made complete with the settings in `policies.py`). **What is done about a batch that fails** is

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from headrace.item import Item
+from headrace.waiting import has_ended
 
 if TYPE_CHECKING:
     from headrace.engine.run import Run
@@ -18,8 +19,8 @@ ENDING_SECONDS = 0.2
 """What a cancelled handler may take to end; then its transaction is ended for it."""
 
 
-async def attend(run: Run, work: asyncio.Task[None]) -> None:
-    """Return when the handlers have returned.
+async def attend(run: Run, work: asyncio.Future[None]) -> None:
+    """Return when the handlers have returned, which `work` tells: their task, or a future of their thread.
 
     Cancel: the handlers are cancelled as well, and waited for no longer than a moment.
     Raises: what they raise; OverdueError (one of them does not return, and is left behind).
@@ -29,7 +30,7 @@ async def attend(run: Run, work: asyncio.Task[None]) -> None:
             item, seconds, limit = _call(run)
             if item is not None and seconds >= limit:
                 break
-            if (await asyncio.wait({work}, timeout=limit - seconds))[0]:
+            if await has_ended(work, limit - seconds):
                 work.result()
                 return
     except asyncio.CancelledError:
@@ -50,7 +51,7 @@ def _call(run: Run) -> tuple[Item | None, float, float]:
     return item, time.perf_counter() - began, limit
 
 
-async def _leave(run: Run, work: asyncio.Task[None]) -> None:
+async def _leave(run: Run, work: asyncio.Future[None]) -> None:
     run.abandon()
     work.cancel()
     with suppress(asyncio.CancelledError):

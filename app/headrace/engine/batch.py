@@ -41,8 +41,6 @@ from headrace.item import Item, Outcome
 from headrace.ledger.rows import Kind
 from headrace.log.ports import Record
 from headrace.registry import Registry
-from headrace.state.cache import StoredState
-from headrace.state.store import read
 from headrace.tables.writes import TableWriter
 
 T = TypeVar("T")
@@ -234,12 +232,10 @@ class BatchProcessor:
         missing = {name: cache.missing(keys[name]) for name, cache in self.caches.items()}
         if not any(missing.values()):
             return
-        rows: dict[str, list[StoredState]] = {}
-        async with self.context.connection() as connection:
-            for name, wanted in missing.items():
-                if wanted:
-                    rows[name] = await read(connection, self.subscription.group, name, wanted)
-        for name, stored in rows.items():
+        for name, wanted in missing.items():
+            if not wanted:
+                continue
+            stored = await self.context.group_read.read(self.subscription.group, name, wanted)
             fill = partial(self.caches[name].fill, stored)
             await self.off_loop(fill, large=is_large(len(stored), sum([len(row.raw) for row in stored])))
 

@@ -17,6 +17,7 @@ from headrace.database.session import Session
 from headrace.engine.call_limits import Limiters
 from headrace.engine.company import Company
 from headrace.engine.group_commit import GroupCommit
+from headrace.engine.group_read import GroupRead
 from headrace.engine.pace import Pace
 from headrace.item import Item
 from headrace.log.ports import Log
@@ -64,6 +65,11 @@ class EngineContext:
     def group_commit(self) -> GroupCommit:
         """What commits the small batches of this process."""
         return GroupCommit(self.connection)
+
+    @cached_property
+    def group_read(self) -> GroupRead:
+        """What reads the states of this process's batches."""
+        return GroupRead(self.connection)
 
     @cached_property
     def company(self) -> Company:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -136,23 +136,24 @@ class Run:
             ways.add(handler.way)
         parts = ((way, list(part)) for way, part in groupby(ready, key=_way))
         for way, part in parts if len(ways) > 1 else [(way, ready) for way in ways]:
-            work = self._work(way, part, threads, connection)
-            await attend(self, asyncio.create_task(work, name="handlers"))
+            await self._work(way, part, threads, connection)
             self.current, self._listed = None, 1  # what waits for a thread is not the last handler's fault
         if self._patience is not None:
             self._patience.called(sum([item.outcome is not Outcome.READY for item in ready]))
         self.emitter.cause = None
 
-    def _work(
+    async def _work(
         self, way: Way, items: Sequence[Item], threads: HandlerThreads, connection: Connection | None
-    ) -> Coroutine[Any, Any, None]:
-        """Return what calls the handlers of items that follow each other and are called in the same way."""
+    ) -> None:
+        """Call the handlers of items that follow each other and are called in the same way."""
         lists = ListCalls(self, way, items) if isinstance(way, Handler) else None
         if way.is_async if isinstance(way, Handler) else way:
-            return self._run_async(items, connection) if lists is None else lists.await_calls(connection)
-        call = partial(self._run_sync, items) if lists is None else lists.call
+            calls = self._run_async(items, connection) if lists is None else lists.await_calls(connection)
+            await attend(self, asyncio.create_task(calls, name="handlers"))
+            return
+        call = partial(self._in_thread, partial(self._run_sync, items) if lists is None else lists.call)
         self.waits_for_thread = True
-        return threads.run(partial(self._in_thread, call), is_beside=self.is_beside, is_alone=self._is_alone)
+        await threads.run(call, partial(attend, self), is_beside=self.is_beside, is_alone=self._is_alone)
 
     def _in_thread(self, call: Callable[[], None]) -> None:
         """Call the handlers; the last one is not to blame for the time until the event loop hears that it returned."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 THREAD_NAME = "headrace-handlers"
@@ -11,6 +11,10 @@ THREAD_NAME = "headrace-handlers"
 
 ABANDONED_THREADS = 32
 """Threads of handlers that have not returned, at which the process is beyond repair."""
+
+
+async def _ended(work: asyncio.Future[None]) -> None:
+    await work
 
 
 class HandlerThreads:
@@ -37,16 +41,24 @@ class HandlerThreads:
         """True if further calls may be given up on before their time."""
         return len(self._abandoned) < ABANDONED_THREADS // 4
 
-    async def run(self, function: Callable[[], None], *, is_beside: bool = False, is_alone: bool = False) -> None:
-        """Wait for a place, run the function in a thread, and raise what it raises.
+    async def run(
+        self,
+        function: Callable[[], None],
+        attend: Callable[[asyncio.Future[None]], Awaitable[None]] = _ended,
+        *,
+        is_beside: bool = False,
+        is_alone: bool = False,
+    ) -> None:
+        """Wait for a place, run the function in a thread, and raise what `attend` does, which waits for it.
 
-        Cancel: a function that runs already continues in its thread, which counts as abandoned until it returns.
+        Cancel: a function that runs already continues in its thread, which counts as abandoned until it returns. So
+        does one that `attend` does not wait for any longer.
         """
         async with self._places_alone if is_alone else self._places_beside if is_beside else self._places:
             running = self._executor.submit(function)
             try:
-                await asyncio.wrap_future(running)
-            except asyncio.CancelledError:
+                await attend(asyncio.wrap_future(running))
+            except BaseException:
                 if running.running():
                     self._abandoned.add(running)
                     running.add_done_callback(self._abandoned.discard)

@@ -17,6 +17,7 @@ from headrace.settings import Settings
 from headrace.telemetry.metrics import Metrics, child
 from headrace.telemetry.trace_context import exemplar
 from headrace.telemetry.tracing import Tracing
+from headrace.waiting import has_ended
 
 AGAIN = "publishing the same event ids again is safe, since duplicates are recognised"
 
@@ -58,7 +59,7 @@ async def send(
         begun(publishing)
         _measure(tools.metrics, publishing, topics, traceparent)
         timeout = tools.settings.ingest.timeout_seconds
-        if not await _ends(publishing, timeout):
+        if not await has_ended(publishing, timeout):
             raise NotAcknowledgedError(
                 f"the log did not acknowledge within {timeout:g} s, so whether it has the events is unknown; {AGAIN}."
             )
@@ -80,28 +81,6 @@ def _counted(events: Iterable[CheckedEvent]) -> dict[EventType, int]:
 
 def _of_topic(topic: str, events: Iterable[CheckedEvent]) -> Iterator[Envelope]:
     return (event.envelope for event in events if event.event_type.topic == topic)
-
-
-async def _ends(publishing: asyncio.Future[Any], seconds: float) -> bool:
-    """Return True once the publish has ended, False if it lasts longer; it goes on, also if the caller is cancelled.
-
-    This is `asyncio.wait` for one future, which takes a third of the time.
-    """
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[None] = loop.create_future()
-
-    def wake(_: object = None) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    publishing.add_done_callback(wake)
-    timer = loop.call_later(seconds, wake)
-    try:
-        await waiter
-    finally:
-        timer.cancel()
-        publishing.remove_done_callback(wake)
-    return publishing.done()
 
 
 def _measure(

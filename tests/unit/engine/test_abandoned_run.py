@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from headrace.emits.emitter import Emitter
 from headrace.engine.patience import Patience
@@ -58,10 +59,13 @@ async def test_call_that_returned_is_not_overdue_if_its_loop_is_late() -> None:
         ran.append(event.number)
 
     class HeardLate(HandlerThreads):
-        async def run(self, function: Callable[[], None], *, is_beside: bool = False, is_alone: bool = False) -> None:
-            function()
-            for _ in range(10):
-                await asyncio.sleep(0)
+        async def run(self, function: Callable[[], None], attend: Any = None, **_: Any) -> None:
+            async def late() -> None:
+                function()
+                for _ in range(10):
+                    await asyncio.sleep(0)
+
+            await attend(asyncio.create_task(late()))
 
     threads = HeardLate("notes", 1)
     await _run(subscription, numbers=2, patience=Patience(0.0)).execute(threads, None)
