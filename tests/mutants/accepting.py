@@ -13,8 +13,8 @@ ACCEPTING = (
         (
             Patch(
                 SENDING,
-                "        if not await _ends(publishing, timeout):\n",
-                "        if not await _ends(publishing, 0):\n            return []\n"
+                "        if not await has_ended(publishing, timeout):\n",
+                "        if not await has_ended(publishing, 0):\n            return []\n"
                 "        if not publishing.done():\n",
             ),
         ),
