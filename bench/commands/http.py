@@ -9,7 +9,7 @@ from statistics import median
 import uvloop
 from rich.console import Console
 
-from bench.http.client import Answers
+from bench.http.client import Answers, milliseconds
 from bench.http.door import BARE_ROUTE, BATCH_EVENTS, HEADRACE, Door, batches, door, single
 from bench.servers import Servers, servers
 from bench.tables import Rows, terminal
@@ -39,7 +39,7 @@ async def _run(seconds: float, rounds: int) -> None:
             console.print(terminal(compared, f"requests {name} in a closed loop; medians"))
         async with door(running, HEADRACE) as headrace:
             names = ["requests", "offered/s", "accepted events/s", "of the peak", "µs of processor per event"]
-            rows: Rows = [[*names, "p50 ms", "p99 ms", "answers"]]
+            rows: Rows = [[*names, "p50 ms", "p99 ms", "sent late, p99 ms", "answers"]]
             for name, request, events in LOADS:
                 rows += await _flood(headrace, name, request(), events, seconds)
             console.print(terminal(rows, "Headrace, one ingest process: at its peak, and flooded in an open loop"))
@@ -84,7 +84,8 @@ async def _flood(headrace: Door, name: str, request: Callable[[], bytes], events
 
 
 def _latency(answers: Answers) -> list[str]:
-    return [f"{answers.milliseconds(percentile):,.1f}" for percentile in (50, 99)]
+    late = f"{milliseconds(answers.lateness, 99):,.1f}"
+    return [*(f"{milliseconds(answers.accepted, percentile):,.1f}" for percentile in (50, 99)), late]
 
 
 def _statuses(answers: Answers) -> str:

@@ -120,6 +120,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
         What has begun and is not complete gets a deadline; a request that comes in one piece needs none.
         """
+        if self._is_in_head and not self._has_begun and self.pressure.is_full() and self._is_refused_at_once(data):
+            return
         for start in range(0, len(data), SLICE_BYTES):
             if self.transport.is_closing() or self._is_upgraded:
                 return
@@ -198,6 +200,19 @@ class BoundedProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def _is_refused_at_once(self, data: bytes) -> bool:
+        """Refuse a request that came whole behind the last answer, without making anything of it (`glance.py`)."""
+        last: RequestResponseCycle | None = self.cycle
+        if self._is_upgraded or self.transport.is_closing() or not (last is None or last.response_complete):
+            return False
+        path = self.pressure.glance.path_of_post(data)
+        if path is None or not self.pressure.refuses(path):
+            return False
+        self._cancel_deadline()
+        self.transport.write(self.pressure.refusal)
+        self.on_response_complete()
+        return True
 
     def _expect_another(self) -> None:
         """Close the connection after a while, as uvicorn does after an answer, but not if more came after that."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from headrace.http.concurrency import ConcurrencyLimit
+from headrace.http.glance import Glance
 from headrace.http.loop_load import LoopLoad
 from headrace.http.problems import MEDIA_TYPE, Problem
 from headrace.telemetry.logging import get_logger
@@ -89,6 +90,8 @@ class Pressure:
         self._concurrency = ConcurrencyLimit(most_seconds, self._load)
         self._refused = 0
         self._warnings = OncePerMinute()
+        self.glance = Glance()
+        """At requests that may have to be refused."""
         self.refusal = _refusal(most_seconds)
         """The answer, from its status line on."""
 
@@ -103,14 +106,26 @@ class Pressure:
             return arrival
         if now - self._last_begun > FORGET_SECONDS:
             self._cost_seconds = FIRST_COST_SECONDS
-        is_full = self._concurrency.is_reached(now) or self._waiting * self._cost_seconds > self._most_seconds
-        if is_full or (self._is_asked(now) and self._is_flooded(now, waited_seconds())):
+        if self._is_full(now) or (self._is_asked(now) and self._is_flooded(now, waited_seconds())):
             self._refused += 1
             return None
         arrival.is_counted = True
         self._waiting += 1
         self._concurrency.comes(arrival, now)
         return arrival
+
+    def is_full(self) -> bool:
+        """True if no further event may come in."""
+        return self._is_full(perf_counter())
+
+    def refuses(self, path: str) -> bool:
+        """Refuse a request for the path while nothing further may come in; True if events come in on it."""
+        is_refused = path in self._paths
+        self._refused += is_refused
+        return is_refused
+
+    def _is_full(self, now: float) -> bool:
+        return self._concurrency.is_reached(now) or self._waiting * self._cost_seconds > self._most_seconds
 
     def _is_asked(self, now: float) -> bool:
         """Tell whether to ask the kernel: always while requests come late, else for a sample."""
