@@ -19,8 +19,6 @@ The size of a body is the route's to bound (`http/body.py`), since an applicatio
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from typing import Any, cast
 
 from uvicorn._types import ASGI3Application
@@ -28,6 +26,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from headrace.http.kernel import unread_bytes, waited_seconds
+from headrace.http.one_write import OneWrite
 from headrace.http.pressure import SCOPE_KEY, Arrival, Pressure
 from headrace.http.problems import MEDIA_TYPE, Problem
 from headrace.settings import IngestSettings
@@ -46,10 +46,6 @@ MOST_PIPELINED = 100
 that it took on the wire, and after each answer more are read."""
 STALL_SECONDS = 60.0
 """How long a client may take nothing of an answer, such as a stream of events, while more waits to be sent."""
-TCP_INFO = getattr(socket, "TCP_INFO", None)
-LAST_DATA_RECEIVED = struct.Struct("=52xI")
-"""`tcpi_last_data_recv` in Linux' `struct tcp_info`, in milliseconds."""
-LENGTH = b"\r\ncontent-length: "
 LEAVING_SECONDS = 3.0
 """The same if the connection is about to end, so that a client which went to sleep does not hold up a stop."""
 
@@ -112,6 +108,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """End a connection that has been idle, when the client has taken what it was sent."""
+        if self._is_about_to_read():
+            return
         super().timeout_keep_alive_handler()
         self._leave()
 
@@ -192,7 +190,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if arrival is not None:
             self.pressure.watch(self.loop)
             cast("dict[str, Any]", scope)[SCOPE_KEY] = arrival
-            cycle.transport = cast("asyncio.Transport", _OneWrite(cycle.transport))
+            cycle.transport = cast("asyncio.Transport", OneWrite(cycle.transport))
             super()._start_asgi_task(cycle, _noted(arrival, cycle, app))
             return
         cycle.response_started = cycle.response_complete = True  # what comes of its body is thrown away
@@ -228,10 +226,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         if not self._unparsed_bytes:  # a connection that a browser opened in advance
-            self._end()
+            if self._is_about_to_read():
+                self._deadline = None  # the next one begins with what is read
+            else:
+                self._end()
             return
         seconds = self.limits.header_seconds
         self._refuse(408, "request-timeout", f"no request within {seconds:g} s (HEADRACE_INGEST_HEADER_SECONDS).")
+
+    def _is_about_to_read(self) -> bool:
+        """True if a request is there that the loop has not read: it was late itself, and looks at its timers first."""
+        return not self.flow.read_paused and unread_bytes(self.transport) > 0
 
     def _body_is_late(self) -> None:
         waits_for_us = self.flow.read_paused or self.cycle.waiting_for_100_continue
@@ -308,37 +313,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
-class _OneWrite:
-    """The transport of one answer: a head that tells the body's length waits for it, so that one system call does.
-
-    uvicorn writes them one after the other, which costs a twentieth of a small request.
-    """
-
-    __slots__ = ("_head", "_is_begun", "_transport")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        self._is_begun = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        if self._is_begun:
-            self._transport.write(self._head + data if self._head else data)
-            self._head = b""
-        elif LENGTH in data:
-            self._head, self._is_begun = data, True
-        else:
-            self._transport.write(data)  # of a stream, or `100 Continue`
-
-    def close(self) -> None:
-        if self._head:
-            self.write(b"")
-        self._transport.close()
-
-
 def _noted(arrival: Arrival, cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         arrival.begins(is_whole=not cycle.more_body)
@@ -348,15 +322,6 @@ def _noted(arrival: Arrival, cycle: RequestResponseCycle, app: ASGI3Application)
             arrival.ends()
 
     return answer
-
-
-def waited_seconds(transport: asyncio.Transport) -> float:
-    """Return how long ago the last bytes of a connection arrived, read or not; 0 where the kernel does not tell."""
-    connection = transport.get_extra_info("socket")
-    if TCP_INFO is None or connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return 0.0
-    (milliseconds,) = LAST_DATA_RECEIVED.unpack(connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 56))
-    return float(milliseconds) / 1_000
 
 
 def bounded(limits: IngestSettings) -> type[asyncio.Protocol]:

@@ -35,6 +35,21 @@ async def test_idle_after_what_nobody_read_is_closed(request_head: bytes, more: 
             assert await reader.read() == b""
 
 
+@pytest.mark.parametrize("name", ["timeout_keep_alive_handler", "_head_is_late"])
+async def test_request_that_waits_to_be_read_is_not_idle(name: str) -> None:
+    """A loop that is late looks at its timers first: closing now would lose what the client has sent in time."""
+    async with connected(refuse) as (protocol, (reader, writer)):
+        protocol.timeout_keep_alive = 3_600
+        for _ in range(2):
+            writer.write(SMALL)  # and no turn of the loop before the timer
+            getattr(protocol, name)()
+            async with asyncio.timeout(10):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
+        getattr(protocol, name)()
+        async with asyncio.timeout(10):
+            assert await reader.read() == b"", "now it is idle"
+
+
 async def test_requests_that_queue_in_a_connection_are_bounded() -> None:
     answered = asyncio.Event()
 
