@@ -22,6 +22,8 @@ from tests.support.waiting import until
 HOST = "127.0.0.1"
 MOST_CONNECTIONS = 1_900
 """Below what a server takes (`HEADRACE_INGEST_MAX_CONNECTIONS`)."""
+IDLE_SECONDS = 4.0
+"""A server ends connections that are idle for five; a request that met that would be lost."""
 LOOK_SECONDS = 0.1
 """How often closed connections are looked for, if there are no more to be opened."""
 REFUSALS = ("429", "503")
@@ -69,12 +71,17 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._data = b""
         self._since: float | None = None
+        self._idle_since = perf_counter()
         self.is_open = False
 
     @property
     def is_busy(self) -> bool:
         """True while a request is under way."""
         return self._since is not None
+
+    def is_usable(self, now: float) -> bool:
+        """False once it is closed, or so long idle that the server is about to close it."""
+        return self.is_open and now - self._idle_since < IDLE_SECONDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is there."""
@@ -127,7 +134,7 @@ class Connection(asyncio.Protocol):
             now = perf_counter()
             self._answers.in_time += now <= self._answers.until
             self._answers.accepted.append(now - self._since)
-        self._since = None
+        self._since, self._idle_since = None, perf_counter()
 
 
 async def closed(port: int, request: Callable[[], bytes], connections: int, seconds: float) -> Answers:
@@ -180,8 +187,10 @@ async def open_loop(port: int, request: Callable[[], bytes], rate: float, second
         if len(made) >= MOST_CONNECTIONS and now - looked_at > LOOK_SECONDS:
             looked_at, made = now, {each for each in made if each.is_open}
         while due <= now and due < seconds:
-            while idle and not idle[-1].is_open:
-                made.discard(idle.pop())
+            while idle and not idle[-1].is_usable(begin + now):
+                gone = idle.pop()
+                gone.close()
+                made.discard(gone)
             if idle:
                 idle.pop().send(request(), begin + due)
             elif len(made) + len(opening) < MOST_CONNECTIONS:

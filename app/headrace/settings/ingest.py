@@ -37,7 +37,7 @@ class IngestSettings(BaseSettings):
         "429, unless nothing else is in flight. Until the log has an event, it takes several times its size in memory.",
     )
     max_wait_seconds: float = Field(
-        0.25,
+        0.2,
         gt=0,
         le=3_600,
         description="`headrace run` answers an event 429 at once if its request could not be begun within this many "
