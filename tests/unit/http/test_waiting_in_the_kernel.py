@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from headrace.http.connection import waited_seconds
+from headrace.http.kernel import waited_seconds
 from tests.support.waiting import until
 
 SECONDS = 0.02
