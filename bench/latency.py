@@ -21,7 +21,7 @@ import asyncpg
 from confluent_kafka import Producer
 from hdrh.histogram import HdrHistogram
 
-from bench.contenders import Contender, Store
+from bench.contenders import BARE_LOOP, Contender, Store
 from bench.flush import Flush, measure_flush
 from bench.measure import RUN_SECONDS, START_SECONDS, Cpu, process
 from bench.observer import Observer
@@ -31,6 +31,8 @@ from tests.support.waiting import until
 from tests.support.wallets import Wire
 
 WARM_UP_EVENTS = 500
+BROKER_WARM_UP = 2_000, 20.0
+"""Events a second, and seconds, before latency is measured: a broker's JVM compiles what it does often."""
 LATE_SECONDS = 0.005
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 MAX_MICROSECONDS = 120_000_000
@@ -67,13 +69,14 @@ class Latency:
     fault: str
 
 
-async def track_commits(servers: Servers) -> None:
-    """Make Postgres note when each transaction committed; it starts again."""
+async def prepare_latency(servers: Servers, partitions: int) -> None:
+    """Make Postgres note when each transaction committed, for which it starts again, and warm the broker up."""
     connection = await asyncpg.connect(servers.postgres.url)
     await connection.execute("alter system set track_commit_timestamp = on")
     await connection.close()
     await servers.postgres.shut_down()
     await servers.postgres.start()
+    await measure_latency(servers, BARE_LOOP, partitions, *BROKER_WARM_UP)
 
 
 async def measure_latency(

@@ -15,7 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from bench.contenders import MSGSPEC
 from bench.growth.curves import Curve, curves
 from bench.growth.plots import plot_curve, plot_load
-from bench.latency import measure_latency, track_commits
+from bench.latency import measure_latency, prepare_latency
 from bench.measure import Cpu, Run, measure
 from bench.results import FOLDER, rounded
 from bench.servers import Servers, Topic, servers
@@ -24,6 +24,7 @@ from bench.tables import Rows, terminal
 LOADS = (1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 40_000)
 """Events a second; the last ones are past the knee of a machine with two cores."""
 LOAD_SECONDS = 6.0
+LOAD_PARTITIONS = 6
 LOAD = "load"
 
 console = Console(width=160)
@@ -102,11 +103,11 @@ def _point(x: int, run: Run) -> dict[str, Any]:
 
 async def _load(running: Servers, tell: Tell) -> Points:
     """Return the latency at each load; the first load that falls behind for good ends the curve."""
-    await track_commits(running)
+    await prepare_latency(running, LOAD_PARTITIONS)
     points = []
     for rate in LOADS:
         tell(f"latency at {rate:,} events/s")
-        found = await measure_latency(running, MSGSPEC, 6, rate, LOAD_SECONDS)
+        found = await measure_latency(running, MSGSPEC, LOAD_PARTITIONS, rate, LOAD_SECONDS)
         points.append({"x": rate, **found.percentiles, "max": found.max, "late_ratio": found.late_ratio})
         if found.percentiles["p50"] > LOAD_SECONDS * 500:
             break

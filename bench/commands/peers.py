@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench.comparison import Comparison, interleave
-from bench.contenders import ALL, BARE_LOOP, LATENCY_HIGH, LATENCY_LOW, QUICK, Contender, chosen
+from bench.contenders import ALL, LATENCY_HIGH, LATENCY_LOW, QUICK, Contender, chosen
 from bench.counts import Counted, count_all
-from bench.latency import Latency, measure_latency, track_commits
+from bench.latency import Latency, measure_latency, prepare_latency
 from bench.measure import Run
 from bench.results import FOLDER, environment, write_results
 from bench.servers import Servers, Topic, servers
@@ -35,10 +35,6 @@ class Found(NamedTuple):
     runs: list[Run]
     counted: list[Counted]
     latencies: list[Latency]
-
-
-WARM_UP = 2_000, 20.0
-"""Events a second, and seconds, before latency is measured: a broker's JVM compiles what it does often."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -127,8 +123,7 @@ async def _topics(
 
 
 async def _latencies(running: Servers, partitions: int, contenders: Sequence[Contender], tell: Tell) -> list[Latency]:
-    await track_commits(running)
-    await measure_latency(running, BARE_LOOP, partitions, *WARM_UP)
+    await prepare_latency(running, partitions)
     latencies = []
     for members, rate, seconds in LATENCY_CELLS:
         for contender in members:
