@@ -236,7 +236,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_about_to_read(self) -> bool:
         """True if a request is there that the loop has not read: it was late itself, and looks at its timers first."""
-        return not self.flow.read_paused and unread_bytes(self.transport) > 0
+        return unread_bytes(self.transport) > 0
 
     def _body_is_late(self) -> None:
         waits_for_us = self.flow.read_paused or self.cycle.waiting_for_100_continue

@@ -50,6 +50,16 @@ async def test_request_that_waits_to_be_read_is_not_idle(name: str) -> None:
             assert await reader.read() == b"", "now it is idle"
 
 
+async def test_part_of_a_head_that_waits_has_a_deadline_again() -> None:
+    async with connected(refuse, header_seconds=0.05) as (protocol, (reader, writer)):
+        assert protocol._deadline is not None
+        protocol._deadline.cancel()
+        writer.write(b"GET / HT")
+        protocol._head_is_late()
+        async with asyncio.timeout(10):
+            assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+
+
 async def test_requests_that_queue_in_a_connection_are_bounded() -> None:
     answered = asyncio.Event()
 
