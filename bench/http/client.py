@@ -106,12 +106,13 @@ class Connection(asyncio.Protocol):
         length = _LENGTH.search(head) if found else None
         if length is None or len(body) < int(length[1]):
             return
-        status = head[9:12].decode()
+        status, names = head[9:12].decode(), head.lower()
         self._note(status)
-        if status in REFUSALS and b"retry-after" not in head.lower():
+        has_hint = b"retry-after" in names
+        if status in REFUSALS and not has_hint:
             self._answers.without_hint += 1
-        if b"connection: close" not in head.lower():
-            if status in REFUSALS and b"retry-after" in head.lower() and data == self._data:
+        if b"connection: close" not in names:
+            if status in REFUSALS and has_hint and data == self._data:
                 self._answers.read[data] = status
             self._idle(self)
 

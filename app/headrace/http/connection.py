@@ -201,8 +201,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_refused_at_once(self, data: bytes) -> bool:
         """Refuse a request that came whole behind the last answer, without making anything of it (`glance.py`)."""
-        last: RequestResponseCycle | None = self.cycle
-        if self._is_upgraded or self.transport.is_closing() or not (last is None or last.response_complete):
+        if self._is_upgraded or self.transport.is_closing() or not self._may_answer():
             return False
         path = self.pressure.glance.path_of_post(data)
         if path is None or not self.pressure.refuses(path):
