@@ -104,8 +104,6 @@ class Pressure:
         arrival = Arrival(self, path, now)
         if path not in self._paths:
             return arrival
-        if now - self._last_begun > FORGET_SECONDS:
-            self._cost_seconds = FIRST_COST_SECONDS
         if self._is_full(now) or (self._is_asked(now) and self._is_flooded(now, waited_seconds())):
             self._refused += 1
             return None
@@ -125,6 +123,8 @@ class Pressure:
         return is_refused
 
     def _is_full(self, now: float) -> bool:
+        if now - self._last_begun > FORGET_SECONDS:
+            self._cost_seconds = FIRST_COST_SECONDS
         return self._concurrency.is_reached(now) or self._waiting * self._cost_seconds > self._most_seconds
 
     def _is_asked(self, now: float) -> bool:

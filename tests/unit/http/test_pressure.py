@@ -98,10 +98,24 @@ def test_how_slow_requests_were_long_ago_is_forgotten(monkeypatch: pytest.Monkey
     now += FORGET_SECONDS / 2
     held = _filled(pressure)
     assert len(held) == 2
+    assert pressure.is_full()
     for arrival in held:
         arrival.begins()
     now += FORGET_SECONDS + 1
     assert len(_filled(pressure)) == FITTING + 1
+
+
+def test_a_glance_forgets_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses nothing that would be admitted."""
+    now = 100.0
+    monkeypatch.setattr("headrace.http.pressure.perf_counter", lambda: now)
+    pressure = _pressure()
+    _filled(pressure)[0].begins()
+    pressure._cost_seconds *= FITTING
+    assert pressure.is_full()
+    now += FORGET_SECONDS + 1
+    assert not pressure.is_full()
+    assert pressure.admit(PATH) is not None
 
 
 def test_late_requests_are_refused_once_others_were_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
